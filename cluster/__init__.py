@@ -1,0 +1,1 @@
+"""Where Ray and storage meet: sessions, paths, manifests; it knows nothing of speech."""

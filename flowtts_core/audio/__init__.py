@@ -1,0 +1,1 @@
+"""Waveforms and mels: files, resampling, loudness, mel spectrograms."""

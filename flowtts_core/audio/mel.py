@@ -1,0 +1,138 @@
+"""Mel spectrograms: their definition, with a fingerprint, and the only arithmetic between frames and samples."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from flowtts_core.config import fingerprint
+from flowtts_core.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class MelConfig:
+    """The definition of a log-mel; the default is HiFi-GAN's and Matcha-TTS's (22.05 kHz, 80 Slaney bands to 8 kHz).
+
+    Attributes:
+        power: exponent of the magnitude (1 amplitude, 2 power).
+        padding: "same" reflects `(n_fft - hop_length) / 2` samples at both ends: S samples give `S // hop_length` frames;
+            "center" reflects `n_fft / 2` and gives one frame more, as `torch.stft(center=True)`.
+        magnitude_eps: added to the power under the square root (HiFi-GAN: 1e-9).
+        log_floor: mel values are clamped to it before the logarithm (HiFi-GAN and F5-TTS 1e-5, Vocos 1e-7).
+        mel_scale, mel_norm: "slaney" or "htk"; "slaney" or None (area normalisation).
+    """
+
+    sample_rate: int = 22050
+    n_fft: int = 1024
+    hop_length: int = 256
+    win_length: int = 1024
+    n_mels: int = 80
+    f_min: float = 0.0
+    f_max: float | None = 8000.0
+    power: float = 1.0
+    padding: str = "same"
+    magnitude_eps: float = 1e-9
+    log_floor: float = 1e-5
+    mel_scale: str = "slaney"
+    mel_norm: str | None = "slaney"
+
+    def __post_init__(self) -> None:
+        if self.padding not in ("same", "center"):
+            raise ConfigError(f"MelConfig.padding = {self.padding!r}", "use 'same' or 'center'")
+        if not 0 < self.hop_length <= self.win_length <= self.n_fft:
+            raise ConfigError(
+                f"MelConfig: hop_length {self.hop_length}, win_length {self.win_length}, n_fft {self.n_fft}",
+                "they must satisfy 0 < hop_length <= win_length <= n_fft",
+            )
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal mels have equal fingerprints; a vocoder refuses a mel with another one."""
+        return fingerprint(self)
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames a second."""
+        return self.sample_rate / self.hop_length
+
+    def frames_of(self, samples: int) -> int:
+        """Number of frames of a waveform of `samples` samples."""
+        return samples // self.hop_length + (1 if self.padding == "center" else 0)
+
+    def samples_of(self, frames: int) -> int:
+        """Number of samples that a vocoder makes of `frames` frames."""
+        return frames * self.hop_length
+
+    def seconds_of(self, frames: float) -> float:
+        """Duration of `frames` frames (which may be a fraction)."""
+        return frames * self.hop_length / self.sample_rate
+
+    def frames_in(self, seconds: float) -> int:
+        """The nearest number of whole frames to a duration."""
+        return math.floor(seconds * self.sample_rate / self.hop_length + 0.5)
+
+    def require(self, other: MelConfig, who: str) -> None:
+        """Raise unless `other` is this very mel.
+
+        Raises:
+            ConfigError: naming the fields that differ.
+        """
+        differing = [
+            f"{name} {getattr(self, name)!r} against {getattr(other, name)!r}"
+            for name in self.__dataclass_fields__
+            if getattr(self, name) != getattr(other, name)
+        ]
+        if differing:
+            raise ConfigError(f"{who}: the mels differ ({'; '.join(differing)})", "use parts made for the same mel")
+
+
+VOCOS_24K = MelConfig(24000, 1024, 256, 1024, 100, 0.0, None, 1.0, "center", 0.0, 1e-7, "htk", None)
+"""The mel of Vocos's and ZipVoice's published 24 kHz models."""
+F5_24K = replace(VOCOS_24K, log_floor=1e-5)
+"""F5-TTS's mel for Vocos: as Vocos's but for the floor."""
+BIGVGAN_24K = MelConfig(24000, 1024, 256, 1024, 100, 0.0, None)
+"""F5-TTS's mel for BigVGAN: HiFi-GAN's definition at 24 kHz with 100 bands."""
+
+MelScale = Literal["slaney", "htk"]
+
+
+@lru_cache(maxsize=16)
+def mel_filter_bank(config: MelConfig) -> Tensor:
+    """Triangular mel filters [n_fft // 2 + 1, n_mels] (torchaudio's, equal to librosa's for the Slaney scale)."""
+    from flowtts_core.audio.torchaudio_import import torchaudio
+
+    f_max = config.sample_rate / 2 if config.f_max is None else config.f_max
+    bank: Tensor = torchaudio.functional.melscale_fbanks(
+        config.n_fft // 2 + 1, config.f_min, f_max, config.n_mels, config.sample_rate, config.mel_norm, config.mel_scale
+    )
+    return bank
+
+
+class LogMel(nn.Module):
+    """Waveform [B, S] in [-1, 1] to log-mel [B, n_mels, T] (natural logarithm)."""
+
+    def __init__(self, config: MelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("window", torch.hann_window(config.win_length), persistent=False)
+        self.register_buffer("bank", mel_filter_bank(config), persistent=False)
+        self.window: Tensor
+        self.bank: Tensor
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        c = self.config
+        pad = (c.n_fft - c.hop_length) // 2 if c.padding == "same" else c.n_fft // 2
+        if waveform.shape[-1] <= pad:  # reflection needs more samples than it reflects
+            waveform = nn.functional.pad(waveform, (0, pad + 1 - waveform.shape[-1]))
+        padded = nn.functional.pad(waveform.unsqueeze(1), (pad, pad), mode="reflect").squeeze(1)
+        spectrum = torch.stft(padded, c.n_fft, c.hop_length, c.win_length, self.window, center=False, return_complex=True)
+        magnitude = (spectrum.real.square() + spectrum.imag.square() + c.magnitude_eps).sqrt()  # [B, F, T]
+        if c.power != 1.0:
+            magnitude = magnitude.pow(c.power)
+        mel = torch.matmul(self.bank.T, magnitude)
+        return mel.clamp(min=c.log_floor).log()

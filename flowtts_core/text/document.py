@@ -1,0 +1,69 @@
+"""A text to be read aloud: a document of chapters of sentences, with the pause after each and its place in the source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Role = Literal["heading", "sentence"]
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """One unit of synthesis.
+
+    Attributes:
+        text: as in `Chapter.text[start:end]`, with white space collapsed to single spaces.
+        start, end: character offsets in the chapter's text.
+        role: a heading is read too, with a longer pause after it.
+        pause_s: silence after the sentence, in seconds (longer at the end of a paragraph).
+    """
+
+    text: str
+    start: int
+    end: int
+    role: Role = "sentence"
+    pause_s: float = 0.35
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """Title, full text (paragraphs parted by a blank line, the heading first) and its sentences in reading order.
+
+    Every character of `text` that is not white space lies in exactly one sentence.
+    """
+
+    title: str
+    text: str
+    sentences: tuple[Sentence, ...]
+
+
+@dataclass(frozen=True)
+class Document:
+    """A book or text. `cover` holds the bytes of a JPEG or PNG; `warnings` says what a reader left out or mended."""
+
+    title: str
+    chapters: tuple[Chapter, ...]
+    author: str = ""
+    language: str = "en"
+    identifier: str = ""
+    cover: bytes | None = field(default=None, repr=False)
+    cover_media_type: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TextRow:
+    """One row of a corpus (JSONL, CSV/TSV, Parquet, or a plain line): synthesised as one utterance.
+
+    Attributes:
+        id: unique in the job; made from the row number where the file gives none.
+        text: what is read.
+        voice, seed, speaker: per-row settings where the file has such columns, else None.
+    """
+
+    id: str
+    text: str
+    voice: str | None = None
+    seed: int | None = None
+    speaker: str | None = None
