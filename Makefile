@@ -1,0 +1,47 @@
+# make demo    read one chapter aloud with the bundled voice, into out/demo/
+# make test    lint, types and tests
+# Both set up .venv first; the stamps inside it make that quick from the second time on.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+BASE := $(VENV)/.flowtts-base
+DEV := $(VENV)/.flowtts-dev
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: setup demo test lint format slow clean
+
+setup: $(DEV)
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(BASE): pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e .
+	touch $@
+
+# Resemblyzer goes in without its dependencies: they are in the extra, with a webrtcvad that imports (see pyproject.toml).
+$(DEV): $(BASE)
+	$(PIP) -e '.[dev]'
+	$(PIP) --no-deps resemblyzer
+	touch $@
+
+demo: $(BASE)
+	$(BIN)/flowtts synthesize jobs/demo/alice-chapter-1.txt -o out/demo
+	@echo "Listen: open the audio files in out/demo/"
+
+lint: $(DEV)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/pytest
+
+slow: $(DEV)
+	$(BIN)/pytest -m slow
+
+format: $(DEV)
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(BASE) $(DEV) out .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,73 @@
+"""The command line: one verb per file of this folder, each imported without its heavy parts."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from flowtts_core import __version__
+from flowtts_core.errors import FlowTTSError
+
+COMMANDS = ("synthesize", "say", "voices", "prepare", "train", "import_voice", "benchmark", "doctor")
+INTERRUPTED = 130  # 128 + SIGINT, as shells give it
+
+EPILOG = """\
+examples:
+  flowtts say "Hello there." -o hello.wav         one sentence, at once
+  flowtts synthesize book.epub -o audiobook/      a whole book: chapters, subtitles, one tagged file
+  flowtts prepare ljspeech/ -o data/              a corpus made ready for training
+  flowtts train data/ -o voices/mine              a voice of your own
+  flowtts doctor                                  what this machine has, and what is missing
+
+flowtts COMMAND --help says more about each."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser with every command of `COMMANDS`."""
+    parser = argparse.ArgumentParser(
+        prog="flowtts",
+        description="Read books and texts aloud, and train the voices that do it.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"flowtts {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show the full traceback of an error")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        import_module(f"jobs.{name}").add_parser(subparsers)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code (0 done, 1 failed, 2 wrong usage, 130 interrupted)."""
+    args = build_parser().parse_args(argv)
+    try:
+        return int(args.run(args))
+    except KeyboardInterrupt:
+        if args.debug:
+            raise
+        _complain("interrupted")
+        return INTERRUPTED
+    except FlowTTSError as error:
+        if args.debug:
+            raise
+        _complain(f"error: {_first_cause(error)}")
+        return error.exit_code
+
+
+def _first_cause(error: FlowTTSError) -> FlowTTSError:
+    """Ray wraps a worker's error in one of the same class whose text is the worker's traceback; show the error itself."""
+    cause = getattr(error, "cause", None)
+    return cause if isinstance(cause, FlowTTSError) else error
+
+
+def _complain(message: str) -> None:
+    from rich.console import Console
+
+    Console(stderr=True).print(message, style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
