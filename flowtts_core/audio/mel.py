@@ -66,7 +66,7 @@ class MelConfig:
 
     def samples_of(self, frames: int) -> int:
         """Number of samples that a vocoder makes of `frames` frames."""
-        return frames * self.hop_length
+        return max(0, frames - (1 if self.padding == "center" else 0)) * self.hop_length
 
     def seconds_of(self, frames: float) -> float:
         """Duration of `frames` frames (which may be a fraction)."""

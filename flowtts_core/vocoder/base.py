@@ -11,7 +11,7 @@ from flowtts_core.audio.mel import MelConfig
 
 
 class Vocoder(nn.Module, abc.ABC):
-    """Contract: `forward(mel[B, M, T], lengths[B]) -> [B, T * hop_length]`; padding changes nothing; streams equal the whole."""
+    """Contract: `forward(mel[B, M, T], lengths[B]) -> [B, mel_config.samples_of(T)]`; padding changes nothing; streams equal the whole."""
 
     mel_config: MelConfig
 
@@ -21,10 +21,10 @@ class Vocoder(nn.Module, abc.ABC):
 
         Args:
             mel: [B, M, T], as `MelConfig` makes it.
-            lengths: [B] valid frames; samples beyond `lengths * hop_length` are zero.
+            lengths: [B] valid frames; samples beyond `mel_config.samples_of(length)` are zero.
 
         Returns:
-            [B, T * hop_length] float32 in about [-1, 1].
+            [B, samples_of(T)] float32 in about [-1, 1]; T * hop_length samples for "same" mels, one hop less for "center".
         """
 
     def stream(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
