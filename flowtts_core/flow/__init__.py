@@ -1,1 +1,30 @@
+"""Flow matching: paths, couplings, time grids, solvers, guidance and losses, shared by every model; no network lives here."""
 
+from __future__ import annotations
+
+from flowtts_core.flow.coupling import COUPLINGS, Coupling, sinkhorn_plan, squared_distances
+from flowtts_core.flow.grid import TIME_GRIDS, TimeGrid
+from flowtts_core.flow.guidance import GUIDANCES, Guidance, classifier_free
+from flowtts_core.flow.loss import masked_flow_loss
+from flowtts_core.flow.path import PATHS, LinearPath, PathSample
+from flowtts_core.flow.solver import SOLVERS, Solution, Solver, VelocityField
+
+__all__ = [
+    "COUPLINGS",
+    "GUIDANCES",
+    "PATHS",
+    "SOLVERS",
+    "TIME_GRIDS",
+    "Coupling",
+    "Guidance",
+    "LinearPath",
+    "PathSample",
+    "Solution",
+    "Solver",
+    "TimeGrid",
+    "VelocityField",
+    "classifier_free",
+    "masked_flow_loss",
+    "sinkhorn_plan",
+    "squared_distances",
+]

@@ -1,1 +1,1 @@
-
+"""Layers that several models share; activations are [B, T, C]."""
