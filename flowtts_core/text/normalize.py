@@ -1,0 +1,68 @@
+"""Written English to the words that are read, each with the characters of the source that it comes from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from flowtts_core.text.clean import clean
+from flowtts_core.text.pieces import Piece
+
+_TOKEN = re.compile(
+    r"(?P<ipa>\[\[(?P<inner>.*?)\]\])"
+    r"|(?P<word>[^\W\d_]+(?:'[^\W\d_]+)*(?:-[^\W\d_]+(?:'[^\W\d_]+)*)*'?)"
+    r"|(?P<number>\d+(?:[.,]\d+)*)"
+    r"|(?P<space>\s+)"
+    r"|(?P<dots>\.\s?\.(?:\s?\.)+|…+)"
+    r"|(?P<dash>\s*(?:--+|[—–]|(?<=\s)-(?=\s))[-—–\s]*)"
+    r"|(?P<mark>[;:,.!?¡¿\"]+)"
+    r"|(?P<bracket>[()\[\]{}]+)"
+    r"|(?P<other>[\s\S])"
+)
+_LATIN = re.compile(r"[A-Za-zªº\u00c0-\u024f\u1e00-\u1eff'-]+\Z")
+
+
+def tokenize(text: str, latin_only: bool = True) -> list[Piece]:
+    """Words, marks and spaces of plain text, with offsets in `text`; words of another script are skipped if `latin_only`.
+
+    Marks come down to those that voices are trained on: a dash, a bracket or an ellipsis is a comma's pause.
+    """
+    pieces: list[Piece] = []
+    for match in _TOKEN.finditer(text):
+        kind = match.lastgroup
+        start, end = match.span()
+        if kind == "word":
+            word = match.group()
+            if word[-1] == "'":
+                end, word = (end, word) if word[-2] in "sS" and _is_possessive(text, end, pieces) else (end - 1, word[:-1])
+            if latin_only and not _LATIN.match(word):
+                pieces.append(Piece(word, start, end, "skip"))
+                continue
+            pieces.extend(Piece(part, start, end, "word") for part in word.split("-"))
+        elif kind == "space":
+            pieces.append(Piece(" ", start, end, "space"))
+        elif kind == "mark":
+            pieces.extend(Piece(text[i], i, i + 1, "mark") for i in range(start, end))
+        elif kind in ("dots", "dash", "bracket"):
+            pieces.append(Piece(".," [text[end:].strip(" \"'") != ""] if kind == "dots" else ",", start, end, "mark"))
+        elif kind == "number":
+            pieces.append(Piece(match.group(), start, end, "word" if not latin_only else "skip"))
+        elif kind == "ipa" or kind == "inner":
+            pieces.append(Piece(match.group("inner"), start, end, "ipa"))
+        elif match.group().isalnum():
+            pieces.append(Piece(match.group(), start, end, "skip"))
+    return pieces
+
+
+def _is_possessive(text: str, end: int, pieces: list[Piece]) -> bool:
+    """Whether an apostrophe after s belongs to the word: it does unless a quotation was opened before."""
+    return end < len(text) and text[end] == " " and not any("'" in text[max(0, p.start - 1) : p.start] for p in pieces)
+
+
+def normalize(text: str, english: bool = True, is_word: Callable[[str], bool] | None = None) -> list[Piece]:
+    """Pieces to read of any text, with their characters in it; never raises."""
+    plain, starts, ends = clean(text)
+    pieces = tokenize(plain, latin_only=english)
+    if starts is None or ends is None:
+        return pieces
+    return [p._replace(start=starts[p.start], end=ends[p.end - 1]) for p in pieces]

@@ -1,0 +1,24 @@
+"""A piece of text to be read: a word, spelled letter, inline IPA, mark or space, and where it stands in the source."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+Kind = Literal["word", "letter", "ipa", "mark", "space", "skip"]
+
+
+class Piece(NamedTuple):
+    """`text` is what is read; `start, end` are characters of the source.
+
+    Consecutive spoken pieces with the same span belong to one written word ("$3" is read "three dollars").
+    Kind "skip" is a written word that this language cannot read (another script).
+    """
+
+    text: str
+    start: int
+    end: int
+    kind: Kind
+
+    @property
+    def spoken(self) -> bool:
+        return self.kind in ("word", "letter", "ipa")
