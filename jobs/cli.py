@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _first_cause(error: FlowTTSError) -> FlowTTSError:
-    """Ray wraps a worker's error in one of the same class whose text is the worker's traceback; show the error itself."""
+    """The error itself: Ray hands on a worker's error in one of the same class whose text is a whole traceback."""
     cause = getattr(error, "cause", None)
     return cause if isinstance(cause, FlowTTSError) else error
 

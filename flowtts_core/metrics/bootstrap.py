@@ -1,0 +1,74 @@
+"""Intervals by the bootstrap over utterances: of a ratio of sums (WER), of a mean (scores), and of paired differences.
+
+Utterances are the unit of resampling, since errors within one utterance hang together. The percentile method (Efron and
+Tibshirani, 1993, chapter 13) with a fixed seed, so that the same scores always give the same interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+ROUNDS = 2000
+SEED = 20_240_607
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and its 95 % interval, over `n` utterances."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def to_json(self) -> dict[str, float]:
+        return asdict(self)
+
+
+def mean(values: Sequence[float]) -> Interval:
+    """The mean of the values [N] and its interval."""
+    array = _filled(values)
+    return _interval(len(array), lambda rows: array[rows].mean(axis=-1))
+
+
+def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Interval:
+    """`sum(numerators) / sum(denominators)` over N utterances and its interval; the corpus WER is one."""
+    top, bottom = _filled(numerators), _filled(denominators, len(numerators))
+    if bottom.sum() <= 0:
+        raise ValueError("the denominators sum to 0: nothing to measure against")
+    return _interval(len(top), lambda rows: _divide(top, bottom, rows))
+
+
+def mean_difference(ours: Sequence[float], theirs: Sequence[float]) -> Interval:
+    """The mean of `ours - theirs`, row by row the same utterance."""
+    return mean(_filled(ours, len(theirs)) - _filled(theirs))
+
+
+def ratio_difference(ours: Sequence[float], theirs: Sequence[float], denominators: Sequence[float]) -> Interval:
+    """`(sum(ours) - sum(theirs)) / sum(denominators)`, resampled in pairs: row i is the same utterance in all three."""
+    difference = _filled(ours, len(theirs)) - _filled(theirs)
+    return ratio(difference, denominators)
+
+
+def _filled(values: Sequence[float] | np.ndarray, length: int | None = None) -> np.ndarray:
+    array = np.asarray(values, dtype=np.float64)
+    if array.size == 0 or not np.isfinite(array).all():
+        raise ValueError(f"{array.size} values, all of which must be finite and at least one present")
+    if length is not None and len(array) != length:
+        raise ValueError(f"rows must pair: {len(array)} against {length}")
+    return array
+
+
+def _divide(top: np.ndarray, bottom: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    sums = bottom[rows].sum(axis=-1)
+    return np.divide(top[rows].sum(axis=-1), sums, out=np.full(sums.shape, np.nan), where=sums > 0)
+
+
+def _interval(n: int, statistic: Callable[[np.ndarray], np.ndarray]) -> Interval:
+    """`statistic` takes row numbers [..., N] and returns [...]."""
+    draws = np.random.default_rng(SEED).integers(0, n, size=(ROUNDS, n))
+    low, high = np.nanpercentile(statistic(draws), [2.5, 97.5])
+    return Interval(float(statistic(np.arange(n))), float(low), float(high), n)

@@ -1,0 +1,22 @@
+"""Imports the optional packages of the judges, or says which line installs them."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from flowtts_core.errors import DependencyError
+
+EVAL = "pip install 'flowtts[eval]'"
+
+
+def require(module: str, remedy: str = EVAL) -> ModuleType:
+    """The module of that name.
+
+    Raises:
+        DependencyError: when it cannot be imported; the remedy is the line that installs it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise DependencyError(f"this judge needs the package {module.split('.')[0]!r}: {error}", remedy) from error

@@ -1,0 +1,94 @@
+"""Word error rate by pocketsphinx: what an offline recogniser heard against what was to be said.
+
+The recogniser is an old one, so the rate is relative: compare voices on the same texts, best with a human or the
+teacher among them. Unit: words wrong per word said; lower is better. An utterance that could not be made counts as all wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from flowtts_core.metrics import bootstrap
+from flowtts_core.metrics.bootstrap import Interval
+from flowtts_core.metrics.english import normalize_english
+from flowtts_core.metrics.optional import require
+from flowtts_core.metrics.signal import RATE, to_16k
+
+PEAK = 0.7  # the level and the rests around the speech that the recogniser hears best at
+REST_S = 0.2
+
+
+@dataclass(frozen=True)
+class WordErrors:
+    """Substitutions, deletions and insertions of each utterance, and its words said; add two to merge them."""
+
+    errors: tuple[int, ...]  # [N]
+    words: tuple[int, ...]  # [N]
+
+    def __add__(self, other: WordErrors) -> WordErrors:
+        return WordErrors(self.errors + other.errors, self.words + other.words)
+
+    def rate(self) -> Interval:
+        """The corpus rate (all errors by all words) with its bootstrap interval."""
+        return bootstrap.ratio(self.errors, self.words)
+
+    def difference(self, other: WordErrors) -> Interval:
+        """This rate less the other's on the same texts in the same order, with its paired bootstrap interval."""
+        if self.words != other.words:
+            raise ValueError("paired rates need the same texts in the same order")
+        return bootstrap.ratio_difference(self.errors, other.errors, self.words)
+
+
+def transcribe(waveform: np.ndarray, sample_rate: int) -> str:
+    """The words that pocketsphinx's en-us model hears in the waveform [S]; the same whatever was heard before.
+
+    Raises:
+        DependencyError: without pocketsphinx.
+        AudioError: for an empty, many-channel or non-finite waveform.
+    """
+    require("pocketsphinx")
+    heard = to_16k(waveform, sample_rate)
+    peak = float(np.abs(heard).max())
+    if peak == 0:
+        return ""
+    rest = np.zeros(round(REST_S * RATE), dtype=np.float32)
+    pcm = (np.concatenate([rest, heard * (PEAK / peak), rest]) * 32767).astype(np.int16)
+    decoder = _decoder()
+    decoder.reinit_feat()  # forgets the cepstral mean of the utterance before
+    decoder.start_utt()
+    decoder.process_raw(pcm.tobytes(), full_utt=True)
+    decoder.end_utt()
+    hypothesis = decoder.hyp()
+    return str(hypothesis.hypstr) if hypothesis else ""
+
+
+def word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> WordErrors:
+    """Errors of each hypothesis, both sides through `normalize_english`.
+
+    Raises:
+        DependencyError: without jiwer.
+        ValueError: when the two sides differ in number.
+    """
+    if len(references) != len(hypotheses):
+        raise ValueError(f"{len(references)} references against {len(hypotheses)} hypotheses")
+    pairs = zip(references, hypotheses, strict=True)
+    counts = [_count(normalize_english(said), normalize_english(heard)) for said, heard in pairs]
+    return WordErrors(tuple(errors for errors, _ in counts), tuple(words for _, words in counts))
+
+
+def _count(said: str, heard: str) -> tuple[int, int]:
+    if not said or not heard:  # jiwer takes no empty side
+        return len(said.split()) + len(heard.split()), len(said.split())
+    found = require("jiwer").process_words(said, heard)
+    return found.substitutions + found.deletions + found.insertions, len(said.split())
+
+
+@lru_cache(maxsize=1)
+def _decoder() -> Any:
+    sphinx = require("pocketsphinx")
+    return sphinx.Decoder(sphinx.Config(loglevel="FATAL"))
