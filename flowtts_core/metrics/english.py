@@ -1,7 +1,7 @@
 """The English words of a text as a recogniser writes them, for word error rates.
 
-Applied to both sides, in this order: curly quotes straightened; `&` to "and"; titles written out (Mr. -> mister); money,
-ordinals, years, other numbers and percent signs to words; lower case; accents dropped; everything but letters,
+Applied to both sides, in this order: curly quotes straightened; `&` to "and"; titles written out (Mr. -> mister);
+money, ordinals, years, other numbers and percent signs to words; lower case; accents dropped; all but letters,
 apostrophes inside words and spaces to a space. Hyphenated words become two.
 """
 

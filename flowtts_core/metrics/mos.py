@@ -1,7 +1,7 @@
 """Mean opinion scores predicted by DNSMOS (Reddy et al., 2022), from the models in the speechmos wheel.
 
-It hears noise and vocoder artefacts; it says little about naturalness, so compare within one voice. Scale 1 to 5; higher
-is better.
+It hears noise and vocoder artefacts; it says little about naturalness, so compare within one voice. Scale 1 to 5;
+higher is better.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Word error rate by pocketsphinx: what an offline recogniser heard against what was to be said.
 
 The recogniser is an old one, so the rate is relative: compare voices on the same texts, best with a human or the
-teacher among them. Unit: words wrong per word said; lower is better. An utterance that could not be made counts as all wrong.
+teacher among them. Unit: words wrong per word said; lower is better. An utterance that could not be
+made counts as all wrong.
 """
 
 from __future__ import annotations
