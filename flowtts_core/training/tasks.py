@@ -1,0 +1,107 @@
+"""What is trained: an acoustic model, or a vocoder against its discriminators."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from flowtts_core.acoustic.base import AcousticBatch, AcousticModel, GenerationSettings
+from flowtts_core.audio.mel import LogMel
+from flowtts_core.training.batches import VocoderBatch
+from flowtts_core.training.trainer import TrainingLog
+from flowtts_core.vocoder.base import Vocoder
+from flowtts_core.vocoder.discriminators import (
+    DiscriminatorConfig,
+    Discriminators,
+    adversarial_loss,
+    discriminator_loss,
+    feature_loss,
+)
+from flowtts_core.vocoder.losses import MultiMelLoss, MultiSTFTLoss
+
+
+class AcousticTask:
+    """Trains an acoustic model on its own loss; samples the first items of `probe`."""
+
+    ema_module = "acoustic"
+
+    def __init__(self, model: AcousticModel, probe: AcousticBatch, vocoder: Vocoder) -> None:
+        self.modules: dict[str, nn.Module] = {"acoustic": model}
+        self.model, self.probe, self.vocoder = model, probe, vocoder
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        return {"acoustic": list(self.model.parameters())}
+
+    def updates(self, batch: AcousticBatch, step: int, generator: torch.Generator) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        yield "acoustic", self.model.loss(batch, generator)
+
+    @torch.inference_mode()
+    def sample(self, module: nn.Module, step: int, log: TrainingLog) -> None:
+        assert isinstance(module, AcousticModel)
+        condition = self.probe.condition
+        generated = module.cpu().generate(condition, list(range(len(condition.tokens))), GenerationSettings())
+        for i, frames in enumerate(generated.mel_lengths.tolist()):
+            mel = generated.mel[i : i + 1, :, :frames]
+            log.mel(step, f"generated-{i}", mel[0])
+            log.mel(step, f"true-{i}", self.probe.mel[i, :, : int(self.probe.mel_lengths[i])])
+            log.audio(step, f"generated-{i}", self.vocoder(mel)[0], module.mel_config.sample_rate)
+
+
+@dataclass(frozen=True)
+class VocoderTaskConfig:
+    """Weights of a vocoder's losses; the discriminators come in at step `adversarial_from`, spectra alone train it before."""
+
+    adversarial_from: int = 1000
+    mel_weight: float = 15.0
+    stft_weight: float = 2.5
+    feature_weight: float = 2.0
+    discriminators: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+
+
+class VocoderTask:
+    """Trains a vocoder on spectral distances and, from a given step, against discriminators that are trained with it."""
+
+    ema_module = "vocoder"
+
+    def __init__(self, vocoder: Vocoder, probe: VocoderBatch, config: VocoderTaskConfig) -> None:
+        self.vocoder, self.probe, self.config = vocoder, probe, config
+        self.judges = Discriminators(config.discriminators)
+        self.modules: dict[str, nn.Module] = {"vocoder": vocoder, "judges": self.judges}
+        self.mel_loss, self.stft_loss = MultiMelLoss(vocoder.mel_config), MultiSTFTLoss()
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        return {"vocoder": list(self.vocoder.parameters()), "judges": list(self.judges.parameters())}
+
+    def updates(self, batch: VocoderBatch, step: int, generator: torch.Generator) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        self.mel_loss.to(batch.mel.device)
+        self.stft_loss.to(batch.mel.device)
+        c, real = self.config, batch.waveform
+        fake = self.vocoder(batch.mel).float()
+        adversarial = step >= c.adversarial_from
+        if adversarial:
+            yield "judges", {"loss": discriminator_loss(self.judges(real), self.judges(fake.detach()))}
+        with torch.autocast(real.device.type, enabled=False):
+            mel, stft = self.mel_loss(fake, real), self.stft_loss(fake, real)
+        losses = {"mel": mel, "stft": stft}
+        loss = c.mel_weight * mel + c.stft_weight * stft
+        if adversarial:
+            self.judges.requires_grad_(False)  # the vocoder's step needs no gradient of their weights
+            with torch.no_grad():
+                real_judgements = self.judges(real)
+            fake_judgements = self.judges(fake)
+            losses |= {"adversarial": adversarial_loss(fake_judgements), "feature": feature_loss(real_judgements, fake_judgements)}
+            loss = loss + losses["adversarial"] + c.feature_weight * losses["feature"]
+        yield "vocoder", {**losses, "loss": loss}
+        self.judges.requires_grad_(True)
+
+    @torch.inference_mode()
+    def sample(self, module: nn.Module, step: int, log: TrainingLog) -> None:
+        assert isinstance(module, Vocoder)
+        mel = self.probe.mel.cpu()
+        waveform = module.cpu()(mel).flatten()
+        log.audio(step, "generated", waveform, module.mel_config.sample_rate)
+        log.mel(step, "generated", LogMel(module.mel_config)(waveform[None])[0])
+        log.mel(step, "true", torch.cat(list(mel), dim=-1))

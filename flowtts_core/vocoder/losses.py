@@ -1,0 +1,51 @@
+"""Spectral distances that train a vocoder: log-mels and STFT magnitudes at several resolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from flowtts_core.audio.mel import LogMel, MelConfig
+
+
+class MultiMelLoss(nn.Module):
+    """Mean absolute difference of log-mels at several window sizes over the whole band (as DAC's, arXiv 2306.06546)."""
+
+    def __init__(self, mel: MelConfig, n_ffts: Sequence[int] = (256, 512, 1024, 2048), n_mels: Sequence[int] = (20, 40, 80, 160)) -> None:
+        super().__init__()
+        self.mels = nn.ModuleList(
+            LogMel(replace(mel, n_fft=n, win_length=n, hop_length=n // 4, n_mels=m, f_max=mel.f_max, padding="center"))
+            for n, m in zip(n_ffts, n_mels, strict=True)
+        )
+
+    def forward(self, predicted: Tensor, target: Tensor) -> Tensor:
+        """Waveforms [B, S] -> scalar, in nats a band."""
+        return torch.stack([(mel(predicted) - mel(target)).abs().mean() for mel in self.mels]).mean()
+
+
+class MultiSTFTLoss(nn.Module):
+    """Spectral convergence plus log-magnitude distance at several window sizes (Parallel WaveGAN, arXiv 1910.11480)."""
+
+    def __init__(self, n_ffts: Sequence[int] = (512, 1024, 2048)) -> None:
+        super().__init__()
+        self.n_ffts = tuple(n_ffts)
+        for n in self.n_ffts:
+            self.register_buffer(f"window_{n}", torch.hann_window(n), persistent=False)
+
+    def forward(self, predicted: Tensor, target: Tensor) -> Tensor:
+        """Waveforms [B, S] -> scalar."""
+        losses = []
+        for n in self.n_ffts:
+            p, t = self._magnitude(predicted, n), self._magnitude(target, n)
+            convergence = torch.linalg.vector_norm(t - p) / torch.linalg.vector_norm(t).clamp(min=1e-6)
+            losses.append(convergence + (p.log() - t.log()).abs().mean())
+        return torch.stack(losses).mean()
+
+    def _magnitude(self, waveform: Tensor, n_fft: int) -> Tensor:
+        window = getattr(self, f"window_{n_fft}")
+        spectrum = torch.stft(waveform, n_fft, n_fft // 4, window=window, return_complex=True)
+        # the floor keeps what lies below hearing, such as a band the recording does not have, out of the logarithm
+        return (spectrum.real.square() + spectrum.imag.square()).clamp(min=1e-6).sqrt()
