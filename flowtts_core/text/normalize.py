@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 
 from flowtts_core.text.clean import clean
+from flowtts_core.text.expand import Reading, readings
 from flowtts_core.text.pieces import Piece
 
 _TOKEN = re.compile(
@@ -22,13 +23,13 @@ _TOKEN = re.compile(
 _LATIN = re.compile(r"[A-Za-zªº\u00c0-\u024f\u1e00-\u1eff'-]+\Z")
 
 
-def tokenize(text: str, latin_only: bool = True) -> list[Piece]:
+def tokenize(text: str, latin_only: bool = True, start: int = 0, stop: int | None = None) -> list[Piece]:
     """Words, marks and spaces of plain text, with offsets in `text`; words of another script are skipped if `latin_only`.
 
     Marks come down to those that voices are trained on: a dash, a bracket or an ellipsis is a comma's pause.
     """
     pieces: list[Piece] = []
-    for match in _TOKEN.finditer(text):
+    for match in _TOKEN.finditer(text, start, len(text) if stop is None else stop):
         kind = match.lastgroup
         start, end = match.span()
         if kind == "word":
@@ -62,7 +63,39 @@ def _is_possessive(text: str, end: int, pieces: list[Piece]) -> bool:
 def normalize(text: str, english: bool = True, is_word: Callable[[str], bool] | None = None) -> list[Piece]:
     """Pieces to read of any text, with their characters in it; never raises."""
     plain, starts, ends = clean(text)
-    pieces = tokenize(plain, latin_only=english)
+    pieces: list[Piece] = []
+    done = 0
+    for reading in readings(plain, is_word) if english else ():
+        pieces += tokenize(plain, english, done, reading.start)
+        pieces += _read(reading)
+        done = reading.end
+    pieces += tokenize(plain, english, done)
     if starts is None or ends is None:
         return pieces
     return [p._replace(start=starts[p.start], end=ends[p.end - 1]) for p in pieces]
+
+
+def read_out(text: str, is_word: Callable[[str], bool] | None = None) -> str:
+    """English text as it is read, for people: words as they are spoken, spelled letters as capitals."""
+    out = ""
+    for piece in normalize(text, True, is_word):
+        if piece.kind == "mark":
+            out += piece.text
+        elif piece.spoken:
+            joint = "" if not out or out[-1] == " " else " "
+            out += joint + (piece.text.upper() if piece.kind == "letter" else piece.text)
+        elif piece.kind == "space" and out and out[-1] != " ":
+            out += " "
+    return out.strip()
+
+
+def _read(reading: Reading) -> list[Piece]:
+    pieces: list[Piece] = []
+    for word in reading.words.split():
+        if word == ",":
+            pieces.append(Piece(",", reading.start, reading.end, "mark"))
+        elif word[0] == "^":
+            pieces.append(Piece(word[1:], reading.start, reading.end, "letter"))
+        else:
+            pieces.append(Piece(word, reading.start, reading.end, "word"))
+    return pieces

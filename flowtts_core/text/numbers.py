@@ -1,0 +1,135 @@
+"""Numbers, years, money, dates and clock times as English words."""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import Any
+
+MONTHS = (
+    "January", "February", "March", "April", "May", "June",
+    "July", "August", "September", "October", "November", "December",
+)  # fmt: skip
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_DENOMINATORS = {2: ("half", "halves"), 4: ("quarter", "quarters")}
+_CURRENCIES = {
+    "$": ("dollar", "cent"), "£": ("pound", "penny"), "€": ("euro", "cent"), "¥": ("yen", "sen"), "₹": ("rupee", "paisa"),
+    "¢": ("cent", ""),
+}  # fmt: skip
+_PLURALS = {"penny": "pence", "yen": "yen", "sen": "sen", "paisa": "paise", "foot": "feet", "inch": "inches"}
+_SCALES = {"k": "thousand", "m": "million", "mn": "million", "bn": "billion", "b": "billion", "tn": "trillion"}
+_SPELLED_OUT_FROM = 10**36  # above this no one reads a number but its digits
+
+
+def _num2words(number: int, to: str) -> str:
+    from num2words import num2words  # it loads every language: only texts with numbers pay for it
+
+    converter: Any = num2words
+    return str(converter(number, to=to)).replace(",", "").replace("-", " ")
+
+
+@functools.lru_cache(maxsize=20_000)
+def cardinal(number: int) -> str:
+    return _num2words(number, "cardinal") if abs(number) < _SPELLED_OUT_FROM else digits(str(number))
+
+
+@functools.lru_cache(maxsize=5_000)
+def ordinal(number: int) -> str:
+    return _num2words(number, "ordinal") if number < _SPELLED_OUT_FROM else digits(str(number))
+
+
+@functools.lru_cache(maxsize=5_000)
+def year(number: int) -> str:
+    return _num2words(number, "year") if 1000 <= number < 10_000 else cardinal(number)
+
+
+def digits(text: str) -> str:
+    """Each digit by its name; other characters fall away."""
+    return " ".join(DIGITS[int(c)] for c in text if c in "0123456789")
+
+
+def number(text: str) -> str:
+    """A written number: `1,234`, `3.14`, `.45`, `007` (its digits), `2.0.1`."""
+    whole, *decimals = text.replace(",", "").split(".")
+    if not decimals and ((len(whole) > 1 and whole[0] == "0") or len(whole) > 9 and "," not in text):
+        return digits(whole)
+    if len(decimals) > 1:
+        return " point ".join(cardinal(int(part)) if len(part) < 4 else digits(part) for part in (whole, *decimals) if part)
+    words = cardinal(int(whole)) if whole else ""
+    return " ".join([words, *(f"point {digits(part)}" for part in decimals)]).strip()
+
+
+def plural(word: str, count: str) -> str:
+    """`word` as it stands after the number `count`."""
+    if count.replace(",", "") in ("1", "1.0"):
+        return word
+    first, *rest = word.split(" ")  # miles an hour, degrees Celsius
+    if first in ("square", "cubic") and rest:
+        return " ".join([first, plural(rest[0], count), *rest[1:]])
+    return " ".join([_PLURALS.get(first, first if first.endswith("s") or first in ("hertz",) else first + "s"), *rest])
+
+
+def decade(text: str) -> str:
+    """`1960` or `60` as in 1960s: nineteen sixties, sixties."""
+    words = year(int(text)) if len(text) == 4 else cardinal(int(text))
+    return re.sub("ys$", "ies", words + ("es" if words.endswith("x") else "s"))
+
+
+def fraction(upper: int, lower: int) -> str:
+    if lower == 0 or lower > 1000 or (lower > 20 and lower % 10):
+        return f"{cardinal(upper)} over {cardinal(lower)}"
+    one, many = _DENOMINATORS.get(lower) or ((name := ordinal(lower)), name + "s")
+    if lower == 1:
+        return f"{cardinal(upper)} over one"
+    return f"{cardinal(upper)} {one if upper == 1 else many}"
+
+
+def mixed(whole: int, upper: int, lower: int) -> str:
+    part = fraction(upper, lower)
+    return f"{cardinal(whole)} and {'a ' + part.removeprefix('one ') if upper == 1 else part}"
+
+
+def money(symbol: str, amount: str, scale: str = "") -> str:
+    """`$`, `3.50`, `` -> three dollars and fifty cents; `£`, `2`, `m` -> two million pounds."""
+    unit, small = _CURRENCIES[symbol]
+    if scale:
+        return f"{number(amount)} {_SCALES.get(scale.lower(), scale.lower())} {plural(unit, '2')}"
+    whole, _, decimals = amount.replace(",", "").partition(".")
+    cents = int((decimals + "0")[:2]) if decimals and len(decimals) <= 2 else 0
+    if decimals and (len(decimals) > 2 or not small):
+        return f"{number(amount)} {plural(unit, '2')}"
+    parts = [f"{cardinal(int(whole))} {plural(unit, whole)}"] if int(whole or 0) or not cents else []
+    if cents:
+        parts.append(f"{cardinal(cents)} {plural(small, str(cents))}")
+    return " and ".join(parts)
+
+
+def clock(hour: int, minute: int, second: int | None = None, half: str = "") -> str:
+    """`half` is "", "a" or "p"."""
+    words = [cardinal(hour)]
+    if minute:
+        words.append(("oh " if minute < 10 else "") + cardinal(minute))
+    elif second is None and not half:
+        words.append("o'clock" if 0 < hour <= 12 else "hundred" if hour else "hours")
+    if second:
+        words.append(f"and {cardinal(second)} {plural('second', str(second))}")
+    if half:
+        words.append(f"^{half} ^m")
+    return " ".join(words)
+
+
+def date(year_number: int, month: int, day: int) -> str:
+    return f"{MONTHS[month - 1]} {ordinal(day)} {year(year_number)}"
+
+
+_ROMAN = re.compile(r"(?=[MDCLXVI])M{0,3}(CM|CD|D?C{0,3})(XC|XL|L?X{0,3})(IX|IV|V?I{0,3})\Z")
+_ROMAN_VALUES = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100, "D": 500, "M": 1000}
+
+
+def roman(text: str) -> int | None:
+    """The value of a Roman numeral in its usual form, else None."""
+    upper = text.upper()
+    if not _ROMAN.match(upper):
+        return None
+    values = [_ROMAN_VALUES[c] for c in upper]
+    return sum(-v if i + 1 < len(values) and v < values[i + 1] else v for i, v in enumerate(values))
