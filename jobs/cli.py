@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.util import find_spec
 
 from flowtts_core import __version__
 from flowtts_core.errors import FlowTTSError
@@ -35,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"flowtts {__version__}")
     parser.add_argument("--debug", action="store_true", help="show the full traceback of an error")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name in COMMANDS:
+    for name in filter(lambda name: find_spec(f"jobs.{name}"), COMMANDS):
         import_module(f"jobs.{name}").add_parser(subparsers)
     return parser
 

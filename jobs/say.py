@@ -1,0 +1,138 @@
+"""`flowtts say`: one text to one sound file, or to the loudspeaker, without Ray and at once."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flowtts_core.errors import DependencyError, OutputError, TextError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from flowtts_core.synthesizer import Synthesizer
+
+PLAYERS = (("ffplay", "-nodisp", "-autoexit", "-loglevel", "error"), ("paplay",), ("aplay", "-q"), ("afplay",))
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "say",
+        help="say a text at once",
+        description="Say a text at once. The same text, voice and seed always give the same sound.",
+        epilog='examples:\n  flowtts say "Good evening." --play\n  echo "Good evening." | flowtts say - -o evening.mp3',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("text", help="what to say; - reads it from standard input")
+    parser.add_argument(
+        "-o", "--output", type=Path, help=".wav .flac .mp3 .ogg or .opus (default: speech.wav, none with --play)"
+    )
+    parser.add_argument("--play", action="store_true", help="play it on this machine's loudspeaker")
+    parser.add_argument("--voice", help="a bundled voice's name or a voice folder (default: the bundled one)")
+    parser.add_argument("--speaker", help="a speaker of the voice, where it has several")
+    parser.add_argument("--seed", type=int, default=0, help="another number, another reading (default: 0)")
+    parser.add_argument("--speed", type=float, default=1.0, help="2 speaks twice as fast (default: 1)")
+    parser.add_argument("--steps", type=int, help="steps of the flow: more is finer and slower (default: the voice's)")
+    parser.add_argument("--json", action="store_true", help="print a summary as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    text = sys.stdin.read() if args.text == "-" else args.text
+    output = args.output or (None if args.play else Path("speech.wav"))
+    player = find_player() if args.play else None
+    started = time.perf_counter()
+    from flowtts_core.synthesizer import VoiceSynthesizer
+
+    synthesizer = VoiceSynthesizer.load(args.voice)
+    loaded = time.perf_counter()
+    settings = {"seed": args.seed, "speed": args.speed, "steps": args.steps, "speaker": args.speaker}
+    waveform = speak(synthesizer, text, settings)
+    if output is not None:
+        write(output, waveform, synthesizer.sample_rate)
+    summary = {
+        "output": None if output is None else str(output),
+        "seconds": round(len(waveform) / synthesizer.sample_rate, 3),
+        "load_s": round(loaded - started, 3),
+        "synthesis_s": round(time.perf_counter() - loaded, 3),
+    }
+    if player is not None:
+        play(player, waveform, synthesizer.sample_rate)
+    if args.json:
+        print(json.dumps(summary))
+    elif output is not None:
+        print(f"{output}: {summary['seconds']:.1f} s of speech, made in {summary['synthesis_s']:.2f} s")
+    return 0
+
+
+def speak(synthesizer: Synthesizer, text: str, settings: dict[str, Any]) -> np.ndarray:
+    """The sentences of a text with their pauses between, as one waveform [S].
+
+    Raises:
+        TextError: when there is nothing to say, or a sentence cannot be said.
+    """
+    import numpy as np
+
+    from flowtts_core.synthesizer import SynthesisFailure, SynthesisRequest
+    from flowtts_core.text.sentences import split_sentences
+
+    sentences = split_sentences(text)
+    if not sentences:
+        raise TextError("there is nothing to say: the text is empty", 'give a text, for example: flowtts say "Hello."')
+    results = synthesizer.synthesize([SynthesisRequest(sentence.text, **settings) for sentence in sentences])
+    pieces: list[np.ndarray] = []
+    for sentence, result in zip(sentences, results, strict=True):
+        if isinstance(result, SynthesisFailure):
+            raise TextError(f"cannot say {sentence.text[:60]!r}: {result.reason}")
+        pieces += [result.waveform, np.zeros(round(sentence.pause_s * synthesizer.sample_rate), dtype=np.float32)]
+    return np.concatenate(pieces[:-1])  # no pause after the last
+
+
+def write(path: Path, waveform: np.ndarray, sample_rate: int) -> None:
+    """Write the file, its folder too.
+
+    Raises:
+        OutputError: when the place cannot be written.
+    """
+    from flowtts_core.audio.files import write_audio
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_audio(path, waveform, sample_rate)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}", "choose another place with -o") from error
+
+
+def find_player() -> list[str]:
+    """The command that plays a file here, without the file.
+
+    Raises:
+        DependencyError: when there is none.
+    """
+    for program, *options in PLAYERS:
+        if shutil.which(program):
+            return [program, *options]
+    names = ", ".join(player[0] for player in PLAYERS)
+    raise DependencyError(f"no program to play sound with: looked for {names}", "apt-get install ffmpeg, or -o FILE")
+
+
+def play(player: Sequence[str], waveform: np.ndarray, sample_rate: int) -> None:
+    """Play [S] and wait until it ends.
+
+    Raises:
+        OutputError: when the player fails, for instance without a sound device.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "speech.wav"
+        write(file, waveform, sample_rate)
+        done = subprocess.run([*player, str(file)], capture_output=True, text=True)
+    if done.returncode:
+        raise OutputError(f"{player[0]} could not play: {done.stderr.strip()[:200]}", "use -o FILE instead of --play")
