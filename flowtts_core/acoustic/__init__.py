@@ -1,1 +1,32 @@
+"""Acoustic models: tokens in, log-mel out."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from flowtts_core import config as _config
+from flowtts_core.acoustic.base import AcousticBatch, AcousticModel, Condition, Generated, GenerationSettings
+from flowtts_core.acoustic.matcha import MatchaTTS
+from flowtts_core.acoustic.matcha_config import MatchaConfig
+
+ACOUSTIC_MODELS = {"matcha": (MatchaConfig, MatchaTTS)}
+
+
+def build(spec: Mapping[str, Any]) -> AcousticModel:
+    """The acoustic model of a spec, `{"name": "matcha", **fields of MatchaConfig}`; see `flowtts_core.config.build`."""
+    model: AcousticModel = _config.build(ACOUSTIC_MODELS, spec)
+    return model
+
+
+__all__ = [
+    "ACOUSTIC_MODELS",
+    "AcousticBatch",
+    "AcousticModel",
+    "Condition",
+    "Generated",
+    "GenerationSettings",
+    "MatchaConfig",
+    "MatchaTTS",
+    "build",
+]

@@ -1,0 +1,250 @@
+"""Matcha-TTS: text encoder, duration predictor and a flow-matching decoder (Mehta et al. 2024, arXiv:2309.03199)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from flowtts_core.acoustic.alignment import (
+    ends_to_path,
+    expand_by_path,
+    gaussian_log_likelihood,
+    monotonic_alignment,
+    path_durations,
+)
+from flowtts_core.acoustic.base import AcousticBatch, AcousticModel, Condition, Generated, GenerationSettings
+from flowtts_core.acoustic.matcha_config import MatchaConfig
+from flowtts_core.acoustic.matcha_decoder import Frames, VelocityNet, published_frames, true_frames
+from flowtts_core.acoustic.matcha_encoder import Encoded, TextEncoder
+from flowtts_core.config import build
+from flowtts_core.errors import ConfigError
+from flowtts_core.flow import SOLVERS, TIME_GRIDS, LinearPath
+from flowtts_core.nn.masks import length_mask, round_up
+
+_MAX_TOKEN_FRAMES = 2000.0  # a badly trained predictor must not ask for terabytes
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The random numbers of one training step, given by tests and drawn otherwise."""
+
+    t: Tensor  # [B] flow times
+    noise: Tensor  # [B, T, M] where T is the window's or the batch's frames
+    offsets: Tensor | None = None  # [B] first frame of each window
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What the decoder starts from: mean [B, T, M] of the normalised mel, and where items end."""
+
+    mean: Tensor
+    path: Tensor  # [B, T] token of each frame, -1 on padding
+    lengths: Tensor  # [B] frames
+    durations: Tensor  # [B, L] whole frames of each token
+
+
+class _Decoder(nn.Module):
+    """Holds the velocity net under its published name."""
+
+    def __init__(self, config: MatchaConfig) -> None:
+        super().__init__()
+        self.estimator = VelocityNet(config)
+
+
+class MatchaTTS(AcousticModel):
+    """The model; see `MatchaConfig` for what `masking` chooses. Its state dict has the published names."""
+
+    def __init__(self, config: MatchaConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.mel_config, self.n_symbols, self.n_speakers = config.mel, config.n_symbols, config.n_speakers
+        if config.n_speakers > 1:
+            self.spk_emb = nn.Embedding(config.n_speakers, config.speaker_channels)
+        self.encoder = TextEncoder(config)
+        self.decoder = _Decoder(config)
+        self.register_buffer("mel_mean", torch.tensor(config.mel_mean))
+        self.register_buffer("mel_std", torch.tensor(config.mel_std))
+        self.mel_mean: Tensor
+        self.mel_std: Tensor
+
+    # --- training ---------------------------------------------------------------------------------------------------
+
+    def loss(self, batch: AcousticBatch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """Losses "duration", "prior", "flow" and their sum "loss".
+
+        Window offsets, flow times and noise are drawn from `generator` (of the CPU); dropout from torch's global one.
+        """
+        valid = length_mask(batch.mel_lengths, batch.mel.shape[2]).unsqueeze(2)
+        frames = ((batch.mel.transpose(1, 2) - self.mel_mean) / self.mel_std * valid).float()
+        return self.losses_of_normalised(batch.condition, frames, batch.mel_lengths, generator=generator)
+
+    def losses_of_normalised(
+        self,
+        condition: Condition,
+        frames: Tensor,
+        lengths: Tensor,
+        draws: Draws | None = None,
+        generator: torch.Generator | None = None,
+    ) -> dict[str, Tensor]:
+        """As `loss`, from a normalised mel `frames` [B, T, M] (zeros beyond `lengths`)."""
+        speaker = self._speaker(condition)
+        encoded = self.encoder(condition.tokens, condition.token_lengths, speaker)
+        mean = encoded.mean.float()
+        scores = gaussian_log_likelihood(frames, mean.detach())
+        path = monotonic_alignment(scores, condition.token_lengths, lengths)
+        duration_loss = self._duration_loss(encoded, path_durations(path, mean.shape[1]), condition.token_lengths)
+        if draws is None:
+            draws = self._draw(frames, lengths, generator)
+        window, window_path, window_lengths = self._window(frames, path, lengths, draws.offsets)
+        window_mean = expand_by_path(mean, window_path)
+        if self.config.masking == "published":
+            prior_loss = _prior_loss(window, window_mean, window_lengths)
+        else:
+            prior_loss = _prior_loss(frames, expand_by_path(mean, path), lengths)
+        flow_loss = self._flow_loss(window, window_mean, window_lengths, speaker, draws)
+        total = duration_loss + prior_loss + flow_loss
+        return {"loss": total, "duration": duration_loss, "prior": prior_loss, "flow": flow_loss}
+
+    def _duration_loss(self, encoded: Encoded, durations: Tensor, token_lengths: Tensor) -> Tensor:
+        target = torch.log(1e-8 + durations)
+        if self.config.masking == "true":  # a token without frames has log 1e-8 = -18, which would drown the others
+            target = torch.log(durations.clamp(min=0.5))
+        error = (encoded.log_durations.float() - target) * encoded.mask
+        return error.square().sum() / token_lengths.sum()
+
+    def _draw(self, frames: Tensor, lengths: Tensor, generator: torch.Generator | None) -> Draws:
+        size = self.config.segment_frames
+        batch, time, n_mels = frames.shape
+        offsets = None
+        if size is not None:
+            room = (lengths.cpu() - size).clamp(min=0)
+            offsets = (torch.rand(batch, generator=generator) * (room + 1)).long().minimum(room).to(frames.device)
+            time = size
+        t = torch.rand(batch, generator=generator)
+        noise = torch.randn(batch, time, n_mels, generator=generator)
+        return Draws(t.to(frames.device), noise.to(frames.device), offsets)
+
+    def _window(
+        self, frames: Tensor, path: Tensor, lengths: Tensor, offsets: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """A window of `segment_frames` of each item: frames [B, W, M], path [B, W], lengths [B]."""
+        if offsets is None:
+            return frames, path, lengths
+        size = self.config.segment_frames
+        assert size is not None
+        index = offsets[:, None] + torch.arange(size, device=frames.device)  # [B, W]
+        inside = index < lengths[:, None]
+        index = index.clamp(max=frames.shape[1] - 1)
+        cut = frames.gather(1, index.unsqueeze(2).expand(-1, -1, frames.shape[2])) * inside.unsqueeze(2)
+        return cut, torch.where(inside, path.gather(1, index), -1), (lengths - offsets).clamp(max=size)
+
+    def _flow_loss(
+        self, window: Tensor, mean: Tensor, lengths: Tensor, speaker: Tensor | None, draws: Draws
+    ) -> Tensor:
+        time = window.shape[1]
+        point = LinearPath(self.config.sigma_min).sample(draws.noise, window, draws.t)
+        x_t, target = point.x_t, point.velocity
+        padding = round_up(time, 2) - time
+        if padding:
+            x_t, mean = (nn.functional.pad(part, (0, 0, 0, padding)) for part in (x_t, mean))
+        published = self.config.masking == "published"
+        extents = torch.full_like(lengths, time + padding)
+        frames = published_frames(lengths, extents, time + padding) if published else true_frames(lengths, time + padding)
+        predicted = self.decoder.estimator(x_t, draws.t, mean, speaker, frames)[:, :time].float()
+        valid = length_mask(lengths, time).unsqueeze(2).float()
+        # Upstream's sum takes in padded frames (prediction 0, target not), and divides by valid ones.
+        error = (predicted - target).square() if published else (predicted - target).square() * valid
+        return error.sum() / (valid.sum() * window.shape[2])
+
+    # --- generation -------------------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def generate(self, condition: Condition, seeds: Sequence[int], settings: GenerationSettings) -> Generated:
+        speaker = self._speaker(condition)
+        prior = self.prior(condition, speaker, settings.speed)
+        if settings.steps == 0:
+            normalised = prior.mean
+        else:
+            noise = self.noise_of(seeds, prior.lengths, prior.mean.shape[1]).to(prior.mean)
+            normalised = self.sample(prior, noise, speaker, settings)
+        time = int(prior.lengths.max())
+        mel = (normalised[:, :time] * self.mel_std + self.mel_mean).transpose(1, 2)
+        return Generated(mel, prior.lengths, prior.durations)
+
+    def prior(self, condition: Condition, speaker: Tensor | None, speed: float = 1.0) -> Prior:
+        """Encode tokens and lay them out in time, padded to a multiple of 4 frames."""
+        if not 0.1 <= speed <= 10:
+            raise ConfigError(f"speed = {speed}", "use a value from 0.1 to 10; 1 is the voice's own pace")
+        encoded = self.encoder(condition.tokens, condition.token_lengths, speaker)
+        frames = (encoded.log_durations.float().exp() * encoded.mask).clamp(max=_MAX_TOKEN_FRAMES)
+        # Whole frames add up exactly in float64, so that neither padding nor the device moves a boundary; upstream adds
+        # fractions in float32, which may put a frame on the other side of a boundary that falls on a whole frame.
+        ends = frames.ceil().double().cumsum(1) / speed
+        lengths = ends[:, -1].clamp(min=1).long()
+        path = ends_to_path(ends, lengths, round_up(int(lengths.max()), 4))
+        mean = expand_by_path(encoded.mean.float(), path)
+        return Prior(mean, path, lengths, path_durations(path, condition.tokens.shape[1]))
+
+    def noise_of(self, seeds: Sequence[int], lengths: Tensor, time: int) -> Tensor:
+        """Standard normal noise [B, time, M] on the CPU; item b's depends on its seed and length alone."""
+        assert len(seeds) == len(lengths), "one seed for each item"
+        noise = torch.zeros(len(seeds), time, self.config.mel.n_mels)
+        for row, (seed, length) in enumerate(zip(seeds, lengths.tolist(), strict=True)):
+            own = round_up(length, 4)
+            draw = torch.randn(self.config.mel.n_mels, own, generator=torch.Generator().manual_seed(seed))
+            noise[row, :own] = draw.T
+        return noise
+
+    def sample(
+        self,
+        prior: Prior,
+        noise: Tensor,
+        speaker: Tensor | None,
+        settings: GenerationSettings,
+        extents: Tensor | None = None,
+    ) -> Tensor:
+        """Solve the flow from `noise` [B, T, M] (before the temperature) to a normalised mel [B, T, M].
+
+        Args:
+            extents: [B] frames up to which a published model sees padding; by default each item's own length rounded up
+                to a multiple of 4, which is what it sees alone.
+        """
+        time = prior.mean.shape[1]
+        if self.config.masking == "published":
+            own = (prior.lengths + 3) // 4 * 4
+            frames = published_frames(prior.lengths, own if extents is None else extents, time)
+        else:
+            frames = true_frames(prior.lengths, time)
+        grid = build(TIME_GRIDS, settings.grid or {"name": "uniform"})
+        solver = build(SOLVERS, {"name": settings.solver})
+        condition = _FlowCondition(prior.mean, speaker, frames)
+        return solver.solve(self._velocity, noise * settings.temperature, grid.times(settings.steps), condition).x
+
+    def _velocity(self, x: Tensor, t: Tensor, condition: _FlowCondition) -> Tensor:
+        return self.decoder.estimator(x, t, condition.mean, condition.speaker, condition.frames)
+
+    def _speaker(self, condition: Condition) -> Tensor | None:
+        if self.n_speakers == 1:
+            return None
+        if condition.speakers is None:
+            raise ConfigError("this model has several speakers and none was given", f"give one of 0 to {self.n_speakers - 1}")
+        vector: Tensor = self.spk_emb(condition.speakers)
+        return vector
+
+
+@dataclass(frozen=True)
+class _FlowCondition:
+    mean: Tensor
+    speaker: Tensor | None
+    frames: Frames
+
+
+def _prior_loss(frames: Tensor, mean: Tensor, lengths: Tensor) -> Tensor:
+    """Negative log-likelihood of frames [B, T, M] under unit Gaussians, for each valid element."""
+    valid = length_mask(lengths, frames.shape[1]).unsqueeze(2).float()
+    likelihood = 0.5 * ((frames - mean).square() + math.log(2 * math.pi)) * valid
+    return likelihood.sum() / (valid.sum() * frames.shape[2])

@@ -1,0 +1,225 @@
+"""Matcha-TTS's velocity net: a 1-d U-Net of ResNet and transformer blocks over mel frames, at full and at half frame rate.
+
+Module names are the published ones, so that checkpoints load; activations are [B, T, C].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from flowtts_core.acoustic.matcha_config import MatchaConfig
+from flowtts_core.nn.attention import GeluLinear, SnakeBeta, merge_heads, split_heads
+from flowtts_core.nn.conv import TimeConv, TimeConvTranspose
+from flowtts_core.nn.masks import length_mask
+from flowtts_core.nn.norm import BlockNorm
+from flowtts_core.nn.time_embedding import sinusoidal_embedding
+
+
+@dataclass(frozen=True)
+class Frames:
+    """What the blocks know of padding at one frame rate; None stands for "nothing is padded"."""
+
+    valid: Tensor | None  # [B, T, 1] float: 1 on valid frames
+    attention_bias: Tensor | None  # [B, 1, 1, T] added to the scores
+    norm_lengths: Tensor | None  # [B] frames that group norms take their statistics over
+
+    def masked(self, x: Tensor) -> Tensor:
+        """`x` [B, T, C] with zeros on padding."""
+        return x if self.valid is None else x * self.valid.to(x.dtype)
+
+
+def true_frames(lengths: Tensor, time: int) -> Frames:
+    """Frames of a batch whose padding nothing sees."""
+    if int(lengths.min()) == time:
+        return Frames(None, None, None)
+    valid = length_mask(lengths, time)
+    bias = torch.zeros(valid.shape, device=valid.device).masked_fill(~valid, float("-inf"))
+    return Frames(valid.unsqueeze(2).float(), bias[:, None, None, :], lengths)
+
+
+def published_frames(lengths: Tensor, extents: Tensor, time: int) -> Frames:
+    """Frames as the published model sees them in a batch padded to `extents` [B]: all its blocks see padding up to there.
+
+    Its attention adds the mask (1 on valid frames, 0 on padding) to the scores; its group norms run over all of `extents`.
+    """
+    valid = length_mask(lengths, time).float()
+    bias = valid.masked_fill(~length_mask(extents, time), float("-inf"))
+    whole = int(extents.min()) == time
+    return Frames(valid.unsqueeze(2), bias[:, None, None, :], None if whole else extents)
+
+
+def half_rate(frames: Frames) -> Frames:
+    """The same at half the frame rate: every second frame."""
+    return Frames(
+        None if frames.valid is None else frames.valid[:, ::2],
+        None if frames.attention_bias is None else frames.attention_bias[..., ::2].contiguous(),
+        None if frames.norm_lengths is None else (frames.norm_lengths + 1) // 2,
+    )
+
+
+class Block1D(nn.Module):
+    """Convolution, norm, activation."""
+
+    def __init__(self, channels: int, out_channels: int, config: MatchaConfig) -> None:
+        super().__init__()
+        self.block = nn.ModuleList((TimeConv(channels, out_channels, 3), BlockNorm(out_channels, config.norm)))
+        self.activation = {"mish": F.mish, "silu": F.silu}[config.activation]
+
+    def forward(self, x: Tensor, frames: Frames) -> Tensor:
+        conv, norm = self.block
+        return frames.masked(self.activation(norm(conv(frames.masked(x)), frames.norm_lengths)))
+
+
+class ResnetBlock1D(nn.Module):
+    """Two blocks with the flow time added between them."""
+
+    def __init__(self, channels: int, out_channels: int, time_channels: int, config: MatchaConfig) -> None:
+        super().__init__()
+        activation = {"mish": nn.Mish, "silu": nn.SiLU}[config.activation]
+        self.mlp = nn.Sequential(activation(), nn.Linear(time_channels, out_channels))
+        self.block1 = Block1D(channels, out_channels, config)
+        self.block2 = Block1D(out_channels, out_channels, config)
+        self.res_conv = TimeConv(channels, out_channels, 1)
+
+    def forward(self, x: Tensor, frames: Frames, time: Tensor) -> Tensor:
+        hidden = self.block1(x, frames) + self.mlp(time).unsqueeze(1)
+        return self.block2(hidden, frames) + self.res_conv(frames.masked(x))
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention over frames."""
+
+    def __init__(self, channels: int, heads: int, head_channels: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.to_q = nn.Linear(channels, heads * head_channels, bias=False)
+        self.to_k = nn.Linear(channels, heads * head_channels, bias=False)
+        self.to_v = nn.Linear(channels, heads * head_channels, bias=False)
+        self.to_out = nn.Sequential(nn.Linear(heads * head_channels, channels), nn.Dropout(dropout))
+
+    def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        query, key, value = (split_heads(project(x), self.heads) for project in (self.to_q, self.to_k, self.to_v))
+        mask = None if bias is None else bias.to(query.dtype)
+        return self.to_out(merge_heads(F.scaled_dot_product_attention(query, key, value, attn_mask=mask)))
+
+
+class FrameFeedForward(nn.Module):
+    """Feed-forward net of 4 times the width."""
+
+    def __init__(self, channels: int, kind: str, dropout: float) -> None:
+        super().__init__()
+        first = {"gelu": GeluLinear, "snakebeta": SnakeBeta}[kind](channels, 4 * channels)
+        self.net = nn.Sequential(first, nn.Dropout(dropout), nn.Linear(4 * channels, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
+class TransformerBlock(nn.Module):
+    """Pre-norm self-attention and feed-forward net."""
+
+    def __init__(self, channels: int, config: MatchaConfig) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(channels)
+        self.attn1 = SelfAttention(
+            channels, config.decoder_heads, config.decoder_head_channels, config.decoder_dropout
+        )
+        self.norm3 = nn.LayerNorm(channels)
+        self.ff = FrameFeedForward(channels, config.feed_forward, config.decoder_dropout)
+
+    def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        x = x + self.attn1(self.norm1(x), bias)
+        return x + self.ff(self.norm3(x))
+
+
+class Resampling(nn.Module):
+    """The published name (`conv`) for a convolution that halves or doubles the frame rate."""
+
+    def __init__(self, conv: nn.Module) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+class TimeMlp(nn.Module):
+    """Two linear layers on the flow time's sinusoids."""
+
+    def __init__(self, channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.linear_1 = nn.Linear(channels, out_channels)
+        self.linear_2 = nn.Linear(out_channels, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear_2(F.silu(self.linear_1(x)))
+
+
+def _stage(channels: int, out_channels: int, time_channels: int, config: MatchaConfig, *last: nn.Module) -> nn.ModuleList:
+    """ResNet block, transformer blocks and what follows them."""
+    transformers = nn.ModuleList(TransformerBlock(out_channels, config) for _ in range(config.decoder_blocks))
+    return nn.ModuleList((ResnetBlock1D(channels, out_channels, time_channels, config), transformers, *last))
+
+
+class VelocityNet(nn.Module):
+    """`forward(x [B, T, M], t [B], mean [B, T, M], speaker [B, S] or None, frames) -> velocity [B, T, M]`; T is even."""
+
+    def __init__(self, config: MatchaConfig) -> None:
+        super().__init__()
+        full, half = config.decoder_channels
+        time = 4 * full
+        self.time_width = config.decoder_input
+        self.time_mlp = TimeMlp(self.time_width, time)
+        self.down_blocks = nn.ModuleList(
+            (
+                _stage(config.decoder_input, full, time, config, Resampling(TimeConv(full, full, 3, stride=2))),
+                _stage(full, half, time, config, TimeConv(half, half, 3)),
+            )
+        )
+        self.mid_blocks = nn.ModuleList(_stage(half, half, time, config) for _ in range(config.decoder_mid_blocks))
+        self.up_blocks = nn.ModuleList(
+            (
+                _stage(2 * half, full, time, config, Resampling(TimeConvTranspose(full))),
+                _stage(2 * full, full, time, config, TimeConv(full, full, 3)),
+            )
+        )
+        self.final_block = Block1D(full, full, config)
+        self.final_proj = TimeConv(full, config.mel.n_mels, 1)
+
+    def embed_time(self, t: Tensor) -> Tensor:
+        """Flow times [B] to [B, D]."""
+        return self.time_mlp(sinusoidal_embedding(t, self.time_width).to(self.time_mlp.linear_1.weight.dtype))
+
+    def forward(self, x: Tensor, t: Tensor, mean: Tensor, speaker: Tensor | None, frames: Frames) -> Tensor:
+        assert x.shape[1] % 2 == 0, "the caller pads to an even number of frames"
+        time = self.embed_time(t)
+        inputs = [x, mean.to(x.dtype)]
+        if speaker is not None:
+            inputs.append(speaker.unsqueeze(1).expand(-1, x.shape[1], -1).to(x.dtype))
+        hidden = torch.cat(inputs, 2)
+        half = half_rate(frames)
+        skips: list[Tensor] = []
+        for stage, at in zip(self.down_blocks, (frames, half), strict=True):
+            hidden = _run(stage, hidden, at, time)
+            skips.append(hidden)
+            hidden = stage[2](at.masked(hidden))
+        for stage in self.mid_blocks:
+            hidden = _run(stage, hidden, half, time)
+        for stage, at in zip(self.up_blocks, (half, frames), strict=True):
+            hidden = _run(stage, torch.cat((hidden, skips.pop()), 2), at, time)
+            hidden = stage[2](at.masked(hidden))
+        hidden = self.final_block(hidden, frames)
+        return frames.masked(self.final_proj(hidden))
+
+
+def _run(stage: nn.Module, x: Tensor, frames: Frames, time: Tensor) -> Tensor:
+    """A stage's ResNet and transformer blocks."""
+    resnet, transformers = stage[0], stage[1]  # type: ignore[index]
+    x = resnet(x, frames, time)
+    for transformer in transformers:
+        x = transformer(x, frames.attention_bias)
+    return x
