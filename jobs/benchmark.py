@@ -1,0 +1,81 @@
+"""`flowtts benchmark`: measures what we claim, with the machine and how busy it was, and writes it as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from flowtts_core.errors import ConfigError, OutputError
+
+PARTS = ("quality", "speed", "ready")
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "benchmark",
+        help="measure quality and speed",
+        description="Measure a voice: is it understood, does it sound clean, is it the same voice, is it fast.",
+    )
+    kinds = parser.add_subparsers(title="what to measure", metavar="KIND", required=True)
+    synthesis = kinds.add_parser(
+        "synthesis",
+        help="a voice against its teacher, and its speed",
+        description="Quality against the teacher on the same texts, speed on one thread, time until the first sound.",
+        epilog="example:\n  flowtts benchmark synthesis --texts held_out.tsv --n 200 --json figures.json",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    synthesis.add_argument("--voice", help="a bundled voice's name or a voice folder (default: the bundled one)")
+    synthesis.add_argument(
+        "--texts",
+        type=Path,
+        help="one text a line, or TSV with a header, kept out of training (default: a chapter of Alice)",
+    )
+    synthesis.add_argument("--n", type=int, default=200, help="texts to judge, from the file's end (default: 200)")
+    synthesis.add_argument("--ablation-n", type=int, default=50, help="texts for each number of steps (default: 50)")
+    synthesis.add_argument(
+        "--teacher-audio", type=Path, help="folder of ID.wav read by the teacher (default: flite rms, where installed)"
+    )
+    synthesis.add_argument("--what", default=",".join(PARTS), help=f"of {','.join(PARTS)} (default: all)")
+    synthesis.add_argument("--workers", type=int, help="processes for the judges (default: one per core)")
+    synthesis.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
+    synthesis.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    what = args.what.split(",")
+    if unknown := sorted(set(what) - set(PARTS)):
+        raise ConfigError(f"--what {','.join(unknown)}: no such part", f"use some of: {','.join(PARTS)}")
+    if args.n < 2 or args.ablation_n < 0:
+        raise ConfigError(f"--n {args.n} --ablation-n {args.ablation_n}: at least 2 texts, and no negative number")
+    from jobs import benchmark_report, benchmark_speed
+    from jobs.machine import Watch, describe
+
+    figures: dict[str, Any] = {"benchmark": "synthesis", "machine": describe()}
+    with Watch() as watch:
+        texts = benchmark_speed.read_texts(args.texts)
+        figures["texts"] = str(args.texts or "the demo chapter")
+        if "speed" in what:  # first, while the machine is as it was found
+            figures["speed"] = benchmark_speed.speed(args.voice, [text for _, text in texts])
+        if "ready" in what:
+            figures["ready"] = benchmark_speed.ready(args.voice)
+        if "quality" in what:
+            from jobs.benchmark_quality import quality
+
+            plan = {"n": args.n, "ablation_n": args.ablation_n, "teacher_audio": args.teacher_audio}
+            figures["quality"] = quality(args.voice, texts, workers=args.workers, **plan)
+    figures["busy"] = watch.busy.to_json()
+    figures["bars"] = benchmark_report.bars(figures)
+    benchmark_report.show(figures)
+    if args.json:
+        write_json(args.json, figures)
+    return 0
+
+
+def write_json(path: Path, figures: dict[str, Any]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}", "choose another --json") from error
