@@ -1,0 +1,223 @@
+"""Paragraphs to sentences: exact offsets, every visible character in exactly one sentence, and the pause after each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from syntok import segmenter
+
+from flowtts_core.text.document import Chapter, Role, Sentence
+
+
+@dataclass(frozen=True)
+class Pauses:
+    """Silence in seconds after a sentence, a paragraph's end, a heading, and before a new scene."""
+
+    sentence: float = 0.35
+    paragraph: float = 0.7
+    heading: float = 1.2
+    scene_break: float = 1.5
+
+
+@dataclass(frozen=True)
+class Block:
+    """A paragraph, verse stanza, list item, table row or heading, as a reader hands it on.
+
+    Attributes:
+        text: cleaned; single spaces, and a line feed only where the line break means something (verse, addresses).
+        level: 0 for a paragraph, 1 to 6 for a heading.
+        scene_break: a longer pause follows (a rule or a row of stars stood here).
+    """
+
+    text: str
+    level: int = 0
+    scene_break: bool = False
+
+
+# What the splitter must not see: it would split or fail there. Each is replaced by ONE character, so offsets stay true.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+# Ends the splitter reads as going on: "He waited… Then", "It costs $3.50. See" (not the "1." that opens a list item).
+_MORE_ENDS = re.compile(
+    r"(?:\bI[?!][\"'’”)\]]*|…[\"'’”)\]]*|(?<=\s)[^\s\w]?\d[\d.,:]*\.[\"'’”)\]]*)\s+(?=[\"'‘“(\[]?[A-Z](?:[a-z]|\s))"
+)
+# The splitter may part a full stop from the bracket before it: "(so far off) | . 'Oh'".
+_STRAY_END = re.compile(r"[.,;:!?)\]…]+[\"'’”)\]]*(?=\s|$)")
+# A capital after these goes on with the same sentence.
+_TITLES = re.compile(
+    r"(?:^|[\s(\"'‘“—-])(?:Mr|Mrs|Ms|Messrs|Mme|Mlle|Dr|Prof|Rev|Hon|Capt|Col|Gen|Lt|Sgt|Maj|Gov|Sen|Rep|"
+    r"St|Ste|Mt|Fr|Sr|vs|viz|cf|Nos|Vol|Fig|pp|ca|[A-HJ-Z])\.$"
+)
+_PLAIN_END = re.compile(r"(?:^|\s)No\.$")
+
+
+def split_paragraph(text: str) -> list[tuple[int, int]]:
+    """Spans `(start, end)` of the sentences of one paragraph, in order, without the white space between them.
+
+    Any string will do (control characters, lone surrogates, no letters at all); together the spans hold every character
+    that is not white space. A span without a letter or digit is joined to its neighbour: it cannot be spoken alone.
+    """
+    stripped = text.strip()
+    if not stripped:
+        return []
+    safe = _UNSAFE.sub(" ", text)
+    starts = sorted({0, *_starts(safe)})
+    spans: list[tuple[int, int]] = []
+    for start, end in zip(starts, [*starts[1:], len(text)], strict=True):
+        piece = text[start:end]
+        if not piece.strip():
+            continue
+        start, end = start + len(piece) - len(piece.lstrip()), start + len(piece.rstrip())
+        stray = _STRAY_END.match(text, start, end)
+        if spans and stray:
+            spans[-1] = (spans[-1][0], stray.end())
+            start += len(text[start:end]) - len(text[stray.end() : end].lstrip())
+        if start >= end:
+            continue
+        if spans and _continues(text[slice(*spans[-1])], text[start:end]):
+            spans[-1] = (spans[-1][0], end)
+        else:
+            spans.append((start, end))
+    return spans
+
+
+def _starts(safe: str) -> Iterable[int]:
+    for paragraph in segmenter.analyze(safe):
+        for tokens in paragraph:
+            if tokens:
+                yield min(max(tokens[0].offset, 0), len(safe))
+    for match in _MORE_ENDS.finditer(safe):
+        yield match.end()
+
+
+def _continues(before: str, after: str) -> bool:
+    """Whether `after` belongs to the sentence `before` in spite of the splitter."""
+    if not _speakable(before) or not _speakable(after):
+        return True
+    first = re.sub(r"^[\W_]+", "", after)
+    if first[:1].islower() and (after[:1] not in "\"'‘“" or re.search(r"[,;:—-][\"'’”)\]]*$", before)):
+        return True  # 'Yes!' he said. / 'Yes,' he said; 'and no.'
+    if _PLAIN_END.search(before):
+        return first[:1].isdigit()  # "No. 5", but "No. Never."
+    return bool(_TITLES.search(before))
+
+
+def _speakable(text: str) -> bool:
+    return any(character.isalnum() for character in text)
+
+
+def collapse(text: str) -> str:
+    """The text with each run of white space as one space."""
+    return " ".join(text.split())
+
+
+def split_sentences(text: str, pauses: Pauses | None = None) -> tuple[Sentence, ...]:
+    """The sentences of a plain text; blank lines part paragraphs.
+
+    Returns:
+        sentences in order; `text[s.start:s.end]` with white space collapsed is `s.text`, and every character of `text`
+        that is not white space lies in exactly one. A sentence of any length is left whole.
+    """
+    pauses = pauses or Pauses()
+    out: list[Sentence] = []
+    for match in _paragraphs(text):
+        out += _sentences(text, match[0], match[1], 0, pauses.paragraph, pauses)
+    return tuple(out)
+
+
+def _paragraphs(text: str) -> list[tuple[int, int]]:
+    spans, start = [], 0
+    for blank in re.finditer(r"\n[^\S\n]*\n", text):
+        spans.append((start, blank.start()))
+        start = blank.end()
+    return [span for span in [*spans, (start, len(text))] if text[slice(*span)].strip()]
+
+
+def _sentences(text: str, start: int, end: int, level: int, last_pause: float, pauses: Pauses) -> list[Sentence]:
+    """Sentences of `text[start:end]`; the last one gets `last_pause`. A heading is one sentence per line."""
+    part = text[start:end]
+    spans = _lines(part) if level else split_paragraph(part)
+    role: Role = "heading" if level else "sentence"
+    return [
+        Sentence(collapse(part[a:b]), start + a, start + b, role, pauses.sentence if i < len(spans) - 1 else last_pause)
+        for i, (a, b) in enumerate(spans)
+    ]
+
+
+def _lines(part: str) -> list[tuple[int, int]]:
+    spans: list[tuple[int, int]] = []
+    for match in re.finditer(r"[^\n]+", part):
+        line = match.group()
+        if not line.strip():
+            continue
+        span = (match.start() + len(line) - len(line.lstrip()), match.start() + len(line.rstrip()))
+        if spans and (not _speakable(line) or not _speakable(part[slice(*spans[-1])])):
+            spans[-1] = (spans[-1][0], span[1])
+        else:
+            spans.append(span)
+    return spans
+
+
+def build_chapter(title: str, blocks: Iterable[Block], pauses: Pauses | None = None) -> Chapter:
+    """A chapter of `blocks`: its text (blocks parted by a blank line) and sentences with pauses."""
+    pauses = pauses or Pauses()
+    parts: list[str] = []
+    sentences: list[Sentence] = []
+    placed: list[tuple[int, Block]] = []
+    offset = 0
+    for block in blocks:
+        if not block.text.strip():
+            continue
+        placed.append((offset, block))
+        parts.append(block.text)
+        offset += len(block.text) + 2
+    text = "\n\n".join(parts)
+    for start, block in placed:
+        pause = pauses.heading if block.level else pauses.paragraph
+        if block.scene_break:
+            pause = max(pause, pauses.scene_break)
+        sentences += _sentences(text, start, start + len(block.text), block.level, pause, pauses)
+    return Chapter(title, text, tuple(sentences))
+
+
+@dataclass
+class Draft:
+    """A chapter in the making.
+
+    Attributes:
+        title: as in the book; `parent` is the part it stands in, "" for none.
+        divider: holds chapters of its own (a part); its heading alone is read at the head of the first of them.
+    """
+
+    title: str
+    blocks: list[Block] = field(default_factory=list)
+    parent: str = ""
+    divider: bool = False
+
+
+def finish_chapters(drafts: list[Draft], pauses: Pauses | None = None) -> tuple[tuple[Chapter, ...], list[str]]:
+    """Chapters of the drafts, and a warning for each that is empty and left out.
+
+    A title that occurs more than once ("I" in each part) gets its part's title before it ("Part Two: I").
+    """
+    kept: list[Draft] = []
+    carried: list[Block] = []
+    warnings: list[str] = []
+    for draft in drafts:
+        prose = any(not block.level and block.text.strip() for block in draft.blocks)
+        if not prose and draft.divider and draft.blocks:
+            carried += draft.blocks
+        elif not prose:
+            warnings.append(f"chapter {draft.title!r} holds no text: left out")
+        else:
+            kept.append(Draft(draft.title, carried + draft.blocks, draft.parent))
+            carried = []
+    if carried:
+        warnings.append(f"heading {collapse(carried[0].text)!r} has no text after it: left out")
+    titles = [draft.title for draft in kept]
+    named = [
+        f"{d.parent}: {d.title}" if d.parent and titles.count(d.title) > 1 and d.parent != d.title else d.title
+        for d in kept
+    ]
+    return tuple(build_chapter(name, d.blocks, pauses) for name, d in zip(named, kept, strict=True)), warnings
