@@ -1,0 +1,99 @@
+"""A Ray session: a small private cluster on this machine, or an existing one by its address."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from flowtts_core.errors import ConfigError, FlowTTSError
+
+OBJECT_STORE_BYTES = 256 << 20  # rows of text and small summaries travel through it, never audio
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # keeps Ray from hiding (and warning about) accelerators of CPU actors
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # the core's own notes to the terminal; its log files suffer too, errors still surface
+    "OMP_NUM_THREADS": "1",  # workers inherit it: one thread each, or two torch workers on two cores collapse
+}
+
+
+@dataclass(frozen=True)
+class SessionInfo:
+    """What was joined: `cpus` and `gpus` of the whole cluster."""
+
+    cpus: int
+    gpus: int
+    embedded: bool
+
+
+def default_workers() -> int:
+    """The cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def session(address: str | None = None, workers: int | None = None) -> Iterator[SessionInfo]:
+    """Start a private Ray on this machine (or join the one at `address`) and leave it at the end.
+
+    Args:
+        address: `ray://host:10001` or `host:6379`; None for an embedded one, which no other session can join.
+        workers: how many one-core actors will run at once; the embedded Ray gets one logical core more for its own tasks.
+
+    Raises:
+        ConfigError: when the cluster cannot be reached.
+    """
+    os.environ.update({key: os.environ.get(key, value) for key, value in _ENVIRONMENT.items()})
+    import ray  # after the environment, which Ray reads on import
+
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    if address is None:
+        count = (workers or default_workers()) + 1
+        options |= {
+            "address": "local",
+            "num_cpus": count,
+            "include_dashboard": False,
+            "object_store_memory": OBJECT_STORE_BYTES,
+        }
+    else:
+        options |= {"address": address}
+    try:
+        ray.init(**options)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"cannot start or join Ray at {address or 'this machine'}: {error}", "check --address"
+        ) from error
+    _quiet_ray_data()
+    try:
+        resources = ray.cluster_resources()
+        yield SessionInfo(int(resources.get("CPU", 0)), int(resources.get("GPU", 0)), address is None)
+    finally:
+        ray.shutdown()
+
+
+def _quiet_ray_data() -> None:
+    """Ray Data's own progress bars and notes would tear the terminal: we report in our own words."""
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """Our own error inside what Ray wraps around a worker's exception, or the innermost one where there is none of ours.
+
+    Ray's wrapper is often of both classes, its own and ours, with a whole traceback as text; so the innermost counts.
+    """
+    chain: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and current not in chain:
+        chain.append(current)
+        inner = getattr(current, "cause", None)
+        current = inner if isinstance(inner, BaseException) else current.__cause__
+    return next((e for e in reversed(chain) if isinstance(e, FlowTTSError)), chain[-1])

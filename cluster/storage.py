@@ -1,0 +1,195 @@
+"""Places that hold files: a local folder or `s3://bucket/prefix`, read, listed and written so that a file is whole or absent."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+
+from flowtts_core.errors import DependencyError, OutputError
+
+PARTIAL = ".partial-"  # temporary names start with it, so that a rerun knows what a killed run left behind
+
+_REMEDIES = {
+    errno.ENOSPC: "free some space (or choose another output with -o) and run the same command again: finished work is kept",
+    errno.EDQUOT: "your disk quota is used up: free some space and run the same command again: finished work is kept",
+    errno.EACCES: "choose an output folder that you may write to",
+    errno.EPERM: "choose an output folder that you may write to",
+    errno.EROFS: "this file system is read-only: choose an output folder elsewhere",
+    errno.ENOTDIR: "a part of this path is a file: choose another output folder",
+}
+
+
+def is_remote(path: str) -> bool:
+    """Whether the path names an object store."""
+    return path.startswith("s3://")
+
+
+@contextmanager
+def output_errors(path: str | Path) -> Iterator[None]:
+    """Turn a failed write into an `OutputError` that says which file, why, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        remedy = _REMEDIES.get(error.errno or 0, "check the output place and run the same command again")
+        raise OutputError(f"cannot write {path}: {reason}", remedy) from error
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A root folder; every method takes a path relative to it with forward slashes.
+
+    Picklable and without state, so that it travels to workers.
+    """
+
+    root: str
+
+    @property
+    def remote(self) -> bool:
+        return is_remote(self.root)
+
+    def path(self, name: str = "") -> str:
+        """The full path or URL of `name`."""
+        return f"{self.root.rstrip('/')}/{name}" if name else self.root
+
+    def exists(self, name: str = "") -> bool:
+        if self.remote:
+            return bool(_s3().exists(self.path(name)))
+        return os.path.exists(self.path(name))
+
+    def size(self, name: str) -> int:
+        """Bytes of a file; FileNotFoundError where there is none."""
+        if self.remote:
+            return int(_s3().size(self.path(name)))
+        return os.path.getsize(self.path(name))
+
+    def list(self, folder: str = "") -> dict[str, int]:
+        """Names and sizes of the entries directly in `folder`, sorted; folders have size -1; empty where it is absent."""
+        if not self.remote:
+            try:
+                with os.scandir(self.path(folder)) as entries:
+                    return dict(sorted((e.name, -1 if e.is_dir() else e.stat().st_size) for e in entries))
+            except FileNotFoundError:
+                return {}
+        try:
+            found = _s3().ls(self.path(folder), detail=True, refresh=True)
+        except FileNotFoundError:
+            return {}
+        sizes = {
+            e["name"].rstrip("/").rsplit("/", 1)[-1]: -1 if e["type"] == "directory" else int(e["size"]) for e in found
+        }
+        return dict(sorted((name, size) for name, size in sizes.items() if name))
+
+    def open(self, name: str) -> IO[bytes]:
+        """A file for reading, seekable."""
+        if self.remote:
+            return cast(IO[bytes], _s3().open(self.path(name), "rb"))
+        return open(self.path(name), "rb")
+
+    def read(self, name: str) -> bytes:
+        with self.open(name) as file:
+            return file.read()
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file whole: a temporary name, fsync and rename; on S3 one put.
+
+        Raises:
+            OutputError: for a full disk, a missing permission and the like; nothing of the file remains.
+        """
+        with output_errors(self.path(name)):
+            if self.remote:
+                _s3().pipe_file(self.path(name), data)
+                return
+            target = Path(self.path(name))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = target.parent / f"{PARTIAL}{os.getpid()}-{target.name}"
+            try:
+                with open(temporary, "wb") as file:
+                    _write_all(file, data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(temporary, target)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+
+    def put_file(self, local: Path, name: str) -> None:
+        """Move a finished local file here, atomically; for a local root it must lie on the same file system."""
+        with output_errors(self.path(name)):
+            if self.remote:
+                _s3().put_file(str(local), self.path(name))
+                local.unlink()
+                return
+            target = Path(self.path(name))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with open(local, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(local, target)
+
+    @contextmanager
+    def workspace(self) -> Iterator[Path]:
+        """A local folder for files in the making: inside a local root (so that a rename is atomic), else in the temp folder."""
+        with output_errors(self.root):
+            if not self.remote:
+                Path(self.root).mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=None if self.remote else self.root))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def delete(self, name: str) -> None:
+        """Remove a file or a folder; no error where it is absent."""
+        with output_errors(self.path(name)):
+            if self.remote:
+                if self.exists(name):
+                    _s3().rm(self.path(name), recursive=True)
+            elif os.path.isdir(self.path(name)):
+                shutil.rmtree(self.path(name))
+            else:
+                Path(self.path(name)).unlink(missing_ok=True)
+
+    def sweep(self, folder: str = "") -> int:
+        """Remove what killed writes left in `folder`; returns how many."""
+        left = [name for name in self.list(folder) if name.startswith(PARTIAL)]
+        for name in left:
+            self.delete(f"{folder}/{name}" if folder else name)
+        return len(left)
+
+    def require_writable(self) -> None:
+        """Create the folder and prove by a write that it takes files, before hours of work.
+
+        Raises:
+            OutputError: where it does not.
+        """
+        self.write(f"{PARTIAL}probe", b"")
+        self.delete(f"{PARTIAL}probe")
+
+
+def read_input(path: str) -> bytes:
+    """The bytes of a local file or of an `s3://` object."""
+    if is_remote(path):
+        return bytes(_s3().cat_file(path))
+    return Path(path).read_bytes()
+
+
+def _write_all(file: IO[bytes], data: bytes) -> None:
+    """The one place where bytes reach a local file (so that a test can fill the disk)."""
+    file.write(data)
+
+
+def _s3() -> Any:
+    """The S3 file system; endpoint and keys come from the usual AWS variables and files (`AWS_ENDPOINT_URL` for others)."""
+    try:
+        import s3fs
+    except ImportError as error:
+        raise DependencyError("s3:// paths need the package s3fs", "pip install s3fs") from error
+    # Listings are never cached: another process writes here too. s3fs caches the instance by its arguments.
+    return s3fs.S3FileSystem(use_listings_cache=False)

@@ -1,0 +1,126 @@
+"""Mono audio in files and bytes: WAV, FLAC, MP3, Ogg Vorbis and Opus through libsndfile, anything FFmpeg knows through PyAV."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from flowtts_core.errors import AudioError
+
+_FORMATS = {  # suffix -> libsndfile's container and encoding
+    ".wav": ("WAV", "PCM_16"),
+    ".flac": ("FLAC", "PCM_16"),
+    ".mp3": ("MP3", "MPEG_LAYER_III"),
+    ".ogg": ("OGG", "VORBIS"),
+    ".opus": ("OGG", "OPUS"),
+}
+OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
+
+
+def read_audio(source: str | Path | bytes, sample_rate: int | None = None) -> tuple[np.ndarray, int]:
+    """Read a file (or its bytes) as mono, mixing channels by their mean.
+
+    Args:
+        sample_rate: resample to it; None keeps the file's own.
+
+    Returns:
+        The waveform [S] float32 in [-1, 1], and its sample rate.
+
+    Raises:
+        AudioError: when it cannot be read or holds no samples.
+    """
+    name = "these bytes" if isinstance(source, bytes) else str(source)
+    try:
+        waveform, rate = _decode(source)
+    except FileNotFoundError:
+        raise AudioError(f"{name}: no such file", "check the path") from None
+    except (soundfile.SoundFileError, OSError, ValueError, IndexError) as error:
+        raise AudioError(
+            f"{name}: not readable as audio ({error})", "convert it to WAV or FLAC, or leave it out"
+        ) from error
+    if len(waveform) == 0:
+        raise AudioError(f"{name}: holds no samples", "leave it out")
+    if not np.isfinite(waveform).all():
+        raise AudioError(f"{name}: holds samples that are not numbers", "write it again or leave it out")
+    if sample_rate is not None and rate != sample_rate:
+        return resample(waveform, rate, sample_rate), sample_rate
+    return waveform, rate
+
+
+def write_audio(path: str | Path, waveform: np.ndarray, sample_rate: int) -> None:
+    """Write [S] float in [-1, 1] in the format of the path's suffix (16 bit where the format has samples).
+
+    Raises:
+        AudioError: for a suffix that is not one of .wav .flac .mp3 .ogg .opus.
+    """
+    Path(path).write_bytes(encode(waveform, sample_rate, Path(path).suffix))
+
+
+def encode(waveform: np.ndarray, sample_rate: int, suffix: str = ".flac") -> bytes:
+    """The bytes of a file with this suffix; the same waveform gives the same bytes for WAV, FLAC and MP3.
+
+    Ogg streams carry a random serial number, as their standard asks; Opus is resampled to a rate it knows.
+    """
+    if suffix.lower() not in _FORMATS:
+        raise AudioError(f"cannot write {suffix or 'a file without suffix'}", f"use one of {' '.join(_FORMATS)}")
+    container, subtype = _FORMATS[suffix.lower()]
+    if subtype == "OPUS" and sample_rate not in OPUS_RATES:
+        rate = opus_rate(sample_rate)
+        waveform, sample_rate = resample(waveform, sample_rate, rate), rate
+    buffer = io.BytesIO()
+    samples = to_int16(waveform) if subtype == "PCM_16" else np.clip(waveform, -1, 1).astype(np.float32)
+    soundfile.write(buffer, samples, sample_rate, format=container, subtype=subtype)
+    return buffer.getvalue()
+
+
+def to_int16(waveform: np.ndarray) -> np.ndarray:
+    """Round [-1, 1] to 16 bit, clipping; the inverse of reading up to half a step."""
+    return np.clip(np.rint(waveform.astype(np.float64) * 32768), -32768, 32767).astype(np.int16)
+
+
+def opus_rate(sample_rate: int) -> int:
+    """The smallest rate of Opus that keeps everything of a rate."""
+    return min((rate for rate in OPUS_RATES if rate >= sample_rate), default=OPUS_RATES[-1])
+
+
+def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
+    """Resample [S] by the SoX resampler (high quality); the length becomes about `S * to_rate / from_rate`."""
+    if from_rate == to_rate:
+        return waveform
+    import soxr
+
+    return np.asarray(soxr.resample(waveform.astype(np.float32), from_rate, to_rate), dtype=np.float32)
+
+
+def _decode(source: str | Path | bytes) -> tuple[np.ndarray, int]:
+    """Decode by libsndfile; what it does not know (M4A, M4B, AAC) by FFmpeg."""
+    file = io.BytesIO(source) if isinstance(source, bytes) else str(source)
+    if isinstance(file, str) and not Path(file).is_file():
+        raise FileNotFoundError(file)
+    try:
+        samples, rate = soundfile.read(file, dtype="float32", always_2d=True)
+        return (samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)), int(rate)
+    except soundfile.LibsndfileError as error:
+        head = source[:12] if isinstance(source, bytes) else _head(source)
+        if head[4:8] != b"ftyp" and head[:2] not in (b"\xff\xf1", b"\xff\xf9"):
+            raise error
+        return _decode_by_ffmpeg(io.BytesIO(source) if isinstance(source, bytes) else str(source))
+
+
+def _head(path: str | Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(12)
+
+
+def _decode_by_ffmpeg(file: io.BytesIO | str) -> tuple[np.ndarray, int]:
+    import av
+
+    with av.open(file, "r") as container:
+        stream = container.streams.audio[0]
+        resampler = av.AudioResampler(format="flt", layout="mono", rate=stream.rate)
+        pieces = [out.to_ndarray()[0] for frame in container.decode(stream) for out in resampler.resample(frame)]
+        pieces += [out.to_ndarray()[0] for out in resampler.resample(None)]
+    return np.concatenate([np.zeros(0, np.float32), *pieces]), int(stream.rate)

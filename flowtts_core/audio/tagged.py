@@ -1,0 +1,264 @@
+"""One long audio file written piece by piece, with title, author, cover and chapter marks: M4B, MP3, Ogg Opus, FLAC, WAV."""
+
+from __future__ import annotations
+
+import base64
+import io
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+import numpy as np
+import soundfile
+
+from flowtts_core.audio.files import opus_rate, to_int16
+from flowtts_core.errors import AudioError
+
+FORMATS = ("m4b", "mp3", "opus", "flac", "wav")
+_CODECS = {  # container and encoder of FFmpeg, bits per second of mono speech
+    "m4b": ("mp4", "aac", 64_000),
+    "mp3": ("mp3", "libmp3lame", 64_000),
+    "opus": ("ogg", "libopus", 32_000),
+}
+_CONTAINER_OPTIONS = {
+    # The "ipod" muxer refuses a cover in PyAV's check, so the brand makes the MP4 an M4B. The index goes first: players
+    # can then start before the whole file has arrived.
+    "m4b": {"brand": "M4B ", "movflags": "+faststart"},
+    "mp3": {"id3v2_version": "3", "write_xing": "1"},
+    "opus": {},
+}
+_PIECE = 1 << 14  # samples handed to the encoder at once
+
+
+@dataclass(frozen=True)
+class ChapterMark:
+    """A chapter and where it starts and ends, in samples of the waveform that is written."""
+
+    title: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Tags:
+    """What a player shows. `cover` holds the bytes of a JPEG or PNG."""
+
+    title: str = ""
+    author: str = ""
+    album: str = ""
+    track: str = ""
+    language: str = ""
+    cover: bytes | None = field(default=None, repr=False)
+    chapters: tuple[ChapterMark, ...] = ()
+
+    def texts(self) -> dict[str, str]:
+        values = {
+            "title": self.title,
+            "artist": self.author,
+            "album_artist": self.author,
+            "album": self.album or self.title,
+            "track": self.track,
+            "genre": "Audiobook",
+            "language": self.language,
+        }
+        return {key: value.replace("\0", "") for key, value in values.items() if value}
+
+
+class AudioWriter(Protocol):
+    """Takes [S] float pieces in [-1, 1]; the file is complete once it is closed."""
+
+    def write(self, waveform: np.ndarray) -> None: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> AudioWriter: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def open_writer(path: str | Path, format: str, sample_rate: int, tags: Tags) -> AudioWriter:
+    """A writer for one file. The same pieces and tags give the same bytes: no times of day, no random serial, one thread.
+
+    Raises:
+        AudioError: for an unknown format.
+    """
+    if format in ("flac", "wav"):
+        return _SndfileWriter(path, format, sample_rate, tags)
+    if format in _CODECS:
+        return _FfmpegWriter(path, format, sample_rate, tags)
+    raise AudioError(f"unknown audio format {format!r}", f"use one of {', '.join(FORMATS)}")
+
+
+class _Closing:
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _SndfileWriter(_Closing):
+    def __init__(self, path: str | Path, format: str, sample_rate: int, tags: Tags) -> None:
+        self._file = soundfile.SoundFile(str(path), "w", sample_rate, 1, "PCM_16", format=format.upper())
+        if format == "flac":  # WAV stays bare: libsndfile would add its own version to a comment
+            texts = tags.texts()
+            for name, key in (("title", "title"), ("artist", "artist"), ("album", "album"), ("tracknumber", "track")):
+                if key in texts:
+                    setattr(self._file, name, texts[key])
+
+    def write(self, waveform: np.ndarray) -> None:
+        self._file.write(to_int16(waveform))
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _FfmpegWriter(_Closing):
+    def __init__(self, path: str | Path, format: str, sample_rate: int, tags: Tags) -> None:
+        import av
+
+        container, codec, bit_rate = _CODECS[format]
+        self._rate = opus_rate(sample_rate) if format == "opus" else sample_rate
+        self._resampler = _stream_resampler(sample_rate, self._rate)
+        self._clock = 0
+        self._av = av
+        self._container = av.open(
+            str(path), "w", format=container, options={"fflags": "+bitexact", **_CONTAINER_OPTIONS[format]}
+        )
+        stream: Any = self._container.add_stream(codec, rate=self._rate, layout="mono")
+        self._stream = stream
+        self._stream.bit_rate = bit_rate
+        self._stream.codec_context.thread_count = 1
+        self._stream.codec_context.options = {"flags": "+bitexact"}
+        self._stream.codec_context.format = {"m4b": "fltp", "mp3": "s16p", "opus": "s16"}[format]
+        self._format = av.AudioResampler(format=self._stream.codec_context.format, layout="mono", rate=self._rate)
+        self._container.metadata.update(tags.texts())
+        self._container.set_chapters([_chapter(i, mark, sample_rate) for i, mark in enumerate(tags.chapters)])
+        cover = _cover_stream(self._container, tags.cover) if format != "opus" else None
+        if format == "opus" and tags.cover:
+            self._container.metadata["METADATA_BLOCK_PICTURE"] = _picture_block(tags.cover)
+        self._container.start_encoding()
+        if cover is not None:
+            self._container.mux(cover)
+
+    def write(self, waveform: np.ndarray) -> None:
+        for start in range(0, len(waveform), _PIECE):
+            piece = waveform[start : start + _PIECE].astype(np.float32)
+            self._encode(piece if self._resampler is None else self._resampler.resample_chunk(piece))
+
+    def _encode(self, piece: np.ndarray) -> None:
+        if len(piece) == 0:
+            return
+        frame = self._av.AudioFrame.from_ndarray(np.clip(piece, -1, 1)[None], format="flt", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = self._rate, self._clock, Fraction(1, self._rate)
+        self._clock += len(piece)
+        for ready in self._format.resample(frame):
+            self._container.mux(self._stream.encode(ready))
+
+    def close(self) -> None:
+        try:
+            if self._resampler is not None:
+                self._encode(self._resampler.resample_chunk(np.zeros(0, np.float32), last=True))
+            self._container.mux(self._stream.encode(None))
+        finally:
+            self._container.close()
+
+
+def _stream_resampler(from_rate: int, to_rate: int) -> Any:
+    if from_rate == to_rate:
+        return None
+    import soxr
+
+    return soxr.ResampleStream(from_rate, to_rate, 1, dtype="float32")
+
+
+def _chapter(index: int, mark: ChapterMark, sample_rate: int) -> Any:
+    milliseconds = Fraction(1000, sample_rate)
+    return {
+        "id": index,
+        "start": round(mark.start * milliseconds),
+        "end": round(mark.end * milliseconds),
+        "time_base": Fraction(1, 1000),
+        "metadata": {"title": mark.title.replace("\0", "")},
+    }
+
+
+def cover_kind(cover: bytes) -> tuple[str, int, int] | None:
+    """("mjpeg" or "png", width, height) of a picture, or None where it is neither or does not decode."""
+    import av
+
+    try:
+        with av.open(io.BytesIO(cover), "r") as picture:
+            stream = picture.streams.video[0]
+            name = stream.codec_context.name
+            next(picture.decode(stream))
+            return (name, stream.width, stream.height) if name in ("mjpeg", "png") else None
+    except (OSError, ValueError, IndexError, StopIteration):
+        return None
+
+
+def _cover_stream(container: Any, cover: bytes | None) -> Any:
+    """Add the stream of the attached picture; returns the packet to write once encoding has started."""
+    kind = cover_kind(cover) if cover else None
+    if cover is None or kind is None:
+        return None
+    import av
+
+    stream = container.add_stream(kind[0])
+    stream.width, stream.height = kind[1], kind[2]
+    stream.pix_fmt = "yuvj420p" if kind[0] == "mjpeg" else "rgb24"
+    stream.disposition = av.stream.Disposition.attached_pic
+    packet = av.Packet(cover)
+    packet.stream, packet.pts, packet.dts, packet.time_base, packet.is_keyframe = stream, 0, 0, Fraction(1, 90000), True
+    return packet
+
+
+def _picture_block(cover: bytes) -> str:
+    """FLAC's METADATA_BLOCK_PICTURE, front cover, in base64, as Vorbis comments carry it (RFC 9639, section 8.8)."""
+    kind = cover_kind(cover)
+    name, width, height = kind or ("", 0, 0)
+    mime = b"image/png" if name == "png" else b"image/jpeg"
+    head = struct.pack(">II", 3, len(mime)) + mime + struct.pack(">I", 0) + struct.pack(">IIII", width, height, 24, 0)
+    return base64.b64encode(head + struct.pack(">I", len(cover)) + cover).decode()
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """What a file says of itself: tags by lower-case name, chapters in seconds, the cover's bytes, seconds of audio."""
+
+    tags: dict[str, str]
+    chapters: tuple[tuple[str, float, float], ...]
+    cover: bytes | None
+    seconds: float
+    codec: str
+
+
+def read_tags(path: str | Path) -> FileInfo:
+    """Read back tags, chapters and cover of any file FFmpeg knows."""
+    import av
+
+    with av.open(str(path), "r") as container:
+        audio = container.streams.audio[0]
+        tags = {k.lower(): v for k, v in {**container.metadata, **audio.metadata}.items()}
+        marks = tuple(_mark(chapter) for chapter in container.chapters())
+        pictures = [s for s in container.streams.video if s.disposition & av.stream.Disposition.attached_pic]
+        cover = next((bytes(packet) for packet in _packets(container, pictures)), None)
+        return FileInfo(tags, marks, cover, (container.duration or 0) / 1e6, audio.codec_context.name)
+
+
+def _packets(container: Any, streams: Sequence[Any]) -> Iterator[Any]:
+    if streams:
+        yield from (packet for packet in container.demux(streams[0]) if packet.size)
+
+
+def _mark(chapter: Any) -> tuple[str, float, float]:
+    base = chapter["time_base"]
+    return chapter["metadata"].get("title", ""), float(chapter["start"] * base), float(chapter["end"] * base)

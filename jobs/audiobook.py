@@ -1,0 +1,318 @@
+"""From finished shards to an audiobook: one timeline, one gain, a file per chapter and one tagged file with chapter marks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cluster.manifest import read_shard
+from cluster.storage import Storage, output_errors
+from flowtts_core.audio.files import read_audio
+from flowtts_core.audio.loudness import LoudnessMeter, amplify, gain_to
+from flowtts_core.audio.tagged import AudioWriter, ChapterMark, Tags, cover_kind, open_writer, read_tags
+from flowtts_core.errors import OutputError, TextError
+from jobs.subtitles import Cue, srt, vtt
+from jobs.synthesis_plan import Plan, Unit, safe_name
+
+TARGET_LUFS = -19.0  # the loudness of spoken mono files that the issue of this job names
+BOOK_FORMATS = ("m4b", "mp3", "opus")
+CHAPTER_FORMATS = ("mp3", "flac", "opus", "wav", "none")
+CHAPTERS = "chapters"
+_DURATION_SLACK_S = 0.3  # encoders pad to whole frames and prepend a delay
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """A spoken unit on the book's timeline, in samples from its start: `[start, end)`, then `pause` samples of silence."""
+
+    unit: Unit
+    shard: int
+    row: int
+    start: int
+    end: int
+    pause: int
+    words: tuple[dict[str, Any], ...]
+
+    @property
+    def spoken(self) -> bool:
+        return self.end > self.start
+
+
+@dataclass(frozen=True)
+class ChapterSpan:
+    """A chapter on the timeline; `name` is its file name without suffix."""
+
+    number: int
+    title: str
+    name: str
+    start: int
+    end: int
+    utterances: tuple[Utterance, ...]
+
+
+@dataclass(frozen=True)
+class Timeline:
+    sample_rate: int
+    chapters: tuple[ChapterSpan, ...]
+
+    @property
+    def end(self) -> int:
+        return self.chapters[-1].end
+
+    @property
+    def seconds(self) -> float:
+        return self.end / self.sample_rate
+
+
+@dataclass(frozen=True)
+class Audiobook:
+    """What was made. `loudness` in LUFS, before the gain and as written; `files` relative to the output."""
+
+    timeline: Timeline
+    files: tuple[str, ...]
+    book: str
+    measured_lufs: float
+    written_lufs: float
+    gain: float
+    notes: tuple[str, ...]
+
+
+def timeline_of(plan: Plan, output: Storage) -> Timeline:
+    """Lay the spoken units of the shards end to end, in the plan's order; a failed unit takes no time but its pause.
+
+    Raises:
+        TextError: when nothing at all was spoken.
+        OutputError: when the units differ in sample rate.
+    """
+    assert plan.document is not None
+    rows: list[tuple[Unit, int, int, dict[str, Any]]] = []
+    for index, units in enumerate(plan.shards):
+        table = read_shard(output, index, ("num_samples", "sample_rate", "words", "status"))
+        rows += [(unit, index, i, row) for i, (unit, row) in enumerate(zip(units, table.to_pylist(), strict=True))]
+    rates = {row["sample_rate"] for *_, row in rows if row["status"] == "ok"}
+    if not rates:
+        raise TextError("nothing of the book could be spoken", "quarantine.jsonl says why, sentence by sentence")
+    if len(rates) > 1:
+        raise OutputError(f"the shards mix sample rates {sorted(rates)}", "run again with --overwrite")
+    rate, clock = int(rates.pop()), 0
+    chapters: dict[int, list[Utterance]] = {}
+    for unit, shard, i, row in rows:
+        length, pause = int(row["num_samples"] or 0), round(unit.pause_s * rate)
+        words = tuple(row["words"] or ())
+        chapters.setdefault(unit.chapter, []).append(Utterance(unit, shard, i, clock, clock + length, pause, words))
+        clock += length + pause
+    digits = max(2, len(str(len(plan.document.chapters))))
+    return Timeline(rate, tuple(_span(plan, number, items, digits) for number, items in chapters.items()))
+
+
+def _span(plan: Plan, number: int, utterances: list[Utterance], digits: int) -> ChapterSpan:
+    assert plan.document is not None
+    title = " ".join(plan.document.chapters[number - 1].title.split()) or f"Chapter {number}"
+    last = utterances[-1]
+    name = f"{number:0{digits}d} - {safe_name(title)}"
+    return ChapterSpan(number, title, name, utterances[0].start, last.end + last.pause, tuple(utterances))
+
+
+def chapter_audio(output: Storage, chapter: ChapterSpan) -> Iterator[np.ndarray]:
+    """The chapter's waveform in pieces ([S] float32): each utterance, and the silence after it; one shard in memory."""
+    held, table = -1, None
+    for utterance in chapter.utterances:
+        if utterance.spoken:
+            if utterance.shard != held:
+                table, held = read_shard(output, utterance.shard, ("flac",)), utterance.shard
+            assert table is not None
+            waveform, _ = read_audio(table.column("flac")[utterance.row].as_py())
+            assert len(waveform) == utterance.end - utterance.start, utterance.unit.id
+            yield waveform
+        if utterance.pause:
+            yield np.zeros(utterance.pause, np.float32)
+
+
+def assemble(
+    plan: Plan, output: Storage, book_format: str, chapter_format: str, workers: int, report: Report = lambda _: None
+) -> Audiobook:
+    """Measure, level and write the whole book; each file appears complete or not at all.
+
+    The gain is one for the book, so that its own dynamics stay; a limiter holds peaks under -1 dBFS
+    (`flowtts_core.audio.loudness.amplify`). The same shards give the same bytes.
+
+    Raises:
+        OutputError: when a file cannot be written or does not read back as long as it should be.
+    """
+    assert plan.document is not None
+    timeline = timeline_of(plan, output)
+    with (
+        ThreadPoolExecutor(max_workers=max(1, workers)) as pool,
+        output.workspace() as folder,
+    ):  # encoders release the GIL
+        report("measuring loudness")
+        meters = list(pool.map(lambda chapter: _measure(output, chapter, timeline.sample_rate), timeline.chapters))
+        measured = _joined(meters, timeline.sample_rate)
+        gain = gain_to(TARGET_LUFS, measured)
+        job = _Writing(plan, timeline, output, folder, gain, report)
+        book = pool.submit(job.book, book_format)
+        singles = [pool.submit(job.chapter, chapter, chapter_format) for chapter in timeline.chapters]
+        written = [future.result() for future in singles]
+        book_name = book.result()
+    files = [
+        book_name,
+        *(name for name, _ in written if name),
+        *_write_texts(plan, timeline, output, chapter_format != "none"),
+    ]
+    notes = (
+        ()
+        if plan.document.cover is None or cover_kind(plan.document.cover)
+        else ("the cover is neither JPEG nor PNG: left out",)
+    )
+    loudness = _joined([meter for _, meter in written], timeline.sample_rate)
+    return Audiobook(timeline, tuple(files), book_name, measured, loudness, gain, notes)
+
+
+def _measure(output: Storage, chapter: ChapterSpan, sample_rate: int) -> LoudnessMeter:
+    meter = LoudnessMeter(sample_rate)
+    for piece in chapter_audio(output, chapter):
+        meter.update(piece)
+    return meter
+
+
+def _joined(meters: Sequence[LoudnessMeter], sample_rate: int) -> float:
+    whole = LoudnessMeter(sample_rate)
+    for meter in meters:
+        whole.extend(meter)
+    return whole.integrated()
+
+
+@dataclass(frozen=True)
+class _Writing:
+    plan: Plan
+    timeline: Timeline
+    output: Storage
+    folder: Path
+    gain: float
+    report: Report
+
+    def book(self, format: str) -> str:
+        document = self.plan.document
+        assert document is not None
+        marks = tuple(ChapterMark(c.title, c.start, c.end) for c in self.timeline.chapters)
+        tags = Tags(
+            document.title,
+            document.author,
+            document.title,
+            language=document.language,
+            cover=document.cover,
+            chapters=marks,
+        )
+        name = f"{safe_name(document.title)}.{format}"
+        local = self.folder / f"book.{format}"
+        with output_errors(self.output.path(name)):
+            with open_writer(local, format, self.timeline.sample_rate, tags) as writer:
+                for chapter in self.timeline.chapters:
+                    self._write(writer, chapter)
+        self._commit(local, name, self.timeline.seconds)
+        return name
+
+    def chapter(self, chapter: ChapterSpan, format: str) -> tuple[str, LoudnessMeter]:
+        document, meter = self.plan.document, LoudnessMeter(self.timeline.sample_rate)
+        assert document is not None
+        if format == "none":
+            for piece in self._pieces(chapter):
+                meter.update(piece)
+            return "", meter
+        tags = Tags(
+            chapter.title, document.author, document.title, track=str(chapter.number), language=document.language
+        )
+        name = f"{CHAPTERS}/{chapter.name}.{format}"
+        local = self.folder / f"{chapter.number}.{format}"
+        with output_errors(self.output.path(name)):
+            with open_writer(local, format, self.timeline.sample_rate, tags) as writer:
+                self._write(writer, chapter, meter)
+        self._commit(local, name, (chapter.end - chapter.start) / self.timeline.sample_rate)
+        self.report(f"wrote {chapter.name}")
+        return name, meter
+
+    def _pieces(self, chapter: ChapterSpan) -> Iterator[np.ndarray]:
+        for piece in chapter_audio(self.output, chapter):
+            yield amplify(piece, self.gain, self.timeline.sample_rate)
+
+    def _write(self, writer: AudioWriter, chapter: ChapterSpan, meter: LoudnessMeter | None = None) -> None:
+        for piece in self._pieces(chapter):
+            writer.write(piece)
+            if meter is not None:
+                meter.update(piece)
+
+    def _commit(self, local: Path, name: str, seconds: float) -> None:
+        found = read_tags(local).seconds
+        if abs(found - seconds) > _DURATION_SLACK_S:  # an encoder that ran out of disk may not say so
+            raise OutputError(
+                f"{name} holds {found:.1f} s instead of {seconds:.1f} s", "is the disk full? run the command again"
+            )
+        self.output.put_file(local, name)
+
+
+def cues(utterances: Sequence[Utterance], sample_rate: int, origin: int = 0) -> list[Cue]:
+    """A cue per spoken sentence; `origin` is the sample that counts as zero."""
+    spoken = [u for u in utterances if u.spoken]
+    return [Cue(u.unit.text, (u.start - origin) / sample_rate, (u.end - origin) / sample_rate) for u in spoken]
+
+
+def word_times(timeline: Timeline, title: str) -> dict[str, Any]:
+    """All times for people and programs: `start_s`/`end_s` in the whole file, `chapter_start_s`/`chapter_end_s` in its chapter."""
+    rate = timeline.sample_rate
+
+    def sentence(u: Utterance, origin: int) -> dict[str, Any]:
+        def span(start: float, end: float) -> dict[str, float]:
+            zero = origin / rate
+            return {
+                "start_s": round(start, 3),
+                "end_s": round(end, 3),
+                "chapter_start_s": round(start - zero, 3),
+                "chapter_end_s": round(end - zero, 3),
+            }
+
+        at = u.start / rate
+        words = [
+            {
+                "word": w["word"],
+                "char_start": w["start"],
+                "char_end": w["end"],
+                **span(at + w["start_s"], at + w["end_s"]),
+            }
+            for w in u.words
+        ]
+        return {"id": u.unit.id, "text": u.unit.text, **span(at, u.end / rate), "words": words}
+
+    chapters = [
+        {
+            "number": c.number,
+            "title": c.title,
+            "start_s": round(c.start / rate, 3),
+            "end_s": round(c.end / rate, 3),
+            "sentences": [sentence(u, c.start) for u in c.utterances if u.spoken],
+        }
+        for c in timeline.chapters
+    ]
+    return {"title": title, "seconds": round(timeline.seconds, 3), "chapters": chapters}
+
+
+def _write_texts(plan: Plan, timeline: Timeline, output: Storage, per_chapter: bool) -> list[str]:
+    """Subtitles of the whole and of each chapter, and the word times; returns their names."""
+    assert plan.document is not None
+    rate, base = timeline.sample_rate, safe_name(plan.document.title)
+    whole = cues([u for c in timeline.chapters for u in c.utterances], rate)
+    texts = {f"{base}.srt": srt(whole), f"{base}.vtt": vtt(whole)}
+    for chapter in timeline.chapters if per_chapter else ():
+        own = cues(chapter.utterances, rate, chapter.start)
+        texts |= {f"{CHAPTERS}/{chapter.name}.srt": srt(own), f"{CHAPTERS}/{chapter.name}.vtt": vtt(own)}
+    texts["words.json"] = json.dumps(word_times(timeline, plan.document.title), ensure_ascii=False, indent=1)
+    for name, text in texts.items():
+        output.write(name, text.encode("utf-8", "replace"))
+    return list(texts)

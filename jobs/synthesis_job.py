@@ -1,0 +1,299 @@
+"""A synthesis job: units spoken shard by shard into a folder, resumable and exactly once, then joined, listed and reported."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from cluster.manifest import MANIFEST, QUARANTINE, SHARDS, Totals, finish, read_shard, shard_is_whole, shard_name
+from cluster.session import default_workers
+from cluster.storage import Storage
+from flowtts_core.config import fingerprint
+from flowtts_core.errors import ConfigError, OutputError
+from jobs.audiobook import BOOK_FORMATS, CHAPTER_FORMATS, CHAPTERS, Audiobook, assemble
+from jobs.synthesis_plan import Plan, Speaking, Unit, identity
+from jobs.synthesis_progress import Progress
+from jobs.synthesis_worker import AUDIO, MakeSynthesizer, speak_shards
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+JOB = "job.json"
+SUMMARY = "summary.json"
+METADATA = "metadata.csv"
+REPORT = "report.html"
+EXIT_QUARANTINED = 3
+
+_OTHER_FOLDER = "choose another folder with -o, or run with --overwrite to delete that job's work first"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a job runs and what it leaves; none of it changes the sound of an utterance.
+
+    Attributes:
+        book_format: of the one tagged file: m4b, mp3 or opus.
+        chapter_format: of the file per chapter: mp3, flac, opus, wav, or none.
+        rows: of a corpus: "files" writes audio/ID.flac, "parquet" keeps the audio in the shards.
+        workers: actors, one core each; None takes every core.
+        address: of a Ray cluster; None starts a private one.
+        gpus: of a GPU per worker.
+        overwrite: delete what another job of ours left in the output.
+        stop_after: end after so many shards, as an interruption would (a trial of the resume).
+    """
+
+    book_format: str = "m4b"
+    chapter_format: str = "mp3"
+    rows: str = "files"
+    workers: int | None = None
+    address: str | None = None
+    gpus: float = 0
+    overwrite: bool = False
+    progress: bool = False
+    stop_after: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("format", self.book_format, BOOK_FORMATS),
+            ("chapter format", self.chapter_format, CHAPTER_FORMATS),
+            ("rows", self.rows, ("files", "parquet")),
+        ):
+            if value not in known:
+                raise ConfigError(f"unknown {name} {value!r}", f"use one of {', '.join(known)}")
+        if self.workers is not None and self.workers < 1:
+            raise ConfigError(f"{self.workers} workers cannot work", "give at least 1, or leave --workers out")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a job did; `files` are relative to `output`, the book first. `rtf` is computing time per second of audio."""
+
+    output: str
+    kind: str
+    title: str
+    units: int
+    ok: int
+    failed: int
+    reasons: dict[str, int]
+    seconds: float
+    compute_s: float
+    wall_s: float
+    shards: int
+    shards_resumed: int
+    files: tuple[str, ...]
+    loudness_lufs: float | None = None
+    notes: tuple[str, ...] = ()
+    made_by: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def rtf(self) -> float:
+        return self.compute_s / self.seconds if self.seconds else 0.0
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_QUARANTINED if self.failed else 0
+
+
+class Interrupted(Exception):
+    """The job stopped before its end and can be resumed."""
+
+
+def synthesize(
+    plan: Plan,
+    output: str,
+    voice: str,
+    voice_fingerprint: str,
+    make_synthesizer: MakeSynthesizer,
+    speaking: Speaking | None = None,
+    options: Options | None = None,
+) -> Summary:
+    """Speak every unit of the plan into the folder `output`; started again with the same arguments, go on where it ended.
+
+    Args:
+        plan: from `jobs.synthesis_input.read_plan`, `plan_book` or `plan_corpus`.
+        output: a folder or `s3://bucket/prefix`.
+        voice: name of the voice, for the record.
+        voice_fingerprint: changes whenever the voice would sound different.
+        make_synthesizer: picklable; makes the engine, once in each worker.
+
+    Raises:
+        OutputError: when the folder belongs to another job or holds foreign files, or cannot be written.
+        FlowTTSError: what the voice raised when it was loaded.
+        Interrupted: after `options.stop_after` shards.
+    """
+    speaking, options = speaking or Speaking(), options or Options()
+    started = time.perf_counter()
+    storage = Storage(output)
+    job = identity(plan, voice, voice_fingerprint, speaking)
+    claim(storage, job, options.overwrite)
+    audio_files = plan.document is None and options.rows == "files"
+    pending = {i: units for i, units in enumerate(plan.shards) if not _is_done(storage, i, units, audio_files)}
+    outcome = _finished(storage, job, options) if not pending else None
+    if outcome is not None:
+        return replace(outcome, shards_resumed=len(plan.shards), wall_s=time.perf_counter() - started)
+    storage.delete(SUMMARY)
+    with Progress(plan, set(pending), options.progress) as progress:
+        arguments = {
+            "make_synthesizer": make_synthesizer,
+            "output": storage,
+            "voice": voice,
+            "speaking": speaking,
+            "run": uuid.uuid4().hex,
+            "audio_files": audio_files,
+        }
+        _speak(pending, arguments, options, progress)
+        totals = finish(storage, plan.ids)
+        book = None
+        if plan.document is not None and totals.ok:
+            workers = options.workers or default_workers()
+            book = assemble(plan, storage, options.book_format, options.chapter_format, workers, progress.step)
+        files = book.files if book else tuple(_corpus_files(plan, storage, audio_files))
+    summary = _summary(
+        plan, storage, totals, book, files, len(plan.shards) - len(pending), time.perf_counter() - started
+    )
+    _write_report(plan, storage, summary, job)
+    record = {**asdict(summary), "job": fingerprint(job), "outputs": _outputs(options)}
+    storage.write(SUMMARY, json.dumps(record, indent=1, ensure_ascii=False).encode("utf-8", "replace"))
+    return summary
+
+
+def claim(storage: Storage, job: dict[str, Any], overwrite: bool) -> None:
+    """Make the folder this job's, or find that it already is.
+
+    Raises:
+        OutputError: when it is another job's (the message says what differs), or holds files but no job of ours.
+    """
+    held = _read_json(storage, JOB)
+    if held is not None and held != job:
+        if not overwrite:
+            differing = ", ".join(sorted(key for key in {*held, *job} if held.get(key) != job.get(key)))
+            raise OutputError(f"{storage.root} holds another job (differs in {differing})", _OTHER_FOLDER)
+        clear(storage)
+        held = None
+    elif held is not None and overwrite:
+        clear(storage)
+        held = None
+    if held is None:
+        foreign = [name for name in storage.list() if name != JOB and not name.startswith(".")]
+        if foreign and not overwrite:
+            raise OutputError(
+                f"{storage.root} is not empty and not ours ({', '.join(foreign[:3])}, ...)",
+                "choose another folder with -o",
+            )
+    storage.require_writable()
+    storage.sweep()
+    storage.sweep(SHARDS)
+    if held is None:
+        storage.write(JOB, json.dumps(job, indent=1, ensure_ascii=False).encode())
+
+
+def clear(storage: Storage) -> None:
+    """Delete what a job of ours made, and nothing else: the job's record goes last."""
+    made = (_read_json(storage, SUMMARY) or {}).get("files", [])
+    for name in [*made, SHARDS, CHAPTERS, AUDIO, MANIFEST, QUARANTINE, METADATA, REPORT, SUMMARY, JOB]:
+        storage.delete(name)
+
+
+def _read_json(storage: Storage, name: str) -> dict[str, Any] | None:
+    """A record of ours; None where it is absent or not readable as such."""
+    if not storage.exists(name):
+        return None
+    try:
+        value = json.loads(storage.read(name))
+    except ValueError:
+        return {"unreadable": True}
+    return value if isinstance(value, dict) else {"unreadable": True}
+
+
+def _is_done(storage: Storage, index: int, units: Sequence[Unit], audio_files: bool) -> bool:
+    if not shard_is_whole(storage, index, [unit.id for unit in units]):
+        return False
+    if not audio_files:
+        return True
+    named = read_shard(storage, index, ("audio",)).column("audio").to_pylist()
+    return all(storage.exists(name) for name in named if name)
+
+
+def _finished(storage: Storage, job: dict[str, Any], options: Options) -> Summary | None:
+    """The summary of a job that needs nothing more: the same job and outputs, and all its files are there."""
+    record = _read_json(storage, SUMMARY) or {}
+    if record.get("job") != fingerprint(job) or record.get("outputs") != _outputs(options):
+        return None
+    if not all(storage.exists(name) for name in [*record["files"], MANIFEST, QUARANTINE, REPORT]):
+        return None
+    values = {key: value for key, value in record.items() if key not in ("job", "outputs")}
+    return Summary(**{**values, "files": tuple(values["files"]), "notes": tuple(values["notes"])})
+
+
+def _outputs(options: Options) -> list[str]:
+    return [options.book_format, options.chapter_format, options.rows]
+
+
+def _speak(
+    pending: dict[int, tuple[Unit, ...]], arguments: dict[str, Any], options: Options, progress: Progress
+) -> None:
+    if not pending:
+        return
+    workers = options.workers or default_workers()
+    progress.step("starting workers")
+    for count, result in enumerate(speak_shards(dict(pending), arguments, options.address, workers, options.gpus), 1):
+        progress.shard(result)
+        if options.stop_after is not None and count >= options.stop_after:
+            raise Interrupted(f"stopped after {count} shards")
+
+
+def _corpus_files(plan: Plan, storage: Storage, audio_files: bool) -> Iterable[str]:
+    """Write `metadata.csv` in LJSpeech's form (name|text|text) beside the audio files; yields what the corpus consists of."""
+    if not audio_files:
+        return [shard_name(index) for index in range(len(plan.shards))]
+    lines, names = [], []
+    for index, units in enumerate(plan.shards):
+        table: pa.Table = read_shard(storage, index, ("audio", "status"))
+        for unit, row in zip(units, table.to_pylist(), strict=True):
+            if row["status"] == "ok":
+                text = " ".join(unit.text.replace("|", " ").split())
+                lines.append(f"{unit.file}|{text}|{text}\n")
+                names.append(row["audio"])
+    storage.write(METADATA, "".join(lines).encode())
+    return [METADATA, *names]
+
+
+def _summary(
+    plan: Plan,
+    storage: Storage,
+    totals: Totals,
+    book: Audiobook | None,
+    files: tuple[str, ...],
+    resumed: int,
+    wall_s: float,
+) -> Summary:
+    from jobs.synthesis_report import made_by
+
+    return Summary(
+        output=storage.root,
+        kind="book" if plan.document else "corpus",
+        title=plan.title,
+        units=totals.planned,
+        ok=totals.ok,
+        failed=totals.failed,
+        reasons=totals.reasons,
+        seconds=book.timeline.seconds if book else totals.seconds,
+        compute_s=totals.compute_s,
+        wall_s=wall_s,
+        shards=len(plan.shards),
+        shards_resumed=resumed,
+        files=files,
+        loudness_lufs=book.written_lufs if book else None,
+        notes=(*(plan.document.warnings if plan.document else ()), *(book.notes if book else ())),
+        made_by=made_by(),
+    )
+
+
+def _write_report(plan: Plan, storage: Storage, summary: Summary, job: dict[str, Any]) -> None:
+    from jobs.synthesis_report import render
+
+    storage.write(REPORT, render(summary, job, storage, plan).encode("utf-8", "replace"))

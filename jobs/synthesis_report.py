@@ -1,0 +1,227 @@
+"""The report of a synthesis job: one self-contained HTML page with totals, players, outliers, settings and machine."""
+
+from __future__ import annotations
+
+import html
+import platform
+from collections.abc import Iterable, Sequence
+from statistics import median
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from cluster.manifest import iter_rows
+from cluster.storage import Storage
+from jobs import machine
+from jobs.audiobook import CHAPTERS
+from jobs.synthesis_plan import Plan
+
+if TYPE_CHECKING:
+    from jobs.synthesize import Summary
+
+_OUTLIERS = 12
+_SHORT = 12  # units of fewer characters vary too much in pace to be suspicious
+_STYLE = """
+:root{color-scheme:light dark;--fg:#1d2430;--soft:#5b6676;--bg:#fff;--card:#f3f5f8;--line:#d9dee6;--warn:#a33a00;--mark:#2256b0}
+@media(prefers-color-scheme:dark){:root{--fg:#e8ecf2;--soft:#a3afbf;--bg:#12161c;--card:#1c222b;--line:#333d4a;--warn:#ffab70;--mark:#8db8ff}}
+*{box-sizing:border-box}body{margin:0 auto;padding:24px 16px 64px;max-width:1120px;font:16px/1.5 system-ui,sans-serif;
+color:var(--fg);background:var(--bg)}h1{font-size:1.7rem;line-height:1.2;margin:0}h2{font-size:1.15rem;margin:2.2rem 0 .6rem}
+p{margin:.4rem 0}.soft{color:var(--soft)}.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(140px,1fr));gap:10px;
+margin:1.2rem 0}.tile{background:var(--card);border-radius:10px;padding:12px 14px}.tile b{display:block;font-size:1.35rem}
+.tile span{color:var(--soft);font-size:.85rem}.warn{color:var(--warn)}a{color:var(--mark)}.scroll{overflow-x:auto}
+table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:7px 10px 7px 0;border-bottom:1px solid var(--line);
+vertical-align:middle}th{color:var(--soft);font-weight:600;font-size:.85rem}.n{text-align:right;font-variant-numeric:tabular-nums;
+white-space:nowrap}audio{width:260px;height:36px;max-width:100%}.text{overflow-wrap:anywhere}
+@media(max-width:640px){audio{width:100%}table.stack thead{display:none}table.stack tr{display:block;padding:8px 0;
+border-bottom:1px solid var(--line)}table.stack td{display:block;border:0;padding:2px 0}table.stack td.n{text-align:left}
+table.stack td[data-k]::before{content:attr(data-k) " ";color:var(--soft);font-size:.85rem}}
+"""
+
+
+def made_by() -> dict[str, Any]:
+    """What made the audio: processor, cores, memory, Python and versions."""
+    versions = {name: machine.installed(name) for name in ("flowtts", "torch", "ray", "soundfile", "av")}
+    host = {"processor": machine.processor(), "cores": machine.cores(), "memory_gib": machine.memory_gib()}
+    return {**host, "python": platform.python_version(), **{name: found for name, found in versions.items() if found}}
+
+
+def render(summary: Summary, job: dict[str, Any], storage: Storage, plan: Plan) -> str:
+    """The page; it refers to the audio by relative links and to nothing else."""
+    columns = ("id", "chapter", "text", "duration", "status", "reason", "attempts", "num_samples", "audio")
+    rows = list(iter_rows(storage, range(len(plan.shards)), columns))
+    title = _text(summary.title or "Synthesis")
+    author = f"<p class=soft>{_text(plan.document.author)}</p>" if plan.document and plan.document.author else ""
+    parts = [
+        f"<h1>{title}</h1>{author}",
+        _tiles(summary),
+        _main_player(summary),
+        _chapters(summary, plan, rows) if plan.document else _samples(rows),
+        _quarantine(summary, rows),
+        _outliers(rows),
+        _facts(
+            "Voice and settings", {"voice": job["voice"], "fingerprint": job["voice_fingerprint"], **job["settings"]}
+        ),
+        _facts("Made by", summary.made_by),
+        _notes(summary.notes),
+    ]
+    head = (
+        f'<meta charset=utf-8><meta name=viewport content="width=device-width,initial-scale=1"><title>{title}</title>'
+    )
+    return (
+        f"<!doctype html><html lang=en><head>{head}<style>{_STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
+    )
+
+
+def clock(seconds: float) -> str:
+    """Seconds as 1:02:03 or 2:03."""
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
+
+
+def suspicious(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Spoken rows whose seconds per character lie furthest from the median, by the median absolute deviation (over 4 of it)."""
+    spoken = [row for row in rows if row["status"] == "ok" and len(row["text"]) >= _SHORT]
+    if len(spoken) < 5:
+        return []
+    paces = [row["duration"] / len(row["text"]) for row in spoken]
+    middle = median(paces)
+    spread = (
+        1.4826 * median(abs(pace - middle) for pace in paces) or 1e-9
+    )  # 1.4826 makes it a standard deviation's size
+    scored = [{**row, "pace": pace, "score": (pace - middle) / spread} for row, pace in zip(spoken, paces, strict=True)]
+    return sorted((row for row in scored if abs(row["score"]) > 4), key=lambda row: -abs(row["score"]))
+
+
+def _tiles(summary: Summary) -> str:
+    failed = f"<b class={'warn' if summary.failed else 'ok'}>{summary.failed}</b>"
+    speed = summary.seconds / summary.compute_s if summary.compute_s else 0.0
+    tiles = [
+        (f"<b>{clock(summary.seconds)}</b>", "of audio"),
+        (f"<b>{summary.ok}</b>", "sentences spoken" if summary.kind == "book" else "rows spoken"),
+        (failed, "set aside"),
+        (f"<b>{summary.rtf:.3f}</b>", f"real-time factor per core ({speed:.0f}x)"),
+        (
+            f"<b>{clock(summary.wall_s)}</b>",
+            f"this run, {summary.shards_resumed} of {summary.shards} shards were there",
+        ),
+    ]
+    if summary.loudness_lufs is not None:
+        tiles.append((f"<b>{summary.loudness_lufs:.1f}</b>", "LUFS"))
+    return (
+        "<div class=tiles>"
+        + "".join(f"<div class=tile>{big}<span>{_text(small)}</span></div>" for big, small in tiles)
+        + "</div>"
+    )
+
+
+def _main_player(summary: Summary) -> str:
+    if summary.kind != "book" or not summary.files:
+        return ""
+    book = summary.files[0]
+    links = [name for name in summary.files if "/" not in name]
+    return f"<p>{_player(book)}</p><p class=soft>" + ", ".join(_link(name) for name in links) + "</p>"
+
+
+def _chapters(summary: Summary, plan: Plan, rows: Sequence[dict[str, Any]]) -> str:
+    assert plan.document is not None
+    by_number: dict[int, list[dict[str, Any]]] = {}
+    for row in rows:
+        by_number.setdefault(row["chapter"], []).append(row)
+    names = {
+        _number(name): name
+        for name in summary.files
+        if name.startswith(f"{CHAPTERS}/") and not name.endswith((".srt", ".vtt"))
+    }
+    lines = []
+    for number, own in by_number.items():
+        seconds = sum(row["duration"] for row in own)
+        failed = sum(row["status"] != "ok" for row in own)
+        player = _player(names[number]) if number in names else ""
+        title = plan.document.chapters[number - 1].title
+        lines.append([("", f"<b>{number}. {_text(title)}</b>"), ("length", clock(seconds)), ("sentences", str(len(own))),
+                      ("set aside", str(failed)), ("", player)])  # fmt: skip
+    return "<h2>Chapters</h2>" + _table(("chapter", "speech", "sentences", "set aside", ""), lines)
+
+
+def _number(name: str) -> int:
+    return int(name.split("/")[1].split(" ")[0])
+
+
+def _samples(rows: Sequence[dict[str, Any]]) -> str:
+    spoken = [row for row in rows if row["status"] == "ok" and row["audio"]]
+    picked = spoken[:: max(1, len(spoken) // 10)][:10]
+    return (
+        "<h2>Samples</h2>" + _table(("id", "text", ""), [_unit_line(row, _player(row["audio"])) for row in picked])
+        if picked
+        else ""
+    )
+
+
+def _quarantine(summary: Summary, rows: Sequence[dict[str, Any]]) -> str:
+    if not summary.failed:
+        return ""
+    reasons = "".join(f"<li>{count} x {_text(reason)}</li>" for reason, count in summary.reasons.items())
+    failed = [row for row in rows if row["status"] != "ok"][:50]
+    more = f"<p class=soft>{len(failed)} of {summary.failed}; all are in quarantine.jsonl.</p>"
+    table = _table(("id", "text", "reason"), [_unit_line(row, _text(row["reason"])) for row in failed])
+    return f"<h2 class=warn>Set aside</h2><ul>{reasons}</ul>{table}{more}"
+
+
+def _outliers(rows: Sequence[dict[str, Any]]) -> str:
+    spoken = [row for row in rows if row["status"] == "ok"]
+    longest = sorted(spoken, key=lambda row: -row["duration"])[:5]
+    slowest = sorted(
+        (row for row in spoken if len(row["text"]) >= _SHORT), key=lambda row: -row["duration"] / len(row["text"])
+    )[:5]
+    odd = suspicious(rows)[:_OUTLIERS]
+    parts = []
+    for title, picked in (("Longest", longest), ("Slowest", slowest), ("Suspicious pace", odd)):
+        lines = [_unit_line(row, f"{row['duration']:.1f} s, {1000 * row['duration'] / max(1, len(row['text'])):.0f} ms/character")
+                 for row in picked]  # fmt: skip
+        parts.append(
+            f"<h2>{title}</h2>" + (_table(("id", "text", "pace"), lines) if lines else "<p class=soft>none</p>")
+        )
+    return "".join(parts)
+
+
+def _unit_line(row: dict[str, Any], last: str) -> list[tuple[str, str]]:
+    text = row["text"] if len(row["text"]) <= 180 else row["text"][:177] + "..."
+    return [
+        ("", f"<span class=soft>{_text(row['id'])}</span>"),
+        ("", f"<span class=text>{_text(text)}</span>"),
+        ("", last),
+    ]
+
+
+def _facts(title: str, facts: dict[str, Any]) -> str:
+    lines = [[("", f"<span class=soft>{_text(key)}</span>"), ("", f"<span class=text>{_text(value)}</span>")]
+             for key, value in facts.items() if value not in (None, "")]  # fmt: skip
+    return f"<h2>{title}</h2>" + _table(("", ""), lines)
+
+
+def _notes(notes: Iterable[str]) -> str:
+    items = "".join(f"<li>{_text(note)}</li>" for note in notes)
+    return f"<h2>Notes</h2><ul>{items}</ul>" if items else ""
+
+
+def _table(head: Sequence[str], lines: Sequence[Sequence[tuple[str, str]]]) -> str:
+    """Rows of (label for the narrow form, HTML); a label marks a number."""
+    heads = "".join(f"<th>{_text(name)}</th>" for name in head)
+    body = "".join(
+        "<tr>"
+        + "".join(f'<td class=n data-k="{key}">{cell}</td>' if key else f"<td>{cell}</td>" for key, cell in line)
+        + "</tr>"
+        for line in lines
+    )
+    return f"<div class=scroll><table class=stack><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
+def _player(name: str) -> str:
+    return f'<audio controls preload=none src="{_text(quote(name))}"></audio>'
+
+
+def _link(name: str) -> str:
+    return f'<a href="{_text(quote(name))}">{_text(name)}</a>'
+
+
+def _text(value: Any) -> str:
+    return html.escape(str(value), quote=True)
