@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from flowtts_core.errors import FlowTTSError
+from flowtts_core.seeds import hash_seed
 from flowtts_core.training.batches import Batches
 
 
@@ -264,13 +265,6 @@ def learning_rate_factor(config: TrainConfig, step: int) -> float:
         return (step + 1) / config.warmup_steps
     progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
     return config.final_lr + (1 - config.final_lr) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-
-
-def hash_seed(*parts: int) -> int:
-    """A 63-bit seed of several integers; equal on every machine."""
-    import hashlib
-
-    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
