@@ -15,6 +15,7 @@ _PLAIN = {
     **dict.fromkeys("™®©℠\u200b\u200c\u200d\u2060\ufeff\ufffd", ""),
     "\u00ad": "",  # a soft hyphen only says where a line may break
     "\u2212": "\u2212",
+    "\u2116": "No.",
     "\u2044": "/",
     "\u2026": "\u2026",
     "\u2103": "°C",

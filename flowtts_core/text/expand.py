@@ -46,8 +46,14 @@ _MONTH = r"(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|A
 _UNIT = "|".join(re.escape(unit) for unit in sorted(UNITS, key=len, reverse=True))
 _LAST_WORD = re.compile(r"([A-Za-z]+)[.,]?[\s(\"']*\Z")
 _NEXT_WORD = re.compile(r"\s+([A-Za-z]+)")
+_NUMBER_FOLLOWS = re.compile(r"\s*\d|\s+(?:[IVXLC]{2,}|[VX])\b")
+_STREET = re.compile(
+    r"\s+(?:[A-Z][\w.]*\s+){1,3}(?:Street|Avenue|Road|Lane|Drive|Boulevard|Square|Court|Terrace|Place|St\b|Ave\b|Rd\b|Blvd\b)"
+)
+_PER = re.compile(r"(?:kg|g|lb|km|m|cm|mm|l|L|ml|h|hr|s|sec|min|m²|m³|hour|day|week|month|year|person|mile)(?![\w.])")
 _CLOSING = re.compile(r"[\s\"')\]]*\Z")
 _YEAR_CUES = frozenset("in since of year by until till from to before after during circa around early late mid and between".split())
+_STARTERS = frozenset("The A An He She It They We You I Then But And So In On At There This That When While If As His Her".split())
 _VOWEL = re.compile("[AEIOUY]")
 
 
@@ -67,7 +73,7 @@ def _is_last(m: re.Match[str], end: int) -> bool:
 
 def _stop(m: re.Match[str], end: int) -> int:
     """Where an abbreviation ends: at the text's end its full stop closes the sentence too and is left standing."""
-    return end - 1 if m.string[end - 1] == "." and _is_last(m, end) else end
+    return end - 1 if m.string[end - 1] == "." and (_is_last(m, end) or _after(m, end) in _STARTERS) else end
 
 
 def _letters(text: str) -> str:
@@ -75,12 +81,12 @@ def _letters(text: str) -> str:
 
 
 def _looks_like_year(m: re.Match[str], digits: str, end: int) -> bool:
-    if len(digits) != 4 or not 1100 <= int(digits) <= 2099:
+    if len(digits) != 4 or not 1010 <= int(digits) <= 2099:
         return False
     if _before(m).lower() in _YEAR_CUES or _before(m)[:3].title() in {month[:3] for month in say.MONTHS}:
         return True
     after = _after(m, end)
-    return not (after.islower() and after.endswith("s") and after not in ("is", "was", "has", "as", "does"))
+    return int(digits) >= 1100 and not (after.islower() and after.endswith("s") and after not in ("is", "was", "has", "as", "does"))
 
 
 def _web(m: re.Match[str], context: Context) -> Answer:
@@ -116,8 +122,8 @@ def _abbreviation(m: re.Match[str], context: Context) -> Answer:
     dotted = m.group(2) == "."
     if not dotted and word not in BARE:
         return None
-    if word in BEFORE_NUMBER and dotted and re.match(r"\s*\d|\s+[IVXLC]+\b", m.string[end : end + 6]):
-        return end, BEFORE_NUMBER[word]
+    if word in BEFORE_NUMBER and dotted and _NUMBER_FOLLOWS.match(m.string, end):
+        return (end, BEFORE_NUMBER[word]) if word != "c" or re.match(r"\s*\d{3,4}\b", m.string[end:]) else None
     if word in ("St", "Dr"):
         street = _before(m)[:1].isupper() and m.start() > 1 and m.string[m.start() - 2 : m.start()].strip(" ").isalnum()
         named = re.match(r"\s+[A-Z]", m.string[end:])
@@ -138,7 +144,7 @@ def _abbreviation(m: re.Match[str], context: Context) -> Answer:
 def _money(m: re.Match[str], context: Context) -> Answer:
     country = m.group("country") or ""
     words = say.money(m.group("currency"), m.group("amount"), m.group("scale") or "")
-    return m.end(), f"{_letters(country)} {words}".strip()
+    return m.end(), re.sub(r"\b(?=dollar)", f"{_letters(country)} ", words, count=1) if country else words
 
 
 def _cents(m: re.Match[str], context: Context) -> Answer:
@@ -189,7 +195,7 @@ def _day_month(m: re.Match[str], context: Context) -> Answer:
 def _vulgar(m: re.Match[str], context: Context) -> Answer:
     upper, lower = VULGAR[m.group(2)]
     whole = (m.group(1) or "").strip()
-    return m.end(), say.mixed(int(whole), upper, lower) if whole else _part(m, upper, lower)
+    return m.end(), say.mixed(int(whole), upper, lower) if whole else say.fraction(upper, lower)
 
 
 def _fraction(m: re.Match[str], context: Context) -> Answer:
@@ -198,12 +204,7 @@ def _fraction(m: re.Match[str], context: Context) -> Answer:
         return m.end(), f"{say.cardinal(upper)} {say.cardinal(lower)}"
     if whole:
         return m.end(), say.mixed(int(whole), upper, lower)
-    return m.end(), _part(m, upper, lower)
-
-
-def _part(m: re.Match[str], upper: int, lower: int) -> str:
-    """A fraction by itself: three quarters; before a noun `1/2 mile` is one half mile."""
-    return say.fraction(upper, lower)
+    return m.end(), say.fraction(upper, lower)
 
 
 def _ordinal(m: re.Match[str], context: Context) -> Answer:
@@ -265,6 +266,12 @@ def _number(m: re.Match[str], context: Context) -> Answer:
     month = re.search(rf"\b{_MONTH}\.?\s+\Z", m.string[max(0, m.start() - 12) : m.start()])
     if month and digits.isdigit() and len(digits) < 3 and 1 <= int(digits) <= 31:
         return m.end(), say.ordinal(int(digits))
+    if digits.isdigit() and _before(m).lower() in ("box", "room", "flight"):
+        return m.end(), say.digits(digits) if len(digits) > 2 else say.number(digits)
+    if digits.isdigit() and len(digits) in (3, 4) and _STREET.match(m.string, m.end()):
+        return m.end(), say.pairs(digits)
+    if digits[0] == "." and re.match(r"[ -]cal", m.string[m.end() :]):
+        return m.end(), say.pairs(digits[1:])
     if not sign and digits.isdigit() and _looks_like_year(m, digits, m.end()):
         return m.end(), say.year(int(digits))
     return m.end(), ("minus " if sign else "") + say.number(digits)
@@ -302,6 +309,8 @@ def _capitals(m: re.Match[str], context: Context) -> Answer:
     lower = word.lower()
     if word in READ_AS_WORDS:
         return None
+    if word in ("WWI", "WWII"):
+        return (m.end(), f"World War {'one' if word == 'WWI' else 'two'}") if not tail else None
     spelled = word in SPELLED
     if not spelled and not context.headline:
         spelled = not _VOWEL.search(word) or (len(word) < 5 and not context.is_word(lower))
@@ -311,14 +320,18 @@ def _capitals(m: re.Match[str], context: Context) -> Answer:
         spelled = False
     if not spelled:
         return None
-    last = f"^{word[-1].lower()}"
-    return m.end(), _letters(word) + ("'s" if tail and last else "")
+    if tail:
+        return m.end(), f"{_letters(word[:-1])} {word[-1].lower()}'s"
+    return m.end(), _letters(word)
 
 
 def _symbol(m: re.Match[str], context: Context) -> Answer:
     char, after = m.group(), m.string[m.end() : m.end() + 1]
     if char == "#":
         return m.end(), "number" if after.isdigit() else "hashtag" if after.isalpha() else ""
+    if char == "/":
+        unit = _PER.match(m.string, m.end())
+        return (unit.end(), f"per {UNITS.get(unit.group(), unit.group())}") if unit else None
     if char == "&" and after == "c":
         return m.end() + 1 + (m.string[m.end() + 1 : m.end() + 2] == "."), "et cetera"
     if char == "~":
@@ -338,6 +351,8 @@ def _greek(m: re.Match[str], context: Context) -> Answer:
 # before one), of the second where it starts with a letter, of the third at any other character.
 _AMOUNT = rf"(?P<amount>{_NUM})(?:\s?-?(?P<scale>{_SCALE}|(?:k|m|mn|bn|tn|K|M|B)\b)(?![\w.]\w))?"
 _DIGIT_RULES: list[tuple[str, Rule]] = [
+    (r"(?:£(?P<pounds>\d+)\s)?(?P<shillings>\d+)s\.\s?(?P<pence>\d+)d\.", _shillings),
+    (r"£(?P<pounds>\d+)\s(?P<shillings>\d+)s\.(?P<pence>)", _shillings),
     (r"(?P<country>)(?P<currency>[$£€¥₹])\s?" + _AMOUNT, _money),
     (r"[\w.+-]+@[\w-]+\.[\w.-]+", _web),
     (rf"({_NUM})\s?([€¢])", _cents),
@@ -346,14 +361,15 @@ _DIGIT_RULES: list[tuple[str, Rule]] = [
     (r"(?P<hour>\d{1,2})[:.](?P<minute>\d\d)(?P<second>)\s?(?P<half>[AaPp]\.?[Mm]\b\.?)", _time),
     (r"(?P<hour>\d{1,2}):(?P<minute>\d\d)(?::(?P<second>\d\d))?(?!\d)(?P<half>)", _time),
     (r"(?P<hour>\d{1,2})(?P<minute>)(?P<second>)\s?(?P<half>[AaPp]\.?[Mm]\b\.?)", lambda m, c: _whole_hour(m)),
-    (rf"(\d{{1,2}})(?:st|nd|rd|th)?(?=\s+{_MONTH}\b(?!\s\d{{1,2}}\b))", _day_month),
+    (rf"(\d{{1,2}})(?=\s+{_MONTH}\b(?!\s\d{{1,2}}\b))", _day_month),
+    (r"(\d+):(\d+)(?![\d:])", lambda m, c: (m.end(), f"{say.number(m.group(1))} to {say.number(m.group(2))}")),
     (r"(?P<whole>\d+)[ -](?P<upper>\d{1,3})/(?P<lower>\d{1,4})(?![\d/])", _fraction),
     (r"(?P<whole>)(?P<upper>\d{1,3})/(?P<lower>\d{1,4})(?![\d/])", _fraction),
     (rf"(\d+\s?)?([{''.join(VULGAR)}])", _vulgar),
     (r"(\d{1,3}(?:,\d{3})*|\d+)(?:st|nd|rd|th|ST|ND|RD|TH)\b", _ordinal),
+    (r"(?:\+?\d{1,3}[ .-])?\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4}(?!\d)|\d{3}-\d{4}(?!\d)|\+\d{1,3}(?:[ .-]\(?\d{2,4}\)?){2,4}(?!\d)|\+\d{6,15}", _phone),
     (r"'?(\d{3}0|\d0)'?s\b", _decade),
-    (r"(?:\+?\d{1,3}[ .-])?\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4}(?!\d)|\d{3}-\d{4}(?!\d)|\+\d{6,15}", _phone),
-    (r"(?P<pounds>)(?P<shillings>\d+)s\.(?:\s?(?P<pence>\d+)d\.)?", _shillings),
+    (r"(\d+(?:\.\d+)?)[kK]\b", lambda m, c: (m.end(), f"{say.number(m.group(1))} thousand")),
     (rf"(\d[\d,.]*)\s?[-–]\s?(\d(?:[\d,.]*\d)?)(?![-–]?\d)(?:\s?({_UNIT})(?![\w/]))?", _range),
     (r"(\d)'\s?(\d{1,2})(?:\"|'')", _feet),
     (rf"((?<![\w)])[-−])?({_NUM})\s?({_UNIT})(?![\w/])", _measure),
@@ -368,6 +384,9 @@ _LETTER_RULES: list[tuple[str, Rule]] = [
     (r"([A-Z][a-z]*|[a-z]{1,6})(\.?)(?![\w.@])", _abbreviation),
     (r"([A-Z])\.(?=\s+[A-Z][\w.])", _initial),
     (r"([MDCLXVI]+|[ivxlc]+)\b(?![\w'-])", _roman),
+    (r"x(?=\s?\d)(?:(?<=\dx)|(?<=\d x))", lambda m, c: (m.end(), "times")),
+    (r"[wW]/(?=\s|[a-z])", lambda m, c: (m.end(), "with")),
+    (r"v(\d+(?:\.\d+)+)", lambda m, c: (m.end(), f"version {say.number(m.group(1))}")),
     (r"[A-Za-z]+\d[A-Za-z\d]*", _mixed_code),
     (r"([A-Z]{2,})('?s)?(?![\w])", _capitals),
     (r"[\u0370-\u03ff](?!\w)", _greek),
@@ -392,7 +411,7 @@ _NEEDED = re.compile(
     + r")|\.(?:com|org|net|edu|gov|io)\b|www\.|://|\b(?:[cC]hapter|CHAPTER|[bB]ook|[pP]art|[aA]ct|[vV]olume|[sS]cene|" + "|".join(r.title() for r in sorted(RULERS))
     + r")\s+[ivxlcIVXLC]+\b|\A\s*[IVXLC]+[.:\s]*(?:\Z|\s)"
 )
-_PLACE = re.compile(r"(?<![^\W_])(?:(?P<ipa>\[\[.*?\]\])|(?P<digit>[-−+('.$£€¥₹]{0,2}\d|[¼-¾⅐-⅞])|(?P<letter>[^\W\d_]))|(?P<symbol>[^\w\s.,;:!?\"'()\-])")
+_PLACE = re.compile(r"(?P<ipa>\[\[.*?\]\])|(?<![^\W_])(?:(?P<digit>[-−+('.$£€¥₹]{0,2}\d|[¼-¾⅐-⅞])|(?P<letter>[^\W\d_]))|(?P<symbol>[^\w\s.,;:!?\"'()\-])")
 _WORD_END = re.compile(r"[^\W_]*")
 
 

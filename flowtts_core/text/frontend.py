@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from flowtts_core.errors import ConfigError, TextError
+from flowtts_core.text.espeak import JOINED, EspeakPhonemizer
 from flowtts_core.text.normalize import normalize
 from flowtts_core.text.phonemes import GruutPhonemizer
 from flowtts_core.text.pieces import Piece
@@ -158,7 +159,10 @@ class _Writer:
         if not known:
             self.dropped.append(piece.text)
             return
-        self._space(piece.start)
+        if ipa[0] == JOINED:
+            self._gap = None
+        else:
+            self._space(piece.start)
         first = len(self._symbols)
         for symbol in known:
             self._put(symbol, (piece.start, piece.end))
@@ -178,6 +182,7 @@ class _Writer:
         self._spans.append(span)
 
     def _known(self, ipa: str) -> list[str]:
+        ipa = ipa.removeprefix(JOINED)
         symbols: list[str] = []
         for char in ipa:
             for plain in _IPA_SPELLINGS.get(char, char):
@@ -219,4 +224,4 @@ def _nothing_to_say(text: str, config: FrontendConfig) -> TextError:
     return TextError(shown, "give it some words")
 
 
-PHONEMIZERS: dict[str, Any] = {"gruut": GruutPhonemizer}
+PHONEMIZERS: dict[str, Any] = {"gruut": GruutPhonemizer, "espeak": EspeakPhonemizer}

@@ -69,6 +69,15 @@ def plural(word: str, count: str) -> str:
     return " ".join([_PLURALS.get(first, first if first.endswith("s") or first in ("hertz",) else first + "s"), *rest])
 
 
+def pairs(text: str) -> str:
+    """`214` -> two fourteen, `1026` -> ten twenty six: house numbers and calibres."""
+    head, tail = text[:-2], text[-2:]
+    if tail == "00":
+        return f"{cardinal(int(head))} hundred" if head else "zero zero"
+    words = f"oh {digits(tail[1])}" if tail[0] == "0" else cardinal(int(tail))
+    return f"{cardinal(int(head))} {words}" if head else words
+
+
 def decade(text: str) -> str:
     """`1960` or `60` as in 1960s: nineteen sixties, sixties."""
     words = year(int(text)) if len(text) == 4 else cardinal(int(text))

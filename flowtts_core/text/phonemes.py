@@ -51,6 +51,8 @@ class GruutPhonemizer:
 
     def transcribe(self, pieces: Sequence[Piece]) -> list[str]:
         """IPA of each piece; empty for pieces that are not words or letters."""
+        if len(self._cache) > _CACHE_LIMIT:
+            self._cache.clear()
         lowered = [p.text.lower() if p.kind in ("word", "letter") else "" for p in pieces]
         self._prepare({w for w in lowered if w and w not in self._cache})
         out = [""] * len(pieces)
@@ -104,8 +106,6 @@ class GruutPhonemizer:
             connection.close()
 
     def _pronounce(self, word: str) -> Pronunciations:
-        if len(self._cache) > _CACHE_LIMIT:
-            self._cache.clear()
         found = self._cache[word] = self._look_up(word)
         return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 # Read thus before a name or wherever they stand; the full stop belongs to them.
 ABBREVIATIONS = {
-    "Mr": "mister", "Mrs": "missus", "Ms": "miz", "Messrs": "messers", "Mme": "madame", "Mlle": "mademoiselle",
+    "Mr": "mister", "Mrs": "missus", "Ms": "miss", "Messrs": "messieurs", "Mme": "madame", "Mlle": "mademoiselle",
     "Drs": "doctors", "Prof": "professor", "Profs": "professors", "Capt": "captain", "Cpt": "captain", "Col": "colonel",
     "Gen": "general", "Lt": "lieutenant", "Sgt": "sergeant", "Maj": "major", "Cmdr": "commander", "Adm": "admiral",
     "Cpl": "corporal", "Pvt": "private", "Rev": "reverend", "Revd": "reverend", "Hon": "honorable", "Gov": "governor",
@@ -16,7 +16,7 @@ ABBREVIATIONS = {
     "Oct": "October", "Nov": "November", "Dec": "December", "Mon": "Monday", "Tue": "Tuesday", "Tues": "Tuesday",
     "Wed": "Wednesday", "Thu": "Thursday", "Thur": "Thursday", "Thurs": "Thursday", "Fri": "Friday",
     "etc": "et cetera", "vs": "versus", "viz": "namely", "cf": "compare", "approx": "approximately", "ca": "circa",
-    "al": "al", "ibid": "ibid", "est": "established", "dept": "department", "govt": "government", "min": "minimum",
+    "al": "al", "est": "established", "dept": "department", "govt": "government", "min": "minimum",
     "max": "maximum", "Vol": "volume", "vol": "volume", "vols": "volumes", "Ch": "chapter", "ch": "chapter",
     "ed": "edition", "eds": "editors", "trans": "translated", "Esqs": "esquires", "Bart": "baronet",
     "e.g": "for example", "i.e": "that is", "a.k.a": "also known as", "Ph.D": "^p ^h ^d", "p.s": "^p ^s",
@@ -26,7 +26,7 @@ BEFORE_NUMBER = {
     "No": "number", "no": "number", "Nos": "numbers", "nos": "numbers", "p": "page", "pp": "pages", "Fig": "figure",
     "fig": "figure", "figs": "figures", "Figs": "figures", "Sec": "section", "sec": "section", "Art": "article",
     "art": "article", "Eq": "equation", "eq": "equation", "Pt": "part", "pt": "part", "Mar": "March", "Jun": "June",
-    "Jul": "July", "Ex": "exhibit", "c": "circa", "v": "volume", "l": "line", "ll": "lines",
+    "Jul": "July", "Ex": "exhibit", "c": "circa", "v": "volume", "Tel": "telephone", "tel": "telephone", "l": "line", "ll": "lines",
 }  # fmt: skip
 # Without their full stop, as the British write them.
 BARE = frozenset("Mr Mrs Ms Dr Messrs Mme Mlle Prof Capt Lt Sgt Jr Sr Ltd Inc vs etc".split())
@@ -76,7 +76,7 @@ RULERS = frozenset(
 )
 
 SPELLED = frozenset(
-    "US UK UN EU USA USSR FBI CIA BBC CBS NBC ABC CNN NYC LA DC TV PC CD DVD AI ID HR PR VIP CEO CFO CTO PhD MP PM "
+    "US PO UK UN EU USA USSR FBI CIA BBC CBS NBC ABC CNN NYC LA DC TV PC CD DVD AI ID HR PR VIP CEO CFO CTO PhD MP PM "
     "FM AD BC BCE CE IQ OK UFO HIV DNA RNA ATM GPS LED USB URL API CPU GPU RAF IRA NHS MIT UCLA IBM ASAP NRA IRS SUV "
     "GOP DIY FAQ HTML HTTP PDF SMS SOS POW WWI WWII EKG ESP GDP IOU IPO".split()
 )
