@@ -1,4 +1,4 @@
-"""How good a voice is against its teacher on the same texts: understood, clean, the same voice; by steps of the flow."""
+"""How good a voice is against its teacher on the same texts: understood, clean, the same voice; by steps."""
 
 from __future__ import annotations
 

@@ -92,7 +92,8 @@ def _speed(speed: Figures, out: Callable[..., None]) -> None:
     shares = ", ".join(f"{stage} {share:.0%}" for stage, share in speed["shares"].items())
     out(
         f"speed: RTF {rtf['median']:.4f} (from {rtf['low']:.4f} to {rtf['high']:.4f}) over "
-        f"{speed['sentences']} sentences of about 6 s, text to waveform, {speed['threads']} thread; of it {shares}; {_busy(speed['busy'])}",
+        f"{speed['sentences']} sentences of about 6 s, text to waveform, {speed['threads']} thread; of it {shares}; "
+        f"{_busy(speed['busy'])}",
         highlight=False,
     )
 

@@ -1,4 +1,4 @@
-"""The command line: one verb per file of this folder, each imported without its heavy parts."""
+"""The command line: one verb per file of this folder, of which only the chosen one is imported."""
 
 from __future__ import annotations
 
@@ -6,12 +6,20 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.util import find_spec
 
 from flowtts_core import __version__
 from flowtts_core.errors import FlowTTSError
 
-COMMANDS = ("synthesize", "say", "voices", "prepare", "train", "import_voice", "benchmark", "doctor")
+COMMANDS = {  # name -> (file of this folder, what it does)
+    "synthesize": ("synthesize", "read a book, a text or a table of sentences aloud"),
+    "say": ("say", "say one text at once"),
+    "voices": ("voices", "list the voices"),
+    "prepare": ("prepare", "make a corpus ready for training"),
+    "train": ("train", "train a voice"),
+    "import": ("import_voice", "make a voice from a published checkpoint"),
+    "benchmark": ("benchmark", "measure a voice's quality and speed"),
+    "doctor": ("doctor", "what this machine has, and what is missing"),
+}
 INTERRUPTED = 130  # 128 + SIGINT, as shells give it
 
 EPILOG = """\
@@ -25,8 +33,8 @@ examples:
 flowtts COMMAND --help says more about each."""
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser with every command of `COMMANDS`."""
+def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
+    """The parser with all names, and with the options of the chosen command (others would only slow the start)."""
     parser = argparse.ArgumentParser(
         prog="flowtts",
         description="Read books and texts aloud, and train the voices that do it.",
@@ -36,23 +44,28 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"flowtts {__version__}")
     parser.add_argument("--debug", action="store_true", help="show the full traceback of an error")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name in filter(lambda name: find_spec(f"jobs.{name}"), COMMANDS):
-        import_module(f"jobs.{name}").add_parser(subparsers)
+    for name, (file, summary) in COMMANDS.items():
+        if name == chosen:
+            import_module(f"jobs.{file}").add_parser(subparsers)
+        else:
+            subparsers.add_parser(name, help=summary)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code (0 done, 1 failed, 2 wrong usage, 130 interrupted)."""
-    args = build_parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else list(argv)
+    debug = words[:1] == ["--debug"]
     try:
+        args = build_parser(next((word for word in words if not word.startswith("-")), None)).parse_args(words)
         return int(args.run(args))
     except KeyboardInterrupt:
-        if args.debug:
+        if debug:
             raise
         _complain("interrupted")
         return INTERRUPTED
     except FlowTTSError as error:
-        if args.debug:
+        if debug:
             raise
         _complain(f"error: {_first_cause(error)}")
         return error.exit_code

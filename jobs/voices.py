@@ -1,0 +1,94 @@
+"""`flowtts voices`: the voices that come with the package and those in the folders given."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "voices",
+        help="list the voices",
+        description="List the bundled voices and those in the folders given: language, licence, size and scores.",
+    )
+    parser.add_argument("folders", nargs="*", type=Path, help="voice folders, or folders of voice folders")
+    parser.add_argument("--json", action="store_true", help="print them as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from flowtts_core.voice import DEFAULT_VOICE, bundled_voices
+
+    bundled = bundled_voices()
+    rows = [describe(path, name, name == DEFAULT_VOICE) for name, path in bundled.items()]
+    rows += [describe(path, str(path), False) for folder in args.folders for path in voice_folders(folder)]
+    if args.json:
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+    elif rows:
+        show(rows)
+    else:
+        print("no voices: none came with this installation; make one with `flowtts train` or `flowtts import`")
+    return int(any("error" in row for row in rows))
+
+
+def voice_folders(folder: Path) -> list[Path]:
+    """The folder itself where it is a voice (or nothing else it could be), else the voices right below it."""
+    from flowtts_core.voice import CARD
+
+    below = sorted(card.parent for card in folder.glob(f"*/{CARD}"))
+    return [folder] if (folder / CARD).exists() or not below else below
+
+
+def describe(folder: Path, name: str, default: bool) -> dict[str, Any]:
+    """What a voice's card says, as JSON values; a voice that cannot be read keeps its row, with the `error`."""
+    from flowtts_core.errors import FlowTTSError
+    from flowtts_core.voice import load_card
+
+    row: dict[str, Any] = {"voice": name, "default": default, "folder": str(folder)}
+    try:
+        card = load_card(folder)
+    except FlowTTSError as error:
+        return {**row, "error": error.message}
+    return {
+        **row,
+        "name": card.name,
+        "language": card.language,
+        "licence": card.licence,
+        "source": card.source,
+        "description": card.description,
+        "sample_rate": card.sample_rate,
+        "speakers": list(card.speakers),
+        "acoustic": card.acoustic.get("name"),
+        "vocoder": card.vocoder.get("name"),
+        "fingerprint": card.fingerprint,
+        "size_mb": round(sum(file.stat().st_size for file in folder.iterdir() if file.is_file()) / 1e6, 1),
+        "scores": card.scores,
+    }
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table()
+    for column in ("voice", "language", "model", "speakers", "MB", "licence", "scores"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        label = escape(row["voice"]) + (" (default)" if row["default"] else "")
+        if "error" in row:
+            table.add_row(label, "", "", "", "", "", f"[red]{escape(row['error'])}[/red]")
+            continue
+        cells = (
+            row["language"],
+            f"{row['acoustic']} + {row['vocoder']}, {row['sample_rate']} Hz",
+            str(len(row["speakers"]) or 1),
+            str(row["size_mb"]),
+            row["licence"] or "not stated",
+            "\n".join(f"{name} {value}" for name, value in row["scores"].items()),
+        )
+        table.add_row(label, *(escape(cell) for cell in cells))
+    Console().print(table)

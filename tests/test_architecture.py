@@ -1,0 +1,143 @@
+"""The directions in which the parts may import, what must never be loaded, and that the README's tree is true."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("flowtts_core", "cluster", "jobs", "deploy")
+SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+NETWORKS = {
+    f"flowtts_core.{name}" for name in ("acoustic", "vocoder", "nn", "voice", "synthesizer", "training", "importers")
+}
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """Every module that a file names in an import, inside functions too; `from a import b` gives a.b."""
+    package = path.relative_to(ROOT).with_suffix("").parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
+            module = ".".join(filter(None, (base, node.module)))
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
+            yield from (a.value for a in node.args[:1] if isinstance(a, ast.Constant) and isinstance(a.value, str))
+
+
+def within(module: str, names: set[str]) -> bool:
+    return any(module == name or module.startswith(f"{name}.") for name in names)
+
+
+def offences(package: str, forbidden: set[str], allowed: set[str] | None = None) -> list[str]:
+    """`file: module` for each import in a package's files of what is forbidden and not allowed."""
+    return [
+        f"{path.relative_to(ROOT)}: {module}"
+        for path in SOURCES
+        if path.is_relative_to(ROOT / package)
+        for module in imports_of(path)
+        if within(module, forbidden) and not within(module, allowed or set())
+    ]
+
+
+def test_the_library_knows_nothing_of_ray_or_of_those_who_use_it() -> None:
+    assert offences("flowtts_core", {"ray", "cluster", "jobs", "deploy"}) == []
+
+
+def test_the_cluster_knows_nothing_of_speech() -> None:
+    assert offences("cluster", {"flowtts_core", "jobs", "deploy"}, {"flowtts_core.errors"}) == []
+
+
+def test_jobs_do_not_import_the_server() -> None:
+    assert offences("jobs", {"deploy"}) == []
+
+
+def test_flow_knows_no_network() -> None:
+    assert offences("flowtts_core/flow", NETWORKS) == []
+
+
+def test_inference_does_not_import_training() -> None:
+    for package in ("acoustic", "vocoder", "text", "audio", "nn", "flow", "metrics"):
+        assert offences(f"flowtts_core/{package}", {"flowtts_core.training"}) == []
+    for file in ("synthesizer.py", "voice.py"):
+        assert offences(f"flowtts_core/{file}", {"flowtts_core.training"}) == []
+
+
+def test_the_command_line_loads_nothing_heavy() -> None:
+    heavy = ["torch", "numpy", "ray", "pyarrow", "scipy", "rich", "gruut", "soundfile", "lxml", "av"]
+    script = (
+        "import sys; from jobs.cli import build_parser; build_parser(None), build_parser('say'); "
+        f"print(*[name for name in {heavy!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_is_unpickled(path: Path) -> None:
+    """No pickle from files: no unpickler, no `torch.load` without `weights_only=True`, no `allow_pickle`."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func)
+        keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+        assert not re.fullmatch(r"(c?loud)?pickle\.loads?|joblib\.load|dill\.loads?|marshal\.loads?", name), name
+        assert keywords.get("allow_pickle", "False") == "False", f"{name} at line {node.lineno}"
+        if name == "torch.load":
+            assert keywords.get("weights_only") == "True", f"torch.load at line {node.lineno}"
+
+
+def test_no_machine_path_in_the_sources() -> None:
+    for path in [*SOURCES, *(ROOT / "tests").glob("*.py")]:
+        found = re.findall(r"""["'](/(?:home|work|root|Users|opt)/[^"']*)""", path.read_text(encoding="utf-8"))
+        assert not found, f"{path.relative_to(ROOT)}: {found}"
+
+
+def tracked_files() -> set[str]:
+    """Files in git's index that are on disk; a checkout without git has no such list."""
+    done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip("not a git checkout")
+    return {name for name in done.stdout.splitlines() if (ROOT / name).exists()}
+
+
+def readme_tree() -> list[str]:
+    """The paths in the README's tree: lines `name  what it is`, two spaces of indent a level, folders end with `/`."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    block = text.split("<!-- tree -->")[1].split("```")[1]
+    folders: list[str] = []
+    paths = []
+    for line in filter(str.strip, block.splitlines()):
+        depth = (len(line) - len(line.lstrip())) // 2
+        name = line.split()[0]
+        folders = folders[:depth]
+        if name.endswith("/"):
+            folders.append(name.rstrip("/"))
+        paths.append("/".join([*folders[:depth], name]))
+    return paths
+
+
+def test_the_readme_names_every_file_and_only_files_that_exist() -> None:
+    tree = readme_tree()
+    assert len(tree) == len(set(tree))
+    for path in tree:
+        assert (ROOT / path).exists(), f"the README names {path}, which does not exist"
+    closed = {path for path in tree if path.endswith("/") and not any(p != path and p.startswith(path) for p in tree)}
+    named = {path for path in tree if not path.endswith("/")}
+    unnamed = [
+        name
+        for name in sorted(tracked_files())
+        if name not in named
+        and not name.endswith("__init__.py")
+        and not any(name.startswith(folder) for folder in closed)
+    ]
+    assert unnamed == [], "add a line for each to the README's tree"

@@ -1,0 +1,203 @@
+"""The command line: help, exit codes, errors without tracebacks, and the small commands on a small voice."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from flowtts_core import __version__
+from flowtts_core.acoustic import ACOUSTIC_MODELS
+from flowtts_core.acoustic.matcha_config import MatchaConfig
+from flowtts_core.config import build, spec_of
+from flowtts_core.errors import ConfigError, TextError
+from flowtts_core.text.frontend import FrontendConfig
+from flowtts_core.vocoder import VOCODERS
+from flowtts_core.voice import save_voice
+from jobs import cli, doctor, say
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained voice, small enough to load in a moment."""
+    torch.manual_seed(0)
+    config = MatchaConfig(encoder_channels=32, encoder_filter_channels=48, encoder_layers=1, duration_channels=24)
+    specs = spec_of("matcha", config), {"name": "griffin_lim"}
+    folder = tmp_path_factory.mktemp("voices") / "tiny"
+    save_voice(
+        folder,
+        name="tiny",
+        acoustic=build(ACOUSTIC_MODELS, specs[0]),
+        acoustic_spec=specs[0],
+        vocoder=build(VOCODERS, specs[1]),
+        vocoder_spec=specs[1],
+        frontend=FrontendConfig(),
+        licence="CC0-1.0",
+    )
+    return folder
+
+
+def flowtts(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "jobs.cli", *words], cwd=ROOT, capture_output=True, text=True, timeout=120, **options
+    )
+
+
+def test_help_comes_at_once() -> None:
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        done = flowtts("--help")
+        times.append(time.perf_counter() - started)
+        assert done.returncode == 0
+    assert min(times) < 0.3
+    assert all(name in done.stdout for name in cli.COMMANDS)
+
+
+def test_version() -> None:
+    assert flowtts("--version").stdout.strip() == f"flowtts {__version__}"
+
+
+@pytest.mark.parametrize("command", sorted(cli.COMMANDS))
+def test_each_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([command, "--help"])
+    assert ended.value.code == 0
+    assert f"flowtts {command}" in capsys.readouterr().out
+    assert callable(import_module(f"jobs.{cli.COMMANDS[command][0]}").run)
+
+
+@pytest.mark.parametrize("words", [[], ["sing"], ["say"], ["say", "x", "--no-such-option"]])
+def test_wrong_usage_is_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(words)
+    assert ended.value.code == 2
+    assert "usage: flowtts" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "shown"),
+    [
+        (TextError("row 3: empty", "leave it out"), 1, "error: row 3: empty\n  remedy: leave it out"),
+        (ConfigError("no such thing [bold]"), 2, "error: no such thing [bold]"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_errors_have_a_line_and_an_exit_code(
+    raised: BaseException, code: int, shown: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(args: object) -> int:
+        raise raised
+
+    monkeypatch.setattr(say, "run", fail)
+    assert cli.main(["say", "x"]) == code
+    printed = capsys.readouterr()
+    assert printed.err.strip() == shown
+    assert printed.out == ""
+    with pytest.raises(type(raised)):
+        cli.main(["--debug", "say", "x"])
+
+
+def test_an_error_of_a_ray_worker_is_shown_as_it_was_raised() -> None:
+    ray_exceptions = pytest.importorskip("ray.exceptions")
+    error = TextError("row 3: empty", "leave it out")
+    wrapped = ray_exceptions.RayTaskError("work", "Traceback ...", error).as_instanceof_cause()
+    assert isinstance(wrapped, TextError)
+    assert cli._first_cause(wrapped) is error
+
+
+def test_say_writes_the_same_sound_for_the_same_seed(voice: Path, tmp_path: Path) -> None:
+    made = []
+    for name, seed in (("a.wav", "1"), ("b.wav", "1"), ("c.wav", "2")):
+        assert (
+            cli.main(["say", "Hello. Again.", "--voice", str(voice), "-o", str(tmp_path / name), "--seed", seed]) == 0
+        )
+        made.append(soundfile.read(tmp_path / name)[0])
+    np.testing.assert_array_equal(made[0], made[1])
+    assert made[0].shape != made[2].shape or np.abs(made[0] - made[2]).max() > 0
+
+
+def test_say_pauses_between_sentences(voice: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lengths = []
+    for text in ("One.", "Two.", "One. Two."):
+        assert cli.main(["say", text, "--voice", str(voice), "-o", str(tmp_path / "x.flac"), "--json"]) == 0
+        lengths.append(json.loads(capsys.readouterr().out)["seconds"])
+    assert lengths[2] - lengths[0] > 0.2
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "part"),
+    [
+        (["", "-o", "x.wav"], 1, "nothing to say"),
+        (["Hello.", "-o", "x.xyz"], 1, "cannot write .xyz"),
+        (["Hello.", "-o", "x.wav", "--speed", "0"], 1, "speed"),
+        (["Hello.", "-o", "x.wav", "--steps", "-1"], 1, "steps"),
+        (["Hello.", "-o", "x.wav", "--speaker", "nobody"], 1, "nobody"),
+        (["\u4f60\u597d", "-o", "x.wav"], 1, "\u4f60\u597d"),
+    ],
+)
+def test_say_names_what_it_cannot_do(
+    words: list[str],
+    code: int,
+    part: str,
+    voice: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["say", *words, "--voice", str(voice)]) == code
+    assert part in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_say_without_a_voice_lists_what_there_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["say", "Hello.", "--voice", "nobody", "-o", str(tmp_path / "x.wav")]) == 1
+    assert "no voice 'nobody'" in capsys.readouterr().err
+
+
+def test_say_into_a_place_that_cannot_be_written(
+    voice: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert cli.main(["say", "Hello.", "--voice", str(voice), "-o", str(tmp_path / "file" / "x.wav")]) == 1
+    assert "choose another place" in capsys.readouterr().err
+
+
+def test_voices_lists_folders_and_keeps_a_damaged_one(
+    voice: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["voices", str(voice.parent), "--json"]) == 0
+    [row] = [row for row in json.loads(capsys.readouterr().out) if row["voice"] == str(voice)]
+    assert (row["licence"], row["acoustic"], row["vocoder"]) == ("CC0-1.0", "matcha", "griffin_lim")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "voice.json").write_text("{")
+    assert cli.main(["voices", str(tmp_path), "--json"]) == 1
+    assert "not a voice card" in json.loads(capsys.readouterr().out)[-1]["error"]
+    assert cli.main(["voices", str(voice)]) == 0
+    assert "CC0-1.0" in capsys.readouterr().out
+
+
+def test_doctor_finds_a_voice_that_speaks(voice: Path) -> None:
+    found = {finding.name: finding for finding in doctor.examine(str(voice))}
+    assert found["voice"].state == "ok", found["voice"]
+    assert found["torchaudio"].state == found["audio files"].state == "ok"
+    assert all(finding.remedy for finding in found.values() if finding.state != "ok")
+
+
+def test_doctor_reports_a_failure_with_its_remedy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["doctor", "--voice", str(tmp_path), "--json"]) == 1
+    [failed] = [row for row in json.loads(capsys.readouterr().out) if row["state"] == "failed"]
+    assert failed["name"] == "voice"
+    assert failed["remedy"]
