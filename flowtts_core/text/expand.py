@@ -291,7 +291,7 @@ def _roman(m: re.Match[str], context: Context) -> Answer:
     starts = not context.text[: m.start()].strip()
     if after == "century" or after == "centuries":
         return m.end(), say.ordinal(value)
-    if before.lower() in NUMBERED and m.string[m.start() - 1 : m.start()] in (" ", "."):
+    if before.lower() in NUMBERED and (text != "I" or before != "No") and m.string[m.start() - 1 : m.start()] in (" ", "."):
         return m.end(), say.cardinal(value)
     if not text.isupper():
         return None

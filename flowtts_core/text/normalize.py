@@ -13,9 +13,9 @@ _TOKEN = re.compile(
     r"(?P<ipa>\[\[(?P<inner>.*?)\]\])"
     r"|(?P<word>[^\W\d_]+(?:'[^\W\d_]+)*(?:-[^\W\d_]+(?:'[^\W\d_]+)*)*'?)"
     r"|(?P<number>\d+(?:[.,]\d+)*)"
-    r"|(?P<space>\s+)"
     r"|(?P<dots>\.\s?\.(?:\s?\.)+|…+)"
     r"|(?P<dash>\s*(?:--+|[—–]|(?<=\s)-(?=\s))[-—–\s]*)"
+    r"|(?P<space>\s+)"
     r"|(?P<mark>[;:,.!?¡¿\"]+)"
     r"|(?P<bracket>[()\[\]{}]+)"
     r"|(?P<other>[\s\S])"
@@ -78,12 +78,14 @@ def normalize(text: str, english: bool = True, is_word: Callable[[str], bool] | 
 def read_out(text: str, is_word: Callable[[str], bool] | None = None) -> str:
     """English text as it is read, for people: words as they are spoken, spelled letters as capitals."""
     out = ""
+    glued = True  # nothing to part from
     for piece in normalize(text, True, is_word):
         if piece.kind == "mark":
             out += piece.text
+            glued = out.count('"') % 2 == 1 and piece.text == '"'
         elif piece.spoken:
-            joint = "" if not out or out[-1] == " " else " "
-            out += joint + (piece.text.upper() if piece.kind == "letter" else piece.text)
+            out += ("" if glued or out[-1:] == " " else " ") + (piece.text.upper() if piece.kind == "letter" else piece.text)
+            glued = False
         elif piece.kind == "space" and out and out[-1] != " ":
             out += " "
     return out.strip()
