@@ -10,13 +10,17 @@ import torch
 from torch import Tensor
 
 from flowtts_core.acoustic.base import AcousticBatch, Condition
+from flowtts_core.errors import ConfigError
 from flowtts_core.training.examples import Examples
+
+
+JITTER = 0.05  # of lengths when an epoch is sorted by them, so that epochs do not pair the same utterances
 
 
 @dataclass(frozen=True)
 class VocoderBatch:
     mel: Tensor  # [B, M, T]
-    waveform: Tensor  # [B, T * hop_length]
+    waveform: Tensor  # [B, samples_of(T)]
 
     def to(self, device: torch.device | str) -> VocoderBatch:
         return VocoderBatch(self.mel.to(device), self.waveform.to(device))
@@ -51,9 +55,9 @@ class AcousticBatches:
         """Jittered sort by length, cut by the budget; the cuts are those of epoch 0, so every epoch has as many batches."""
         rng = np.random.default_rng((self.seed, epoch))
         frames = self.examples.frames.astype(np.float64)
-        order = np.argsort(frames * rng.uniform(0.95, 1.05, len(frames)), kind="stable")[::-1]
+        order = np.argsort(frames * rng.uniform(1 - JITTER, 1 + JITTER, len(frames)), kind="stable")[::-1]
         if epoch == 0:
-            self._cuts = _budget_cuts(frames[order], self.frames_per_batch)
+            self._cuts = _budget_cuts(np.sort(frames)[::-1], self.frames_per_batch)
         plan = np.split(order, self._cuts)
         return [plan[i] for i in rng.permutation(len(plan))]
 
@@ -68,10 +72,14 @@ class AcousticBatches:
 
 
 def _budget_cuts(frames: np.ndarray, budget: int) -> list[int]:
-    """Indices at which a descending list of lengths is cut so that count x longest stays within the budget."""
-    cuts, start = [], 0
+    """Indices at which a descending list of lengths is cut so that count x longest stays within the budget.
+
+    The jittered length at place k is at most (1 + JITTER) times the k-th longest, so no item from there on is longer than
+    (1 + JITTER) / (1 - JITTER) times it, in any epoch. Only an item that exceeds the budget alone exceeds it.
+    """
+    cuts, start, slack = [], 0, (1 + JITTER) / (1 - JITTER)
     for i in range(1, len(frames)):
-        if (i - start + 1) * frames[start] * 1.05 > budget:  # 1.05: other epochs' jitter may put a longer item there
+        if (i - start + 1) * frames[start] * slack > budget:
             cuts.append(i)
             start = i
     return cuts
@@ -83,14 +91,17 @@ class VocoderBatches:
     def __init__(self, examples: Examples, batch_size: int, crop_frames: int, seed: int) -> None:
         self.examples, self.batch_size, self.crop_frames, self.seed = examples, batch_size, crop_frames, seed
         self.usable = np.flatnonzero(examples.frames >= crop_frames)
+        if len(self.usable) == 0:
+            raise ConfigError(f"no clip has {crop_frames} frames", f"use crop_frames up to {examples.frames.max()}")
 
     def at(self, step: int, rank: int, world_size: int) -> VocoderBatch:
         rng = np.random.default_rng((self.seed, step, rank))
-        hop, crop = self.examples.meta.mel.hop_length, self.crop_frames
+        mel_config, crop = self.examples.meta.mel, self.crop_frames
         weights = self.examples.frames[self.usable].astype(np.float64)
         mels, waveforms = [], []
         for index in rng.choice(self.usable, self.batch_size, p=weights / weights.sum()):
             start = int(rng.integers(0, self.examples.frames[index] - crop + 1))
             mels.append(self.examples.mel(int(index))[:, start : start + crop].astype(np.float32))
-            waveforms.append(self.examples.audio(int(index), start * hop, crop * hop))
+            first = start * mel_config.hop_length
+            waveforms.append(self.examples.audio(int(index), first, mel_config.samples_of(crop)))
         return VocoderBatch(torch.from_numpy(np.stack(mels)), torch.from_numpy(np.stack(waveforms)))
