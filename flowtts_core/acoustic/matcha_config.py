@@ -16,7 +16,7 @@ class MatchaConfig:
         n_symbols: size of the token table, padding included.
         n_speakers, speaker_channels: above one speaker, a learnt vector joins the encoder and the decoder input.
         mel_mean, mel_std: of the training data's log-mel; kept as buffers too, which a checkpoint overrides.
-        encoder_dropout, prenet_dropout, decoder_dropout: probabilities while training.
+        encoder_dropout, encoder_attention_dropout, prenet_dropout, decoder_dropout: probabilities while training.
         decoder_channels: widths from full to half frame rate; exactly two.
         masking: "true": padding is never seen, by attention, norms, convolutions or losses. "published": the published
             model's result for a single item: attention adds 1 to valid keys, group norms run over the length rounded up to
@@ -40,16 +40,17 @@ class MatchaConfig:
     encoder_heads: int = 2
     encoder_kernel: int = 3
     encoder_dropout: float = 0.1
+    encoder_attention_dropout: float = 0.0
     prenet: bool = True
     prenet_dropout: float = 0.5
     duration_channels: int = 144
     duration_kernel: int = 3
     decoder_channels: tuple[int, ...] = (128, 128)
     decoder_blocks: int = 1
-    decoder_mid_blocks: int = 2
+    decoder_mid_blocks: int = 1
     decoder_heads: int = 2
     decoder_head_channels: int = 64
-    decoder_dropout: float = 0.05
+    decoder_dropout: float = 0.0
     masking: str = "true"
     norm: str = "layer"
     activation: str = "silu"
@@ -94,8 +95,11 @@ class MatchaConfig:
             encoder_channels=192,
             encoder_filter_channels=768,
             encoder_layers=6,
+            encoder_attention_dropout=0.1,
             duration_channels=256,
             decoder_channels=(256, 256),
+            decoder_mid_blocks=2,
+            decoder_dropout=0.05,
             masking="published",
             norm="group",
             activation="mish",

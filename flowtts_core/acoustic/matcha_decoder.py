@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from flowtts_core.acoustic.matcha_config import MatchaConfig
 from flowtts_core.nn.attention import GeluLinear, SnakeBeta, merge_heads, split_heads
 from flowtts_core.nn.conv import TimeConv, TimeConvTranspose
+from flowtts_core.nn.dropout import Dropout
 from flowtts_core.nn.masks import length_mask
 from flowtts_core.nn.norm import BlockNorm
 from flowtts_core.nn.time_embedding import sinusoidal_embedding
@@ -99,7 +100,7 @@ class SelfAttention(nn.Module):
         self.to_q = nn.Linear(channels, heads * head_channels, bias=False)
         self.to_k = nn.Linear(channels, heads * head_channels, bias=False)
         self.to_v = nn.Linear(channels, heads * head_channels, bias=False)
-        self.to_out = nn.Sequential(nn.Linear(heads * head_channels, channels), nn.Dropout(dropout))
+        self.to_out = nn.Sequential(nn.Linear(heads * head_channels, channels), Dropout(dropout))
 
     def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
         query, key, value = (split_heads(project(x), self.heads) for project in (self.to_q, self.to_k, self.to_v))
@@ -113,7 +114,7 @@ class FrameFeedForward(nn.Module):
     def __init__(self, channels: int, kind: str, dropout: float) -> None:
         super().__init__()
         first = {"gelu": GeluLinear, "snakebeta": SnakeBeta}[kind](channels, 4 * channels)
-        self.net = nn.Sequential(first, nn.Dropout(dropout), nn.Linear(4 * channels, channels))
+        self.net = nn.Sequential(first, Dropout(dropout), nn.Linear(4 * channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x)

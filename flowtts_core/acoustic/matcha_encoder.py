@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from flowtts_core.acoustic.matcha_config import MatchaConfig
 from flowtts_core.nn.attention import merge_heads, rotary_angles, rotate, split_heads
 from flowtts_core.nn.conv import TimeConv
+from flowtts_core.nn.dropout import Dropout
 from flowtts_core.nn.masks import length_mask
 from flowtts_core.nn.norm import ChannelNorm
 
@@ -36,7 +37,7 @@ class Prenet(nn.Module):
         self.conv_layers = nn.ModuleList(TimeConv(channels, channels, 5) for _ in range(3))
         self.norm_layers = nn.ModuleList(ChannelNorm(channels) for _ in range(3))
         self.proj = TimeConv(channels, channels, 1)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         nn.init.zeros_(self.proj.weight)  # starts as the identity, as published
         nn.init.zeros_(self.proj.bias)  # type: ignore[arg-type]
 
@@ -76,7 +77,7 @@ class FeedForward(nn.Module):
         super().__init__()
         self.conv_1 = TimeConv(channels, inner, kernel)
         self.conv_2 = TimeConv(inner, channels, kernel)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         return self.conv_2(self.dropout(F.relu(self.conv_1(x * mask))) * mask) * mask
@@ -88,14 +89,15 @@ class Transformer(nn.Module):
     def __init__(self, config: MatchaConfig) -> None:
         super().__init__()
         width, dropout, layers = config.encoder_width, config.encoder_dropout, range(config.encoder_layers)
+        heads, unseen = config.encoder_heads, config.encoder_attention_dropout
         self.rotary_width = width // config.encoder_heads // 2
-        self.attn_layers = nn.ModuleList(RotaryAttention(width, config.encoder_heads, dropout) for _ in layers)
+        self.attn_layers = nn.ModuleList(RotaryAttention(width, heads, unseen) for _ in layers)
         self.norm_layers_1 = nn.ModuleList(ChannelNorm(width) for _ in layers)
         self.ffn_layers = nn.ModuleList(
             FeedForward(width, config.encoder_filter_channels, config.encoder_kernel, dropout) for _ in layers
         )
         self.norm_layers_2 = nn.ModuleList(ChannelNorm(width) for _ in layers)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor, key_mask: Tensor) -> Tensor:
         angles = rotary_angles(x.shape[1], self.rotary_width, x.device)
@@ -117,7 +119,7 @@ class DurationPredictor(nn.Module):
         self.conv_2 = TimeConv(inner, inner, kernel)
         self.norm_2 = ChannelNorm(inner)
         self.proj = TimeConv(inner, 1, 1)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         x = self.dropout(self.norm_1(F.relu(self.conv_1(x * mask))))
