@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from flowtts_core.acoustic.base import Condition, Generated, GenerationSettings
-from flowtts_core.errors import FlowTTSError
+from flowtts_core.errors import FlowTTSError, TextError
 from flowtts_core.seeds import hash_seed
 from flowtts_core.text.chunking import speakable_chunks
 from flowtts_core.text.frontend import EncodedText, TextFrontend
@@ -148,10 +148,27 @@ class VoiceSynthesizer:
         _check(request, settings)
         speaker = self._speaker(request.speaker)
         pieces = []
-        for part, (start, encoded) in enumerate(speakable_chunks(self.frontend, request.text, MAX_TOKENS)):
+        for part, (start, encoded) in enumerate(self._encoded_parts(request.text)):
             seed = hash_seed(request.seed, part) if part else request.seed
             pieces.append(_Piece(index, encoded, start, seed, speaker, settings))
         return pieces
+
+    def _encoded_parts(self, text: str) -> Iterator[tuple[int, EncodedText]]:
+        """(offset, tokens) of the text, in parts where it is too long for one pass; raises TextError if all is unspeakable."""
+        if len(text) <= 2 * MAX_TOKENS:  # English has about 2 tokens a character, blanks included: longer ones never fit
+            encoded = self.frontend.encode(text)
+            if len(encoded.tokens) <= MAX_TOKENS:
+                yield 0, encoded
+                return
+        spoken = 0
+        chunks = speakable_chunks(text, self.frontend, MAX_TOKENS)
+        for chunk in chunks:
+            try:
+                yield chunk.start, self.frontend.encode(chunk.text)
+                spoken += 1
+            except TextError:
+                if spoken == 0 and chunk is chunks[-1]:
+                    raise
 
     def _speaker(self, name: str | None) -> int:
         speakers = self.voice.card.speakers
