@@ -169,8 +169,8 @@ def _title_like(line: str) -> bool:
 
 
 def _without_contents(found: list[_Found], paragraphs: list[Paragraph]) -> list[_Found]:
-    """The headings without those of the table of contents, which stand before all others with nearly nothing between."""
-    ends = [*(f.start for f in found[1:]), len(paragraphs)]
+    """The headings without those of the table of contents, which come first with nearly nothing between."""
+    ends = [*(f.start for f in found[1:]), len(paragraphs)][: len(found)]
     for number, (here, end) in enumerate(zip(found, ends, strict=True)):
         size = sum(len(p.text) for p in paragraphs[here.end : end])
         later = found[number + 1 :]

@@ -177,7 +177,8 @@ def _segments(package: Package, pages: dict[str, Page]) -> list[_Segment]:
                 segments.append(_unlisted(number, page, lead, started))
             elif goes_on:
                 segments[-1].passages += page.passages[: here[0].index] if here else page.passages
-        for mark, stop in zip(here, [*(m.index for m in here[1:]), len(page.passages)], strict=True):
+        stops = [*(mark.index for mark in here[1:]), len(page.passages)] if here else []
+        for mark, stop in zip(here, stops, strict=True):
             segments.append(_Segment(mark, page.passages[mark.index : stop], page.title))
             started = started or (mark.listed and not mark.kind)
     return segments
@@ -194,7 +195,7 @@ def _unlisted(number: int, page: Page, passages: list[Passage], started: bool) -
 
 
 def _segments_by_headings(pages: dict[str, Page]) -> list[_Segment]:
-    """Without a table of contents: a chapter at each heading of the highest level that occurs twice, else at each page."""
+    """No table of contents: a chapter at each heading of the highest level that occurs twice, else at each page."""
     levels = [p.block.level for page in pages.values() for p in page.passages if p.block.level]
     top = next((level for level in range(1, 7) if levels.count(level) > 1), 0)
     segments: list[_Segment] = []
@@ -207,6 +208,10 @@ def _segments_by_headings(pages: dict[str, Page]) -> list[_Segment]:
                 title = collapse(passage.block.text) if passage.block.level else page.title or f"Part {number + 1}"
                 segments.append(_Segment(_Mark(number, index, title, kind=kind_of_title(title), listed=False)))
                 fresh = False
+            elif heading and all(p.block.level for p in segments[-1].passages):
+                segments[-1].mark = replace(
+                    segments[-1].mark, title=collapse(passage.block.text)
+                )  # below the book's title
             segments[-1].passages.append(passage)
     return segments
 

@@ -14,8 +14,8 @@ _RANKS = {
 }
 _CHAPTER_RANK = 3
 _NAMED = (
-    r"prologue|epilogue|preface|(?:author[’']s |editor[’']s )?(?:introduction|foreword|note)|afterword|conclusion|appendix|"
-    r"postscript|interlude|introductory(?: note)?|preamble|finale"
+    r"prologue|epilogue|preface|(?:author[’']s |editor[’']s )?(?:introduction|foreword|note)|afterword|conclusion|"
+    r"appendix|postscript|interlude|introductory(?: note)?|preamble|finale"
 )
 _TENS = "twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety"
 _ONES = "one|two|three|four|five|six|seven|eight|nine"

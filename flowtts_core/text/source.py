@@ -43,7 +43,7 @@ def opened(source: Source, name: str = "") -> Iterator[tuple[BinaryIO, str]]:
         yield io.BytesIO(source), name or "text"
     elif isinstance(source, str | Path):
         try:
-            file = Path(source).open("rb")
+            file = Path(source).open("rb")  # noqa: SIM115 - closed by the `with` below, outside of this `try`
         except OSError as error:
             raise TextError(
                 f"{source}: cannot be read ({error.strerror})", "check the path and its permissions"
@@ -51,7 +51,7 @@ def opened(source: Source, name: str = "") -> Iterator[tuple[BinaryIO, str]]:
         with file:
             yield file, name or Path(source).name
     else:
-        yield cast(BinaryIO, source), name or Path(str(getattr(source, "name", "text"))).name
+        yield source, name or Path(str(getattr(source, "name", "text"))).name
 
 
 def read_all(source: Source, name: str = "") -> tuple[bytes, str]:

@@ -1,4 +1,4 @@
-"""Tables to rows of text (JSONL, CSV, TSV, Parquet, plain lines); a bad row is an error of its own and the rest goes on."""
+"""Tables to rows of text (JSONL, CSV, TSV, Parquet, lines); a bad row is an error of its own and the rest goes on."""
 
 from __future__ import annotations
 
@@ -159,7 +159,8 @@ def _lines(file: BinaryIO) -> Iterator[tuple[int, str | _BadRow]]:
     mark = file.read(2)
     file.seek(start)
     if mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-        yield from ((n, line) for n, line in enumerate(io.TextIOWrapper(file, "utf-16", "replace"), 1) if line.strip())
+        whole = file.read().decode("utf-16", "replace").split("\n")
+        yield from ((n, line.rstrip("\r")) for n, line in enumerate(whole, 1) if line.strip())
         return
     number = 0
     while line := file.readline(_MAX_LINE):
@@ -225,7 +226,7 @@ def _require(columns: list[str], text_column: str, name: str) -> None:
 
 
 def _cells(file: BinaryIO, separator: str) -> Iterator[list[str] | _BadRow]:
-    """The cells of each record. Only commas know quotes; a tab or pipe file is one record a line, as such corpora are."""
+    """The cells of each record. Only CSV has quoting; a tab or pipe file is one record a line, as such corpora are."""
     if separator != ",":
         for _, line in _lines(file):
             yield line if isinstance(line, _BadRow) else [_unquoted(cell) for cell in line.split(separator)]

@@ -256,7 +256,7 @@ class _Reader:
             self.levels.append(self.level(element, tag))
         if tag in ("td", "th"):
             if self.has_text():
-                self.pending.append(", " if self.cells == 0 else " ")
+                self.pending = ["".join(self.pending).rstrip(), ", " if self.cells == 0 else " "]
             self.cells += 1
         self.rows += tag == "tr"
         self.verbatim += tag == "pre"
