@@ -52,6 +52,7 @@ _STREET = re.compile(
 )
 _PER = re.compile(r"(?:kg|g|lb|km|m|cm|mm|l|L|ml|h|hr|s|sec|min|m²|m³|hour|day|week|month|year|person|mile)(?![\w.])")
 _CLOSING = re.compile(r"[\s\"')\]]*\Z")
+_AFTER_LETTER = r"[,;:.!?)]|\Z|\s+(?:is|was|and|or|to|has|had|for)\b"
 _YEAR_CUES = frozenset("in since of year by until till from to before after during circa around early late mid and between".split())
 _STARTERS = frozenset("The A An He She It They We You I Then But And So In On At There This That When While If As His Her".split())
 _VOWEL = re.compile("[AEIOUY]")
@@ -390,6 +391,7 @@ _LETTER_RULES: list[tuple[str, Rule]] = [
     (r"[A-Za-z]+\d[A-Za-z\d]*", _mixed_code),
     (r"([A-Z]{2,})('?s)?(?![\w])", _capitals),
     (r"[\u0370-\u03ff](?!\w)", _greek),
+    (rf"A(?={_AFTER_LETTER})", lambda m, c: (m.end(), "^a") if _before(m) and not c.headline else None),
 ]
 _SYMBOL_RULES: list[tuple[str, Rule]] = [(r"[^\w\s]", _symbol)]
 
@@ -406,7 +408,7 @@ def _compiled(rules: list[tuple[str, Rule]]) -> list[tuple[re.Pattern[str], Rule
 _DIGIT, _LETTER, _SYMBOL = _compiled(_DIGIT_RULES), _compiled(_LETTER_RULES), _compiled(_SYMBOL_RULES)
 
 _NEEDED = re.compile(
-    r"[\d&+=@#%°/×±÷£$€¥¢₹§√≈≠≤≥∞−→~<>^²³\u0370-\u03ff\u00bc-\u00be\u2150-\u215e]|[A-Z]{2}|\b[A-Za-z]\.|\b(?:[VX]|"
+    r"[\d&+=@#%°/×±÷£$€¥¢₹§√≈≠≤≥∞−→~<>^²³\u0370-\u03ff\u00bc-\u00be\u2150-\u215e]|[A-Z]{2}|\b[A-Za-z]\.|\w A(?:" + _AFTER_LETTER + r")|\b(?:[VX]|"
     + "|".join(sorted({re.escape(w) + r"\b" if w in BARE else re.escape(w) + r"\." for w in [*ABBREVIATIONS, *BEFORE_NUMBER, "St", "Dr"]}))
     + r")|\.(?:com|org|net|edu|gov|io)\b|www\.|://|\b(?:[cC]hapter|CHAPTER|[bB]ook|[pP]art|[aA]ct|[vV]olume|[sS]cene|" + "|".join(r.title() for r in sorted(RULERS))
     + r")\s+[ivxlcIVXLC]+\b|\A\s*[IVXLC]+[.:\s]*(?:\Z|\s)"

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from flowtts_core.errors import ConfigError, TextError
 from flowtts_core.text.espeak import JOINED, EspeakPhonemizer
 from flowtts_core.text.normalize import normalize
-from flowtts_core.text.phonemes import GruutPhonemizer
+from flowtts_core.text.phonemes import GruutPhonemizer, plural_ending
 from flowtts_core.text.pieces import Piece
 from flowtts_core.text.symbols import symbol_table
 
@@ -112,9 +112,17 @@ class TextFrontend:
         for i, piece in enumerate(pieces):
             if piece.kind == "ipa":
                 spoken[i] = piece.text
-            elif self._lexicon and piece.kind == "word" and piece.text.lower() in self._lexicon:
-                spoken[i] = self._lexicon[piece.text.lower()]
+            elif self._lexicon and piece.kind == "word":
+                word = piece.text.lower()
+                stem = word.removesuffix("'s")
+                if word in self._lexicon:
+                    spoken[i] = self._lexicon[word]
+                elif stem != word and stem in self._lexicon:
+                    spoken[i] = self._lexicon[stem] + plural_ending(self._lexicon[stem])
         return spoken
+
+    def __reduce__(self) -> tuple[type[TextFrontend], tuple[FrontendConfig]]:
+        return type(self), (self.config,)  # the models behind it are loaded anew where it arrives
 
 
 class _Writer:
@@ -162,7 +170,7 @@ class _Writer:
         if ipa[0] == JOINED:
             self._gap = None
         else:
-            self._space(piece.start)
+            self._space(piece.start, (piece.start, piece.end))
         first = len(self._symbols)
         for symbol in known:
             self._put(symbol, (piece.start, piece.end))
@@ -170,15 +178,18 @@ class _Writer:
             first = self.words.pop()[2]
         self.words.append((piece.start, piece.end, first, len(self._symbols)))
 
-    def _space(self, position: int) -> None:
+    def _space(self, position: int, word: tuple[int, int] | None = None) -> None:
         """A space before a word or an opening quotation mark, at the place in the source where it stands, if it does."""
         if self._symbols and not self._glue:
-            self._put(" ", self._gap or (position, position))
+            within = word is not None and bool(self.words) and self.words[-1][:2] == word
+            self._put(" ", word if within and word else self._gap or (position, position))
         self._gap = None
         self._glue = False
 
     def _put(self, symbol: str, span: tuple[int, int]) -> None:
         self._symbols.append(symbol)
+        if self._spans:  # order holds even where a mark came out of the middle of a written word
+            span = (max(span[0], self._spans[-1][0]), max(span[1], self._spans[-1][1]))
         self._spans.append(span)
 
     def _known(self, ipa: str) -> list[str]:

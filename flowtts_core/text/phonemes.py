@@ -119,7 +119,7 @@ class GruutPhonemizer:
             if bare.endswith(ending) and len(bare) > len(ending):
                 stem = bare.removesuffix(ending) + ("s" if ending == "s'" else "")
                 ipa = self._look_up(stem)[0][0]
-                return [(ipa + (_plural(ipa) if ending == "'s" else ""), "")]
+                return [(ipa + (plural_ending(ipa) if ending == "'s" else ""), "")]
         return [(self._guess(bare), "")]
 
     def _guess(self, word: str) -> str:
@@ -197,7 +197,8 @@ def _forms(word: str) -> Iterable[str]:
             yield form.removesuffix("'s").removesuffix("'")
 
 
-def _plural(ipa: str) -> str:
+def plural_ending(ipa: str) -> str:
+    """How 's sounds after `ipa`."""
     if ipa.endswith(_SIBILANT):
         return "ɪz"
     return "s" if ipa.endswith(_VOICELESS) else "z"
