@@ -1,4 +1,4 @@
-"""The record of finished work: shards of rows with their audio, the manifest without it, and the proof that nothing is missing."""
+"""The record of finished work: shards with audio, the manifest without, and the proof that nothing is missing."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def write_shard(storage: Storage, index: int, rows: Sequence[dict[str, Any]], st
 
     Args:
         rows: dicts with the fields of `SHARD_SCHEMA`.
-        stats: how the work went (`compute_s`, ...); kept in the file's metadata, apart from the rows, which are reproducible.
+        stats: how the work went (`compute_s`, ...); kept in the file's metadata, apart from the reproducible rows.
     """
     schema = SHARD_SCHEMA.with_metadata({"stats": json.dumps(stats)})
     storage.write(shard_name(index), _parquet(pa.Table.from_pylist(list(rows), schema=schema)))
@@ -122,7 +122,7 @@ def finish(storage: Storage, shards: Sequence[Sequence[str]]) -> Totals:
         shards: the planned ids, by shard.
 
     Raises:
-        OutputError: when an id is lost, doubled or unplanned: a fault of this program or a changed folder, never passed over.
+        OutputError: when an id is lost, doubled or unplanned: a fault of this program or a changed folder.
     """
     tables, compute_s = [], 0.0
     for index in range(len(shards)):
@@ -184,5 +184,7 @@ def _parquet(table: pa.Table) -> bytes:
     compression = {name: "NONE" if name == "flac" else "ZSTD" for name in table.column_names}
     codecs = {f"words.list.element.{field.name}": "ZSTD" for field in _WORD} | compression
     codecs.pop("words", None)
-    pq.write_table(table, buffer, compression=codecs, write_page_checksum=True, use_dictionary=False, write_statistics=False)
+    pq.write_table(
+        table, buffer, compression=codecs, write_page_checksum=True, use_dictionary=False, write_statistics=False
+    )
     return buffer.getvalue()

@@ -16,7 +16,7 @@ _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # keeps Ray from hiding (and warning about) accelerators of CPU actors
-    "RAY_BACKEND_LOG_LEVEL": "fatal",  # the core's own notes to the terminal; its log files suffer too, errors still surface
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # no notes of the core in the terminal; errors still surface as exceptions
     "OMP_NUM_THREADS": "1",  # workers inherit it: one thread each, or two torch workers on two cores collapse
 }
 
@@ -41,7 +41,7 @@ def session(address: str | None = None, workers: int | None = None) -> Iterator[
 
     Args:
         address: `ray://host:10001` or `host:6379`; None for an embedded one, which no other session can join.
-        workers: how many one-core actors will run at once; the embedded Ray gets one logical core more for its own tasks.
+        workers: how many one-core actors will run at once; the embedded Ray gets one logical core more for its tasks.
 
     Raises:
         ConfigError: when the cluster cannot be reached.
@@ -86,7 +86,7 @@ def _quiet_ray_data() -> None:
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """Our own error inside what Ray wraps around a worker's exception, or the innermost one where there is none of ours.
+    """Our own error inside what Ray wraps around a worker's exception, or the innermost where none is ours.
 
     Ray's wrapper is often of both classes, its own and ours, with a whole traceback as text; so the innermost counts.
     """

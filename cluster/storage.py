@@ -1,4 +1,4 @@
-"""Places that hold files: a local folder or `s3://bucket/prefix`, read, listed and written so that a file is whole or absent."""
+"""Places that hold files: a local folder or `s3://bucket/prefix`; a file written there is whole or absent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from flowtts_core.errors import DependencyError, OutputError
 PARTIAL = ".partial-"  # temporary names start with it, so that a rerun knows what a killed run left behind
 
 _REMEDIES = {
-    errno.ENOSPC: "free some space (or choose another output with -o) and run the same command again: finished work is kept",
+    errno.ENOSPC: "free some space and run the same command again: finished work is kept",
     errno.EDQUOT: "your disk quota is used up: free some space and run the same command again: finished work is kept",
     errno.EACCES: "choose an output folder that you may write to",
     errno.EPERM: "choose an output folder that you may write to",
@@ -71,7 +71,7 @@ class Storage:
         return os.path.getsize(self.path(name))
 
     def list(self, folder: str = "") -> dict[str, int]:
-        """Names and sizes of the entries directly in `folder`, sorted; folders have size -1; empty where it is absent."""
+        """Names and sizes of what lies directly in `folder`, sorted; folders have size -1; empty where absent."""
         if not self.remote:
             try:
                 with os.scandir(self.path(folder)) as entries:
@@ -135,7 +135,7 @@ class Storage:
 
     @contextmanager
     def workspace(self) -> Iterator[Path]:
-        """A local folder for files in the making: inside a local root (so that a rename is atomic), else in the temp folder."""
+        """A local folder for files in the making: inside a local root, so that a rename is atomic."""
         with output_errors(self.root):
             if not self.remote:
                 Path(self.root).mkdir(parents=True, exist_ok=True)
@@ -186,7 +186,7 @@ def _write_all(file: IO[bytes], data: bytes) -> None:
 
 
 def _s3() -> Any:
-    """The S3 file system; endpoint and keys come from the usual AWS variables and files (`AWS_ENDPOINT_URL` for others)."""
+    """The S3 file system; endpoint and keys come from the usual AWS variables and files."""
     try:
         import s3fs
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""From finished shards to an audiobook: one timeline, one gain, a file per chapter and one tagged file with chapter marks."""
+"""From finished shards to an audiobook: one timeline, one gain, a file per chapter and one of the whole."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cluster.manifest import read_shard
 from cluster.storage import Storage, output_errors
 from flowtts_core.audio.files import read_audio
 from flowtts_core.audio.loudness import LoudnessMeter, amplify, gain_to
-from flowtts_core.audio.tagged import AudioWriter, ChapterMark, Tags, cover_kind, open_writer, read_tags
+from flowtts_core.audio.tagged import AudioWriter, ChapterMark, Tags, cover_kind, open_writer, seconds_held
 from flowtts_core.errors import OutputError, TextError
 from jobs.subtitles import Cue, srt, vtt
 from jobs.synthesis_plan import Plan, Unit, safe_name
@@ -31,7 +31,7 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Utterance:
-    """A spoken unit on the book's timeline, in samples from its start: `[start, end)`, then `pause` samples of silence."""
+    """A spoken unit on the book's timeline, in samples: `[start, end)`, then `pause` samples of silence."""
 
     unit: Unit
     shard: int
@@ -213,15 +213,16 @@ class _Writing:
         )
         name = f"{safe_name(document.title)}.{format}"
         local = self.folder / f"book.{format}"
-        with output_errors(self.output.path(name)):
-            with open_writer(local, format, self.timeline.sample_rate, tags) as writer:
-                for chapter in self.timeline.chapters:
-                    self._write(writer, chapter)
+        rate = self.timeline.sample_rate
+        with output_errors(self.output.path(name)), open_writer(local, format, rate, tags) as writer:
+            for chapter in self.timeline.chapters:
+                self._write(writer, chapter)
         self._commit(local, name, self.timeline.seconds)
         return name
 
     def chapter(self, chapter: ChapterSpan, format: str) -> tuple[str, LoudnessMeter]:
-        document, meter = self.plan.document, LoudnessMeter(self.timeline.sample_rate)
+        document, rate = self.plan.document, self.timeline.sample_rate
+        meter = LoudnessMeter(rate)
         assert document is not None
         if format == "none":
             for piece in self._pieces(chapter):
@@ -232,10 +233,9 @@ class _Writing:
         )
         name = f"{CHAPTERS}/{chapter.name}.{format}"
         local = self.folder / f"{chapter.number}.{format}"
-        with output_errors(self.output.path(name)):
-            with open_writer(local, format, self.timeline.sample_rate, tags) as writer:
-                self._write(writer, chapter, meter)
-        self._commit(local, name, (chapter.end - chapter.start) / self.timeline.sample_rate)
+        with output_errors(self.output.path(name)), open_writer(local, format, rate, tags) as writer:
+            self._write(writer, chapter, meter)
+        self._commit(local, name, (chapter.end - chapter.start) / rate)
         self.report(f"wrote {chapter.name}")
         return name, meter
 
@@ -250,7 +250,7 @@ class _Writing:
                 meter.update(piece)
 
     def _commit(self, local: Path, name: str, seconds: float) -> None:
-        found = read_tags(local).seconds
+        found = seconds_held(local)
         if abs(found - seconds) > _DURATION_SLACK_S:  # an encoder that ran out of disk may not say so
             raise OutputError(
                 f"{name} holds {found:.1f} s instead of {seconds:.1f} s", "is the disk full? run the command again"
@@ -265,7 +265,7 @@ def cues(utterances: Sequence[Utterance], sample_rate: int, origin: int = 0) -> 
 
 
 def word_times(timeline: Timeline, title: str) -> dict[str, Any]:
-    """All times for people and programs: `start_s`/`end_s` in the whole file, `chapter_start_s`/`chapter_end_s` in its chapter."""
+    """All times: `start_s`/`end_s` in the whole file, `chapter_start_s`/`chapter_end_s` in the chapter's."""
     rate = timeline.sample_rate
 
     def sentence(u: Utterance, origin: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A synthesis job: units spoken shard by shard into a folder, resumable and exactly once, then joined, listed and reported."""
+"""A synthesis job: units spoken shard by shard into a folder, resumable and exactly once, then joined and reported."""
 
 from __future__ import annotations
 
@@ -102,33 +102,30 @@ class Interrupted(Exception):
     """The job stopped before its end and can be resumed."""
 
 
-def synthesize(
-    plan: Plan,
-    output: str,
-    voice: str,
-    voice_fingerprint: str,
-    make_synthesizer: MakeSynthesizer,
-    speaking: Speaking | None = None,
-    options: Options | None = None,
-) -> Summary:
-    """Speak every unit of the plan into the folder `output`; started again with the same arguments, go on where it ended.
+@dataclass(frozen=True)
+class Engine:
+    """What speaks: its name, a fingerprint that changes with its sound, a picklable maker for the workers."""
+
+    name: str
+    fingerprint: str
+    make: MakeSynthesizer
+
+
+def run_job(plan: Plan, output: str, engine: Engine, speaking: Speaking, options: Options) -> Summary:
+    """Speak every unit of the plan into the folder `output`; with the same arguments again, go on where it ended.
 
     Args:
         plan: from `jobs.synthesis_input.read_plan`, `plan_book` or `plan_corpus`.
         output: a folder or `s3://bucket/prefix`.
-        voice: name of the voice, for the record.
-        voice_fingerprint: changes whenever the voice would sound different.
-        make_synthesizer: picklable; makes the engine, once in each worker.
 
     Raises:
         OutputError: when the folder belongs to another job or holds foreign files, or cannot be written.
         FlowTTSError: what the voice raised when it was loaded.
         Interrupted: after `options.stop_after` shards.
     """
-    speaking, options = speaking or Speaking(), options or Options()
     started = time.perf_counter()
     storage = Storage(output)
-    job = identity(plan, voice, voice_fingerprint, speaking)
+    job = identity(plan, engine.name, engine.fingerprint, speaking)
     claim(storage, job, options.overwrite)
     audio_files = plan.document is None and options.rows == "files"
     pending = {i: units for i, units in enumerate(plan.shards) if not _is_done(storage, i, units, audio_files)}
@@ -138,9 +135,9 @@ def synthesize(
     storage.delete(SUMMARY)
     with Progress(plan, set(pending), options.progress) as progress:
         arguments = {
-            "make_synthesizer": make_synthesizer,
+            "make_synthesizer": engine.make,
             "output": storage,
-            "voice": voice,
+            "voice": engine.name,
             "speaking": speaking,
             "run": uuid.uuid4().hex,
             "audio_files": audio_files,
@@ -247,7 +244,7 @@ def _speak(
 
 
 def _corpus_files(plan: Plan, storage: Storage, audio_files: bool) -> Iterable[str]:
-    """Write `metadata.csv` in LJSpeech's form (name|text|text) beside the audio files; yields what the corpus consists of."""
+    """Write `metadata.csv` in LJSpeech's form (name|text|text) beside the audio; returns what the corpus consists of."""
     if not audio_files:
         return [shard_name(index) for index in range(len(plan.shards))]
     lines, names = [], []

@@ -1,4 +1,4 @@
-"""What a synthesis job will do: units with stable ids and seeds, deterministic shards of them, and the job's identity."""
+"""What a synthesis job will do: units with stable ids and seeds, their shards, and the job's identity."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ class Speaking:
     def __post_init__(self) -> None:
         if not 0.25 <= self.speed <= 4.0:
             raise ConfigError(f"speed {self.speed} is not possible", "choose one from 0.25 to 4")
-        if self.steps is not None and not 1 <= self.steps <= 1000:
-            raise ConfigError(f"steps {self.steps} is not possible", "choose 1 to 1000")
+        if self.steps is not None and not 0 <= self.steps <= 1000:
+            raise ConfigError(f"steps {self.steps} is not possible", "choose 0 (no flow, the mean alone) to 1000")
 
 
 @dataclass(frozen=True)

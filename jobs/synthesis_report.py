@@ -16,24 +16,39 @@ from jobs.audiobook import CHAPTERS
 from jobs.synthesis_plan import Plan
 
 if TYPE_CHECKING:
-    from jobs.synthesize import Summary
+    from jobs.synthesis_job import Summary
 
 _OUTLIERS = 12
 _SHORT = 12  # units of fewer characters vary too much in pace to be suspicious
 _STYLE = """
-:root{color-scheme:light dark;--fg:#1d2430;--soft:#5b6676;--bg:#fff;--card:#f3f5f8;--line:#d9dee6;--warn:#a33a00;--mark:#2256b0}
-@media(prefers-color-scheme:dark){:root{--fg:#e8ecf2;--soft:#a3afbf;--bg:#12161c;--card:#1c222b;--line:#333d4a;--warn:#ffab70;--mark:#8db8ff}}
-*{box-sizing:border-box}body{margin:0 auto;padding:24px 16px 64px;max-width:1120px;font:16px/1.5 system-ui,sans-serif;
-color:var(--fg);background:var(--bg)}h1{font-size:1.7rem;line-height:1.2;margin:0}h2{font-size:1.15rem;margin:2.2rem 0 .6rem}
-p{margin:.4rem 0}.soft{color:var(--soft)}.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(140px,1fr));gap:10px;
-margin:1.2rem 0}.tile{background:var(--card);border-radius:10px;padding:12px 14px}.tile b{display:block;font-size:1.35rem}
-.tile span{color:var(--soft);font-size:.85rem}.warn{color:var(--warn)}a{color:var(--mark)}.scroll{overflow-x:auto}
-table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:7px 10px 7px 0;border-bottom:1px solid var(--line);
-vertical-align:middle}th{color:var(--soft);font-weight:600;font-size:.85rem}.n{text-align:right;font-variant-numeric:tabular-nums;
-white-space:nowrap}audio{width:260px;height:36px;max-width:100%}.text{overflow-wrap:anywhere}
-@media(max-width:640px){audio{width:100%}table.stack thead{display:none}table.stack tr{display:block;padding:8px 0;
-border-bottom:1px solid var(--line)}table.stack td{display:block;border:0;padding:2px 0}table.stack td.n{text-align:left}
-table.stack td[data-k]::before{content:attr(data-k) " ";color:var(--soft);font-size:.85rem}}
+:root{color-scheme:light dark;--fg:#1d2430;--soft:#5b6676;--bg:#fff;--card:#f3f5f8;--line:#d9dee6;--warn:#a33a00;
+--mark:#2256b0}
+@media(prefers-color-scheme:dark){:root{--fg:#e8ecf2;--soft:#a3afbf;--bg:#12161c;--card:#1c222b;--line:#333d4a;
+--warn:#ffab70;--mark:#8db8ff}}
+*{box-sizing:border-box}
+body{margin:0 auto;padding:24px 16px 64px;max-width:1120px;font:16px/1.5 system-ui,sans-serif;color:var(--fg);
+background:var(--bg)}
+h1{font-size:1.7rem;line-height:1.2;margin:0}
+h2{font-size:1.15rem;margin:2.2rem 0 .6rem}
+p{margin:.4rem 0}
+a{color:var(--mark)}
+.soft{color:var(--soft)}
+.warn{color:var(--warn)}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(140px,1fr));gap:10px;margin:1.2rem 0}
+.tile{background:var(--card);border-radius:10px;padding:12px 14px}
+.tile b{display:block;font-size:1.35rem}
+.tile span{color:var(--soft);font-size:.85rem}
+.scroll{overflow-x:auto}
+table{border-collapse:collapse;width:100%}
+th,td{text-align:left;padding:7px 10px 7px 0;border-bottom:1px solid var(--line);vertical-align:middle}
+th{color:var(--soft);font-weight:600;font-size:.85rem}
+.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+th.n{text-align:right}
+.text{overflow-wrap:anywhere}
+audio{width:260px;height:36px;max-width:100%}
+@media(max-width:640px){audio{width:100%}thead{display:none}tr{display:block;padding:8px 0;
+border-bottom:1px solid var(--line)}td{display:block;border:0;padding:2px 0}td.n{text-align:left}
+td[data-k]::before{content:attr(data-k) ": ";color:var(--soft);font-size:.85rem}}
 """
 
 
@@ -78,7 +93,7 @@ def clock(seconds: float) -> str:
 
 
 def suspicious(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Spoken rows whose seconds per character lie furthest from the median, by the median absolute deviation (over 4 of it)."""
+    """Spoken rows whose seconds per character are over 4 (robust) standard deviations from the median."""
     spoken = [row for row in rows if row["status"] == "ok" and len(row["text"]) >= _SHORT]
     if len(spoken) < 5:
         return []
@@ -137,8 +152,8 @@ def _chapters(summary: Summary, plan: Plan, rows: Sequence[dict[str, Any]]) -> s
         failed = sum(row["status"] != "ok" for row in own)
         player = _player(names[number]) if number in names else ""
         title = plan.document.chapters[number - 1].title
-        lines.append([("", f"<b>{number}. {_text(title)}</b>"), ("length", clock(seconds)), ("sentences", str(len(own))),
-                      ("set aside", str(failed)), ("", player)])  # fmt: skip
+        counts = [("speech", clock(seconds)), ("sentences", str(len(own))), ("set aside", str(failed))]
+        lines.append([("", f"<b>{number}. {_text(title)}</b>"), *counts, ("", player)])
     return "<h2>Chapters</h2>" + _table(("chapter", "speech", "sentences", "set aside", ""), lines)
 
 
@@ -175,12 +190,15 @@ def _outliers(rows: Sequence[dict[str, Any]]) -> str:
     odd = suspicious(rows)[:_OUTLIERS]
     parts = []
     for title, picked in (("Longest", longest), ("Slowest", slowest), ("Suspicious pace", odd)):
-        lines = [_unit_line(row, f"{row['duration']:.1f} s, {1000 * row['duration'] / max(1, len(row['text'])):.0f} ms/character")
-                 for row in picked]  # fmt: skip
+        lines = [_unit_line(row, _pace(row)) for row in picked]
         parts.append(
             f"<h2>{title}</h2>" + (_table(("id", "text", "pace"), lines) if lines else "<p class=soft>none</p>")
         )
     return "".join(parts)
+
+
+def _pace(row: dict[str, Any]) -> str:
+    return f"{row['duration']:.1f} s, {1000 * row['duration'] / max(1, len(row['text'])):.0f} ms/character"
 
 
 def _unit_line(row: dict[str, Any], last: str) -> list[tuple[str, str]]:
@@ -205,14 +223,15 @@ def _notes(notes: Iterable[str]) -> str:
 
 def _table(head: Sequence[str], lines: Sequence[Sequence[tuple[str, str]]]) -> str:
     """Rows of (label for the narrow form, HTML); a label marks a number."""
-    heads = "".join(f"<th>{_text(name)}</th>" for name in head)
+    numbers = {key for line in lines for key, _ in line if key}
+    heads = "".join(f"<th{' class=n' if name in numbers else ''}>{_text(name)}</th>" for name in head)
     body = "".join(
         "<tr>"
         + "".join(f'<td class=n data-k="{key}">{cell}</td>' if key else f"<td>{cell}</td>" for key, cell in line)
         + "</tr>"
         for line in lines
     )
-    return f"<div class=scroll><table class=stack><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>"
+    return f"<div class=scroll><table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
 def _player(name: str) -> str:

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,15 +17,17 @@ from cluster.session import root_cause, session
 from cluster.storage import Storage
 from flowtts_core.audio.files import encode
 from flowtts_core.errors import FlowTTSError
-from flowtts_core.synthesizer import Speech, SynthesisFailure, SynthesisRequest, Synthesizer
 from jobs.synthesis_plan import Speaking, Unit
 
-MakeSynthesizer = Callable[[], Synthesizer]
+if TYPE_CHECKING:  # the driver imports this file too, and has no need of torch
+    from flowtts_core.synthesizer import Speech, SynthesisFailure, Synthesizer
+
+MakeSynthesizer = Callable[[], "Synthesizer"]
 AUDIO = "audio"
 
 CAREFUL_AFTER = 2  # a shard whose worker died so often is spoken one unit at a time, to find the unit that kills
-# Ray Data restarts dead workers without end; the journal of each shard is what ends it: after this many starts beyond one
-# per unit the shard is given up (a worker that dies while it loads the voice is given up by Ray Data itself).
+# Ray Data restarts dead workers without end; the journal of each shard is what ends it: after this many starts beyond
+# one per unit the shard is given up (a worker that dies while it loads the voice is given up by Ray Data itself).
 _SPARE_STARTS = 4
 
 
@@ -75,7 +77,8 @@ class ShardWorker:
         journal = _Journal(self._output, index, self._run)
         if journal.starts > len(units) + CAREFUL_AFTER + _SPARE_STARTS:
             raise FlowTTSError(
-                f"workers died {journal.starts - 1} times over shard {index}", "is there memory enough? try fewer --workers"
+                f"workers died {journal.starts - 1} times over shard {index}",
+                "is there memory enough? try fewer --workers",
             )
         careful = journal.starts > CAREFUL_AFTER
         rows = self._one_by_one(units, journal) if careful else self._together(units)
@@ -97,6 +100,8 @@ class ShardWorker:
         return [self._row(unit, spoken.get(unit.id), attempts) for unit in units]
 
     def _one_by_one(self, units: Sequence[Unit], journal: _Journal) -> list[dict[str, Any]]:
+        from flowtts_core.synthesizer import SynthesisFailure
+
         rows = []
         for unit in units:
             if unit.id in journal.deadly:
@@ -108,12 +113,16 @@ class ShardWorker:
         return rows
 
     def _alone(self, unit: Unit) -> Speech | SynthesisFailure:
+        from flowtts_core.synthesizer import SynthesisFailure
+
         try:
             return self._synthesize([unit])[0]
         except Exception as error:
             return SynthesisFailure(f"{type(error).__name__}: {error}"[:500])
 
     def _synthesize(self, units: Sequence[Unit]) -> list[Speech | SynthesisFailure]:
+        from flowtts_core.synthesizer import SynthesisRequest
+
         s = self._speaking
         requests = [SynthesisRequest(u.text, u.seed, s.speed, s.steps, s.temperature, u.speaker) for u in units]
         results = self._synthesizer.synthesize(requests) if requests else []
@@ -122,6 +131,8 @@ class ShardWorker:
         return results
 
     def _row(self, unit: Unit, result: Speech | SynthesisFailure | None, attempts: int) -> dict[str, Any]:
+        from flowtts_core.synthesizer import Speech, SynthesisFailure
+
         row = {
             **{name: getattr(unit, name) for name in ("id", "chapter", "index", "text", "speaker", "seed")},
             "voice": self._voice,
@@ -164,7 +175,7 @@ def fault(speech: Speech | None) -> str:
 
 
 class _Journal:
-    """Counts how often this run began a shard, and in the careful mode which unit it was at: a worker may die any time."""
+    """Counts how often this run began a shard, and in the careful mode which unit it was at."""
 
     def __init__(self, output: Storage, index: int, run: str) -> None:
         self._output, self._name = output, f"{SHARDS}/attempts-{index:05d}.json"

@@ -1,17 +1,22 @@
-"""A test-only engine: each text becomes a sine tone whose length, pitch and phase depend on the text and the seed alone."""
+"""A test-only engine: each text becomes a sine tone that depends on the text and the seed alone."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
+from cluster.storage import Storage
 from flowtts_core.synthesizer import Speech, SynthesisFailure, SynthesisRequest, WordTime
+from jobs.synthesis_plan import Plan, Speaking
+from jobs.synthesis_worker import ShardWorker
 
 RATE = 16000
 
@@ -69,3 +74,17 @@ class MakeTone:
 
             raise VoiceError("weights.safetensors is cut off", "fetch the voice again")
         return ToneSynthesizer(self.delay_s, self.crash_once)
+
+
+def speak_inline(shards: dict, worker_args: dict, *_: object, **__: object) -> Iterator[dict]:
+    """`jobs.synthesis_worker.speak_shards` without Ray: one worker, in this process."""
+    worker = ShardWorker(**worker_args)
+    for index, units in shards.items():
+        row = {"shard": index, "units": json.dumps([asdict(unit) for unit in units])}
+        yield from worker(pa.Table.from_pylist([row])).to_pylist()
+
+
+def speak_here(plan: Plan, storage: Storage, make: MakeTone) -> None:
+    """Speak all shards of a plan in this process."""
+    arguments = {"make_synthesizer": make, "output": storage, "voice": "tone", "speaking": Speaking(), "run": "r"}
+    list(speak_inline(dict(enumerate(plan.shards)), {**arguments, "audio_files": plan.document is None}))

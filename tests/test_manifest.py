@@ -17,7 +17,13 @@ def row(id: str, status: str = "ok") -> dict:
     base = {"id": id, "chapter": 1, "index": 0, "text": "Hé, ho.", "voice": "v", "seed": 3, "model": "m", "attempts": 1}
     if status == "failed":
         return {**base, "status": status, "reason": "no sound", "duration": 0.0, "num_samples": 0}
-    sound = {"sha256": manifest.sha256(b"flac"), "flac": b"flac" * 500, "sample_rate": 8000, "num_samples": 8000, "duration": 1.0}
+    sound = {
+        "sha256": manifest.sha256(b"flac"),
+        "flac": b"flac" * 500,
+        "sample_rate": 8000,
+        "num_samples": 8000,
+        "duration": 1.0,
+    }
     return {**base, **sound, "status": status, "words": [word], "phonemes": "heɪ"}
 
 

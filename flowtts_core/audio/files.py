@@ -1,4 +1,4 @@
-"""Mono audio in files and bytes: WAV, FLAC, MP3, Ogg Vorbis and Opus through libsndfile, anything FFmpeg knows through PyAV."""
+"""Mono audio in files and bytes: WAV, FLAC, MP3, Ogg Vorbis and Opus by libsndfile, AAC by FFmpeg; resampling."""
 
 from __future__ import annotations
 

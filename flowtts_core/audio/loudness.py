@@ -78,9 +78,9 @@ def gain_to(target_lufs: float, measured_lufs: float, limit_db: float = 40.0) ->
 def amplify(waveform: np.ndarray, gain: float, sample_rate: int, ceiling_dbfs: float = CEILING_DBFS) -> np.ndarray:
     """Multiply by `gain` and hold the (four-fold oversampled) peaks under a ceiling.
 
-    Where a peak would pass the ceiling the gain bends down smoothly around it: the smallest gain needed within 5 ms either
-    side, averaged over the same window. An average of minima that all cover the peak is never above what the peak needs,
-    so no sample passes the ceiling.
+    Where a peak would pass the ceiling the gain bends down smoothly around it: the smallest gain needed within 5 ms
+    either side, averaged over the same window. An average of minima that all cover the peak is never above what the
+    peak needs, so no sample passes the ceiling.
 
     Args:
         waveform: [S] float32.

@@ -1,4 +1,4 @@
-"""One long audio file written piece by piece, with title, author, cover and chapter marks: M4B, MP3, Ogg Opus, FLAC, WAV."""
+"""One long audio file written piece by piece, with title, author, cover and chapter marks."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class AudioWriter(Protocol):
 
 
 def open_writer(path: str | Path, format: str, sample_rate: int, tags: Tags) -> AudioWriter:
-    """A writer for one file. The same pieces and tags give the same bytes: no times of day, no random serial, one thread.
+    """A writer for one file. The same pieces and tags give the same bytes: no dates, no random serial, one thread.
 
     Raises:
         AudioError: for an unknown format.
@@ -252,6 +252,16 @@ def read_tags(path: str | Path) -> FileInfo:
         pictures = [s for s in container.streams.video if s.disposition & av.stream.Disposition.attached_pic]
         cover = next((bytes(packet) for packet in _packets(container, pictures)), None)
         return FileInfo(tags, marks, cover, (container.duration or 0) / 1e6, audio.codec_context.name)
+
+
+def seconds_held(path: str | Path) -> float:
+    """Seconds of audio whose packets are in the file; a header may promise more than a full disk let through."""
+    import av
+
+    with av.open(str(path), "r") as container:
+        stream = container.streams.audio[0]
+        ticks = sum(packet.duration or 0 for packet in container.demux(stream) if packet.size)
+        return float(ticks * (stream.time_base or Fraction(1, stream.rate)))
 
 
 def _packets(container: Any, streams: Sequence[Any]) -> Iterator[Any]:

@@ -1,0 +1,216 @@
+"""`flowtts synthesize`: a book to an audiobook, or rows of text to a corpus of audio files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flowtts_core.synthesizer import VoiceSynthesizer
+    from jobs.synthesis_input import Reading
+    from jobs.synthesis_job import Engine, Options, Summary
+    from jobs.synthesis_plan import Speaking
+
+DESCRIPTION = """\
+Read a book or a corpus aloud.
+
+A book (EPUB, Project Gutenberg text, plain text) becomes one tagged file with chapter marks and cover, a file for each
+chapter, subtitles (SRT, VTT), word times (words.json) and a report (report.html). Rows (JSONL, CSV, TSV, Parquet, or
+lines of text with --lines) become a folder of audio files with metadata.csv, ready for `flowtts prepare`.
+
+A job that was stopped, by Ctrl-C, a crash or a full disk, goes on where it ended when the same command runs again, and
+gives the same files. What cannot be spoken is set aside in quarantine.jsonl with the reason; the rest is not harmed."""
+
+EPILOG = """\
+examples:
+  flowtts synthesize book.epub -o audiobook/                  chapters, book.m4b, subtitles, report
+  flowtts synthesize book.epub -o trial/ --chapters 1-2       only the first two chapters
+  flowtts synthesize book.txt -o talk/ --format mp3 --speed 1.1
+  flowtts synthesize texts.jsonl -o corpus/                   rows {"id": ..., "text": ...} to corpus/audio/ID.flac
+  flowtts synthesize notes.txt --lines -o lines/              each line is a row
+  flowtts synthesize s3://texts/a.parquet -o s3://speech/a --rows parquet --address ray://head:10001
+
+exit codes: 0 all is spoken; 3 done, but some rows were set aside; 1 failed; 2 wrong usage; 130 interrupted."""
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "synthesize",
+        help="read a book or a corpus aloud",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="one book, or tables of rows; local or s3://")
+    parser.add_argument("-o", "--output", required=True, metavar="DIR", help="where everything goes; local or s3://")
+    parser.add_argument("--voice", help="a bundled voice's name or a voice folder (default: the bundled one)")
+    _add_reading(parser.add_argument_group("what is read"))
+    _add_speaking(parser.add_argument_group("how it is spoken"))
+    _add_output(parser.add_argument_group("what comes out"))
+    _add_running(parser.add_argument_group("how it runs"))
+    parser.set_defaults(run=run)
+
+
+def _add_reading(group: Any) -> None:
+    group.add_argument("--chapters", default="", metavar="1-3,5", help="these chapters of the book (default: all)")
+    group.add_argument("--max-sentences", type=int, metavar="N", help="only the first N sentences or rows")
+    group.add_argument("--include-matter", action="store_true", help="front and back matter too (imprint, index, ...)")
+    group.add_argument(
+        "--lines", action="store_true", help="each line of a text is a row of its own, not part of a book"
+    )
+
+
+def _add_speaking(group: Any) -> None:
+    group.add_argument("--seed", type=int, default=0, help="another number, another reading (default: 0)")
+    group.add_argument("--speed", type=float, default=1.0, help="2 speaks twice as fast (default: 1)")
+    group.add_argument("--steps", type=int, help="steps of the flow: more is finer and slower (default: the voice's)")
+    group.add_argument("--lexicon", metavar="FILE", help="your pronunciations: lines of word, tab, IPA; or JSON")
+
+
+def _add_output(group: Any) -> None:
+    group.add_argument("--format", default="m4b", help="of the book's one file: m4b, mp3 or opus (default: m4b)")
+    group.add_argument("--chapter-format", default="mp3", help="mp3, flac, opus, wav or none (default: mp3)")
+    group.add_argument(
+        "--rows", default="files", help="of a corpus: audio as files, or in the parquet shards (default: files)"
+    )
+    group.add_argument(
+        "--overwrite", action="store_true", help="delete what another job of ours left in the output folder"
+    )
+
+
+def _add_running(group: Any) -> None:
+    group.add_argument(
+        "--workers", type=int, metavar="N", help="processes that speak, a core each (default: every core)"
+    )
+    group.add_argument("--device", default="cpu", help="where the voice runs: cpu or cuda (default: cpu)")
+    group.add_argument("--address", help="a Ray cluster, for example ray://head:10001 (default: this machine alone)")
+    group.add_argument("--json", action="store_true", help="print a summary as JSON")
+    group.add_argument("--no-progress", action="store_true", help="no progress bar")
+
+
+def run(args: argparse.Namespace) -> int:
+    from jobs.synthesis_input import Reading
+    from jobs.synthesis_job import Options
+    from jobs.synthesis_plan import Speaking
+
+    reading = Reading(args.chapters, args.include_matter, args.lines, args.max_sentences)
+    speaking = Speaking(args.seed, args.speed, args.steps)
+    options = Options(
+        book_format=args.format,
+        chapter_format=args.chapter_format,
+        rows=args.rows,
+        workers=args.workers,
+        address=args.address,
+        gpus=float(args.device.startswith("cuda")),
+        overwrite=args.overwrite,
+        progress=not args.no_progress and sys.stderr.isatty(),
+    )
+    try:
+        summary = synthesize(
+            args.inputs, args.output, args.voice, reading, speaking, options, lexicon=args.lexicon, device=args.device
+        )
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        raise
+    if args.json:
+        print(json.dumps({**asdict(summary), "rtf": summary.rtf, "exit_code": summary.exit_code}, ensure_ascii=False))
+    else:
+        _print(summary)
+    return summary.exit_code
+
+
+def synthesize(
+    inputs: Sequence[str],
+    output: str,
+    voice: str | None = None,
+    reading: Reading | None = None,
+    speaking: Speaking | None = None,
+    options: Options | None = None,
+    *,
+    lexicon: str | None = None,
+    device: str = "cpu",
+    engine: Engine | None = None,
+) -> Summary:
+    """Read the inputs aloud into the folder `output`; the same call again goes on where an earlier one ended.
+
+    Args:
+        inputs: one book, or tables; see `jobs.synthesis_input.read_plan`.
+        voice: a bundled voice's name or a folder; None is the default voice.
+        lexicon: a file of the user's own pronunciations.
+        engine: speaks in place of a voice of ours.
+
+    Raises:
+        FlowTTSError: for inputs, settings, voices and outputs that cannot be used; nothing half-written remains.
+    """
+    from flowtts_core.config import fingerprint
+    from jobs.synthesis_input import Reading, read_plan
+    from jobs.synthesis_job import Options, run_job
+    from jobs.synthesis_plan import Speaking
+
+    words = _lexicon(lexicon)
+    speaking = replace(speaking or Speaking(), lexicon=fingerprint(words) if words else "")
+    engine = engine or voice_engine(voice, device, words)
+    plan = read_plan(inputs, reading or Reading(), speaking, engine.name)
+    return run_job(plan, output, engine, speaking, options or Options())
+
+
+@dataclass(frozen=True)
+class MakeVoice:
+    """Loads a voice in a worker's process, on one thread, with the user's words before the voice's own."""
+
+    voice: str
+    device: str
+    lexicon: dict[str, str]
+
+    def __call__(self) -> VoiceSynthesizer:
+        import torch
+
+        from flowtts_core.synthesizer import VoiceSynthesizer
+        from flowtts_core.voice import load_voice
+
+        torch.set_num_threads(1)
+        voice = load_voice(self.voice, self.device)
+        if self.lexicon:
+            words = {**(voice.card.frontend.lexicon or {}), **self.lexicon}
+            frontend = replace(voice.card.frontend, lexicon=words)
+            voice = replace(voice, card=replace(voice.card, frontend=frontend))
+        return VoiceSynthesizer(voice, device=self.device)
+
+
+def voice_engine(voice: str | None, device: str, lexicon: dict[str, str]) -> Engine:
+    """The engine of a voice of ours; only its card is read here, the weights in the workers.
+
+    Raises:
+        VoiceError: where there is no such voice or its card is damaged.
+    """
+    from flowtts_core.voice import find_voice, load_card
+    from jobs.synthesis_job import Engine
+
+    folder = find_voice(voice)
+    card = load_card(folder)
+    return Engine(card.name, card.fingerprint, MakeVoice(str(folder.absolute()), device, lexicon))
+
+
+def _lexicon(path: str | None) -> dict[str, str]:
+    if path is None:
+        return {}
+    from flowtts_core.text.lexicon import load_lexicon
+
+    return load_lexicon(path)
+
+
+def _print(summary: Summary) -> None:
+    from jobs.synthesis_report import clock
+
+    what = "sentences" if summary.kind == "book" else "rows"
+    print(f"{summary.title}: {clock(summary.seconds)} of audio from {summary.ok} {what}, in {clock(summary.wall_s)}")
+    if summary.kind == "book" and summary.files:
+        print(f"  {summary.output}/{summary.files[0]}")
+    print(f"  {summary.output}/report.html")
+    if summary.failed:
+        reason, count = next(iter(summary.reasons.items()))
+        print(f"  {summary.failed} set aside in quarantine.jsonl, {count} of them: {reason}")
