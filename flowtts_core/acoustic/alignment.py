@@ -13,11 +13,12 @@ _NEVER = np.float32(-1e9)
 
 def gaussian_log_likelihood(frames: Tensor, means: Tensor) -> Tensor:
     """Log-likelihood [B, T, L] of each frame [B, T, M] under each token's unit Gaussian with mean [B, L, M], float32."""
-    frames, means = frames.float(), means.float()
-    square_frames = -0.5 * frames.square().sum(2, keepdim=True)
-    square_means = -0.5 * means.square().sum(2).unsqueeze(1)
-    constant = -0.5 * math.log(2 * math.pi) * frames.shape[2]
-    return torch.baddbmm(square_means.expand(-1, frames.shape[1], -1), frames, means.transpose(1, 2)) + square_frames + constant
+    with torch.autocast(frames.device.type, enabled=False):
+        frames, means = frames.float(), means.float()
+        square_frames = -0.5 * frames.square().sum(2, keepdim=True)
+        square_means = -0.5 * means.square().sum(2).unsqueeze(1)
+        constant = -0.5 * math.log(2 * math.pi) * frames.shape[2]
+        return torch.bmm(frames, means.transpose(1, 2)) + square_means + (square_frames + constant)
 
 
 def monotonic_alignment(scores: Tensor, token_lengths: Tensor, frame_lengths: Tensor) -> Tensor:

@@ -1,0 +1,224 @@
+"""Flow matching against closed forms: fields with known integrals, orders of convergence, transport by brute force."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+
+import pytest
+import torch
+
+from flowtts_core.config import build
+from flowtts_core.errors import ConfigError
+from flowtts_core.flow import (
+    COUPLINGS,
+    GUIDANCES,
+    PATHS,
+    SOLVERS,
+    TIME_GRIDS,
+    classifier_free,
+    masked_flow_loss,
+    sinkhorn_plan,
+    squared_distances,
+)
+
+ORDERS = {"euler": 1, "midpoint": 2, "heun": 2}
+CALLS = {"euler": 1, "midpoint": 2, "heun": 2}
+
+
+def decay(x, t, condition):
+    """dx/dt = -3 t^2 x, whose solution at 1 is x e^-1; the condition is not used."""
+    return -3 * t.reshape(-1, 1).square() * x
+
+
+def solve(name, steps, field=decay, start=None, condition=None):
+    start = torch.tensor([[1.0, -2.0]], dtype=torch.float64) if start is None else start
+    times = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    return build(SOLVERS, {"name": name}).solve(field, start, times, condition)
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_solver_reaches_the_known_integral_at_its_order(name):
+    truth = torch.tensor([[1.0, -2.0]], dtype=torch.float64) * math.exp(-1)
+    errors = [(solve(name, steps).x - truth).abs().max().item() for steps in (64, 128)]
+    assert math.log2(errors[0] / errors[1]) == pytest.approx(ORDERS[name], abs=0.1)
+    assert solve(name, 7).evaluations == 7 * CALLS[name]
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_straight_paths_are_exact_in_one_step(name):
+    x_0, x_1 = torch.randn(2, 5, 3, dtype=torch.float64), torch.randn(2, 5, 3, dtype=torch.float64)
+    solution = solve(name, 1, lambda x, t, c: c - x_0, x_0, x_1)
+    torch.testing.assert_close(solution.x, x_1)
+
+
+def test_field_sees_a_batch_of_times_and_the_condition():
+    def field(x, t, condition):
+        assert t.shape == (4,)
+        assert condition == "text"
+        return torch.zeros_like(x)
+
+    solve("heun", 2, field, torch.zeros(4, 2, dtype=torch.float64), "text")
+
+
+@pytest.mark.parametrize("sigma_min", [0.0, 0.1])
+def test_path_ends_and_velocity(sigma_min):
+    path = build(PATHS, {"name": "linear", "sigma_min": sigma_min})
+    x_0, x_1 = torch.randn(3, 4, 2, dtype=torch.float64), torch.randn(3, 4, 2, dtype=torch.float64)
+    torch.testing.assert_close(path.sample(x_0, x_1, torch.zeros(3)).x_t, x_0)
+    torch.testing.assert_close(path.sample(x_0, x_1, torch.ones(3)).x_t, x_1 + sigma_min * x_0)
+    t = torch.tensor([0.2, 0.5, 0.9], dtype=torch.float64, requires_grad=True)
+    sample = path.sample(x_0, x_1, t)
+    for index in itertools.product(range(4), range(2)):
+        (slope,) = torch.autograd.grad(sample.x_t[:, index[0], index[1]].sum(), t, retain_graph=True)
+        torch.testing.assert_close(slope, sample.velocity[:, index[0], index[1]].detach())
+
+
+def test_optimal_coupling_costs_what_brute_force_finds():
+    for seed in range(4):
+        generator = torch.Generator().manual_seed(seed)
+        x_0, x_1 = (torch.randn(6, 3, generator=generator) for _ in range(2))
+        pairs = build(COUPLINGS, {"name": "optimal"}).pair(x_0, x_1)
+        assert sorted(pairs.tolist()) == list(range(6))
+        cost = (x_0[pairs] - x_1).square().sum().item()
+        best = min((x_0[list(p)] - x_1).square().sum().item() for p in itertools.permutations(range(6)))
+        assert cost == pytest.approx(best, rel=1e-5)
+
+
+def test_independent_coupling_changes_nothing():
+    x = torch.randn(5, 2)
+    assert torch.equal(x[build(COUPLINGS, {"name": "independent"}).pair(x, x)], x)
+
+
+def test_sinkhorn_has_uniform_marginals_and_tends_to_the_optimum():
+    generator = torch.Generator().manual_seed(0)
+    x_0, x_1 = (torch.randn(6, 3, generator=generator) for _ in range(2))
+    cost = squared_distances(x_0, x_1)
+    best = min(cost[list(p), range(6)].sum().item() for p in itertools.permutations(range(6))) / 6
+    costs = []
+    for regularisation in (2.0, 0.5, 0.05):
+        plan = sinkhorn_plan(cost, regularisation, 5000)
+        sixth = torch.full((6,), 1 / 6, dtype=torch.float64)
+        torch.testing.assert_close(plan.sum(0), sixth, atol=1e-6, rtol=0)
+        torch.testing.assert_close(plan.sum(1), sixth, atol=1e-4, rtol=0)
+        costs.append((plan * cost).sum().item())
+    assert costs[0] > costs[1] > costs[2] >= best - 1e-6
+    assert costs[2] == pytest.approx(best, rel=1e-2)
+
+
+def test_sinkhorn_coupling_finds_near_twins_and_repeats_from_its_generator():
+    x_0 = 10 * torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+    order = torch.tensor([3, 1, 7, 0, 2, 6, 4, 5])
+    coupling = build(COUPLINGS, {"name": "sinkhorn", "regularisation": 0.01})
+    assert torch.equal(coupling.pair(x_0, x_0[order] + 0.01), order)
+    loose = build(COUPLINGS, {"name": "sinkhorn", "regularisation": 5.0})
+    draws = [loose.pair(x_0, x_0[order], torch.Generator().manual_seed(seed)).tolist() for seed in (1, 1, 2)]
+    assert draws[0] == draws[1] != draws[2]
+
+
+GRID_KEYS = {
+    "f5_uniform": {"name": "uniform"},
+    "f5_sway_-1": {"name": "sway", "s": -1.0},
+    "f5_sway_-0.5": {"name": "sway", "s": -0.5},
+    "f5_epss": {"name": "pruned"},
+    "f5_epss_sway_-1": {"name": "pruned", "s": -1.0},
+    "f5_epss_sway_-0.5": {"name": "pruned", "s": -0.5},
+    "zipvoice_tshift_0.5": {"name": "shift", "s": 0.5},
+    "cosyvoice_cosine": {"name": "sway"},
+}
+
+
+@pytest.mark.parametrize("key", GRID_KEYS)
+def test_grids_match_the_published_ones(key, parity_dir):
+    reference = json.loads((parity_dir / "f5_time_grids" / "time_grids.json").read_text())
+    grid = build(TIME_GRIDS, GRID_KEYS[key])
+    for steps, times in reference[key].items():
+        expected = torch.tensor(times)
+        torch.testing.assert_close(grid.times(int(steps)), expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("name", TIME_GRIDS)
+def test_grids_run_from_0_to_1_without_turning_back(name):
+    for steps in (1, 2, 3, 5, 16, 33):
+        times = build(TIME_GRIDS, {"name": name}).times(steps)
+        assert times.shape == (steps + 1,)
+        assert times[0] == 0
+        assert times[-1].item() == pytest.approx(1, abs=1e-6)
+        assert (times.diff() > 0).all()
+
+
+def test_power_grid_is_a_power():
+    times = build(TIME_GRIDS, {"name": "power", "alpha": 3.0}).times(4)
+    torch.testing.assert_close(times, torch.tensor([0, 1 / 64, 8 / 64, 27 / 64, 1]))
+
+
+def test_bad_settings_are_refused_with_the_valid_ones():
+    for spec in ({"name": "sway", "s": -2.0}, {"name": "power", "alpha": 0.0}, {"name": "shift", "s": 0.0}, {"name": "no"}):
+        with pytest.raises(ConfigError, match="remedy"):
+            build(TIME_GRIDS, spec)
+    with pytest.raises(ConfigError, match="steps"):
+        build(TIME_GRIDS, {"name": "uniform"}).times(0)
+    with pytest.raises(ConfigError, match="sigma_min"):
+        build(PATHS, {"name": "linear", "sigma_min": 1.0})
+
+
+def test_guidance_formula_and_weights():
+    def field(x, t, condition):
+        return x * condition
+
+    x, t = torch.tensor([[1.0], [2.0]]), torch.tensor([0.2, 0.8])
+    for spec, weights in (
+        ({"name": "constant", "weight": 3.0}, (3.0, 3.0)),
+        ({"name": "interval", "weight": 3.0, "start": 0.1, "end": 0.5}, (3.0, 0.0)),
+        ({"name": "linear", "start": 2.0, "end": 0.0}, (1.6, 0.4)),
+    ):
+        guided = classifier_free(field, 2.0, build(GUIDANCES, spec))(x, t, 5.0)
+        expected = x * 5.0 + torch.tensor(weights)[:, None] * (x * 5.0 - x * 2.0)
+        torch.testing.assert_close(guided, expected)
+
+
+def test_guidance_of_zero_saves_the_second_call():
+    seen = []
+
+    def field(x, t, condition):
+        seen.append(condition)
+        return x
+
+    classifier_free(field, "none", build(GUIDANCES, {"name": "constant", "weight": 0.0}))(torch.ones(1), torch.ones(1), "text")
+    assert seen == ["text"]
+
+
+def test_masked_loss_is_the_mean_over_valid_elements():
+    predicted, target = torch.randn(2, 5, 3), torch.randn(2, 5, 3)
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]]).unsqueeze(2)
+    error = (predicted - target).square()
+    expected = torch.cat((error[0].flatten(), error[1, :2].flatten())).mean()
+    torch.testing.assert_close(masked_flow_loss(predicted, target, mask), expected)
+    predicted[1, 2:] = 1e6
+    torch.testing.assert_close(masked_flow_loss(predicted, target, mask), expected)
+    torch.testing.assert_close(masked_flow_loss(predicted[:1], target[:1]), error[0].mean())
+
+
+def test_a_small_net_learns_the_flow_of_a_known_distribution():
+    """Flow matching from N(0, 1) to N(4, 0.5^2): the samples' mean and deviation come out."""
+    torch.manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(2, 64), torch.nn.SiLU(), torch.nn.Linear(64, 64), torch.nn.SiLU(), torch.nn.Linear(64, 1))
+    path = build(PATHS, {"name": "linear"})
+    optimizer = torch.optim.Adam(net.parameters(), 3e-3)
+    for _ in range(600):
+        x_0, x_1 = torch.randn(256, 1, generator=generator), 4 + 0.5 * torch.randn(256, 1, generator=generator)
+        point = path.sample(x_0, x_1, torch.rand(256, generator=generator))
+        loss = masked_flow_loss(net(torch.cat((point.x_t, point.t[:, None]), 1)), point.velocity)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        solution = build(SOLVERS, {"name": "heun"}).solve(
+            lambda x, t, c: net(torch.cat((x, t[:, None]), 1)),
+            torch.randn(4000, 1, generator=generator),
+            build(TIME_GRIDS, {"name": "uniform"}).times(20),
+        )
+    assert solution.x.mean().item() == pytest.approx(4, abs=0.1)
+    assert solution.x.std().item() == pytest.approx(0.5, abs=0.1)
