@@ -24,12 +24,13 @@ class Paragraph:
         """Joined to one line, or with its line feeds where every line is indented (verse)."""
         if len(self.lines) > 1 and all(line[:2].isspace() for line in self.lines):
             return "\n".join(" ".join(line.split()) for line in self.lines)
-        text = ""
+        parts: list[str] = []
         for line in self.lines:
-            line = " ".join(line.split())
             # "rabbit-/hole" and "I--/you" are cut at the dash and joined without a space.
-            text += line if not text or re.search(r"\w-$|--$|—$", text) else f" {line}"
-        return text
+            if parts and not re.search(r"\w-$|--$|—$", parts[-1][-2:]):
+                parts.append(" ")
+            parts.append(" ".join(line.split()))
+        return "".join(parts)
 
 
 def paragraphs_of(text: str) -> list[Paragraph]:

@@ -24,7 +24,9 @@ _FIELD = r"^{}:[^\S\n]*(\S[^\n]*(?:\n[^\S\n]+\S[^\n]*)*)"
 _CREDITS = re.compile(
     r"(?:this )?(?:e-?(?:book|text) (?:was )?)?(?:produced|prepared|transcribed|scanned) (?:by|from)\b", re.I
 )
-_BRACKETED = re.compile(r"\[(?:Illustration|Sidenote|Footnote)\b[^\[\]]*(?:\[[^\[\]]*\][^\[\]]*)*\]", re.IGNORECASE)
+_BRACKETED = re.compile(
+    r"\[(?:Illustration|Sidenote|Footnote)\b[^\[\]]{0,9999}(?:\[[^\[\]]{0,99}\][^\[\]]{0,9999}){0,99}\]", re.IGNORECASE
+)
 _FOOTNOTE = re.compile(r"\[Footnote", re.IGNORECASE)
 _PAGE_MARK = re.compile(r"\{\d{1,4}\}|\[(?:pg|p|page)\.? ?\d{1,4}\]", re.IGNORECASE)
 _NOTE_MARK = re.compile(r"[^\S\n]?\[(?:\d{1,3}|[A-Z*†])\]")
