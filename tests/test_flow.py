@@ -103,7 +103,7 @@ def test_sinkhorn_has_uniform_marginals_and_tends_to_the_optimum():
         torch.testing.assert_close(plan.sum(0), sixth, atol=1e-6, rtol=0)
         torch.testing.assert_close(plan.sum(1), sixth, atol=1e-4, rtol=0)
         costs.append((plan * cost).sum().item())
-    assert costs[0] > costs[1] > costs[2] >= best - 1e-6
+    assert costs[0] > costs[1] > costs[2] >= best - 1e-3
     assert costs[2] == pytest.approx(best, rel=1e-2)
 
 
