@@ -17,7 +17,7 @@ FRONTEND = TextFrontend()
         "Short enough.",
         "the quick brown fox, " * 60,
         "no stop anywhere in this one " * 40,
-        "pneumono" * 150,
+        "pneumono" * 60,
         "It cost 1,234,567,890 pounds; " * 30,
         "-" * 500 + " after a rule",
     ],

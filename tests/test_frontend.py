@@ -40,7 +40,11 @@ def check(text: str, encoded: EncodedText, n_symbols: int = len(MATCHA)) -> None
     for word in encoded.words:
         assert word.text == text[word.start : word.end] != ""
         assert 0 <= word.token_start < word.token_end <= len(encoded.tokens)
-        assert all(span == (word.start, word.end) for span in encoded.spans[word.token_start : word.token_end] if span[0] != span[1])
+        assert all(
+            span == (word.start, word.end)
+            for span in encoded.spans[word.token_start : word.token_end]
+            if span[0] != span[1]
+        )
     for one, next_one in zip(encoded.words, encoded.words[1:], strict=False):
         assert one.end <= next_one.start
         assert one.token_end <= next_one.token_start
@@ -104,7 +108,9 @@ def test_case_and_accents_do_not_matter() -> None:
     assert FRONTEND.encode("Über HOUSE").phonemes == FRONTEND.encode("uber house").phonemes
 
 
-@pytest.mark.parametrize("text", ["日本語です", "Привет, мир", "مرحبا", "😀😀", "\ud800\udc12", "...", "-- --", '"', "\x00\x01", "", "  \n"])
+@pytest.mark.parametrize(
+    "text", ["日本語です", "Привет, мир", "مرحبا", "😀😀", "\ud800\udc12", "...", "-- --", '"', "\x00\x01", "", "  \n"]
+)
 def test_nothing_to_say_is_a_text_error(text: str) -> None:
     with pytest.raises(TextError) as caught:
         FRONTEND.encode(text)
@@ -174,7 +180,30 @@ def test_a_text_does_not_depend_on_those_before_it() -> None:
     assert [used.encode(text) for text in SENTENCES] == [TextFrontend().encode(text) for text in SENTENCES]
 
 
-_SNIPPETS = ["$3.50", "1/2", "IV", "Dr.", "U.S.", "[[", "]]", "'", '"', "--", "3:45", "5 km", "1,0", "½", "e\u0301", "٣", "²", "№", "ﬁ", "\ud800", "\0", " "]
+_SNIPPETS = [
+    "$3.50",
+    "1/2",
+    "IV",
+    "Dr.",
+    "U.S.",
+    "[[",
+    "]]",
+    "'",
+    '"',
+    "--",
+    "3:45",
+    "5 km",
+    "1,0",
+    "½",
+    "e\u0301",
+    "٣",
+    "²",
+    "№",
+    "ﬁ",
+    "\ud800",
+    "\0",
+    " ",
+]
 _TEXTS = st.one_of(
     st.text(alphabet=st.characters(codec=None), max_size=60),
     st.text(alphabet="aAI1250.,:;/-–$£%'\" xX()[]\n", max_size=40),

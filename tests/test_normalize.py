@@ -157,7 +157,9 @@ def test_readings(written: str, read: str) -> None:
 def test_pieces_stand_in_order_within_the_text(text: str) -> None:
     pieces = normalize(text, True, KNOWS)
     assert all(0 <= p.start <= p.end <= len(text) for p in pieces)
-    assert all(a.end <= b.start or (a.start, a.end) == (b.start, b.end) for a, b in zip(pieces, pieces[1:], strict=False))
+    assert all(
+        a.end <= b.start or (a.start, a.end) == (b.start, b.end) for a, b in zip(pieces, pieces[1:], strict=False)
+    )
 
 
 def test_pieces_know_their_source() -> None:

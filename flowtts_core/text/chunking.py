@@ -60,7 +60,9 @@ def _longest(text: str, start: int, frontend: TextFrontend, max_tokens: int) -> 
             return end
     end = _last_fitting(text, start, list(range(start + 1, stop + 1)), frontend, max_tokens)
     if end is None:
-        raise TextError(f"character {start} of the text alone is read as more than {max_tokens} tokens", "allow more tokens")
+        raise TextError(
+            f"character {start} of the text alone is read as more than {max_tokens} tokens", "allow more tokens"
+        )
     return end
 
 

@@ -51,10 +51,15 @@ _STREET = re.compile(
     r"\s+(?:[A-Z][\w.]*\s+){1,3}(?:Street|Avenue|Road|Lane|Drive|Boulevard|Square|Court|Terrace|Place|St\b|Ave\b|Rd\b|Blvd\b)"
 )
 _PER = re.compile(r"(?:kg|g|lb|km|m|cm|mm|l|L|ml|h|hr|s|sec|min|m²|m³|hour|day|week|month|year|person|mile)(?![\w.])")
+_LONG_DIGITS = re.compile(r"[-−+('.$£€¥₹]{0,2}\d[\d,.]{60,}")
 _CLOSING = re.compile(r"[\s\"')\]]*\Z")
 _AFTER_LETTER = r"[,;:.!?)]|\Z|\s+(?:is|was|and|or|to|has|had|for)\b"
-_YEAR_CUES = frozenset("in since of year by until till from to before after during circa around early late mid and between".split())
-_STARTERS = frozenset("The A An He She It They We You I Then But And So In On At There This That When While If As His Her".split())
+_YEAR_CUES = frozenset(
+    "in since of year by until till from to before after during circa around early late mid and between".split()
+)
+_STARTERS = frozenset(
+    "The A An He She It They We You I Then But And So In On At There This That When While If As His Her".split()
+)
 _VOWEL = re.compile("[AEIOUY]")
 
 
@@ -87,7 +92,9 @@ def _looks_like_year(m: re.Match[str], digits: str, end: int) -> bool:
     if _before(m).lower() in _YEAR_CUES or _before(m)[:3].title() in {month[:3] for month in say.MONTHS}:
         return True
     after = _after(m, end)
-    return int(digits) >= 1100 and not (after.islower() and after.endswith("s") and after not in ("is", "was", "has", "as", "does"))
+    return int(digits) >= 1100 and not (
+        after.islower() and after.endswith("s") and after not in ("is", "was", "has", "as", "does")
+    )
 
 
 def _web(m: re.Match[str], context: Context) -> Answer:
@@ -95,7 +102,15 @@ def _web(m: re.Match[str], context: Context) -> Answer:
     shown = re.sub(r"\A(?:https?://)?(?:www\.)?", "", raw).rstrip("/") or raw
     words = []
     for part in re.findall(r"[A-Za-z]+|\d+|[^A-Za-z\d\s]", shown):
-        names = {".": "dot", "/": "slash", "@": "at", "-": "dash", "_": "underscore", ":": "colon", "?": "question mark"}
+        names = {
+            ".": "dot",
+            "/": "slash",
+            "@": "at",
+            "-": "dash",
+            "_": "underscore",
+            ":": "colon",
+            "?": "question mark",
+        }
         if part.isdigit():
             words.append(say.number(part) if len(part) < 5 else say.digits(part))
         elif part.isalpha():
@@ -227,6 +242,8 @@ def _range(m: re.Match[str], context: Context) -> Answer:
         return m.end(), f"{say.year(int(low))} to {say.year(int(high))}"
     if low[0] == "0" or high[0] == "0":
         return None
+    if len(high) > 4 and high.isdigit():  # a code rather than a range
+        return None
     unit = m.group(3)
     tail = f" {_unit(unit, '2')}" if unit else ""
     return m.end(), f"{say.number(low)} to {say.number(high)}{tail}"
@@ -258,7 +275,9 @@ def _mixed_code(m: re.Match[str], context: Context) -> Answer:
         if part.isdigit():
             words.append(say.number(part) if len(part) < 3 else say.digits(part))
         else:
-            words.append(part.lower() if len(part) > 2 and (not part.isupper() or part in READ_AS_WORDS) else _letters(part))
+            words.append(
+                part.lower() if len(part) > 2 and (not part.isupper() or part in READ_AS_WORDS) else _letters(part)
+            )
     return m.end(), " ".join(words)
 
 
@@ -292,15 +311,31 @@ def _roman(m: re.Match[str], context: Context) -> Answer:
     starts = not context.text[: m.start()].strip()
     if after == "century" or after == "centuries":
         return m.end(), say.ordinal(value)
-    if before.lower() in NUMBERED and (text != "I" or before != "No") and m.string[m.start() - 1 : m.start()] in (" ", "."):
+    if (
+        before.lower() in NUMBERED
+        and (text != "I" or before != "No")
+        and m.string[m.start() - 1 : m.start()] in (" ", ".")
+    ):
         return m.end(), say.cardinal(value)
     if not text.isupper():
         return None
     if before.lower() in RULERS and before[:1].isupper() and m.string[m.start() - 1] == " ":
-        return None if text == "I" and after in ("am", "have", "will", "was", "think") else (m.end(), f"the {say.ordinal(value)}")
-    if whole or (starts and re.match(r"[.:]\s", m.string[m.end() :]) and (text != "I" or _after(m, m.end() + 1)[:1].isupper())):
+        return (
+            None
+            if text == "I" and after in ("am", "have", "will", "was", "think")
+            else (m.end(), f"the {say.ordinal(value)}")
+        )
+    if starts and len(text) > 1 and re.match(r"\s+[A-Z]", m.string[m.end() :]) and text not in SPELLED:
         return m.end(), say.cardinal(value)
-    if len(text) > 1 and before[:1].isupper() and text not in SPELLED | {"MD", "DI", "CV", "MC", "MIX", "MM", "CC", "CD", "DM"}:
+    if whole or (
+        starts and re.match(r"[.:]\s", m.string[m.end() :]) and (text != "I" or _after(m, m.end() + 1)[:1].isupper())
+    ):
+        return m.end(), say.cardinal(value)
+    if (
+        len(text) > 1
+        and before[:1].isupper()
+        and text not in SPELLED | {"MD", "DI", "CV", "MC", "MIX", "MM", "CC", "CD", "DM"}
+    ):
         return m.end(), say.cardinal(value)
     return None
 
@@ -312,6 +347,9 @@ def _capitals(m: re.Match[str], context: Context) -> Answer:
         return None
     if word in ("WWI", "WWII"):
         return (m.end(), f"World War {'one' if word == 'WWI' else 'two'}") if not tail else None
+    value = say.roman(word) if set(word) <= set("IVX") else None
+    if value is not None:
+        return (m.end(), say.cardinal(value)) if not tail else None
     spelled = word in SPELLED
     if not spelled and not context.headline:
         spelled = not _VOWEL.search(word) or (len(word) < 5 and not context.is_word(lower))
@@ -355,7 +393,7 @@ _DIGIT_RULES: list[tuple[str, Rule]] = [
     (r"(?:£(?P<pounds>\d+)\s)?(?P<shillings>\d+)s\.\s?(?P<pence>\d+)d\.", _shillings),
     (r"£(?P<pounds>\d+)\s(?P<shillings>\d+)s\.(?P<pence>)", _shillings),
     (r"(?P<country>)(?P<currency>[$£€¥₹])\s?" + _AMOUNT, _money),
-    (r"[\w.+-]+@[\w-]+\.[\w.-]+", _web),
+    (r"[\w.+-]{1,64}@[\w-]{1,63}\.[\w.-]{1,200}", _web),
     (rf"({_NUM})\s?([€¢])", _cents),
     (r"(\d{4})-(\d\d)-(\d\d)(?!\d)", _iso_date),
     (r"(\d{1,2})[/.](\d{1,2})[/.](\d{4}|\d\d)(?![\d/])(?<!\.\d\d)", _slash_date),
@@ -368,7 +406,10 @@ _DIGIT_RULES: list[tuple[str, Rule]] = [
     (r"(?P<whole>)(?P<upper>\d{1,3})/(?P<lower>\d{1,4})(?![\d/])", _fraction),
     (rf"(\d+\s?)?([{''.join(VULGAR)}])", _vulgar),
     (r"(\d{1,3}(?:,\d{3})*|\d+)(?:st|nd|rd|th|ST|ND|RD|TH)\b", _ordinal),
-    (r"(?:\+?\d{1,3}[ .-])?\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4}(?!\d)|\d{3}-\d{4}(?!\d)|\+\d{1,3}(?:[ .-]\(?\d{2,4}\)?){2,4}(?!\d)|\+\d{6,15}", _phone),
+    (
+        r"(?:\+?\d{1,3}[ .-])?\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4}(?!\d)|\d{3}-\d{4}(?!\d)|\+\d{1,3}(?:[ .-]\(?\d{2,4}\)?){2,4}(?!\d)|\+\d{6,15}",
+        _phone,
+    ),
     (r"'?(\d{3}0|\d0)'?s\b", _decade),
     (r"(\d+(?:\.\d+)?)[kK]\b", lambda m, c: (m.end(), f"{say.number(m.group(1))} thousand")),
     (rf"(\d[\d,.]*)\s?[-–]\s?(\d(?:[\d,.]*\d)?)(?![-–]?\d)(?:\s?({_UNIT})(?![\w/]))?", _range),
@@ -380,11 +421,14 @@ _DIGIT_RULES: list[tuple[str, Rule]] = [
 ]
 _LETTER_RULES: list[tuple[str, Rule]] = [
     (r"(?P<country>US|C|CA|A|AU|NZ|HK)(?P<currency>\$)\s?" + _AMOUNT, _money),
-    (r"(?:https?://|www\.)\S+|[\w.+-]+@[\w-]+\.[\w.-]+|[a-z\d-]{2,}(?:\.[a-z]{2,})?\.(?:com|org|net|edu|gov|io|co\.uk)\b\S*", _web),
-    (r"Ph\.\s?D\.|(?:[A-Za-z]\.\s?){1,}[A-Za-z]\.(?!\w)", _dotted),
+    (
+        r"(?:https?://|www\.)\S+|[\w.+-]{1,64}@[\w-]{1,63}\.[\w.-]{1,200}|[a-z\d-]{2,63}(?:\.[a-z]{2,})?\.(?:com|org|net|edu|gov|io|co\.uk)\b\S*",
+        _web,
+    ),
+    (r"Ph\.\s?D\.|(?:[A-Za-z]\.\s?){1,12}[A-Za-z]\.(?!\w)", _dotted),
     (r"([A-Z][a-z]*|[a-z]{1,6})(\.?)(?![\w.@])", _abbreviation),
     (r"([A-Z])\.(?=\s+[A-Z][\w.])", _initial),
-    (r"([MDCLXVI]+|[ivxlc]+)\b(?![\w'-])", _roman),
+    (r"([MDCLXVI]{1,15}|[ivxlc]{1,15})\b(?![\w'-])", _roman),
     (r"x(?=\s?\d)(?:(?<=\dx)|(?<=\d x))", lambda m, c: (m.end(), "times")),
     (r"[wW]/(?=\s|[a-z])", lambda m, c: (m.end(), "with")),
     (r"v(\d+(?:\.\d+)+)", lambda m, c: (m.end(), f"version {say.number(m.group(1))}")),
@@ -408,12 +452,24 @@ def _compiled(rules: list[tuple[str, Rule]]) -> list[tuple[re.Pattern[str], Rule
 _DIGIT, _LETTER, _SYMBOL = _compiled(_DIGIT_RULES), _compiled(_LETTER_RULES), _compiled(_SYMBOL_RULES)
 
 _NEEDED = re.compile(
-    r"[\d&+=@#%°/×±÷£$€¥¢₹§√≈≠≤≥∞−→~<>^²³\u0370-\u03ff\u00bc-\u00be\u2150-\u215e]|[A-Z]{2}|\b[A-Za-z]\.|\w A(?:" + _AFTER_LETTER + r")|\b(?:[VX]|"
-    + "|".join(sorted({re.escape(w) + r"\b" if w in BARE else re.escape(w) + r"\." for w in [*ABBREVIATIONS, *BEFORE_NUMBER, "St", "Dr"]}))
-    + r")|\.(?:com|org|net|edu|gov|io)\b|www\.|://|\b(?:[cC]hapter|CHAPTER|[bB]ook|[pP]art|[aA]ct|[vV]olume|[sS]cene|" + "|".join(r.title() for r in sorted(RULERS))
+    r"[\d&+=@#%°/×±÷£$€¥¢₹§√≈≠≤≥∞−→~<>^²³\u0370-\u03ff\u00bc-\u00be\u2150-\u215e]|[A-Z]{2}|\b[A-Za-z]\.|\w A(?:"
+    + _AFTER_LETTER
+    + r")|\b(?:[VX]|"
+    + "|".join(
+        sorted(
+            {
+                re.escape(w) + r"\b" if w in BARE else re.escape(w) + r"\."
+                for w in [*ABBREVIATIONS, *BEFORE_NUMBER, "St", "Dr"]
+            }
+        )
+    )
+    + r")|\.(?:com|org|net|edu|gov|io)\b|www\.|://|\b(?:[cC]hapter|CHAPTER|[bB]ook|[pP]art|[aA]ct|[vV]olume|[sS]cene|"
+    + "|".join(r.title() for r in sorted(RULERS))
     + r")\s+[ivxlcIVXLC]+\b|\A\s*[IVXLC]+[.:\s]*(?:\Z|\s)"
 )
-_PLACE = re.compile(r"(?P<ipa>\[\[.*?\]\])|(?<![^\W_])(?:(?P<digit>[-−+('.$£€¥₹]{0,2}\d|[¼-¾⅐-⅞])|(?P<letter>[^\W\d_]))|(?P<symbol>[^\w\s.,;:!?\"'()\-])")
+_PLACE = re.compile(
+    r"(?P<ipa>\[\[.*?\]\])|(?<![^\W_])(?:(?P<digit>[-−+('.$£€¥₹]{0,2}\d|[¼-¾⅐-⅞])|(?P<letter>[^\W\d_]))|(?P<symbol>[^\w\s.,;:!?\"'()\-])"
+)
 _WORD_END = re.compile(r"[^\W_]*")
 
 
@@ -444,6 +500,9 @@ def _answer(text: str, place: re.Match[str], context: Context) -> Reading | None
         return _first(_LETTER, text, start, context)
     if place.group("symbol"):
         return _first(_SYMBOL, text, start, context)
+    long = _LONG_DIGITS.match(text, start)
+    if long:  # no number that anyone reads, and more than the rules below should look through
+        return Reading(start, long.end(), say.digits(long.group()))
     for skipped in range(place.end() - start):  # "($5": the bracket is not part of it
         found = _first(_DIGIT, text, start + skipped, context)
         if found is not None:

@@ -64,7 +64,18 @@ class Phonemizer(Protocol):
 
 
 # What gruut, espeak or a user's lexicon may write and the table lacks, in its symbols.
-_IPA_SPELLINGS = {"g": "ɡ", "ɫ": "l", "\u0361": "", "\u035c": "", "'": "ˈ", "ˑ": "ː", "ɚ": "ɚ", "ɝ": "ɝ", "-": "", "\u0303": "n"}
+_IPA_SPELLINGS = {
+    "g": "ɡ",
+    "ɫ": "l",
+    "\u0361": "",
+    "\u035c": "",
+    "'": "ˈ",
+    "ˑ": "ː",
+    "ɚ": "ɚ",
+    "ɝ": "ɝ",
+    "-": "",
+    "\u0303": "n",
+}
 
 
 class TextFrontend:

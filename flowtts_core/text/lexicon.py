@@ -21,7 +21,9 @@ def load_lexicon(path: str | Path) -> dict[str, str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise TextError(f"{path}: cannot read the lexicon ({error})", "give a UTF-8 file of lines word<TAB>ipa") from error
+        raise TextError(
+            f"{path}: cannot read the lexicon ({error})", "give a UTF-8 file of lines word<TAB>ipa"
+        ) from error
     if path.suffix.lower() == ".json":
         return _from_json(path, text)
     lexicon: dict[str, str] = {}
@@ -59,5 +61,7 @@ def _checked(where: str, word: str, ipa: str) -> str:
         raise TextError(f"{where}: {word.strip()!r} has no IPA", "write each line as word<TAB>ipa")
     strange = sorted({c for c in ipa if (c not in MATCHA.ids or c == "_") and c not in _ALSO})
     if strange:
-        raise TextError(f"{where}: no symbol for {' '.join(map(repr, strange))} in {ipa!r}", "use IPA letters and ˈ ˌ ː")
+        raise TextError(
+            f"{where}: no symbol for {' '.join(map(repr, strange))} in {ipa!r}", "use IPA letters and ˈ ˌ ː"
+        )
     return ipa

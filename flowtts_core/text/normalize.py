@@ -35,7 +35,9 @@ def tokenize(text: str, latin_only: bool = True, start: int = 0, stop: int | Non
         if kind == "word":
             word = match.group()
             if word[-1] == "'":
-                end, word = (end, word) if word[-2] in "sS" and _is_possessive(text, end, pieces) else (end - 1, word[:-1])
+                end, word = (
+                    (end, word) if word[-2] in "sS" and _is_possessive(text, end, pieces) else (end - 1, word[:-1])
+                )
             if latin_only and not _LATIN.match(word):
                 pieces.append(Piece(word, start, end, "skip"))
                 continue
@@ -45,7 +47,7 @@ def tokenize(text: str, latin_only: bool = True, start: int = 0, stop: int | Non
         elif kind == "mark":
             pieces.extend(Piece(text[i], i, i + 1, "mark") for i in range(start, end))
         elif kind in ("dots", "dash", "bracket"):
-            pieces.append(Piece(".," [text[end:].strip(" \"'") != ""] if kind == "dots" else ",", start, end, "mark"))
+            pieces.append(Piece(".,"[text[end:].strip(" \"'") != ""] if kind == "dots" else ",", start, end, "mark"))
         elif kind == "number":
             pieces.append(Piece(match.group(), start, end, "word" if not latin_only else "skip"))
         elif kind == "ipa" or kind == "inner":
@@ -84,7 +86,9 @@ def read_out(text: str, is_word: Callable[[str], bool] | None = None) -> str:
             out += piece.text
             glued = out.count('"') % 2 == 1 and piece.text == '"'
         elif piece.spoken:
-            out += ("" if glued or out[-1:] == " " else " ") + (piece.text.upper() if piece.kind == "letter" else piece.text)
+            out += ("" if glued or out[-1:] == " " else " ") + (
+                piece.text.upper() if piece.kind == "letter" else piece.text
+            )
             glued = False
         elif piece.kind == "space" and out and out[-1] != " ":
             out += " "

@@ -54,7 +54,9 @@ def number(text: str) -> str:
     if not decimals and ((len(whole) > 1 and whole[0] == "0") or len(whole) > 9 and "," not in text):
         return digits(whole)
     if len(decimals) > 1:
-        return " point ".join(cardinal(int(part)) if len(part) < 4 else digits(part) for part in (whole, *decimals) if part)
+        return " point ".join(
+            cardinal(int(part)) if len(part) < 4 else digits(part) for part in (whole, *decimals) if part
+        )
     words = cardinal(int(whole)) if whole else ""
     return " ".join([words, *(f"point {digits(part)}" for part in decimals)]).strip()
 

@@ -15,6 +15,7 @@ from flowtts_core.text.homographs import choose
 from flowtts_core.text.pieces import Piece
 
 _SCANS_BEFORE_LOADING = 12  # one scan of the lexicon takes 7 ms, loading it all 0.4 s
+_LONGEST_WORD = 60  # letters; the guesser's time grows faster than a word's length
 _CACHE_LIMIT = 200_000
 _VOICELESS = tuple("ptkfθ")
 _SIBILANT = tuple("szʃʒ")
@@ -130,7 +131,8 @@ class GruutPhonemizer:
             return "".join(self._letter(c) for c in letters)
         if self._guesser is None:
             self._guesser = _Guesser(self._folder / "g2p" / "model.crf")
-        return self._guesser(letters) or "".join(self._letter(c) for c in letters)
+        parts = [letters[i : i + _LONGEST_WORD] for i in range(0, len(letters), _LONGEST_WORD)]
+        return "".join(map(self._guesser, parts)) or "".join(self._letter(c) for c in letters)
 
     def _letter(self, letter: str) -> str:
         if letter == "a":

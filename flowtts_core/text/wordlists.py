@@ -48,7 +48,9 @@ UNITS = {
     "%": "percent", "‰": "per mille", "kbps": "kilobit per second", "Mbps": "megabit per second", "fps": "frame per second",
     "K": "kelvin", "Pa": "pascal", "kPa": "kilopascal", "N": "newton", "J": "joule", "kJ": "kilojoule", "bpm": "beat per minute",
 }  # fmt: skip
-UNCOUNTED = frozenset(("percent", "per mille", "^c ^c", "^r ^p ^m", "kelvin", "hertz", "kilohertz", "megahertz", "gigahertz"))
+UNCOUNTED = frozenset(
+    ("percent", "per mille", "^c ^c", "^r ^p ^m", "kelvin", "hertz", "kilohertz", "megahertz", "gigahertz")
+)
 
 SYMBOLS = {
     "&": "and", "+": "plus", "=": "equals", "@": "at", "%": "percent", "°": "degrees", "×": "times", "±": "plus or minus",
