@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,7 +13,6 @@ from torch import Tensor
 from flowtts_core.acoustic.base import AcousticBatch, Condition
 from flowtts_core.errors import ConfigError
 from flowtts_core.training.examples import Examples
-
 
 JITTER = 0.05  # of lengths when an epoch is sorted by them, so that epochs do not pair the same utterances
 
@@ -50,6 +50,10 @@ class AcousticBatches:
         if epoch != self._epoch:
             self._epoch, self._plan = epoch, self._plan_epoch(epoch)
         return self._collate(self._plan[index])
+
+    def items(self, indices: Iterable[int]) -> AcousticBatch:
+        """A batch of chosen examples."""
+        return self._collate(np.array(list(indices), dtype=np.int64))
 
     def _plan_epoch(self, epoch: int) -> list[np.ndarray]:
         """Jittered sort by length, cut by the budget; the cuts are those of epoch 0, so every epoch has as many batches."""

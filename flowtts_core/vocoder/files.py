@@ -1,0 +1,58 @@
+"""A trained vocoder in a folder of its own: a JSON spec and safetensors weights, for acoustic models to be paired with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from flowtts_core.config import build
+from flowtts_core.errors import VoiceError
+from flowtts_core.vocoder import VOCODERS
+from flowtts_core.vocoder.base import Vocoder
+
+CARD, WEIGHTS = "vocoder.json", "vocoder.safetensors"
+
+
+@dataclass(frozen=True)
+class LoadedVocoder:
+    vocoder: Vocoder
+    spec: dict[str, Any]
+
+
+def save_vocoder(folder: Path, vocoder: Vocoder, spec: Mapping[str, Any], **notes: Any) -> None:
+    """Write the weights, then the card (`notes` are further JSON values: licence, source, steps)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CARD).unlink(missing_ok=True)
+    save_file({k: v.detach().cpu().contiguous() for k, v in vocoder.state_dict().items()}, folder / WEIGHTS)
+    digest = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+    card = {"vocoder": dict(spec), "sha256": digest, **notes}
+    part = folder / (CARD + ".part")
+    part.write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    part.replace(folder / CARD)
+
+
+def load_vocoder(folder: Path) -> LoadedVocoder:
+    """The vocoder of a folder that `save_vocoder` wrote, in eval mode.
+
+    Raises:
+        VoiceError: when something is missing, damaged, or does not fit together.
+    """
+    remedy = "train it again: flowtts train DATA --model vocos -o FOLDER"
+    try:
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        data = (folder / WEIGHTS).read_bytes()
+        if hashlib.sha256(data).hexdigest() != card["sha256"]:
+            raise VoiceError(f"{folder / WEIGHTS}: is not the file that {CARD} names (its SHA-256 differs)", remedy)
+        vocoder: Vocoder = build(VOCODERS, card["vocoder"])
+        vocoder.load_state_dict(load_file(folder / WEIGHTS))
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
+        raise VoiceError(f"{folder}: not a vocoder ({error})", remedy) from error
+    vocoder.eval()
+    return LoadedVocoder(vocoder, card["vocoder"])
