@@ -81,13 +81,12 @@ def speed(voice: str | None, texts: Sequence[str]) -> dict[str, Any]:
         how busy others kept the machine.
     """
     synthesizer = VoiceSynthesizer.load(voice, threads=1)
-    for text in SHORT_TEXTS[:3]:
-        say_one(synthesizer, text)
+    pace = statistics.median(say_one(synthesizer, text).seconds / len(text) for text in SHORT_TEXTS)
     factors: list[float] = []
     stages: Counter[str] = Counter()
     audio = wall = 0.0
     with Watch() as watch:
-        for text in _about_six_seconds(texts):
+        for text in _about_six_seconds(texts, pace):
             started = time.perf_counter()
             speech = say_one(synthesizer, text)
             took = time.perf_counter() - started
@@ -98,7 +97,7 @@ def speed(voice: str | None, texts: Sequence[str]) -> dict[str, Any]:
             if len(factors) == SENTENCES:
                 break
     if not factors:
-        raise TextError("no text takes about 6 s to say", "give --texts with sentences of 80 to 110 characters")
+        raise TextError("no text takes about 6 s to say", "give --texts with longer and shorter sentences")
     shares = {stage: stages[stage] / wall for stage in STAGES}
     return {
         "threads": 1,
@@ -110,10 +109,10 @@ def speed(voice: str | None, texts: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _about_six_seconds(texts: Sequence[str]) -> list[str]:
-    """Texts whose length makes about 6 s likely (15 characters are spoken a second), each once, the likeliest first."""
-    likely = [text for text in dict.fromkeys(texts) if 70 <= len(text) <= 130]
-    return sorted(likely, key=lambda text: abs(len(text) - 92))[: 6 * SENTENCES]
+def _about_six_seconds(texts: Sequence[str], pace: float) -> list[str]:
+    """Texts that likely take about 6 s at a pace of seconds per character, each once, the likeliest first."""
+    wanted = statistics.mean(SECONDS) / pace
+    return sorted(dict.fromkeys(texts), key=lambda text: abs(len(text) - wanted))[: 3 * SENTENCES]
 
 
 def ready(voice: str | None, runs: int = 3) -> dict[str, Any]:
