@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable
 
 from flowtts_core.text.clean import clean
-from flowtts_core.text.expand import Reading, readings
+from flowtts_core.text.expand import readings
+from flowtts_core.text.expand_common import Reading
 from flowtts_core.text.pieces import Piece
 
 _TOKEN = re.compile(
