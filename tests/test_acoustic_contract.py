@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from flowtts_core.acoustic import ACOUSTIC_MODELS, AcousticBatch, Condition, GenerationSettings, MatchaConfig, build
+from flowtts_core.acoustic.matcha import Draws
 from flowtts_core.config import fingerprint, from_dict, spec_of, to_dict
 from flowtts_core.errors import ConfigError
 
@@ -121,18 +122,15 @@ def test_loss_does_not_depend_on_padding(model):
     if model.config.masking == "published":
         pytest.skip("the published training loss sees padding by definition")
     batch = some_batch(model)
-    wide = AcousticBatch(
-        padded(batch.condition, 3), torch.nn.functional.pad(batch.mel, (0, 8)), batch.mel_lengths
-    )
+    wide = AcousticBatch(padded(batch.condition, 3), torch.nn.functional.pad(batch.mel, (0, 8)), batch.mel_lengths)
     size = model.config.segment_frames or batch.mel.shape[2]
     noise = torch.randn(4, size, model.mel_config.n_mels, generator=torch.Generator().manual_seed(1))
-    from flowtts_core.acoustic.matcha import Draws
-
     offsets = None if model.config.segment_frames is None else torch.tensor([5, 0, 1, 2])
     results = []
     for each in (batch, wide):
         time = size if offsets is not None else each.mel.shape[2]
-        draws = Draws(torch.rand(4, generator=torch.Generator().manual_seed(2)), torch.nn.functional.pad(noise, (0, 0, 0, time - size)), offsets)
+        t = torch.rand(4, generator=torch.Generator().manual_seed(2))
+        draws = Draws(t, torch.nn.functional.pad(noise, (0, 0, 0, time - size)), offsets)
         results.append(model.losses_of_normalised(each.condition, each.mel.transpose(1, 2), each.mel_lengths, draws))
     for name in results[0]:
         torch.testing.assert_close(results[0][name], results[1][name], atol=1e-4, rtol=1e-4)
@@ -194,8 +192,8 @@ def test_spec_round_trip_and_bad_settings():
         build({"name": "matcha", "encoder_chanels": 3})
     with pytest.raises(ConfigError, match="masking"):
         build({"name": "matcha", "masking": "none"})
+    model = build(spec_of("matcha", MatchaConfig.debug()))
     with pytest.raises(ConfigError, match="speed"):
-        model = build(spec_of("matcha", MatchaConfig.debug()))
         model.generate(some_condition(model), [0] * 4, GenerationSettings(speed=0.0))
 
 

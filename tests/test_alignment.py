@@ -49,10 +49,10 @@ def test_padding_and_neighbours_change_nothing():
     wide = torch.nn.functional.pad(scores, (0, 4, 0, 7), value=50.0)
     assert torch.equal(monotonic_alignment(wide, tokens, frames)[:, :40], together)
     for row in range(3):
-        t, l = int(frames[row]), int(tokens[row])
-        alone = monotonic_alignment(scores[row : row + 1, :t, :l], tokens[row : row + 1], frames[row : row + 1])
-        assert torch.equal(together[row, :t], alone[0])
-        assert (together[row, t:] == -1).all()
+        time, length = int(frames[row]), int(tokens[row])
+        alone = monotonic_alignment(scores[row : row + 1, :time, :length], tokens[row : row + 1], frames[row : row + 1])
+        assert torch.equal(together[row, :time], alone[0])
+        assert (together[row, time:] == -1).all()
 
 
 def test_fewer_frames_than_tokens_does_not_fail():

@@ -154,7 +154,12 @@ def test_power_grid_is_a_power():
 
 
 def test_bad_settings_are_refused_with_the_valid_ones():
-    for spec in ({"name": "sway", "s": -2.0}, {"name": "power", "alpha": 0.0}, {"name": "shift", "s": 0.0}, {"name": "no"}):
+    for spec in (
+        {"name": "sway", "s": -2.0},
+        {"name": "power", "alpha": 0.0},
+        {"name": "shift", "s": 0.0},
+        {"name": "no"},
+    ):
         with pytest.raises(ConfigError, match="remedy"):
             build(TIME_GRIDS, spec)
     with pytest.raises(ConfigError, match="steps"):
@@ -185,7 +190,9 @@ def test_guidance_of_zero_saves_the_second_call():
         seen.append(condition)
         return x
 
-    classifier_free(field, "none", build(GUIDANCES, {"name": "constant", "weight": 0.0}))(torch.ones(1), torch.ones(1), "text")
+    classifier_free(field, "none", build(GUIDANCES, {"name": "constant", "weight": 0.0}))(
+        torch.ones(1), torch.ones(1), "text"
+    )
     assert seen == ["text"]
 
 
@@ -204,7 +211,9 @@ def test_a_small_net_learns_the_flow_of_a_known_distribution():
     """Flow matching from N(0, 1) to N(4, 0.5^2): the samples' mean and deviation come out."""
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
-    net = torch.nn.Sequential(torch.nn.Linear(2, 64), torch.nn.SiLU(), torch.nn.Linear(64, 64), torch.nn.SiLU(), torch.nn.Linear(64, 1))
+    net = torch.nn.Sequential(
+        torch.nn.Linear(2, 64), torch.nn.SiLU(), torch.nn.Linear(64, 64), torch.nn.SiLU(), torch.nn.Linear(64, 1)
+    )
     path = build(PATHS, {"name": "linear"})
     optimizer = torch.optim.Adam(net.parameters(), 3e-3)
     for _ in range(600):

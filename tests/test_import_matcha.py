@@ -96,7 +96,9 @@ def test_an_imported_model_generates_from_its_spec(published, tmp_path):
 
     condition = row_of(some_condition(model), 0)
     settings = GenerationSettings(steps=2)
-    assert torch.equal(model.generate(condition, [1], settings).mel, imported.model().generate(condition, [1], settings).mel)
+    assert torch.equal(
+        model.generate(condition, [1], settings).mel, imported.model().generate(condition, [1], settings).mel
+    )
 
 
 def test_malicious_pickle_is_not_executed(published, tmp_path):
@@ -149,7 +151,10 @@ def test_damaged_and_foreign_files_get_clear_errors(published, tmp_path):
 
 
 def test_hyperparameters_are_read_from_unknown_classes(tmp_path):
-    content = {"state_dict": {"w": torch.arange(6.0).reshape(2, 3).t()}, "hyper_parameters": {"a": omega({"b": {"c": 4}}), "d": (1, "x")}}
+    content = {
+        "state_dict": {"w": torch.arange(6.0).reshape(2, 3).t()},
+        "hyper_parameters": {"a": omega({"b": {"c": 4}}), "d": (1, "x")},
+    }
     torch.save(content, tmp_path / "x.ckpt")
     loaded = read_checkpoint(tmp_path / "x.ckpt")
     assert loaded.hyper_parameters == {"a": {"b": {"c": 4}}, "d": [1, "x"]}

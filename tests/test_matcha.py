@@ -101,7 +101,9 @@ def test_velocity_net_matches_inside_and_out(reference):
     torch.testing.assert_close(bmt(out), io["dec.out"], **TOLERANCE)
 
 
-def synthesise(reference: Reference, condition: Condition, noise: Tensor, speed: float, steps: int, batch_extents: bool):
+def synthesise(
+    reference: Reference, condition: Condition, noise: Tensor, speed: float, steps: int, batch_extents: bool
+):
     """Mel [B, M, T] and prior from given noise [B, M, T]."""
     model = reference.model
     with torch.inference_mode():

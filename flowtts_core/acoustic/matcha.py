@@ -142,9 +142,7 @@ class MatchaTTS(AcousticModel):
         cut = frames.gather(1, index.unsqueeze(2).expand(-1, -1, frames.shape[2])) * inside.unsqueeze(2)
         return cut, torch.where(inside, path.gather(1, index), -1), (lengths - offsets).clamp(max=size)
 
-    def _flow_loss(
-        self, window: Tensor, mean: Tensor, lengths: Tensor, speaker: Tensor | None, draws: Draws
-    ) -> Tensor:
+    def _flow_loss(self, window: Tensor, mean: Tensor, lengths: Tensor, speaker: Tensor | None, draws: Draws) -> Tensor:
         time = window.shape[1]
         point = LinearPath(self.config.sigma_min).sample(draws.noise, window, draws.t)
         x_t, target = point.x_t, point.velocity
@@ -153,7 +151,9 @@ class MatchaTTS(AcousticModel):
             x_t, mean = (nn.functional.pad(part, (0, 0, 0, padding)) for part in (x_t, mean))
         published = self.config.masking == "published"
         extents = torch.full_like(lengths, time + padding)
-        frames = published_frames(lengths, extents, time + padding) if published else true_frames(lengths, time + padding)
+        frames = (
+            published_frames(lengths, extents, time + padding) if published else true_frames(lengths, time + padding)
+        )
         predicted = self.decoder.estimator(x_t, draws.t, mean, speaker, frames)[:, :time].float()
         valid = length_mask(lengths, time).unsqueeze(2).float()
         # Upstream's sum takes in padded frames (prediction 0, target not), and divides by valid ones.
@@ -231,7 +231,9 @@ class MatchaTTS(AcousticModel):
         if self.n_speakers == 1:
             return None
         if condition.speakers is None:
-            raise ConfigError("this model has several speakers and none was given", f"give one of 0 to {self.n_speakers - 1}")
+            raise ConfigError(
+                "this model has several speakers and none was given", f"give one of 0 to {self.n_speakers - 1}"
+            )
         vector: Tensor = self.spk_emb(condition.speakers)
         return vector
 

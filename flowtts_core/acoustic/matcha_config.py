@@ -72,7 +72,9 @@ class MatchaConfig:
                 "the width of each head (speaker channels included) must be a multiple of 4",
             )
         if self.segment_frames is not None and (self.segment_frames < 4 or self.segment_frames % 4):
-            raise ConfigError(f"segment_frames = {self.segment_frames}", "use a multiple of 4, or null for whole utterances")
+            raise ConfigError(
+                f"segment_frames = {self.segment_frames}", "use a multiple of 4, or null for whole utterances"
+            )
         if self.mel_std <= 0:
             raise ConfigError(f"mel_std = {self.mel_std}", "use the standard deviation of the training data's log-mel")
 

@@ -5,7 +5,9 @@ Module names are the published ones, so that checkpoints load; activations are [
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -126,9 +128,7 @@ class TransformerBlock(nn.Module):
     def __init__(self, channels: int, config: MatchaConfig) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(channels)
-        self.attn1 = SelfAttention(
-            channels, config.decoder_heads, config.decoder_head_channels, config.decoder_dropout
-        )
+        self.attn1 = SelfAttention(channels, config.decoder_heads, config.decoder_head_channels, config.decoder_dropout)
         self.norm3 = nn.LayerNorm(channels)
         self.ff = FrameFeedForward(channels, config.feed_forward, config.decoder_dropout)
 
@@ -160,10 +160,26 @@ class TimeMlp(nn.Module):
         return self.linear_2(F.silu(self.linear_1(x)))
 
 
-def _stage(channels: int, out_channels: int, time_channels: int, config: MatchaConfig, *last: nn.Module) -> nn.ModuleList:
-    """ResNet block, transformer blocks and what follows them."""
-    transformers = nn.ModuleList(TransformerBlock(out_channels, config) for _ in range(config.decoder_blocks))
-    return nn.ModuleList((ResnetBlock1D(channels, out_channels, time_channels, config), transformers, *last))
+class Stage(nn.ModuleList):
+    """A ResNet block, transformer blocks and, but for middle stages, the convolution that follows them."""
+
+    def __init__(
+        self, channels: int, out_channels: int, time_channels: int, config: MatchaConfig, *last: nn.Module
+    ) -> None:
+        transformers = nn.ModuleList(TransformerBlock(out_channels, config) for _ in range(config.decoder_blocks))
+        super().__init__((ResnetBlock1D(channels, out_channels, time_channels, config), transformers, *last))
+
+    def run(self, x: Tensor, frames: Frames, time: Tensor) -> Tensor:
+        """All but the last convolution."""
+        x = self[0](x, frames, time)
+        for transformer in cast(nn.ModuleList, self[1]):
+            x = transformer(x, frames.attention_bias)
+        return x
+
+    def follow(self, x: Tensor, frames: Frames) -> Tensor:
+        """The last convolution."""
+        out: Tensor = self[2](frames.masked(x))
+        return out
 
 
 class VelocityNet(nn.Module):
@@ -177,15 +193,15 @@ class VelocityNet(nn.Module):
         self.time_mlp = TimeMlp(self.time_width, time)
         self.down_blocks = nn.ModuleList(
             (
-                _stage(config.decoder_input, full, time, config, Resampling(TimeConv(full, full, 3, stride=2))),
-                _stage(full, half, time, config, TimeConv(half, half, 3)),
+                Stage(config.decoder_input, full, time, config, Resampling(TimeConv(full, full, 3, stride=2))),
+                Stage(full, half, time, config, TimeConv(half, half, 3)),
             )
         )
-        self.mid_blocks = nn.ModuleList(_stage(half, half, time, config) for _ in range(config.decoder_mid_blocks))
+        self.mid_blocks = nn.ModuleList(Stage(half, half, time, config) for _ in range(config.decoder_mid_blocks))
         self.up_blocks = nn.ModuleList(
             (
-                _stage(2 * half, full, time, config, Resampling(TimeConvTranspose(full))),
-                _stage(2 * full, full, time, config, TimeConv(full, full, 3)),
+                Stage(2 * half, full, time, config, Resampling(TimeConvTranspose(full))),
+                Stage(2 * full, full, time, config, TimeConv(full, full, 3)),
             )
         )
         self.final_block = Block1D(full, full, config)
@@ -204,23 +220,14 @@ class VelocityNet(nn.Module):
         hidden = torch.cat(inputs, 2)
         half = half_rate(frames)
         skips: list[Tensor] = []
-        for stage, at in zip(self.down_blocks, (frames, half), strict=True):
-            hidden = _run(stage, hidden, at, time)
+        for stage, at in zip(cast(Iterable[Stage], self.down_blocks), (frames, half), strict=True):
+            hidden = stage.run(hidden, at, time)
             skips.append(hidden)
-            hidden = stage[2](at.masked(hidden))
-        for stage in self.mid_blocks:
-            hidden = _run(stage, hidden, half, time)
-        for stage, at in zip(self.up_blocks, (half, frames), strict=True):
-            hidden = _run(stage, torch.cat((hidden, skips.pop()), 2), at, time)
-            hidden = stage[2](at.masked(hidden))
+            hidden = stage.follow(hidden, at)
+        for stage in cast(Iterable[Stage], self.mid_blocks):
+            hidden = stage.run(hidden, half, time)
+        for stage, at in zip(cast(Iterable[Stage], self.up_blocks), (half, frames), strict=True):
+            hidden = stage.run(torch.cat((hidden, skips.pop()), 2), at, time)
+            hidden = stage.follow(hidden, at)
         hidden = self.final_block(hidden, frames)
         return frames.masked(self.final_proj(hidden))
-
-
-def _run(stage: nn.Module, x: Tensor, frames: Frames, time: Tensor) -> Tensor:
-    """A stage's ResNet and transformer blocks."""
-    resnet, transformers = stage[0], stage[1]  # type: ignore[index]
-    x = resnet(x, frames, time)
-    for transformer in transformers:
-        x = transformer(x, frames.attention_bias)
-    return x

@@ -60,7 +60,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if not isinstance(content, dict):
         raise VoiceError(f"{path}: holds no mapping of tensors", _REMEDY)
     state = content.get("state_dict", content)
-    tensors = {name: t.detach() for name, t in state.items() if isinstance(t, Tensor)} if isinstance(state, dict) else {}
+    tensors = (
+        {name: t.detach() for name, t in state.items() if isinstance(t, Tensor)} if isinstance(state, dict) else {}
+    )
     if not tensors:
         raise VoiceError(f"{path}: holds no tensors", _REMEDY)
     hyper = plain(content.get("hyper_parameters", {}))
@@ -72,7 +74,9 @@ def _read_torch(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if not zipfile.is_zipfile(path):
-            raise VoiceError(f"{path}: not a torch checkpoint, or one too old to be read safely ({error})", _REMEDY) from error
+            raise VoiceError(
+                f"{path}: not a torch checkpoint, or one too old to be read safely ({error})", _REMEDY
+            ) from error
     except (RuntimeError, OSError, EOFError, ValueError) as error:
         raise VoiceError(f"{path}: cannot be read, perhaps truncated ({error})", _REMEDY) from error
     try:
@@ -195,6 +199,8 @@ def check_fit(wanted: dict[str, Tensor], found: dict[str, Tensor], who: str) -> 
     ]
     if problems:
         raise VoiceError(f"{who}: tensors do not fit: {'; '.join(problems)}", "is it a checkpoint of this model?")
-    not_finite = [name for name, t in found.items() if t.is_floating_point() and not math.isfinite(float(t.double().sum()))]
+    not_finite = [
+        name for name, t in found.items() if t.is_floating_point() and not math.isfinite(float(t.double().sum()))
+    ]
     if not_finite:
         raise VoiceError(f"{who}: not finite: {', '.join(not_finite[:4])}", "the training that wrote it had diverged")

@@ -75,7 +75,9 @@ def _config_of(loaded: Checkpoint, mel: MelConfig, who: str) -> MatchaConfig:
     if n_mels != mel.n_mels:
         raise VoiceError(f"{who}: made for {n_mels} mel bands, not {mel.n_mels}", "give the mel it was trained on")
     if f"{_TRANSFORMER}ff.net.0.proj.weight" not in tensors and f"{_TRANSFORMER}ff1.sequential.0.weight" in tensors:
-        raise VoiceError(f"{who}: has conformer blocks", "only Matcha-TTS's transformer blocks (its default) are supported")
+        raise VoiceError(
+            f"{who}: has conformer blocks", "only Matcha-TTS's transformer blocks (its default) are supported"
+        )
     full, half = (tensors[f"{_NET}down_blocks.{i}.0.block1.block.0.weight"].shape[0] for i in (0, 1))
     if f"{_NET}down_blocks.2.0.block1.block.0.weight" in tensors:
         raise VoiceError(f"{who}: has more than two frame rates", "only the published two are supported")
