@@ -90,6 +90,8 @@ def test_nothing_is_unpickled(path: Path) -> None:
             continue
         name = ast.unparse(node.func)
         keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+        if path.name != "checkpoint.py":  # its unpickler makes nothing but tensors and plain values
+            assert not name.endswith("Unpickler"), f"{name} at line {node.lineno}"
         assert not re.fullmatch(r"(c?loud)?pickle\.loads?|joblib\.load|dill\.loads?|marshal\.loads?", name), name
         assert keywords.get("allow_pickle", "False") == "False", f"{name} at line {node.lineno}"
         if name == "torch.load":

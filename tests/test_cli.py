@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,10 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from safetensors.torch import save_file
 
 from flowtts_core import __version__
-from flowtts_core.acoustic import ACOUSTIC_MODELS
-from flowtts_core.acoustic.matcha_config import MatchaConfig
+from flowtts_core.acoustic import ACOUSTIC_MODELS, MatchaConfig, MatchaTTS
 from flowtts_core.config import build, spec_of
 from flowtts_core.errors import ConfigError, TextError
 from flowtts_core.text.frontend import FrontendConfig
@@ -201,3 +202,26 @@ def test_doctor_reports_a_failure_with_its_remedy(tmp_path: Path, capsys: pytest
     [failed] = [row for row in json.loads(capsys.readouterr().out) if row["state"] == "failed"]
     assert failed["name"] == "voice"
     assert failed["remedy"]
+
+
+def test_an_imported_checkpoint_speaks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = {"encoder_channels": 32, "encoder_filter_channels": 48, "encoder_layers": 1, "duration_channels": 24}
+    config = replace(
+        MatchaConfig.published(), **sizes, decoder_channels=(32, 32), decoder_head_channels=16, n_speakers=2
+    )
+    save_file(MatchaTTS(config).state_dict(), tmp_path / "published.safetensors")
+    folder = tmp_path / "imported"
+    line = ["import", "matcha", str(tmp_path / "published.safetensors"), "-o", str(folder), "--phonemizer", "gruut"]
+    assert cli.main([*line, "--licence", "MIT", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["speakers"] == 2
+    assert cli.main(["say", "Hi.", "--voice", str(folder), "--speaker", "1", "-o", str(tmp_path / "hi.wav")]) == 0
+    assert soundfile.info(tmp_path / "hi.wav").frames > 0
+    assert cli.main(line) == 1
+    assert "is a voice already" in capsys.readouterr().err
+
+
+def test_what_is_no_checkpoint_makes_no_voice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "x.ckpt").write_bytes(b"nothing")
+    assert cli.main(["import", "matcha", str(tmp_path / "x.ckpt"), "-o", str(tmp_path / "voice")]) == 1
+    assert "x.ckpt" in capsys.readouterr().err
+    assert not (tmp_path / "voice").exists()
