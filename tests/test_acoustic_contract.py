@@ -51,8 +51,8 @@ def some_condition(model, lengths=(11, 7, 4, 9), seed=3) -> Condition:
     return Condition(tokens, lengths, speakers)
 
 
-def some_batch(model, seed=3) -> AcousticBatch:
-    condition = some_condition(model, seed=seed)
+def some_batch(model, lengths=(11, 7, 4, 9), seed=3) -> AcousticBatch:
+    condition = some_condition(model, lengths, seed)
     generator = torch.Generator().manual_seed(seed)
     lengths = condition.token_lengths * 4 + 1
     time = int(lengths.max())
@@ -167,13 +167,13 @@ def test_bfloat16_autocast_keeps_losses_in_float32_and_close(model):
 def test_overfits_a_tiny_batch(model):
     torch.manual_seed(0)
     model.train()
-    batch = some_batch(model)
+    batch = some_batch(model, (5, 4))
     mel = batch.mel[:, :, :1].expand_as(batch.mel) * (batch.mel != 0)  # every frame of an item the same: learnable
     batch = AcousticBatch(batch.condition, mel, batch.mel_lengths)
-    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    optimizer = torch.optim.Adam(model.parameters(), 4e-3)
     generator = torch.Generator().manual_seed(0)
     history = []
-    for _ in range(60):
+    for _ in range(40):
         losses = model.loss(batch, generator)
         optimizer.zero_grad()
         losses["loss"].backward()
