@@ -58,7 +58,9 @@ def from_dict(config_type: type, values: Mapping[str, Any]) -> Any:
     known = [field.name for field in dataclasses.fields(config_type)]
     unknown = sorted(set(values) - set(known))
     if unknown:
-        raise ConfigError(f"{config_type.__name__} has no field {', '.join(unknown)}", f"valid fields: {', '.join(known)}")
+        raise ConfigError(
+            f"{config_type.__name__} has no field {', '.join(unknown)}", f"valid fields: {', '.join(known)}"
+        )
     converted = {key: _convert(hints[key], value, f"{config_type.__name__}.{key}") for key, value in values.items()}
     try:
         return config_type(**converted)
@@ -88,7 +90,9 @@ def fingerprint(config: Any, length: int = 12) -> str:
 def _override_one(config: Any, path: list[str], raw: Any, dotted: str) -> Any:
     known = [field.name for field in dataclasses.fields(config)]
     if path[0] not in known:
-        raise ConfigError(f"no setting {dotted!r}: {type(config).__name__} has no field {path[0]!r}", f"valid: {', '.join(known)}")
+        raise ConfigError(
+            f"no setting {dotted!r}: {type(config).__name__} has no field {path[0]!r}", f"valid: {', '.join(known)}"
+        )
     if len(path) > 1:
         inner = getattr(config, path[0])
         if isinstance(inner, dict):

@@ -155,7 +155,9 @@ class VoiceSynthesizer:
 
     def _encoded_parts(self, text: str) -> Iterator[tuple[int, EncodedText]]:
         """(offset, tokens) of the text, in parts where it is too long for one pass; raises TextError if all is unspeakable."""
-        if len(text) <= 2 * MAX_TOKENS:  # English has about 2 tokens a character, blanks included: longer ones never fit
+        if (
+            len(text) <= 2 * MAX_TOKENS
+        ):  # English has about 2 tokens a character, blanks included: longer ones never fit
             encoded = self.frontend.encode(text)
             if len(encoded.tokens) <= MAX_TOKENS:
                 yield 0, encoded
@@ -175,7 +177,9 @@ class VoiceSynthesizer:
         if name is None:
             return 0
         if name not in speakers:
-            raise FlowTTSError(f"voice {self.voice.card.name} has no speaker {name!r} (it has: {', '.join(speakers) or 'one'})")
+            raise FlowTTSError(
+                f"voice {self.voice.card.name} has no speaker {name!r} (it has: {', '.join(speakers) or 'one'})"
+            )
         return speakers.index(name)
 
     def _batches(self, pieces: list[_Piece]) -> Iterator[list[_Piece]]:

@@ -111,7 +111,9 @@ def load_card(voice: str | os.PathLike[str] | None = None) -> VoiceCard:
             raise VoiceError(f"{path}: format {values.get('format')!r}, this version reads {FORMAT}", "update flowtts")
         card: VoiceCard = from_dict(VoiceCard, values)
     except (ValueError, AttributeError, ConfigError) as error:
-        raise VoiceError(f"{path}: not a voice card ({error})", "write the voice again, or take it from a backup") from error
+        raise VoiceError(
+            f"{path}: not a voice card ({error})", "write the voice again, or take it from a backup"
+        ) from error
     return card
 
 
@@ -162,7 +164,7 @@ def save_voice(
     """Write a voice folder; the card comes last, so a folder without it is not a voice.
 
     Args:
-        half: store floating-point weights as float16 (half the size; they are computed with in float32 all the same).
+        half: store parameters as float16 (half the size; they are computed with in float32 all the same).
         card_fields: further fields of `VoiceCard` (licence, source, scores, steps, ...).
     """
     require_same_mel(acoustic, vocoder, name)
@@ -170,7 +172,8 @@ def save_voice(
     (folder / CARD).unlink(missing_ok=True)
     hashes = {}
     for part, module in (("acoustic", acoustic), ("vocoder", vocoder)):
-        tensors = {k: _stored(v, half) for k, v in module.state_dict().items()}
+        weights = {k for k, _ in module.named_parameters()}  # buffers (statistics, windows) keep their precision
+        tensors = {k: _stored(v, half and k in weights) for k, v in module.state_dict().items()}
         if tensors:
             path = folder / WEIGHTS[part]
             save_file(tensors, path)

@@ -69,7 +69,9 @@ def make_corpus(
     from rich.progress import track
 
     with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
-        for _ in track(pool.map(_read_one, todo, chunksize=8), total=len(todo), description=f"flite {teacher.voice} reads"):
+        for _ in track(
+            pool.map(_read_one, todo, chunksize=8), total=len(todo), description=f"flite {teacher.voice} reads"
+        ):
             pass
     rows = "".join(f"{key}|{text}|{text}\n" for key, text in texts)
     (output / "metadata.csv").write_text(rows, encoding="utf-8")

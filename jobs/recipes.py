@@ -89,7 +89,20 @@ def vocos_debug() -> VocoderRecipe:
     )
 
 
+def bundled_acoustic() -> AcousticRecipe:
+    """The bundled voice's acoustic model: `matcha` with windows of 160 frames, within an hour or so of one core."""
+    trainer = TrainConfig(steps=4500, learning_rate=8e-4, warmup_steps=300, log_every=10, checkpoint_every=250)
+    return replace(matcha(), model=MatchaConfig(segment_frames=160), trainer=trainer)
+
+
+def bundled_vocoder() -> VocoderRecipe:
+    """The bundled voice's vocoder: `vocos` on the first 1,600 clips."""
+    return replace(vocos(), limit=1600)
+
+
 RECIPES: dict[str, Callable[[], Recipe]] = {
+    "bundled_acoustic": bundled_acoustic,
+    "bundled_vocoder": bundled_vocoder,
     "matcha": matcha,
     "matcha_debug": matcha_debug,
     "vocos": vocos,

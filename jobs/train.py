@@ -48,17 +48,28 @@ def add_parser(subparsers: Any) -> None:
         "  flowtts train data/ -o voices/amy\n"
         "  flowtts train data/ --model vocos -o vocoders/amy\n"
         "  flowtts train data/ -o voices/amy --vocoder vocoders/amy --steps 40000 --set trainer.learning_rate=3e-4\n"
+        "  flowtts train --recipe bundled --texts book.epub -o voices/mine   # corpus, both models, scores: about 2 hours\n"
+        "  flowtts train --recipe tiny -o out/tiny                           # two tones on the raw waveform: seconds\n"
         "  tensorboard --logdir voices/amy-training",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("data", type=Path, nargs="?", help="folder made by `flowtts prepare`; the workers must see it too")
+    parser.add_argument(
+        "data", type=Path, nargs="?", help="folder made by `flowtts prepare`; the workers must see it too"
+    )
     parser.add_argument("-o", "--output", type=Path, help="folder of the voice (or vocoder) to make")
-    parser.add_argument("--model", choices=("matcha", "vocos"), default="matcha", help="what to train (default: matcha)")
+    parser.add_argument(
+        "--model", choices=("matcha", "vocos"), default="matcha", help="what to train (default: matcha)"
+    )
     parser.add_argument("--recipe", help="a recipe of jobs/recipes.py (default: the model's own)")
+    parser.add_argument("--texts", type=Path, help="with --recipe bundled: the book or table that the teacher reads")
     parser.add_argument("--vocoder", default="", help="vocoder or voice folder for the voice (default: Griffin-Lim)")
     parser.add_argument("--steps", type=int, help="optimiser steps (default: the recipe's)")
-    parser.add_argument("--workers", type=int, help=f"processes (default: the GPUs, or the cores up to {MOST_CPU_WORKERS})")
-    parser.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto", help="default: GPUs where there are any")
+    parser.add_argument(
+        "--workers", type=int, help=f"processes (default: the GPUs, or the cores up to {MOST_CPU_WORKERS})"
+    )
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "gpu"), default="auto", help="default: GPUs where there are any"
+    )
     parser.add_argument("--address", help="a Ray cluster, for example ray://head:10001 (default: this machine)")
     parser.add_argument(
         "--set",
@@ -73,6 +84,8 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.recipe in ("bundled", "bundled_debug", "tiny"):
+        return _run_whole(args)
     if args.data is None or args.output is None:
         raise ConfigError("DATA and -o are needed", "flowtts train data/ -o voices/mine")
     if args.workers is not None and args.workers < 1:
@@ -98,6 +111,29 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(f"{result.output}: {result.model}, {result.parameters / 1e6:.1f} M parameters, step {result.steps}")
         print(f"logs: tensorboard --logdir {result.run}")
+    return 0
+
+
+def _run_whole(args: argparse.Namespace) -> int:
+    """The recipes that need no prepared data: they make their own."""
+    if args.output is None:
+        raise ConfigError(f"--recipe {args.recipe}: -o is needed", f"flowtts train --recipe {args.recipe} -o FOLDER")
+    if args.recipe == "tiny":
+        from jobs.tiny import train_tiny
+
+        print(json.dumps(train_tiny(args.output), indent=1))
+        return 0
+    if args.texts is None:
+        raise ConfigError(
+            f"--recipe {args.recipe}: --texts is needed", "give a book, a plain text, or a table of texts"
+        )
+    from jobs.bundled import RECIPES, make_bundled
+
+    made = make_bundled(args.texts, args.output, RECIPES[args.recipe](), args.workers)
+    if args.json:
+        print(json.dumps(asdict(made)))
+    else:
+        print(f"{made.voice}: taught by {made.clips} clips; seconds: {made.seconds}")
     return 0
 
 
@@ -173,7 +209,9 @@ def _fit(this: Any, gpu: bool) -> None:
     trainer = TorchTrainer(
         train_worker,
         train_loop_config={"run": this, "gpu": gpu},
-        scaling_config=ScalingConfig(num_workers=this.world_size, use_gpu=gpu, resources_per_worker={"CPU": 1, "GPU": int(gpu)}),
+        scaling_config=ScalingConfig(
+            num_workers=this.world_size, use_gpu=gpu, resources_per_worker={"CPU": 1, "GPU": int(gpu)}
+        ),
         run_config=RunConfig(
             name=f"attempt-{time.time_ns()}",  # a name that Ray has seen would not train again
             storage_path=str(notes),
@@ -190,7 +228,8 @@ def _fit(this: Any, gpu: bool) -> None:
         if isinstance(cause, FlowTTSError):
             raise cause from None
         raise FlowTTSError(
-            f"training stopped at step {this.last_step} of {this.steps}: {cause}", "run the same command again: it goes on"
+            f"training stopped at step {this.last_step} of {this.steps}: {cause}",
+            "run the same command again: it goes on",
         ) from error
     finally:
         shutil.rmtree(notes, ignore_errors=True)
@@ -234,8 +273,12 @@ def _progress(this: Any, quiet: bool) -> Iterator[None]:
     )
     stop = threading.Event()
     with bar.Progress(*columns, console=Console(stderr=True), disable=quiet, speed_estimate_period=120) as shown:
-        task = shown.add_task(f"training {this.recipe.name}", total=this.steps, completed=this.last_step, loss="", speed="")
-        watcher = threading.Thread(target=_watch, args=(this, lambda **new: shown.update(task, **new), stop), daemon=True)
+        task = shown.add_task(
+            f"training {this.recipe.name}", total=this.steps, completed=this.last_step, loss="", speed=""
+        )
+        watcher = threading.Thread(
+            target=_watch, args=(this, lambda **new: shown.update(task, **new), stop), daemon=True
+        )
         watcher.start()
         try:
             yield

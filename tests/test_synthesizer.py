@@ -40,7 +40,11 @@ def test_batch_equals_singles(synthesizer: VoiceSynthesizer) -> None:
 
 def test_settings_of_requests_are_kept_apart(synthesizer: VoiceSynthesizer) -> None:
     text = TEXTS[1]
-    requests = [SynthesisRequest(text, seed=1), SynthesisRequest(text, seed=2), SynthesisRequest(text, seed=1, speed=1.5)]
+    requests = [
+        SynthesisRequest(text, seed=1),
+        SynthesisRequest(text, seed=2),
+        SynthesisRequest(text, seed=1, speed=1.5),
+    ]
     one, other_seed, faster = (speech(r) for r in synthesizer.synthesize(requests))
     assert one.waveform.shape == other_seed.waveform.shape and np.abs(one.waveform - other_seed.waveform).max() > 1e-3
     assert faster.seconds < 0.8 * one.seconds

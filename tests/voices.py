@@ -19,11 +19,15 @@ def make_voice(folder: Path, *, mel: MelConfig | None = None, n_speakers: int = 
     """Write a random voice whose tokens last a few frames each."""
     torch.manual_seed(seed)
     mel = mel or MelConfig()
-    acoustic_config = replace(MatchaConfig.debug(), n_symbols=178, mel=mel, mel_mean=-5.5, mel_std=2.2, n_speakers=n_speakers)
+    acoustic_config = replace(
+        MatchaConfig.debug(), n_symbols=178, mel=mel, mel_mean=-5.5, mel_std=2.2, n_speakers=n_speakers
+    )
     vocoder_config = VocosConfig(mel, dim=32, intermediate_dim=64, num_layers=2)
     acoustic, vocoder = MatchaTTS(acoustic_config).eval(), Vocos(vocoder_config).eval()
     with torch.no_grad():
-        next(m for n, m in acoustic.named_modules() if n == "encoder.proj_w.proj").bias.fill_(1.0)  # exp(1): about 3 frames
+        next(m for n, m in acoustic.named_modules() if n == "encoder.proj_w.proj").bias.fill_(
+            1.0
+        )  # exp(1): about 3 frames
     save_voice(
         folder,
         name=folder.name,

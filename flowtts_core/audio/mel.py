@@ -130,7 +130,9 @@ class LogMel(nn.Module):
         if waveform.shape[-1] <= pad:  # reflection needs more samples than it reflects
             waveform = nn.functional.pad(waveform, (0, pad + 1 - waveform.shape[-1]))
         padded = nn.functional.pad(waveform.unsqueeze(1), (pad, pad), mode="reflect").squeeze(1)
-        spectrum = torch.stft(padded, c.n_fft, c.hop_length, c.win_length, self.window, center=False, return_complex=True)
+        spectrum = torch.stft(
+            padded, c.n_fft, c.hop_length, c.win_length, self.window, center=False, return_complex=True
+        )
         magnitude = (spectrum.real.square() + spectrum.imag.square() + c.magnitude_eps).sqrt()  # [B, F, T]
         if c.power != 1.0:
             magnitude = magnitude.pow(c.power)

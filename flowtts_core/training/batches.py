@@ -69,7 +69,9 @@ class AcousticBatches:
         tokens = [torch.from_numpy(self.examples.tokens(int(i))) for i in indices]
         mels = [torch.from_numpy(self.examples.mel(int(i)).T.astype(np.float32)) for i in indices]  # [T, M]
         pad = torch.nn.utils.rnn.pad_sequence
-        speakers = torch.from_numpy(self.examples.speaker_ids[indices]) if len(self.examples.meta.speakers) > 1 else None
+        speakers = (
+            torch.from_numpy(self.examples.speaker_ids[indices]) if len(self.examples.meta.speakers) > 1 else None
+        )
         condition = Condition(pad(tokens, batch_first=True), torch.tensor([len(t) for t in tokens]), speakers)
         mel = pad(mels, batch_first=True).transpose(1, 2).contiguous()
         return AcousticBatch(condition, mel, torch.tensor([len(m) for m in mels]))

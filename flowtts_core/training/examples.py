@@ -56,7 +56,13 @@ class DatasetMeta:
 
 
 def example_row(
-    key: str, text: str, tokens: Iterable[int], mel: np.ndarray, waveform: np.ndarray, sample_rate: int, speaker: str = ""
+    key: str,
+    text: str,
+    tokens: Iterable[int],
+    mel: np.ndarray,
+    waveform: np.ndarray,
+    sample_rate: int,
+    speaker: str = "",
 ) -> dict[str, Any]:
     """One row of `SCHEMA`, from a mel [n_mels, T] and the waveform [S] it was made of."""
     import soundfile

@@ -35,7 +35,9 @@ class AcousticTask:
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         return {"acoustic": list(self.model.parameters())}
 
-    def updates(self, batch: AcousticBatch, step: int, generator: torch.Generator) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    def updates(
+        self, batch: AcousticBatch, step: int, generator: torch.Generator
+    ) -> Iterator[tuple[str, dict[str, Tensor]]]:
         yield "acoustic", self.model.loss(batch, generator)
 
     @torch.inference_mode()
@@ -75,7 +77,9 @@ class VocoderTask:
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         return {"vocoder": list(self.vocoder.parameters()), "judges": list(self.judges.parameters())}
 
-    def updates(self, batch: VocoderBatch, step: int, generator: torch.Generator) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    def updates(
+        self, batch: VocoderBatch, step: int, generator: torch.Generator
+    ) -> Iterator[tuple[str, dict[str, Tensor]]]:
         self.mel_loss.to(batch.mel.device)
         self.stft_loss.to(batch.mel.device)
         c, real = self.config, batch.waveform
@@ -92,7 +96,10 @@ class VocoderTask:
             with torch.no_grad():
                 real_judgements = self.judges(real)
             fake_judgements = self.judges(fake)
-            losses |= {"adversarial": adversarial_loss(fake_judgements), "feature": feature_loss(real_judgements, fake_judgements)}
+            losses |= {
+                "adversarial": adversarial_loss(fake_judgements),
+                "feature": feature_loss(real_judgements, fake_judgements),
+            }
             loss = loss + losses["adversarial"] + c.feature_weight * losses["feature"]
         yield "vocoder", {**losses, "loss": loss}
         self.judges.requires_grad_(True)

@@ -204,7 +204,8 @@ class Trainer:
             self.skipped += 1
             if self.skipped > 20:
                 raise FlowTTSError(
-                    f"step {self.step}: gradients have not been finite for 20 steps", "lower learning_rate, or use precision=fp32"
+                    f"step {self.step}: gradients have not been finite for 20 steps",
+                    "lower learning_rate, or use precision=fp32",
                 )
         return {f"{name}/{k}": float(v.detach()) for k, v in losses.items()} | {f"{name}/grad_norm": norm}
 

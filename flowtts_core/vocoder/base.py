@@ -11,7 +11,10 @@ from flowtts_core.audio.mel import MelConfig
 
 
 class Vocoder(nn.Module, abc.ABC):
-    """Contract: `forward(mel[B, M, T], lengths[B]) -> [B, mel_config.samples_of(T)]`; padding changes nothing; streams equal the whole."""
+    """Contract: `forward(mel[B, M, T], lengths[B]) -> [B, mel_config.samples_of(T)]`.
+
+    Padding changes nothing, and a stream of chunks equals the whole.
+    """
 
     mel_config: MelConfig
 

@@ -89,7 +89,8 @@ def _judge(x: Tensor, convs: nn.ModuleList, out: nn.Module) -> Judgement:
 def discriminator_loss(real: list[Judgement], fake: list[Judgement]) -> Tensor:
     """Hinge loss, the mean over judges: real scores above 1, fake ones below -1."""
     losses = [
-        torch.relu(1 - r.float()).mean() + torch.relu(1 + f.float()).mean() for (r, _), (f, _) in zip(real, fake, strict=True)
+        torch.relu(1 - r.float()).mean() + torch.relu(1 + f.float()).mean()
+        for (r, _), (f, _) in zip(real, fake, strict=True)
     ]
     return torch.stack(losses).mean()
 
@@ -104,5 +105,7 @@ def feature_loss(real: list[Judgement], fake: list[Judgement]) -> Tensor:
     losses = []
     for (_, real_maps), (_, fake_maps) in zip(real, fake, strict=True):
         for r, f in zip(real_maps, fake_maps, strict=True):
-            losses.append((r.detach().float() - f.float()).abs().mean() / r.detach().float().abs().mean().clamp(min=1e-5))
+            losses.append(
+                (r.detach().float() - f.float()).abs().mean() / r.detach().float().abs().mean().clamp(min=1e-5)
+            )
     return torch.stack(losses).mean()

@@ -58,11 +58,16 @@ class GriffinLim(Vocoder):
         # the frames of a "same" mel are centred hop/2 later than torch.istft's: pad by the difference and trim it again
         length, total = c.samples_of(mel.shape[-1]), (mel.shape[-1] - 1) * c.hop_length
         size = total + c.n_fft
-        angles, previous = torch.zeros_like(magnitude).to(torch.complex64) + 1, torch.zeros_like(magnitude).to(torch.complex64)
+        angles, previous = (
+            torch.zeros_like(magnitude).to(torch.complex64) + 1,
+            torch.zeros_like(magnitude).to(torch.complex64),
+        )
         signal = mel.new_zeros(1, size)
         for _ in range(self.config.iterations):
             signal = self._synthesis(magnitude * angles, size)
-            rebuilt = torch.stft(signal, c.n_fft, c.hop_length, c.win_length, self.window, center=False, return_complex=True)
+            rebuilt = torch.stft(
+                signal, c.n_fft, c.hop_length, c.win_length, self.window, center=False, return_complex=True
+            )
             angles = rebuilt - (self.config.momentum / (1 + self.config.momentum)) * previous
             angles = angles / angles.abs().clamp(min=1e-12)
             previous = rebuilt
@@ -75,6 +80,7 @@ class GriffinLim(Vocoder):
         frames = torch.fft.irfft(spectrum, c.n_fft, dim=1)[:, : c.win_length] * self.window[None, :, None]
         square = self.window.square()[None, :, None].expand(1, -1, frames.shape[-1])
         added = [
-            nn.functional.fold(part, (1, size), (1, c.win_length), stride=(1, c.hop_length))[:, 0, 0] for part in (frames, square)
+            nn.functional.fold(part, (1, size), (1, c.win_length), stride=(1, c.hop_length))[:, 0, 0]
+            for part in (frames, square)
         ]
         return added[0] / added[1].clamp(min=1e-4)

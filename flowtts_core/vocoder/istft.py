@@ -44,7 +44,10 @@ class InverseSTFT(nn.Module):
         if mask is None:
             return waveform
         lengths = [self.samples_of(int(n)) for n in mask.sum(dim=(1, 2))]
-        valid = torch.arange(waveform.shape[-1], device=waveform.device) < torch.tensor(lengths, device=waveform.device)[:, None]
+        valid = (
+            torch.arange(waveform.shape[-1], device=waveform.device)
+            < torch.tensor(lengths, device=waveform.device)[:, None]
+        )
         return waveform * valid
 
 

@@ -14,7 +14,9 @@ from flowtts_core.audio.mel import LogMel, MelConfig
 class MultiMelLoss(nn.Module):
     """Mean absolute difference of log-mels at several window sizes over the whole band (as DAC's, arXiv 2306.06546)."""
 
-    def __init__(self, mel: MelConfig, n_ffts: Sequence[int] = (256, 512, 1024, 2048), n_mels: Sequence[int] = (20, 40, 80, 160)) -> None:
+    def __init__(
+        self, mel: MelConfig, n_ffts: Sequence[int] = (256, 512, 1024, 2048), n_mels: Sequence[int] = (20, 40, 80, 160)
+    ) -> None:
         super().__init__()
         self.mels = nn.ModuleList(
             LogMel(replace(mel, n_fft=n, win_length=n, hop_length=n // 4, n_mels=m, f_max=mel.f_max, padding="center"))

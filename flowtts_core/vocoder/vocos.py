@@ -147,7 +147,9 @@ class Vocos(Vocoder):
     def forward(self, mel: Tensor, lengths: Tensor | None = None) -> Tensor:
         mask = None
         if lengths is not None and bool((lengths != mel.shape[-1]).any()):
-            mask = (torch.arange(mel.shape[-1], device=mel.device) < lengths[:, None])[:, None].to(mel.dtype)  # [B, 1, T]
+            mask = (torch.arange(mel.shape[-1], device=mel.device) < lengths[:, None])[:, None].to(
+                mel.dtype
+            )  # [B, 1, T]
         waveform: Tensor = self.head(self.backbone(mel, mask), mask)
         return waveform
 
