@@ -22,6 +22,7 @@ DEMO = Path(__file__).parent / "demo" / "alice-chapter-1.txt"
 STAGES = ("frontend", "acoustic", "vocoder")
 SECONDS = (5.0, 7.0)  # "single sentences of about 6 s"
 SENTENCES = 20
+COLD_RUNS = 3
 COLD_TEXT = "The rain has stopped, and the evening is quiet again."
 SHORT_TEXTS = (
     "The door is open.",
@@ -115,10 +116,10 @@ def _about_six_seconds(texts: Sequence[str], pace: float) -> list[str]:
     return sorted(dict.fromkeys(texts), key=lambda text: abs(len(text) - wanted))[: 3 * SENTENCES]
 
 
-def ready(voice: str | None, runs: int = 3) -> dict[str, Any]:
+def ready(voice: str | None) -> dict[str, Any]:
     """Seconds from `flowtts say` to sound on disk in a new process, and from a short text to a file in a warm one."""
     with tempfile.TemporaryDirectory() as folder, Watch() as watch:
-        cold = [_cold(voice, Path(folder) / f"cold-{run}.wav") for run in range(runs)]
+        cold = [_cold(voice, Path(folder) / f"cold-{run}.wav") for run in range(COLD_RUNS)]
         warm = _warm(voice, Path(folder))
     return {
         "cold_s": {"median": statistics.median(cold), "runs": cold},

@@ -1,0 +1,137 @@
+"""The benchmark: a reader held against itself differs by nothing, bars are read from where they stand, texts are found."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+import soundfile
+
+from flowtts_core.errors import TextError
+from flowtts_core.synthesizer import Speech, SynthesisFailure, SynthesisRequest
+from jobs import benchmark_quality, benchmark_report, benchmark_speed, cli
+from jobs.machine import Watch, describe
+from tests.voices import make_voice
+
+JUDGES = ("pocketsphinx", "jiwer", "speechmos", "resemblyzer")
+
+
+class Parrot:
+    """A synthesizer that answers each text with the recording of it."""
+
+    fingerprint = "parrot"
+
+    def __init__(self, recordings: dict[str, Path]) -> None:
+        self.recordings = recordings
+
+    def synthesize(self, requests: list[SynthesisRequest]) -> list[Speech | SynthesisFailure]:
+        return [self.answer(request) for request in requests]
+
+    def answer(self, request: SynthesisRequest) -> Speech | SynthesisFailure:
+        if request.steps == 10:
+            return SynthesisFailure("does not know ten steps")
+        waveform, rate = soundfile.read(self.recordings[request.text], dtype="float32")
+        return Speech(waveform, rate)
+
+
+@pytest.mark.skipif(
+    not all(importlib.util.find_spec(name) for name in JUDGES), reason="needs pip install 'flowtts[eval]'"
+)
+def test_a_reader_is_its_own_equal(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = next((shared_data / "ljspeech").rglob("*.wav")).parent
+    metadata = next((shared_data / "ljspeech").rglob("metadata.csv")).read_text(encoding="utf-8").splitlines()
+    rows = [line.split("|") for line in metadata]
+    rows.sort(key=lambda row: (folder / f"{row[0]}.wav").stat().st_size)
+    texts = [(row[0], row[2]) for row in rows[:2]]
+    parrot = Parrot({text: folder / f"{key}.wav" for key, text in texts})
+    monkeypatch.setattr(benchmark_quality.VoiceSynthesizer, "load", lambda voice: parrot)
+    monkeypatch.setattr(benchmark_quality, "STEPS", (4, 10))
+    figures = benchmark_quality.quality(None, texts, n=2, ablation_n=1, teacher_audio=folder, workers=1)
+    for name in ("wer", "overall", "p808"):
+        assert figures["difference"][name]["value"] == pytest.approx(0, abs=1e-6)
+    teacher, voice = figures["systems"]
+    assert voice["similarity"]["value"] == pytest.approx(1, abs=1e-5)
+    assert voice["wer"] == teacher["wer"]
+    assert teacher["overall"]["value"] > 2.5
+    four, ten = figures["ablation"]
+    assert (four["failed"], ten["failed"]) == (0, 1)
+    assert ten["wer"]["value"] == 1  # what was not said counts as all wrong, not as not measured
+    assert (ten["overall"]["value"], ten["similarity"]["value"]) == (1, 0)
+
+
+def test_speed_and_readiness_of_a_small_voice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(benchmark_speed, "SENTENCES", 3)
+    monkeypatch.setattr(benchmark_speed, "COLD_RUNS", 1)
+    voice = make_voice(tmp_path / "small")
+    file = tmp_path / "figures.json"
+    words = ["benchmark", "synthesis", "--voice", str(voice), "--what", "speed,ready", "--json", str(file)]
+    assert cli.main(words) == 0
+    figures = json.loads(file.read_text())
+    speed = figures["speed"]
+    assert sum(speed["shares"].values()) == pytest.approx(1)
+    assert all(0 <= share <= 1 for share in speed["shares"].values())
+    assert 0 < speed["rtf"]["low"] <= speed["rtf"]["median"] <= speed["rtf"]["high"]
+    assert speed["audio_s"] >= 5 * speed["sentences"] > 0
+    assert figures["ready"]["cold_s"]["median"] > figures["ready"]["warm_s"]["median"] > 0
+    assert [bar["name"] for bar in figures["bars"]] == [bar[0] for bar in benchmark_report.BARS[4:]]
+    assert figures["machine"]["versions"]["torch"]
+    assert "RTF" in capsys.readouterr().out
+
+
+def test_unknown_parts_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["benchmark", "synthesis", "--what", "taste"]) == 2
+    assert "quality,speed,ready" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("One.\n\nTwo.\n", [("texts-00000", "One."), ("texts-00001", "Two.")]),
+        ('id\ttext\na\tHe said "no\n', [("a", 'He said "no')]),
+        ("\ufeffid\ttext\tnormalized\na\t1\tone\n", [("a", "one")]),
+    ],
+)
+def test_texts_are_read(content: str, expected: list[tuple[str, str]], tmp_path: Path) -> None:
+    (tmp_path / "texts.tsv").write_text(content, encoding="utf-8")
+    assert benchmark_speed.read_texts(tmp_path / "texts.tsv") == expected
+
+
+@pytest.mark.parametrize("content", [b"", b"name\tage\nx\t3\n", b"\xff\xfe\xff"])
+def test_what_is_no_text_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "texts.tsv").write_bytes(content)
+    with pytest.raises(TextError, match="texts.tsv"):
+        benchmark_speed.read_texts(tmp_path / "texts.tsv")
+
+
+def test_without_texts_the_demo_chapter_is_read() -> None:
+    texts = benchmark_speed.read_texts(None)
+    assert texts[1][1].startswith("Alice was beginning to get very tired")
+    assert len(texts) > 40
+
+
+def test_bars_hold_in_the_right_direction() -> None:
+    interval = {"low": 0.0, "high": 0.0, "n": 2}
+    figures = {
+        "quality": {
+            "systems": [
+                {"system": "teacher", "similarity": None},
+                {"system": "voice", "similarity": {"value": 0.9} | interval},
+            ],
+            "difference": {"wer": {"value": 0.04} | interval, "overall": {"value": -0.2} | interval, "p808": None},
+        },
+        "ready": {"cold_s": {"median": 5.0}, "warm_s": {"median": 0.151}},
+    }
+    met = {bar["bar"]: bar["met"] for bar in benchmark_report.bars(figures)}
+    assert met == {0.03: False, -0.25: True, 0.85: True, 5.0: True, 0.15: False}
+
+
+def test_the_watch_counts_what_others_do() -> None:
+    with Watch() as watch:
+        sum(range(2_000_000))
+    assert watch.busy.wall_s > 0
+    assert watch.busy.others_cores is None or 0 <= watch.busy.others_cores <= 1024
+    assert describe()["cores"] >= 1
