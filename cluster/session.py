@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,6 @@ _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # keeps Ray from hiding (and warning about) accelerators of CPU actors
-    "RAY_BACKEND_LOG_LEVEL": "fatal",  # no notes of the core in the terminal; errors still surface as exceptions
     "OMP_NUM_THREADS": "1",  # workers inherit it: one thread each, or two torch workers on two cores collapse
 }
 
@@ -60,18 +60,45 @@ def session(address: str | None = None, workers: int | None = None) -> Iterator[
         }
     else:
         options |= {"address": address}
+    with _native_notes_dropped():
+        try:
+            ray.init(**options)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            where = address or "this machine"
+            raise ConfigError(f"cannot start or join Ray at {where}: {error}", "check --address") from error
+        _quiet_ray_data()
+        try:
+            resources = ray.cluster_resources()
+            yield SessionInfo(int(resources.get("CPU", 0)), int(resources.get("GPU", 0)), address is None)
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def _native_notes_dropped() -> Iterator[None]:
+    """Keep what Ray's C++ core writes to file descriptor 2 out of the terminal; Python's own `sys.stderr` goes on.
+
+    Its notes (a warning for each actor pool, for one) would tear the progress line; its log files have them all.
+    """
     try:
-        ray.init(**options)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise ConfigError(
-            f"cannot start or join Ray at {address or 'this machine'}: {error}", "check --address"
-        ) from error
-    _quiet_ray_data()
+        own = sys.stderr.fileno() == 2
+    except (OSError, ValueError, AttributeError):
+        own = False
+    if not own:  # a test or a notebook has put another stream in place
+        yield
+        return
+    terminal, stream = os.dup(2), sys.stderr
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    sys.stderr = os.fdopen(os.dup(terminal), "w", buffering=1, encoding=stream.encoding, errors="backslashreplace")
+    os.dup2(nowhere, 2)
     try:
-        resources = ray.cluster_resources()
-        yield SessionInfo(int(resources.get("CPU", 0)), int(resources.get("GPU", 0)), address is None)
+        yield
     finally:
-        ray.shutdown()
+        os.dup2(terminal, 2)
+        sys.stderr.close()
+        sys.stderr = stream
+        os.close(terminal)
+        os.close(nowhere)
 
 
 def _quiet_ray_data() -> None:
@@ -81,6 +108,7 @@ def _quiet_ray_data() -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.raise_original_map_exception = True
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     logging.getLogger("ray").setLevel(logging.CRITICAL)
 

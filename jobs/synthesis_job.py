@@ -165,18 +165,17 @@ def claim(storage: Storage, job: dict[str, Any], overwrite: bool) -> None:
         OutputError: when it is another job's (the message says what differs), or holds files but no job of ours.
     """
     held = _read_json(storage, JOB)
+    cleared = held is not None and overwrite
     if held is not None and held != job:
         if not overwrite:
             differing = ", ".join(sorted(key for key in {*held, *job} if held.get(key) != job.get(key)))
             raise OutputError(f"{storage.root} holds another job (differs in {differing})", _OTHER_FOLDER)
+    if cleared:
         clear(storage)
         held = None
-    elif held is not None and overwrite:
-        clear(storage)
-        held = None
-    if held is None:
+    if held is None and not cleared:  # beside a job of ours other files may lie, and --overwrite leaves them
         foreign = [name for name in storage.list() if name != JOB and not name.startswith(".")]
-        if foreign and not overwrite:
+        if foreign:
             raise OutputError(
                 f"{storage.root} is not empty and not ours ({', '.join(foreign[:3])}, ...)",
                 "choose another folder with -o",

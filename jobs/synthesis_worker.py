@@ -15,6 +15,7 @@ import pyarrow as pa
 from cluster.manifest import SHARDS, sha256, write_shard
 from cluster.session import root_cause, session
 from cluster.storage import Storage
+from flowtts_core import errors
 from flowtts_core.audio.files import encode
 from flowtts_core.errors import FlowTTSError
 from jobs.synthesis_plan import Speaking, Unit
@@ -65,8 +66,19 @@ class ShardWorker:
             self._problem = error
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        if self._problem is not None:
+        try:
+            return self._speak(batch)
+        except (
+            FlowTTSError
+        ) as error:  # as a row: what Ray makes of a raised one has lost the error that a user can read
+            told = {"kind": type(error).__name__, "message": error.message, "remedy": error.remedy}
+            return pa.Table.from_pylist([{"shard": -1, "error": json.dumps(told)}])
+
+    def _speak(self, batch: pa.Table) -> pa.Table:
+        if isinstance(self._problem, FlowTTSError):
             raise self._problem
+        if self._problem is not None:
+            raise FlowTTSError(f"the voice does not load: {type(self._problem).__name__}: {self._problem}"[:1000])
         done = [
             self._speak_shard(row["shard"], [Unit(**u) for u in json.loads(row["units"])]) for row in batch.to_pylist()
         ]
@@ -163,6 +175,16 @@ class ShardWorker:
         return row
 
 
+def told(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows that a worker returned; raises the error that it returned instead."""
+    for row in rows:
+        if row.get("error"):
+            error = json.loads(row["error"])
+            kind = getattr(errors, error["kind"], FlowTTSError)
+            raise kind(error["message"], error["remedy"])
+    return rows
+
+
 def fault(speech: Speech | None) -> str:
     """Why a waveform cannot stand as a result; empty for a good one."""
     if speech is None:
@@ -232,6 +254,8 @@ def speak_shards(
         try:
             for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                 assert isinstance(batch, pa.Table)
-                yield from batch.to_pylist()
-        except Exception as error:
-            raise root_cause(error) from None
+                yield from told(batch.to_pylist())
+        except FlowTTSError:
+            raise
+        except Exception as error:  # a fault of this program, or of Ray: its innermost cause says most
+            raise root_cause(error) from error

@@ -16,7 +16,7 @@ import pyarrow as pa
 from cluster.storage import Storage
 from flowtts_core.synthesizer import Speech, SynthesisFailure, SynthesisRequest, WordTime
 from jobs.synthesis_plan import Plan, Speaking
-from jobs.synthesis_worker import ShardWorker
+from jobs.synthesis_worker import ShardWorker, told
 
 RATE = 16000
 
@@ -81,7 +81,7 @@ def speak_inline(shards: dict, worker_args: dict, *_: object, **__: object) -> I
     worker = ShardWorker(**worker_args)
     for index, units in shards.items():
         row = {"shard": index, "units": json.dumps([asdict(unit) for unit in units])}
-        yield from worker(pa.Table.from_pylist([row])).to_pylist()
+        yield from told(worker(pa.Table.from_pylist([row])).to_pylist())
 
 
 def speak_here(plan: Plan, storage: Storage, make: MakeTone) -> None:

@@ -14,6 +14,7 @@ RELATIVE_GATE_LU = -10.0
 OFFSET_LUFS = -0.691  # BS.1770-4, equation 2: makes 0 dBFS of a 997 Hz sine -3.01 LUFS
 CEILING_DBFS = -1.0
 LIMITER_S = 0.005  # the gain moves over 5 ms before and after a peak: fast enough to be safe, slow enough to be unheard
+_BLOCK, _MARGIN = 2048, 32  # samples; the margin covers the oversampling filter, so that blocks join without a seam
 OVERSAMPLING = 4  # BS.1770 annex 2 estimates peaks between samples by four-fold oversampling
 
 
@@ -87,17 +88,30 @@ def amplify(waveform: np.ndarray, gain: float, sample_rate: int, ceiling_dbfs: f
     """
     out = waveform.astype(np.float32) * np.float32(gain)
     ceiling = 10 ** (ceiling_dbfs / 20)
-    if len(out) == 0 or np.abs(out).max() < ceiling / 2:  # between samples a peak is less than twice its neighbours
-        return out
-    over = np.abs(resample_poly(out, OVERSAMPLING, 1)).reshape(-1, OVERSAMPLING)
-    peaks = np.maximum(over.max(axis=1), np.abs(out))
-    peaks[1:] = np.maximum(peaks[1:], over[:-1].max(axis=1))  # a peak between two samples counts for both
-    need = np.minimum(1.0, ceiling / np.maximum(peaks, 1e-9))
-    if need.min() >= 1.0:
+    need = np.minimum(1.0, ceiling / np.maximum(_peaks(out, ceiling / 2), 1e-9))
+    if len(out) == 0 or need.min() >= 1.0:
         return out
     window = 2 * round(LIMITER_S * sample_rate) + 1
     curve = uniform_filter1d(minimum_filter1d(need, window, mode="nearest"), window, mode="nearest")
     return (out * np.minimum(curve, need)).astype(np.float32)
+
+
+def _peaks(waveform: np.ndarray, above: float) -> np.ndarray:
+    """Magnitude at and beside each sample, [S]; looked for between samples only in blocks that pass `above`."""
+    peaks = np.abs(waveform)
+    for start in range(0, len(waveform), _BLOCK):
+        if peaks[start : start + _BLOCK].max() < above:  # between samples of speech a peak is less than twice as high
+            continue
+        left, right = max(0, start - _MARGIN), min(len(waveform), start + _BLOCK + _MARGIN)
+        fine = np.abs(resample_poly(waveform[left:right], OVERSAMPLING, 1)).reshape(-1, OVERSAMPLING).max(axis=1)
+        end = min(start + _BLOCK, len(waveform))
+        here = fine[start - left : end - left]
+        peaks[start:end] = np.maximum(peaks[start:end], here)
+        # a peak between two samples counts for the second one too
+        peaks[start + 1 : end] = np.maximum(peaks[start + 1 : end], here[:-1])
+        if end < len(waveform):
+            peaks[end] = max(peaks[end], here[-1])
+    return peaks
 
 
 def _lufs(mean_square: np.ndarray | float) -> np.ndarray:

@@ -24,6 +24,13 @@ _CODECS = {  # container and encoder of FFmpeg, bits per second of mono speech
     "mp3": ("mp3", "libmp3lame", 64_000),
     "opus": ("ogg", "libopus", 32_000),
 }
+_ENCODER_OPTIONS = {
+    # Measured on 132 s of LJSpeech: both are two to three times as fast as the default and nearer to the original
+    # (AAC 30.1 dB against 25.2 dB signal to noise, MP3 23.9 against 22.5).
+    "m4b": {"aac_coder": "fast"},
+    "mp3": {"compression_level": "7"},
+    "opus": {},
+}
 _CONTAINER_OPTIONS = {
     # The "ipod" muxer refuses a cover in PyAV's check, so the brand makes the MP4 an M4B. The index goes first: players
     # can then start before the whole file has arrived.
@@ -137,7 +144,7 @@ class _FfmpegWriter(_Closing):
         self._stream = stream
         self._stream.bit_rate = bit_rate
         self._stream.codec_context.thread_count = 1
-        self._stream.codec_context.options = {"flags": "+bitexact"}
+        self._stream.codec_context.options = {"flags": "+bitexact", **_ENCODER_OPTIONS[format]}
         self._stream.codec_context.format = {"m4b": "fltp", "mp3": "s16p", "opus": "s16"}[format]
         self._format = av.AudioResampler(format=self._stream.codec_context.format, layout="mono", rate=self._rate)
         self._container.metadata.update(tags.texts())

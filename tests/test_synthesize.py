@@ -1,0 +1,425 @@
+"""The synthesis job: every unit ends once, in the manifest or the quarantine, whatever dies on the way."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cluster import manifest
+from cluster import storage as storage_module
+from cluster.storage import PARTIAL, Storage
+from flowtts_core.audio.files import read_audio
+from flowtts_core.errors import ConfigError, OutputError, TextError, VoiceError
+from flowtts_core.text.document import Chapter, Document, Sentence, TextRow
+from jobs import synthesis_job
+from jobs.synthesis_input import Reading, read_plan
+from jobs.synthesis_job import Engine, Interrupted, Options, Summary, run_job
+from jobs.synthesis_plan import (
+    SHARD_CHARACTERS,
+    SHARD_UNITS,
+    Plan,
+    Speaking,
+    parse_chapters,
+    plan_book,
+    plan_corpus,
+    safe_name,
+)
+from jobs.synthesize import synthesize
+from tests.fake_engine import MakeTone, speak_inline
+from tests.test_storage import s3_root  # noqa: F401 - a fixture
+
+TONE = Engine("tone", "tone-1", MakeTone())
+
+
+@pytest.fixture
+def inline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Speak in this process: the same job without Ray's seconds."""
+    monkeypatch.setattr(synthesis_job, "speak_shards", speak_inline)
+
+
+def sentence(chapter: int, number: int) -> str:
+    return f"Sentence {number} of chapter {chapter} says <nothing> & more."
+
+
+def book(chapters: int = 2, sentences: int = 70, extra: tuple[str, ...] = ()) -> Document:
+    made = []
+    for c in range(1, chapters + 1):
+        texts = [f"Chapter {c}", *(sentence(c, n) for n in range(sentences)), *extra]
+        roles = ["heading"] + ["sentence"] * (len(texts) - 1)
+        pairs = zip(texts, roles, strict=True)
+        made.append(Chapter(f"Chapter {c}", " ".join(texts), tuple(Sentence(t, 0, len(t), r, 0.1) for t, r in pairs)))
+    return Document("A Trial", tuple(made), "A. Author")
+
+
+def speak(
+    plan: Plan, output: Path | str, engine: Engine = TONE, speaking: Speaking | None = None, **options: object
+) -> Summary:
+    return run_job(
+        plan,
+        str(output),
+        engine,
+        speaking or Speaking(),
+        Options(**{"chapter_format": "none", "workers": 2, **options}),
+    )
+
+
+def digests(output: Path, summary: Summary) -> dict[str, str]:
+    names = [*summary.files, manifest.MANIFEST, manifest.QUARANTINE]
+    return {name: hashlib.sha256((output / name).read_bytes()).hexdigest() for name in names}
+
+
+# -- the plan -----------------------------------------------------------------------------------------------------------
+
+
+def test_ids_seeds_and_shards_depend_on_the_texts_alone() -> None:
+    plan = plan_book(book(), Speaking(seed=3))
+    assert plan == plan_book(book(), Speaking(seed=3))
+    assert plan.units[0].id == "0001-0001"
+    assert plan.units[72].id == "0002-0002"
+    assert len({unit.seed for unit in plan.units}) == len(plan.units)
+    assert plan.units[5].seed != plan_book(book(), Speaking(seed=4)).units[5].seed
+    assert plan_book(book(), Speaking(seed=3), "2").units == plan.units[71:]  # a part is spoken as it is in the whole
+    assert [unit for shard in plan.shards for unit in shard] == list(plan.units)
+    for shard in plan.shards:
+        assert len(shard) <= SHARD_UNITS
+        assert len(shard) == 1 or sum(len(unit.text) for unit in shard) <= SHARD_CHARACTERS
+
+
+def test_a_row_keeps_its_own_seed_and_a_doubled_id_is_set_aside() -> None:
+    rows = [TextRow("a", "one", seed=7), TextRow("a", "two"), TextRow("A", "three")]
+    plan = plan_corpus(rows, Speaking(), "rows")
+    assert [unit.id for unit in plan.units] == ["a", "a~2", "A"]
+    assert plan.units[0].seed == 7
+    assert "more than once" in plan.units[1].error
+    assert len({unit.file.lower() for unit in plan.units}) == 3
+
+
+@pytest.mark.parametrize(("text", "chosen"), [("", [1, 2, 3, 4]), ("2", [2]), ("1-2, 4", [1, 2, 4]), ("3-", [3, 4])])
+def test_chapters_are_chosen_as_written(text: str, chosen: list[int]) -> None:
+    assert parse_chapters(text, 4) == chosen
+
+
+@pytest.mark.parametrize("text", ["0", "5", "3-2", "a", "1,,2", "-3"])
+def test_chapters_that_are_not_there_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="--chapters"):
+        parse_chapters(text, 4)
+
+
+@pytest.mark.parametrize(
+    "name", ["../../etc/passwd", "a/b\\c", "..", "", "nul", "\0x", "a" * 500, "é" * 200, ".hidden", "x\ny"]
+)
+def test_a_name_stays_in_its_folder(name: str) -> None:
+    safe = safe_name(name)
+    assert safe
+    assert Path("folder", safe).resolve().parent == Path("folder").resolve()
+    assert len(safe.encode()) <= 80
+    assert not re.search(r'[/\\\0\n:*?"<>|]', safe)
+    assert not safe.startswith(".")
+    assert safe.lower() != "nul"
+
+
+# -- a book -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("inline")
+def test_a_book_leaves_every_sentence_in_the_manifest(tmp_path: Path) -> None:
+    plan = plan_book(book(), Speaking())
+    summary = speak(plan, tmp_path, chapter_format="mp3")
+    table = manifest.read_manifest(Storage(str(tmp_path)))
+    texts = [s.text for c in book().chapters for s in c.sentences]
+    assert table.column("text").to_pylist() == texts
+    assert set(table.column("status").to_pylist()) == {"ok"}
+    assert (summary.units, summary.ok, summary.failed, summary.exit_code) == (142, 142, 0, 0)
+    place = table.column("audio")[100].as_py()
+    shard, row = re.fullmatch(r"shards/(\d+)\.parquet#(\d+)", place).groups()
+    stored = manifest.read_shard(Storage(str(tmp_path)), int(shard)).to_pylist()[int(row)]
+    assert stored["id"] == table.column("id")[100].as_py()
+    assert manifest.sha256(stored["flac"]) == table.column("sha256")[100].as_py()
+    waveform, rate = read_audio(stored["flac"])
+    assert (len(waveform), rate) == (stored["num_samples"], stored["sample_rate"])
+    for name in summary.files:
+        assert (tmp_path / name).stat().st_size > 0
+
+
+@pytest.mark.usefixtures("inline")
+def test_a_job_stopped_and_resumed_gives_the_same_bytes(tmp_path: Path) -> None:
+    plan = plan_book(book(), Speaking())
+    whole = speak(plan, tmp_path / "whole")
+    for _ in range(2):
+        with pytest.raises(Interrupted):
+            speak(plan, tmp_path / "cut", stop_after=1)
+    shard = tmp_path / "cut" / manifest.shard_name(0)
+    shard.write_bytes(shard.read_bytes()[:-100])  # as a disk that lost power leaves it
+    (tmp_path / "cut" / f"{PARTIAL}1-x").write_text("half")
+    resumed = speak(plan, tmp_path / "cut")
+    assert resumed.shards_resumed == 1
+    assert digests(tmp_path / "cut", resumed) == digests(tmp_path / "whole", whole)
+    assert not [name for name in os.listdir(tmp_path / "cut") if name.startswith(PARTIAL)]
+
+
+@pytest.mark.usefixtures("inline")
+def test_a_finished_job_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_book(book(), Speaking())
+    first = speak(plan, tmp_path)
+    monkeypatch.setattr(synthesis_job, "assemble", None)  # would fail if called
+    again = speak(plan, tmp_path)
+    assert (again.files, again.seconds, again.shards_resumed) == (first.files, first.seconds, len(plan.shards))
+
+
+@pytest.mark.usefixtures("inline")
+def test_another_format_takes_the_shards_that_are_there(tmp_path: Path) -> None:
+    plan = plan_book(book(), Speaking())
+    speak(plan, tmp_path)
+    summary = speak(plan, tmp_path, book_format="opus")
+    assert summary.shards_resumed == len(plan.shards)
+    assert summary.files[0] == "A Trial.opus"
+
+
+@pytest.mark.usefixtures("inline")
+def test_what_cannot_be_spoken_is_set_aside_and_harms_nothing_else(tmp_path: Path) -> None:
+    bad = ("UNSPEAKABLE signs", "this one RAISES", "this is NOTANUMBER")
+    summary = speak(plan_book(book(1, 20, bad), Speaking()), tmp_path / "bad")
+    clean = speak(plan_book(book(1, 20), Speaking()), tmp_path / "clean")
+    assert (summary.ok, summary.failed, summary.exit_code) == (clean.ok, 3, 3)
+    lines = [json.loads(line) for line in (tmp_path / "bad" / manifest.QUARANTINE).read_text().splitlines()]
+    assert [line["text"] for line in lines] == list(bad)
+    assert "no sound for these characters" in lines[0]["reason"]
+    assert "the engine tripped" in lines[1]["reason"]
+    assert "not numbers" in lines[2]["reason"]
+    sums = [
+        manifest.read_manifest(Storage(str(tmp_path / name))).column("sha256").to_pylist() for name in ("bad", "clean")
+    ]
+    assert sums[0][:21] == sums[1]
+    page = (tmp_path / "bad" / "report.html").read_text()
+    assert "the engine tripped" in page
+
+
+@pytest.mark.usefixtures("inline")
+def test_a_folder_of_another_job_is_refused_and_named(tmp_path: Path) -> None:
+    plan = plan_book(book(1, 5), Speaking())
+    speak(plan, tmp_path)
+    others = [
+        ("texts", lambda: speak(plan_book(book(1, 6), Speaking()), tmp_path)),
+        ("voice_fingerprint", lambda: speak(plan, tmp_path, Engine("tone", "tone-2", MakeTone()))),
+        ("settings", lambda: speak(plan, tmp_path, speaking=Speaking(speed=1.5))),
+    ]
+    before = (tmp_path / "A Trial.m4b").read_bytes()
+    for what, run in others:
+        with pytest.raises(OutputError, match=what) as caught:
+            run()
+        assert "--overwrite" in caught.value.remedy
+    assert (tmp_path / "A Trial.m4b").read_bytes() == before
+
+
+@pytest.mark.usefixtures("inline")
+def test_overwriting_deletes_our_own_work_only(tmp_path: Path) -> None:
+    speak(plan_book(book(1, 5), Speaking()), tmp_path)
+    (tmp_path / "notes.txt").write_text("mine")
+    other = replace(book(1, 6), title="Another")
+    speak(plan_book(other, Speaking()), tmp_path, overwrite=True)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert not (tmp_path / "A Trial.m4b").exists()
+    assert (tmp_path / "Another.m4b").exists()
+
+
+@pytest.mark.usefixtures("inline")
+def test_a_folder_with_other_peoples_files_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.doc").write_text("precious")
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match=r"thesis\.doc"):
+            speak(plan_book(book(1, 5), Speaking()), tmp_path, overwrite=overwrite)
+    assert os.listdir(tmp_path) == ["thesis.doc"]
+
+
+@pytest.mark.usefixtures("inline")
+def test_a_place_without_permission_is_refused_before_any_work() -> None:
+    with pytest.raises(OutputError, match="cannot write /proc"):
+        speak(plan_book(book(1, 5), Speaking()), "/proc/nowhere")
+
+
+@pytest.mark.usefixtures("inline")
+@pytest.mark.parametrize("fill_at", range(2, 12, 2))
+def test_a_full_disk_at_any_write_leaves_a_folder_that_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fill_at: int
+) -> None:
+    plan = plan_book(book(1, 60), Speaking())
+    whole = speak(plan, tmp_path / "whole")
+    real, writes = storage_module._write_all, iter(range(1000))
+
+    def fill(file: object, data: bytes) -> None:
+        if next(writes) >= fill_at:
+            file.write(data[: len(data) // 2])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(file, data)
+
+    monkeypatch.setattr(storage_module, "_write_all", fill)
+    with pytest.raises(OutputError, match="No space left"):
+        speak(plan, tmp_path / "full")
+    monkeypatch.setattr(storage_module, "_write_all", real)
+    again = speak(plan, tmp_path / "full")
+    assert digests(tmp_path / "full", again) == digests(tmp_path / "whole", whole)
+
+
+@pytest.mark.usefixtures("inline")
+def test_the_report_is_one_page_that_needs_nothing_else(tmp_path: Path) -> None:
+    document = replace(book(2, 10), title='<script>alert("x")</script>')
+    summary = speak(plan_book(document, Speaking()), tmp_path, chapter_format="mp3")
+    page = (tmp_path / "report.html").read_text()
+    assert "<script" not in page
+    assert not re.search(r'(src|href)="(https?:|/)', page)
+    links = re.findall(r'(?:src|href)="([^"]+)"', page)
+    from urllib.parse import unquote
+
+    assert {unquote(link) for link in links} >= {name for name in summary.files if name.endswith(("mp3", "m4b"))}
+    assert "prefers-color-scheme:dark" in page
+    assert "width=device-width" in page
+
+
+# -- a corpus -----------------------------------------------------------------------------------------------------------
+
+
+def rows_file(folder: Path) -> Path:
+    rows = [{"id": f"u{n}", "text": f"Row number {n}.", "seed": n} for n in range(60)]
+    odd = [{"id": "../../up", "text": "A way out?"}, {"id": "u3", "text": "Doubled."}, {"id": "void", "text": " "}]
+    foreign = [{"id": "other", "text": "Another voice.", "voice": "amy"}, {"id": "pipe", "text": "One | two\nthree"}]
+    path = folder / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, *odd, *foreign]) + "no json\n")
+    return path
+
+
+@pytest.mark.usefixtures("inline")
+def test_rows_become_a_corpus(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    summary = synthesize([str(rows_file(tmp_path))], str(out), engine=TONE)
+    assert (summary.kind, summary.units, summary.ok, summary.failed, summary.exit_code) == ("corpus", 66, 62, 4, 3)
+    assert sorted(os.listdir(tmp_path)) == ["out", "rows.jsonl"]
+    lines = [line.split("|") for line in (out / "metadata.csv").read_text().splitlines()]
+    assert all(len(line) == 3 for line in lines)
+    assert sorted(os.listdir(out / "audio")) == sorted(f"{name}.flac" for name, _, _ in lines)
+    assert ["pipe", "One two three", "One two three"] in lines
+    table = manifest.read_manifest(Storage(str(out))).to_pylist()
+    by_id = {row["id"]: row for row in table}
+    assert by_id["u5"]["seed"] == 5
+    assert manifest.sha256((out / by_id["../../up"]["audio"]).read_bytes()) == by_id["../../up"]["sha256"]
+    reasons = [json.loads(line)["reason"] for line in (out / manifest.QUARANTINE).read_text().splitlines()]
+    assert ["twice" in reasons[0], "empty" in reasons[1], "amy" in reasons[2], "JSON" in reasons[3]] == [True] * 4
+
+
+@pytest.mark.usefixtures("inline")
+def test_a_lost_audio_file_is_made_again(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    synthesize([str(rows_file(tmp_path))], str(out), engine=TONE)
+    before = (out / "audio" / "u7.flac").read_bytes()
+    (out / "audio" / "u7.flac").unlink()
+    synthesize([str(rows_file(tmp_path))], str(out), engine=TONE)
+    assert (out / "audio" / "u7.flac").read_bytes() == before
+
+
+@pytest.mark.usefixtures("inline")
+def test_rows_can_stay_in_parquet(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    summary = synthesize([str(rows_file(tmp_path))], str(out), engine=TONE, options=Options(rows="parquet"))
+    assert summary.ok == 62
+    assert not (out / "audio").exists()
+    assert manifest.read_shard(Storage(str(out)), 0).column("flac")[0].as_py()[:4] == b"fLaC"
+
+
+@pytest.mark.usefixtures("inline")
+def test_a_book_and_a_corpus_on_s3(tmp_path: Path, s3_root: str) -> None:  # noqa: F811
+    plan = plan_book(book(1, 60), Speaking())
+    local, remote = speak(plan, tmp_path / "book"), speak(plan, f"{s3_root}/book")
+    assert remote.files == local.files
+    for name, digest in digests(tmp_path / "book", local).items():
+        assert hashlib.sha256(Storage(f"{s3_root}/book").read(name)).hexdigest() == digest
+    Storage(s3_root).write("in/rows.jsonl", rows_file(tmp_path).read_bytes())
+    summary = synthesize([f"{s3_root}/in/rows.jsonl"], f"{s3_root}/corpus", engine=TONE)
+    assert summary.ok == 62
+    assert "u7.flac" in Storage(f"{s3_root}/corpus").list("audio")
+
+
+def test_inputs_that_do_not_go_together_are_named(tmp_path: Path) -> None:
+    text = tmp_path / "a.txt"
+    text.write_text("Some words. And more.")
+    rows = rows_file(tmp_path)
+    for inputs, reading, error in (
+        ([text, rows], Reading(), TextError),
+        ([text, text], Reading(), TextError),
+        ([rows], Reading(chapters="1"), ConfigError),
+        ([tmp_path / "absent.txt"], Reading(), TextError),
+    ):
+        with pytest.raises(error):
+            read_plan([str(path) for path in inputs], reading, Speaking(), "tone")
+    both = read_plan([str(text), str(text)], Reading(lines=True), Speaking(), "tone")
+    assert [unit.text for unit in both.units] == ["Some words. And more."] * 2
+    assert len({unit.id for unit in both.units}) in (1, 2)
+
+
+# -- with Ray -----------------------------------------------------------------------------------------------------------
+
+
+def test_workers_that_die_cost_only_the_row_that_kills(tmp_path: Path) -> None:
+    document = book(2, 60, ("this ONCE", "this CRASHES"))
+    make = MakeTone(crash_once=str(tmp_path / "once"))
+    summary = speak(plan_book(document, Speaking()), tmp_path / "out", Engine("tone", "tone-1", make))
+    failed = [json.loads(line) for line in (tmp_path / "out" / manifest.QUARANTINE).read_text().splitlines()]
+    assert [line["text"] for line in failed] == ["this CRASHES"] * 2
+    assert "died" in failed[0]["reason"]
+    assert summary.ok == summary.units - 2
+    assert not [name for name in os.listdir(tmp_path / "out" / "shards") if name.startswith("attempts")]
+
+
+def test_a_voice_that_does_not_load_ends_the_job_with_its_own_error(tmp_path: Path) -> None:
+    with pytest.raises(VoiceError, match="cut off") as caught:
+        speak(plan_book(book(), Speaking()), tmp_path, Engine("tone", "tone-1", MakeTone(broken=True)))
+    assert type(caught.value) is VoiceError
+    assert "Traceback" not in str(caught.value)
+
+
+DRIVER = """
+import sys
+from tests.test_synthesize import *
+if __name__ == "__main__":
+    engine = Engine("tone", "tone-1", MakeTone(delay_s=0.01))
+    speak(plan_book(book(3, 200), Speaking()), sys.argv[1], engine, chapter_format="mp3")
+    print("torch" in sys.modules, file=sys.stderr)
+"""
+
+
+@pytest.mark.slow
+def test_a_driver_killed_three_times_gives_the_same_files(tmp_path: Path) -> None:
+    plan = plan_book(book(3, 200), Speaking())
+    whole = speak(plan, tmp_path / "whole", chapter_format="mp3")
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-c", DRIVER, str(tmp_path / "killed")]
+    counts = []
+    for wanted in (1, 5, 9):
+        process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, start_new_session=True)
+        for _ in _ticks(120):
+            counts.append(len(list((tmp_path / "killed" / "shards").glob("[0-9]*.parquet"))))
+            if counts[-1] >= wanted:
+                break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert counts[-1] < len(plan.shards)
+    done = speak(plan, tmp_path / "killed", Engine("tone", "tone-1", MakeTone()), chapter_format="mp3")
+    assert 0 < done.shards_resumed < len(plan.shards)
+    assert digests(tmp_path / "killed", done) == digests(tmp_path / "whole", whole)
+
+
+def _ticks(seconds: float) -> Iterator[None]:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        time.sleep(0.05)
+        yield
