@@ -72,7 +72,7 @@ def _ljspeech(folder: Path) -> Iterator[Clip]:
             continue
         key, *texts = (part.strip() for part in line.split("|"))
         if not key or not texts:
-            yield Clip(key or f"line {number}", "", "", problem=f"metadata.csv, line {number}: not `id|text`")
+            yield Clip(f"line {number}", "", "", problem=f"metadata.csv, line {number}: not `id|text`")
             continue
         text = next((text for text in reversed(texts[:2]) if text), "")
         yield Clip(key, text, str(_audio_file(folder / "wavs", key)))

@@ -1,0 +1,299 @@
+"""The training loop: exact resume, averages, budgets, ranks, and steps that must be left out."""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import socket
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from flowtts_core.acoustic import MatchaConfig, MatchaTTS
+from flowtts_core.errors import ConfigError, FlowTTSError
+from flowtts_core.training.batches import AcousticBatches, VocoderBatches
+from flowtts_core.training.examples import Examples
+from flowtts_core.training.tasks import AcousticTask, VocoderTask, VocoderTaskConfig
+from flowtts_core.training.trainer import (
+    TrainConfig,
+    Trainer,
+    TrainingLog,
+    latest_checkpoint,
+    learning_rate_factor,
+)
+from flowtts_core.vocoder import GriffinLim, GriffinLimConfig, Vocos, VocosConfig
+from flowtts_core.vocoder.discriminators import DiscriminatorConfig
+from tests.speech_like import write_examples
+
+FAST = TrainConfig(steps=6, warmup_steps=2, log_every=1, checkpoint_every=2, sample_every=1000, precision="fp32")
+JUDGES = DiscriminatorConfig(periods=(2,), period_channels=(4, 8), n_ffts=(256,), resolution_channels=4)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return write_examples(tmp_path_factory.mktemp("data"), [40 + 7 * (i * 5 % 23) for i in range(24)])
+
+
+def acoustic_trainer(data: Path, folder: Path, config: TrainConfig = FAST) -> Trainer:
+    torch.manual_seed(0)
+    batches = AcousticBatches(Examples(data, ["tokens", "mel"]), 600, 0)
+    model = MatchaTTS(MatchaConfig.debug())
+    task = AcousticTask(model, batches.items([0]), GriffinLim(GriffinLimConfig(iterations=2)))
+    return Trainer(task, batches, config, folder)
+
+
+def vocoder_trainer(data: Path, folder: Path, config: TrainConfig = FAST) -> Trainer:
+    torch.manual_seed(0)
+    batches = VocoderBatches(Examples(data, ["mel", "audio"]), 2, 16, 0)
+    vocoder = Vocos(VocosConfig(dim=16, intermediate_dim=32, num_layers=1))
+    task = VocoderTask(vocoder, batches.at(0, 0, 1), VocoderTaskConfig(adversarial_from=3, discriminators=JUDGES))
+    return Trainer(task, batches, config, folder)
+
+
+class Quadratic:
+    """Fits one weight to the batches' numbers; the simplest task there is."""
+
+    ema_module = "model"
+
+    def __init__(self, start: float = 1.0) -> None:
+        self.model = nn.Linear(1, 1, bias=False)
+        nn.init.constant_(self.model.weight, start)
+        self.modules: dict[str, nn.Module] = {"model": self.model}
+        self.sampled: list[int] = []
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        return {"model": list(self.model.parameters())}
+
+    def updates(self, batch: Tensor, step: int, generator: torch.Generator) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        yield "model", {"loss": (self.model(batch) - 3 * batch).square().mean()}
+
+    def sample(self, module: nn.Module, step: int, log: TrainingLog) -> None:
+        self.sampled.append(step)
+
+
+class Numbers:
+    """A batch of four numbers for each (step, rank); `poisoned` steps hold one that is not a number."""
+
+    def __init__(self, poisoned: frozenset[int] = frozenset()) -> None:
+        self.poisoned = poisoned
+
+    def at(self, step: int, rank: int, world_size: int) -> Tensor:
+        values = torch.from_numpy(np.random.default_rng((step, rank)).normal(size=(4, 1)).astype(np.float32))
+        return values * float("nan") if step in self.poisoned else values
+
+
+def state_of(trainer: Trainer) -> dict[str, Tensor]:
+    tensors = {f"ema.{k}": v for k, v in trainer.ema.items()}
+    for name, module in trainer.task.modules.items():
+        tensors |= {f"{name}.{k}": v for k, v in module.state_dict().items()}
+    for name, optimizer in trainer.optimizers.items():
+        for i, values in optimizer.state_dict()["state"].items():
+            tensors |= {f"{name}.adam.{i}.{k}": v for k, v in values.items()}
+    return tensors
+
+
+@pytest.mark.parametrize("make", [acoustic_trainer, vocoder_trainer])
+@pytest.mark.parametrize("cut", [2, 4])
+def test_a_cut_and_resumed_run_ends_as_the_uncut_one_bit_for_bit(make, cut, data, tmp_path):
+    whole = make(data, tmp_path / "whole")
+    whole.fit()
+    make(data, tmp_path / "cut").fit(stop_at=cut)
+    torch.manual_seed(99)  # nothing may depend on the state of the global generator
+    resumed = make(data, tmp_path / "cut")
+    with torch.no_grad():
+        for module in resumed.task.modules.values():
+            for parameter in module.parameters():
+                parameter.add_(1.0)  # nor on the weights that the resumed run began with
+    resumed.fit()
+    expected, got = state_of(whole), state_of(resumed)
+    assert expected.keys() == got.keys()
+    assert [k for k in expected if not torch.equal(expected[k], got[k])] == []
+    fresh = make(data, tmp_path / "fresh")
+    assert any(not torch.equal(value, fresh.ema[key]) for key, value in whole.ema.items())  # it did learn something
+
+
+def test_a_killed_step_leaves_the_last_checkpoint(data, tmp_path):
+    trainer = acoustic_trainer(data, tmp_path)
+    trainer.fit(stop_at=4)
+    (tmp_path / "checkpoint-0000006.part").write_bytes(b"half written")
+    found = latest_checkpoint(tmp_path)
+    assert found is not None
+    assert found.name == "checkpoint-0000004.pt"
+    assert len(list(tmp_path.glob("checkpoint-*.pt"))) == FAST.keep
+
+
+def test_the_log_of_a_resumed_run_holds_each_step_once(data, tmp_path):
+    config = dataclasses.replace(FAST, checkpoint_every=4)
+    acoustic_trainer(data, tmp_path, config).fit(stop_at=4)
+    with (tmp_path / "log.jsonl").open("a") as file:  # steps that were logged and then lost with their process
+        file.write('{"step": 5, "lr": 1.0}\n')
+    acoustic_trainer(data, tmp_path, config).fit()
+    steps = [int(line.split('"step": ')[1].split(",")[0]) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3, 4, 5, 6]
+
+
+def test_ema_is_the_warmed_up_average_of_the_weights(tmp_path):
+    task = Quadratic()
+    seen: list[float] = []
+    config = dataclasses.replace(FAST, steps=5, ema_decay=0.3)
+    trainer = Trainer(task, Numbers(), config, tmp_path, on_step=lambda step, scalars: seen.append(task.model.weight.item()))
+    trainer.fit()
+    average = 1.0
+    for step, weight in enumerate(seen):
+        decay = min(0.3, (1 + step) / (10 + step))
+        average = decay * average + (1 - decay) * weight
+    assert trainer.ema["weight"].item() == pytest.approx(average, rel=1e-5)
+    assert trainer.averaged_module().weight.item() == trainer.ema["weight"].item()
+    assert task.sampled == [5]
+
+
+def test_steps_without_finite_gradients_are_left_out(tmp_path):
+    task = Quadratic()
+    weights: list[float] = []
+    trainer = Trainer(
+        task, Numbers(frozenset({2, 3})), FAST, tmp_path, on_step=lambda step, _: weights.append(task.model.weight.item())
+    )
+    trainer.fit()
+    assert weights[1] == weights[2] == weights[3]
+    assert len({*weights}) == len(weights) - 2
+    assert np.isfinite(weights).all()
+
+
+def test_a_run_whose_gradients_never_recover_stops_with_a_remedy(tmp_path):
+    config = dataclasses.replace(FAST, steps=50)
+    trainer = Trainer(Quadratic(), Numbers(frozenset(range(5, 50))), config, tmp_path)
+    with pytest.raises(FlowTTSError, match="finite.*\n.*learning_rate"):
+        trainer.fit()
+
+
+def test_learning_rate_warms_up_and_falls_to_its_last_share(tmp_path):
+    config = TrainConfig(steps=110, warmup_steps=10, final_lr=0.1, learning_rate=1.0)
+    factors = [learning_rate_factor(config, step) for step in range(111)]
+    assert factors[:10] == pytest.approx(np.arange(1, 11) / 10)
+    assert factors[10] == 1.0
+    assert all(a >= b for a, b in zip(factors[10:], factors[11:], strict=False))
+    assert factors[60] == pytest.approx(0.55)  # half way down
+    assert factors[110] == pytest.approx(0.1)
+
+
+def test_every_utterance_once_per_epoch_and_no_batch_beyond_its_budget(tmp_path):
+    rng = np.random.default_rng(1)
+    examples = Examples(write_examples(tmp_path, rng.integers(5, 60, 150).tolist()), ["tokens", "mel"])
+    batches = AcousticBatches(examples, 300, seed=3)
+    orders = []
+    for epoch in range(12):
+        counts: Counter[bytes] = Counter()
+        for index in range(batches.per_epoch):
+            batch = batches.at(epoch * batches.per_epoch + index, 0, 1)
+            assert batch.mel.shape[0] * batch.mel.shape[2] <= 300
+            for row, tokens in enumerate(batch.condition.tokens):
+                length, frames = int(batch.condition.token_lengths[row]), int(batch.mel_lengths[row])
+                counts[tokens[:length].numpy().tobytes() + batch.mel[row, :, :frames].numpy().tobytes()] += 1
+                assert not batch.mel[row, :, frames:].any()
+        assert sorted(counts.values()) == [1] * 150
+        orders.append(tuple(counts))
+    assert len(set(orders)) == 12
+
+
+def test_padding_of_batches_is_small(tmp_path):
+    rng = np.random.default_rng(1)
+    examples = Examples(write_examples(tmp_path, rng.integers(10, 80, 150).tolist()), ["tokens", "mel"])
+    batches = AcousticBatches(examples, 500, seed=0)
+    plan = [batches.at(i, 0, 1) for i in range(batches.per_epoch)]
+    padded = sum(b.mel.shape[0] * b.mel.shape[2] for b in plan)
+    assert sum(int(b.mel_lengths.sum()) for b in plan) / padded > 0.88
+
+
+def test_ranks_share_an_epoch_without_overlap(data):
+    batches = AcousticBatches(Examples(data, ["tokens", "mel"]), 600, seed=0)
+    steps = -(-batches.per_epoch // 2)
+    pairs = [[batches.at(step, rank, 2).mel for rank in (0, 1)] for step in range(steps)]
+    flat = [mel.numpy().tobytes() for pair in pairs for mel in pair][: batches.per_epoch]
+    alone = [batches.at(step, 0, 1).mel.numpy().tobytes() for step in range(batches.per_epoch)]
+    assert flat == alone
+    assert len(set(flat)) == batches.per_epoch
+    crops = VocoderBatches(Examples(data, ["mel", "audio"]), 2, 16, 0)
+    assert not torch.equal(crops.at(0, 0, 2).mel, crops.at(0, 1, 2).mel)
+    assert torch.equal(crops.at(5, 1, 2).mel, crops.at(5, 1, 2).mel)
+
+
+@pytest.mark.parametrize("padding", ["same", "center"])
+def test_crops_of_mel_and_waveform_belong_together(padding, tmp_path):
+    from flowtts_core.audio.mel import LogMel, MelConfig
+
+    mel_config = MelConfig(padding=padding)
+    examples = Examples(write_examples(tmp_path, [60, 70, 80, 9], mel=mel_config), ["mel", "audio"])
+    batch = VocoderBatches(examples, 4, 24, 0).at(7, 0, 1)
+    assert batch.waveform.shape == (4, mel_config.samples_of(24))
+    again = LogMel(mel_config)(batch.waveform)[..., 4:-4]  # the edges lack their neighbours
+    assert (again - batch.mel[..., 4:-4]).abs().mean() < 0.05
+    with pytest.raises(ConfigError, match="crop_frames"):
+        VocoderBatches(examples, 4, 500, 0)
+
+
+def _distributed_rank(rank: int, port: int, folder: str, out: multiprocessing.Queue) -> None:
+    import torch.distributed as dist
+
+    from flowtts_core.training.distributed import average_gradients
+
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    task = Quadratic()
+    idle = nn.Parameter(torch.ones(3))  # no rank has a gradient for it
+    task.parameter_groups = lambda: {"model": [*task.model.parameters(), idle]}  # type: ignore[method-assign]
+    poisoned = frozenset({3}) if rank == 0 else frozenset()
+    trainer = Trainer(
+        task, Numbers(poisoned), FAST, Path(folder), rank=rank, world_size=2, reduce_gradients=average_gradients
+    )
+    trainer.fit()
+    out.put((rank, task.model.weight.item(), idle.tolist()))
+    dist.destroy_process_group()
+
+
+class MeanOfRanks(Quadratic):
+    """What two ranks do together, in one process: the mean of both batches' losses."""
+
+    def updates(self, batch: Tensor, step: int, generator: torch.Generator) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        losses = [next(super(MeanOfRanks, self).updates(half, step, generator))[1]["loss"] for half in batch]
+        yield "model", {"loss": torch.stack(losses).mean()}
+
+
+class BothRanks(Numbers):
+    def at(self, step: int, rank: int, world_size: int) -> Tensor:
+        first, second = Numbers(self.poisoned).at(step, 0, 2), Numbers().at(step, 1, 2)
+        return torch.stack([first, second])
+
+
+def test_two_processes_learn_what_one_learns_from_both_batches(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    context = multiprocessing.get_context("spawn")
+    out = context.Queue()
+    ranks = [context.Process(target=_distributed_rank, args=(rank, port, str(tmp_path / "two"), out)) for rank in (0, 1)]
+    for process in ranks:
+        process.start()
+    results = sorted(out.get(timeout=250) for _ in ranks)
+    for process in ranks:
+        process.join(timeout=30)
+    task = MeanOfRanks()
+    Trainer(task, BothRanks(frozenset({3})), FAST, tmp_path / "one").fit()
+    (_, first, idle), (_, second, _) = results
+    assert first == second  # step 3 is left out by both, though only rank 0's gradient is not finite
+    assert first == pytest.approx(task.model.weight.item(), rel=1e-6)
+    assert idle == [1.0, 1.0, 1.0]
+    assert len(list((tmp_path / "two").glob("checkpoint-*.pt"))) == FAST.keep
+
+
+def test_training_lowers_the_loss_of_a_small_acoustic_model(data, tmp_path):
+    losses: list[float] = []
+    config = dataclasses.replace(FAST, steps=30, learning_rate=2e-3, checkpoint_every=100)
+    trainer = acoustic_trainer(data, tmp_path, config)
+    trainer.on_step = lambda step, scalars: losses.append(scalars["acoustic/loss"])
+    trainer.fit()
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
