@@ -226,21 +226,25 @@ def _watch(runs: dict[str, Any], children: dict[str, subprocess.Popen[bytes]]) -
 def _pack(work: Path, output: Path, config: BundledRecipe) -> None:
     """The averaged weights of both runs as one voice, at half precision."""
     from flowtts_core.config import spec_of
-    from flowtts_core.training.examples import DatasetMeta
+    from flowtts_core.training.examples import DatasetMeta, Examples
+    from flowtts_core.training.pace import relative_length
     from flowtts_core.voice import save_voice
     from jobs.training_run import trained_module
 
     acoustic, vocoder = _open(work, config.acoustic), _open(work, config.vocoder)
+    model: Any = trained_module(acoustic)
+    speed = min(4.0, max(0.25, relative_length(model, Examples(work / "data", ["tokens"]))))
     clips = json.loads((work / "corpus" / "source.json").read_text())["clips"]
     save_voice(
         output,
         name=output.name,
-        acoustic=trained_module(acoustic),  # type: ignore[arg-type]
+        acoustic=model,
         acoustic_spec=spec_of(acoustic.recipe.name, acoustic.recipe.model),
         vocoder=trained_module(vocoder),  # type: ignore[arg-type]
         vocoder_spec=spec_of(vocoder.recipe.name, vocoder.recipe.model),
         frontend=DatasetMeta.load(work / "data").frontend,
         half=True,
+        speed=round(speed, 3),
         licence="Apache-2.0",
         description="An English male voice, taught by flite's rms voice.",
         source=f"{clips} texts read by flite {config.teacher.voice} (CMU Flite, BSD-like licence)",
