@@ -166,10 +166,9 @@ def claim(storage: Storage, job: dict[str, Any], overwrite: bool) -> None:
     """
     held = _read_json(storage, JOB)
     cleared = held is not None and overwrite
-    if held is not None and held != job:
-        if not overwrite:
-            differing = ", ".join(sorted(key for key in {*held, *job} if held.get(key) != job.get(key)))
-            raise OutputError(f"{storage.root} holds another job (differs in {differing})", _OTHER_FOLDER)
+    if held is not None and held != job and not overwrite:
+        differing = ", ".join(sorted(key for key in {*held, *job} if held.get(key) != job.get(key)))
+        raise OutputError(f"{storage.root} holds another job (differs in {differing})", _OTHER_FOLDER)
     if cleared:
         clear(storage)
         held = None
