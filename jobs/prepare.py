@@ -15,14 +15,13 @@ from typing import Any
 from cluster.storage import Storage
 from flowtts_core.config import fingerprint, override, to_dict
 from flowtts_core.errors import ConfigError, OutputError, TextError
-from flowtts_core.training.examples import META, SCHEMA, DatasetMeta
+from flowtts_core.training.examples import META, DatasetMeta
 from flowtts_core.training.prepare import PrepareConfig
-from jobs.clips import Clip, audio_of, read_clips
+from jobs.clips import Clip, read_clips
+from jobs.prepare_worker import NOTE, ShardPreparer
 
 QUARANTINE, STATISTICS = "quarantine.jsonl", "statistics.json"
-NOTE = b"flowtts"  # key of a file's own record in its Parquet metadata
 SOME_SET_ASIDE = 3  # exit code
-_RETRIES = {"max_restarts": 20, "max_task_retries": 4}  # finite: a worker that always dies ends the job
 _NAME = re.compile(r"clips-\d{5}\.parquet")
 
 
@@ -251,7 +250,6 @@ def _prepare_shards(
             compute=ray.data.ActorPoolStrategy(size=workers),
             fn_constructor_kwargs={"config": config, "storage": storage},
             num_cpus=1,
-            ray_remote_args_fn=lambda: dict(_RETRIES),
         )
         try:
             done: Any = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
@@ -260,72 +258,6 @@ def _prepare_shards(
                     yield {"shard": row["shard"], **json.loads(row["note"])}
         except Exception as error:
             raise root_cause(error) from None
-
-
-class ShardPreparer:
-    """A worker: prepares the clips of a shard and commits its Parquet file, record included."""
-
-    def __init__(self, config: PrepareConfig, storage: Storage) -> None:
-        import torch
-
-        from flowtts_core.training.prepare import ClipPreparer
-
-        torch.set_num_threads(1)
-        self._storage, self._problem = storage, None
-        try:
-            self._preparer = ClipPreparer(config)
-        except Exception as error:  # Ray would start the worker again and again; raised from a call it ends the job
-            self._problem = error
-
-    def __call__(self, batch: Any) -> Any:
-        import pyarrow as pa
-
-        if self._problem is not None:
-            raise self._problem
-        notes = []
-        for row in batch.to_pylist():
-            clips = [Clip(**clip) for clip in json.loads(row["clips"])]
-            note = self.prepare_shard(row["shard"], row["print"], clips)
-            notes.append({"shard": row["shard"], "note": json.dumps(note)})
-        return pa.Table.from_pylist(notes)
-
-    def prepare_shard(self, index: int, print_: str, clips: list[Clip]) -> dict[str, Any]:
-        """Write `clips-INDEX.parquet`; returns its record."""
-        rows, aside = [], []
-        for clip, audio in zip(clips, audio_of(clips), strict=True):
-            made = clip.problem or self._preparer.prepare(clip.id, clip.text, audio, clip.speaker)
-            if isinstance(made, str):
-                aside.append({"id": clip.id, "reason": made, "audio": clip.path, "text": clip.text})
-            else:
-                rows.append(made)
-        note = {"print": print_, "set_aside": aside, **_sums(rows)}
-        self._storage.write(f"clips-{index:05d}.parquet", _parquet_bytes(rows, note))
-        return note
-
-
-def _sums(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the statistics of the whole need of one file."""
-    import numpy as np
-
-    mels = [np.frombuffer(row["mel"], dtype=np.float16).astype(np.float64) for row in rows]
-    return {
-        "clips": len(rows),
-        "frames": sum(row["n_frames"] for row in rows),
-        "values": sum(len(mel) for mel in mels),
-        "sum": math.fsum(float(mel.sum()) for mel in mels),
-        "squares": math.fsum(float(mel @ mel) for mel in mels),
-        "speakers": sorted({row["speaker"] for row in rows} - {""}),
-    }
-
-
-def _parquet_bytes(rows: list[dict[str, Any]], note: dict[str, Any]) -> bytes:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    table = pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata({NOTE: json.dumps(note).encode()})
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="none", use_dictionary=False)  # half-precision mels and FLAC do not shrink
-    return sink.getvalue().to_pybytes()
 
 
 def _finish(

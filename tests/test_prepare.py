@@ -14,6 +14,7 @@ import pytest
 import soundfile
 import torch
 
+from cluster.storage import Storage
 from flowtts_core.audio.mel import LogMel, MelConfig
 from flowtts_core.errors import ConfigError, OutputError, TextError
 from flowtts_core.text.frontend import TextFrontend
@@ -262,6 +263,30 @@ def test_a_corpus_without_one_usable_clip_is_an_error(tmp_path, in_process):
     with pytest.raises(TextError, match="no clip can be trained on"):
         job.prepare(tmp_path / "corpus", tmp_path / "data", PrepareConfig())
     assert not (tmp_path / "data" / "dataset.json").exists()
+
+
+def test_a_clip_that_kills_its_worker_is_found_and_set_aside(tmp_path, monkeypatch):
+    class Killed(BaseException):
+        """Stands for the death of the process."""
+
+    source = corpus(tmp_path / "corpus")
+    clips = [clip for clip in read_clips(source) if clip.id in GOOD and not clip.problem]
+    real = ClipPreparer.prepare
+
+    def prepare(self, key, text, audio, speaker=""):
+        if key == "good-a":
+            raise Killed
+        return real(self, key, text, audio, speaker)
+
+    monkeypatch.setattr(ClipPreparer, "prepare", prepare)
+    storage = Storage(str(tmp_path / "data"))
+    for _ in range(3):
+        with pytest.raises(Killed):
+            job.ShardPreparer(PrepareConfig(), storage).prepare_shard(0, "print", clips)
+    note = job.ShardPreparer(PrepareConfig(), storage).prepare_shard(0, "print", clips)
+    assert note["clips"] == 2
+    assert [(entry["id"], entry["reason"]) for entry in note["set_aside"]] == [("good-a", "its worker died while preparing it")]
+    assert list(storage.list()) == ["clips-00000.parquet"]
 
 
 @pytest.mark.slow
