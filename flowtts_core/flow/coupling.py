@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from flowtts_core.errors import ConfigError
@@ -54,6 +53,8 @@ class OptimalCoupling:
 
     def pair(self, x_0: Tensor, x_1: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Indices [B]: `x_0[indices]` goes with `x_1`."""
+        from scipy.optimize import linear_sum_assignment  # takes a second to import, and inference never needs it
+
         _, noise = linear_sum_assignment(squared_distances(x_0, x_1).T.cpu().numpy())
         return torch.from_numpy(noise).to(x_1.device)
 

@@ -157,12 +157,13 @@ class Vocos(Vocoder):
     def stream(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
         """Each frame is computed once; a chunk comes out `3 * (num_layers + 1)` frames plus a window after it went in."""
         embed = _ConvStream(self.backbone.embed)
-        blocks = [_ConvStream(block.dwconv) for block in self.backbone.convnext]
+        blocks = [block for block in self.backbone.convnext if isinstance(block, ConvNeXtBlock)]
+        streams = [_ConvStream(block.dwconv) for block in blocks]
         overlap_add = InverseSTFTStream(self.head.istft)
         for mel, final in _mark_last(chunks):
             _, x = embed.push(mel, final)
             x = _apply_norm(self.backbone.norm, x.transpose(1, 2), None).transpose(1, 2)
-            for stream, block in zip(blocks, self.backbone.convnext, strict=True):
+            for stream, block in zip(streams, blocks, strict=True):
                 residual, convolved = stream.push(x, final)
                 x = residual + block.branch(convolved, None)
             hidden = self.backbone.final_layer_norm(x.transpose(1, 2))
