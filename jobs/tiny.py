@@ -85,12 +85,15 @@ def train_tiny(folder: Path, recipe: TinyRecipe | None = None) -> dict[str, Any]
     recipe = recipe or tiny_recipe()
     torch.manual_seed(recipe.trainer.seed)
     with one_thread():
+        began = time.process_time()
         model, seconds = _train(recipe, folder)
+        cpu_seconds = time.process_time() - began
         save_tiny(folder, model)
         spoken = _speak(folder, recipe.tones)
         summary: dict[str, Any] = {
             "measured": MEASURED,
             "train_seconds": round(seconds, 2),
+            "train_cpu_seconds": round(cpu_seconds, 2),
             "threads": 1,
             "parameters": sum(p.numel() for p in model.parameters()),
             "seeds": len(SEEDS),

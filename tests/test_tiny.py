@@ -22,8 +22,9 @@ PITCHES = {"a": 220.0, "i": 440.0}
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
+    """The recipe at half its steps."""
     folder = tmp_path_factory.mktemp("tiny")
-    summary = train_tiny(folder, override(tiny_recipe(), {"ablation": False}))
+    summary = train_tiny(folder, override(tiny_recipe(), {"ablation": False, "trainer.steps": 600}))
     return folder, summary
 
 
