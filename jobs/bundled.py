@@ -253,7 +253,7 @@ def _pack(work: Path, output: Path, config: BundledRecipe) -> None:
 
 def measure(voice: Path, held_out: Path, config: BundledRecipe, workers: int | None = None) -> dict[str, Any]:
     """Judge the voice against its teacher on the held-out texts, and write the figures into its card."""
-    from flowtts_core.voice import load_card, write_card
+    from flowtts_core.voice_card import load_card, write_card
     from jobs.benchmark_quality import quality
     from jobs.benchmark_speed import read_texts as read_pairs
     from jobs.benchmark_speed import speed

@@ -12,7 +12,7 @@ from typing import Any
 from flowtts_core.errors import TextError
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a")
-FORMS = "a folder with metadata.csv (`id|text|normalised text`) and wavs/, a .jsonl with audio and text, or .parquet"
+FORMS = "a folder with metadata.csv (`id|text|normalised text`) and wavs/ or audio/, a .jsonl with audio and text, or .parquet"
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ def _mark_repeated(clips: list[Clip]) -> list[Clip]:
 
 
 def _ljspeech(folder: Path) -> Iterator[Clip]:
+    audio = next((folder / name for name in ("wavs", "audio") if (folder / name).is_dir()), folder / "wavs")
     lines = (folder / "metadata.csv").read_text(encoding="utf-8-sig").splitlines()
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -75,7 +76,7 @@ def _ljspeech(folder: Path) -> Iterator[Clip]:
             yield Clip(f"line {number}", "", "", problem=f"metadata.csv, line {number}: not `id|text`")
             continue
         text = next((text for text in reversed(texts[:2]) if text), "")
-        yield Clip(key, text, str(_audio_file(folder / "wavs", key)))
+        yield Clip(key, text, str(_audio_file(audio, key)))
 
 
 def _audio_file(folder: Path, key: str) -> Path:

@@ -187,7 +187,7 @@ def voice_engine(voice: str | None, device: str, lexicon: dict[str, str]) -> Eng
     Raises:
         VoiceError: where there is no such voice or its card is damaged.
     """
-    from flowtts_core.voice import find_voice, load_card
+    from flowtts_core.voice_card import find_voice, load_card
     from jobs.synthesis_job import Engine
 
     folder = find_voice(voice)

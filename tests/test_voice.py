@@ -14,7 +14,8 @@ from flowtts_core.config import spec_of
 from flowtts_core.errors import VoiceError
 from flowtts_core.text.frontend import FrontendConfig
 from flowtts_core.vocoder import GriffinLim, GriffinLimConfig, Vocos, VocosConfig
-from flowtts_core.voice import load_card, load_voice, save_voice
+from flowtts_core.voice import load_voice, save_voice
+from flowtts_core.voice_card import load_card
 from tests.voices import make_voice
 
 

@@ -183,7 +183,11 @@ class MatchaTTS(AcousticModel):
         frames = (encoded.log_durations.float().exp() * encoded.mask).clamp(max=_MAX_TOKEN_FRAMES)
         # Whole frames add up exactly in float64, so that neither padding nor the device moves a boundary; upstream adds
         # fractions in float32, which may put a frame on the other side of a boundary that falls on a whole frame.
-        ends = frames.ceil().double().cumsum(1) / speed
+        if self.config.masking == "published":
+            frames = frames.ceil()
+        else:  # rounding up makes blanks twice as long as they were taught; 64ths add up exactly too
+            frames = (frames * 64).round() / 64
+        ends = frames.double().cumsum(1) / speed
         lengths = ends[:, -1].clamp(min=1).long()
         path = ends_to_path(ends, lengths, round_up(int(lengths.max()), 4))
         mean = expand_by_path(encoded.mean.float(), path)

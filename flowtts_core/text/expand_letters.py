@@ -52,6 +52,8 @@ def _dotted(m: re.Match[str], context: Context) -> Answer:
 def _initial(m: re.Match[str], context: Context) -> Answer:
     if m.group(1) == "I" and (word_before(m).islower() or not word_before(m)):
         return None
+    if word_before(m).lower() in NUMBERED and say.roman(m.group(1)):
+        return None  # "CHAPTER I. Down the Rabbit-Hole" holds a number, which the rule for Roman numerals reads
     return m.end(), letters(m.group(1))
 
 

@@ -52,7 +52,7 @@ class TinyBatches:
         rng = np.random.default_rng((self.seed, step, rank))
         count, phonemes = self.tones.per_phoneme, len(self.model.phonemes)
         phase = rng.uniform(0, 2 * math.pi, (phonemes, count))
-        amplitude = rng.uniform(*self.tones.amplitude, (phonemes, count))
+        amplitude = rng.uniform(self.tones.amplitude[0], self.tones.amplitude[1], (phonemes, count))
         mixture = np.stack((amplitude * np.cos(phase), amplitude * np.sin(phase)), 2).astype(np.float32)
         waveform = (mixture @ self._waves).reshape(phonemes * count, -1)  # amplitude sin(angle + phase)
         return TinyBatch(torch.arange(phonemes).repeat_interleave(count), torch.from_numpy(waveform))
