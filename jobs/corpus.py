@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import csv
 import json
 import os
 import shutil
@@ -15,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flowtts_core.errors import AudioError, DependencyError, TextError
+from flowtts_core.errors import AudioError, DependencyError
 
 FLITE_RATE = 16000
 
