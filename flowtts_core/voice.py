@@ -95,6 +95,7 @@ def save_voice(
         if tensors:
             path = folder / WEIGHTS[part]
             save_file(tensors, path)
+            path.chmod(0o644)  # safetensors makes it readable by its owner alone
             hashes[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
     card = VoiceCard(
         name=name,
