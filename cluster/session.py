@@ -18,6 +18,10 @@ _ENVIRONMENT = {
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # keeps Ray from hiding (and warning about) accelerators of CPU actors
     "RAY_worker_niceness": "0",  # Ray's default of 15 lets any other busy program stop a job altogether
+    # glibc keeps what it freed: workers that meet a new tensor size with each batch grew to over a GB each
+    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(16 << 20),
     "OMP_NUM_THREADS": "1",  # workers inherit it: one thread each, or two torch workers on two cores collapse
 }
 

@@ -78,7 +78,7 @@ class Synthesizer(Protocol):
 
 
 MAX_TOKENS = 400  # of one pass through the model (about 17 s of speech); longer texts are split at clauses
-TOKENS_PER_BATCH = 2400  # padded; on a CPU larger batches gain nothing, on a GPU see VoiceSynthesizer's argument
+TOKENS_PER_BATCH = 1000  # padded; on a CPU larger batches cost memory and gain nothing, for a GPU give more
 
 
 @dataclass(frozen=True)
