@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from flowtts_core.audio.files import read_audio
+from flowtts_core.audio.files import read_audio, resample
+from flowtts_core.audio.mel import LogMel
 from flowtts_core.errors import AudioError
 from flowtts_core.metrics import bootstrap, mos, similarity, wer
 from flowtts_core.metrics.parallel import parallel_starmap
 from flowtts_core.synthesizer import Speech, SynthesisRequest, VoiceSynthesizer
+from flowtts_core.vocoder import GriffinLim, GriffinLimConfig, Vocoder
 from jobs.corpus import Teacher
 
 STEPS = (0, 1, 2, 4, 10)  # 0 is the prior mean alone, without flow
@@ -52,18 +55,29 @@ class System:
 def quality(
     voice: str | None, texts: Texts, n: int, ablation_n: int, teacher_audio: Path | None, workers: int | None
 ) -> dict[str, Any]:
-    """Rows for the teacher, the voice with its own settings, and the voice with each of `STEPS` over fewer texts.
+    """Rows for the teacher, the voice with its own settings, and over fewer texts the parts that tell where it loses.
+
+    Those are the voice with each of `STEPS`, and the teacher's own mels through the voice's vocoder (the most that any
+    acoustic model before it can reach) and through Griffin-Lim (what an untrained vocoder makes of them).
 
     Returns:
         `systems` and `ablation` (rows with intervals), and `difference` of the voice from the teacher, in pairs.
     """
     chosen = list(texts)[-n:]
     synthesizer = VoiceSynthesizer.load(voice)
-    teacher = _teacher(chosen, teacher_audio, workers)
+    read = _teacher(chosen, teacher_audio)
+    teacher = None if read is None else _judge_all(read[0], read[1], workers)
     ours = _voice("voice", synthesizer, chosen, None, workers)
     systems = [ours] if teacher is None else [teacher, ours]
     few = chosen[:ablation_n]
     ablation = [_voice(f"{steps} steps", synthesizer, few, steps, workers) for steps in STEPS] if few else []
+    if few and read is not None:
+        ours_vocoder = synthesizer.voice.vocoder
+        for name, vocoder in (
+            ("teacher's mels, this vocoder", ours_vocoder),
+            ("teacher's mels, Griffin-Lim", GriffinLim(GriffinLimConfig(ours_vocoder.mel_config))),
+        ):
+            ablation.append(_judge_all(name, _resynthesized(vocoder, read[1][:ablation_n]), workers))
     of_teacher = teacher.judged if teacher else None
     return {
         "n": len(chosen),
@@ -85,19 +99,26 @@ def judge(waveform: np.ndarray, sample_rate: int) -> Judged:
     return Judged(wer.transcribe(waveform, sample_rate), scores.overall, scores.p808, voice)
 
 
-def _teacher(texts: Texts, folder: Path | None, workers: int | None) -> System | None:
-    """The teacher's reading: from the folder, else by flite, else none."""
+def _teacher(texts: Texts, folder: Path | None) -> tuple[str, list[Clip]] | None:
+    """The teacher's name and readings: from the folder, else by flite, else none."""
     if folder is not None:
-        clips: list[Clip | None] = [read_audio(folder / f"{key}.wav") for key, _ in texts]
-        return _judge_all(f"teacher ({folder})", clips, workers)
+        return f"teacher ({folder})", [read_audio(folder / f"{key}.wav") for key, _ in texts]
     if shutil.which("flite") is None:
         print(
             "no teacher: flite is not installed (apt-get install flite) and no --teacher-audio given", file=sys.stderr
         )
         return None
     reader = Teacher()
-    read = [(reader.read(text), reader.sample_rate) for _, text in texts]
-    return _judge_all(f"teacher (flite {reader.voice})", list(read), workers)
+    return f"teacher (flite {reader.voice})", [(reader.read(text), reader.sample_rate) for _, text in texts]
+
+
+@torch.inference_mode()
+def _resynthesized(vocoder: Vocoder, clips: Sequence[Clip]) -> list[Clip]:
+    """The clips through the vocoder's mels and back."""
+    mel = vocoder.mel_config
+    log_mel = LogMel(mel)
+    waveforms = [torch.from_numpy(resample(waveform, rate, mel.sample_rate))[None].float() for waveform, rate in clips]
+    return [(vocoder(log_mel(waveform))[0].numpy().clip(-1.0, 1.0), mel.sample_rate) for waveform in waveforms]
 
 
 def _voice(name: str, synthesizer: VoiceSynthesizer, texts: Texts, steps: int | None, workers: int | None) -> System:
@@ -114,7 +135,7 @@ def _clips(synthesizer: VoiceSynthesizer, texts: Texts, steps: int | None) -> It
             yield (result.waveform, result.sample_rate) if isinstance(result, Speech) else None
 
 
-def _judge_all(name: str, clips: list[Clip | None], workers: int | None, made_in_s: float | None = None) -> System:
+def _judge_all(name: str, clips: Sequence[Clip | None], workers: int | None, made_in_s: float | None = None) -> System:
     print(f"judging {name}: {len(clips)} clips", file=sys.stderr, flush=True)
     scored = iter(parallel_starmap(judge, [clip for clip in clips if clip is not None], workers))
     judged = [NOTHING if clip is None else next(scored) for clip in clips]
