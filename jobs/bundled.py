@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -170,7 +172,7 @@ def _train_both(work: Path, config: BundledRecipe) -> None:
             command = [sys.executable, "-m", "jobs.cli", "train", str(work / "data"), "-o", str(work / name)]
             command += ["--recipe", getattr(config, name), "--workers", "1", "--json"]
             with (work / f"{name}.log").open("ab") as log:
-                children[name] = subprocess.Popen(command, stdout=log, stderr=log)
+                children[name] = subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=_end_with_parent)
     try:
         _watch(runs, children)
     finally:
@@ -183,6 +185,13 @@ def _train_both(work: Path, config: BundledRecipe) -> None:
             raise FlowTTSError(
                 f"training the {name} failed:\n{tail}", f"{work / name}.log has it all; run again to go on"
             )
+
+
+def _end_with_parent() -> None:
+    """In a child: end when its parent is killed, lest the next start of the recipe train the same run twice."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
 def _open(work: Path, name: str) -> Any:

@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from flowtts_core.audio.mel import VOCOS_24K, LogMel, MelConfig
+from flowtts_core.audio.mel import VOCOS_24K, LogMel, MelConfig, mel_filter_bank
 from flowtts_core.config import build, spec_of
 from flowtts_core.vocoder import VOCODERS, Vocos, VocosConfig
-from flowtts_core.vocoder.vocos import VocosBackbone
+from flowtts_core.vocoder.vocos import MelPrior, VocosBackbone
 
 SMALL = {
     "griffin_lim": {"iterations": 4},
@@ -66,11 +66,11 @@ def test_contract(name: str, padding: str) -> None:
     assert not batch[1, samples:].any()
 
 
-@pytest.mark.parametrize("padding", ["center", "same"])
+@pytest.mark.parametrize(("padding", "mel_prior"), [("center", False), ("same", False), ("same", True)])
 @pytest.mark.parametrize("chunks", [[40], [1] * 40, [3, 20, 2, 15], [39, 1], [12, 12, 16]])
-def test_stream_equals_whole(chunks: list[int], padding: str) -> None:
+def test_stream_equals_whole(chunks: list[int], padding: str, mel_prior: bool) -> None:
     torch.manual_seed(0)
-    vocos = Vocos(VocosConfig(mel=MelConfig(padding=padding), **SMALL["vocos"])).eval()
+    vocos = Vocos(VocosConfig(mel=MelConfig(padding=padding), mel_prior=mel_prior, **SMALL["vocos"])).eval()
     mel = torch.randn(1, 80, 40) - 4
     with torch.no_grad():
         whole = vocos(mel)
@@ -90,6 +90,18 @@ def test_stream_begins_before_the_input_ends() -> None:
     stream = vocos.stream(feed())
     next(stream)
     assert len(fed) == 2  # the chunk in hand and the one that shows it is not the last
+
+
+@pytest.mark.parametrize("power", [1.0, 2.0])
+def test_prior_is_what_the_mel_shows(power: float) -> None:
+    """A smooth spectrum comes back from its mel; above the last band the head stands alone."""
+    config = MelConfig(f_max=8000.0, power=power)
+    bins = torch.arange(513.0)
+    log_magnitude = 1.0 - bins / 400  # falls by e in 8.6 kHz
+    mel = (mel_filter_bank(config).T @ log_magnitude.exp().pow(power)).log()
+    shown = MelPrior(config)(mel[None, :, None])[0, :, 0]
+    torch.testing.assert_close(shown[3:365], log_magnitude[3:365], atol=0.03, rtol=0)
+    assert not shown[373:].any()
 
 
 def test_griffin_lim_rebuilds_the_mel() -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from flowtts_core.audio.mel import MelConfig
+from flowtts_core.audio.mel import MelConfig, mel_filter_bank
 from flowtts_core.vocoder.base import Vocoder
 from flowtts_core.vocoder.istft import InverseSTFT, InverseSTFTStream
 
@@ -27,6 +27,8 @@ class VocosConfig:
         dim, intermediate_dim, num_layers: width, width inside a block, number of ConvNeXt blocks.
         adanorm_num_embeddings: number of conditions of adaptive norms (as for EnCodec bandwidths), None for plain norms.
         max_magnitude: predicted magnitudes are clipped to it (a safeguard of the published head).
+        mel_prior: the head's log magnitudes are added to those that the mel itself shows, so that only what the mel
+            lacks has to be learnt (the idea of FreeV, arXiv 2406.08196, by interpolation rather than a pseudo-inverse).
     """
 
     mel: MelConfig = field(default_factory=MelConfig)
@@ -35,6 +37,7 @@ class VocosConfig:
     num_layers: int = 6
     adanorm_num_embeddings: int | None = None
     max_magnitude: float = 100.0
+    mel_prior: bool = False
 
 
 KERNEL = 7  # of every convolution, as published
@@ -124,14 +127,43 @@ class ISTFTHead(nn.Module):
         self.out = nn.Linear(config.dim, config.mel.n_fft + 2)
         self.istft = InverseSTFT(config.mel)
 
-    def spectrum(self, hidden: Tensor) -> Tensor:
-        """[B, T, D] -> complex [B, F, T]."""
+    def spectrum(self, hidden: Tensor, prior: Tensor | None = None) -> Tensor:
+        """[B, T, D] -> complex [B, F, T]; `prior` [B, F, T] is added to the log magnitudes."""
         log_magnitude, phase = self.out(hidden).float().transpose(1, 2).chunk(2, dim=1)
+        if prior is not None:
+            log_magnitude = log_magnitude + prior
         return torch.polar(log_magnitude.exp().clamp(max=self.max_magnitude), phase)
 
-    def forward(self, hidden: Tensor, mask: Tensor | None = None) -> Tensor:
-        waveform: Tensor = self.istft(self.spectrum(hidden), mask)
+    def forward(self, hidden: Tensor, mask: Tensor | None = None, prior: Tensor | None = None) -> Tensor:
+        waveform: Tensor = self.istft(self.spectrum(hidden, prior), mask)
         return waveform
+
+
+class MelPrior(nn.Module):
+    """Log magnitudes [B, F, T] that a log-mel [B, M, T] shows: interpolated between the bands' centres, less their area."""
+
+    def __init__(self, mel: MelConfig) -> None:
+        super().__init__()
+        bank = mel_filter_bank(mel)  # [F, M]
+        centres = (bank * torch.arange(len(bank))[:, None]).sum(0) / bank.sum(0).clamp(min=1e-9)
+        bins = torch.arange(len(bank), dtype=torch.float32)
+        above = torch.searchsorted(centres.contiguous(), bins).clamp(1, mel.n_mels - 1)
+        share = ((bins - centres[above - 1]) / (centres[above] - centres[above - 1]).clamp(min=1e-9)).clamp(0, 1)
+        weights = torch.zeros_like(bank)
+        weights[torch.arange(len(bank)), above] = share
+        weights[torch.arange(len(bank)), above - 1] = 1 - share
+        heard = bins <= torch.nonzero(bank.sum(1)).max()  # beyond the last band the head is on its own
+        weights = weights * heard[:, None] / mel.power
+        # a flat spectrum of magnitude 1 gives each band its area
+        area = weights @ torch.where(bank.sum(0) > 0, bank.sum(0), 1.0).log()
+        self.register_buffer("weights", weights, persistent=False)
+        self.register_buffer("area", area[:, None], persistent=False)
+        self.weights: Tensor
+        self.area: Tensor
+
+    def forward(self, mel: Tensor) -> Tensor:
+        magnitudes: Tensor = torch.matmul(self.weights, mel) - self.area
+        return magnitudes
 
 
 class Vocos(Vocoder):
@@ -143,6 +175,7 @@ class Vocos(Vocoder):
         self.mel_config = config.mel
         self.backbone = VocosBackbone(config)
         self.head = ISTFTHead(config)
+        self.prior = MelPrior(config.mel) if config.mel_prior else None
 
     def forward(self, mel: Tensor, lengths: Tensor | None = None) -> Tensor:
         mask = None
@@ -150,8 +183,11 @@ class Vocos(Vocoder):
             mask = (torch.arange(mel.shape[-1], device=mel.device) < lengths[:, None])[:, None].to(
                 mel.dtype
             )  # [B, 1, T]
-        waveform: Tensor = self.head(self.backbone(mel, mask), mask)
+        waveform: Tensor = self.head(self.backbone(mel, mask), mask, self._prior(mel))
         return waveform
+
+    def _prior(self, mel: Tensor) -> Tensor | None:
+        return None if self.prior is None else self.prior(mel.float())
 
     @torch.inference_mode()
     def stream(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -160,14 +196,17 @@ class Vocos(Vocoder):
         blocks = [block for block in self.backbone.convnext if isinstance(block, ConvNeXtBlock)]
         streams = [_ConvStream(block.dwconv) for block in blocks]
         overlap_add = InverseSTFTStream(self.head.istft)
+        waiting: Tensor | None = None  # mel frames whose hidden ones are still to come
         for mel, final in _mark_last(chunks):
+            waiting = mel if waiting is None else torch.cat([waiting, mel], dim=-1)
             _, x = embed.push(mel, final)
             x = _apply_norm(self.backbone.norm, x.transpose(1, 2), None).transpose(1, 2)
             for stream, block in zip(streams, blocks, strict=True):
                 residual, convolved = stream.push(x, final)
                 x = residual + block.branch(convolved, None)
             hidden = self.backbone.final_layer_norm(x.transpose(1, 2))
-            samples = overlap_add.push(self.head.spectrum(hidden), final)
+            done, waiting = waiting[..., : hidden.shape[1]], waiting[..., hidden.shape[1] :]
+            samples = overlap_add.push(self.head.spectrum(hidden, self._prior(done)), final)
             if samples.shape[-1]:
                 yield samples
 
