@@ -6,6 +6,7 @@ import hashlib
 import io
 from pathlib import Path
 
+import av
 import numpy as np
 import pyloudnorm
 import pytest
@@ -94,10 +95,12 @@ def test_tagged_file_round_trip(tmp_path: Path, format: str) -> None:
 
 def test_m4b_sounds_where_it_should(tmp_path: Path) -> None:
     path = tmp_path / "x.m4b"
-    with open_writer(path, "m4b", RATE, Tags("t", cover=b"not a picture")) as writer:
+    with open_writer(path, "m4b", RATE, Tags("t", language="en-GB", cover=b"not a picture")) as writer:
         writer.write(tone(1.0, 440))
         writer.write(tone(1.0, 880))
     assert path.read_bytes()[4:12] == b"ftypM4B "
+    with av.open(str(path)) as container:
+        assert container.streams.audio[0].language == "eng"
     waveform, rate = read_audio(path)
     assert abs(strongest_hertz(waveform[: rate * 9 // 10], rate) - 440) < 5
     assert abs(strongest_hertz(waveform[rate * 12 // 10 : rate * 19 // 10], rate) - 880) < 5

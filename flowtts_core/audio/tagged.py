@@ -38,6 +38,10 @@ _CONTAINER_OPTIONS = {
     "mp3": {"id3v2_version": "3", "write_xing": "1"},
     "opus": {},
 }
+_ISO_639_2 = {  # what a track's language is written as
+    "de": "deu", "en": "eng", "es": "spa", "fr": "fra", "it": "ita", "nl": "nld", "pl": "pol", "pt": "por", "ru": "rus",
+    "sv": "swe",
+}  # fmt: skip
 _PIECE = 1 << 14  # samples handed to the encoder at once
 
 
@@ -143,6 +147,8 @@ class _FfmpegWriter(_Closing):
         stream: Any = self._container.add_stream(codec, rate=self._rate, layout="mono")
         self._stream = stream
         self._stream.bit_rate = bit_rate
+        if language := _ISO_639_2.get(tags.language[:2].lower()):
+            self._stream.metadata["language"] = language
         self._stream.codec_context.thread_count = 1
         self._stream.codec_context.options = {"flags": "+bitexact", **_ENCODER_OPTIONS[format]}
         self._stream.codec_context.format = {"m4b": "fltp", "mp3": "s16p", "opus": "s16"}[format]
