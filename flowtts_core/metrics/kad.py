@@ -1,0 +1,193 @@
+"""Kernel Audio Distance: the unbiased squared maximum mean discrepancy of two sets of embeddings, and its relatives.
+
+Source: Chung et al., "KAD: No More FAD! An Effective and Efficient Evaluation Metric for Audio Generation"
+(arXiv 2502.15602), after Gretton et al., "A Kernel Two-Sample Test" (JMLR 2012, equation 3). Lower is better; the estimate is
+unbiased, so that it is about 0, on either side, for two samples of one distribution, whatever their sizes.
+
+All sums run over blocks of rows: memory grows with the number of embeddings, not with its square. Distances are computed in
+the precision of the embeddings (float32 or float64) and summed in float64.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from flowtts_core.errors import ConfigError
+
+BandwidthFrom = Literal["reference", "evaluated"]
+Comparison = Callable[[Tensor, Tensor], Tensor]  # points [n, D] and [m, D] -> their kernel [n, m]
+
+TILE = 2048  # rows and columns of a block: 16 MiB of kernel values in float32
+_KEPT = 1 << 24  # distances that are sorted at once; of more, only those in the median's bin
+_BINS = 1 << 14
+_EPSILON = 1e-8  # beside the bandwidth, as the authors' toolkit has it
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel `k(a, b)` of embeddings.
+
+    Attributes:
+        name: "gaussian" `exp(-d^2 / 2 s^2)`, "iq" `1 / (1 + d^2 / 2 s^2)`, "imq" its square root, with d the distance and s
+            the bandwidth; or "cubic" `(1 + <a, b>)^3`, which takes no bandwidth.
+        bandwidth: s; None takes the median distance between two different embeddings of one set.
+        bandwidth_from: whose median that is: the reference's, as the paper has it, or the evaluated set's, as the authors'
+            toolkit computes it. The reference's keeps one scale for all systems that are held against it.
+    """
+
+    name: str = "gaussian"
+    bandwidth: float | None = None
+    bandwidth_from: BandwidthFrom = "reference"
+
+    def __post_init__(self) -> None:
+        if self.name not in (*_RADIAL, "cubic"):
+            raise ConfigError(f"no kernel {self.name!r}", f"use one of: {', '.join((*_RADIAL, 'cubic'))}")
+        if self.bandwidth_from not in ("reference", "evaluated"):
+            raise ConfigError(f"bandwidth_from = {self.bandwidth_from!r}", "use reference or evaluated")
+        if self.bandwidth is not None and not (math.isfinite(self.bandwidth) and self.bandwidth > 0):
+            raise ConfigError(f"bandwidth = {self.bandwidth}", "use a number above 0")
+
+
+# of u = d^2 / 2 s^2, in place
+_RADIAL: dict[str, Callable[[Tensor], Tensor]] = {
+    "gaussian": lambda u: u.neg_().exp_(),
+    "iq": lambda u: u.add_(1).reciprocal_(),
+    "imq": lambda u: u.add_(1).rsqrt_(),
+}
+
+
+def kad(evaluated: Tensor, reference: Tensor, kernel: Kernel | None = None) -> float:
+    """The unbiased squared MMD of the evaluated [N, D] and the reference [M, D] embeddings (tables often show 100 times it).
+
+    Raises:
+        ConfigError: for fewer than two embeddings on a side, unequal widths, or values that are not finite.
+    """
+    ours, theirs, compare = _points(*checked_pair(evaluated, reference), kernel or Kernel())
+    return _mmd(ours, theirs, compare)
+
+
+def conditional_kad(
+    evaluated: tuple[Tensor, Tensor],
+    reference: tuple[Tensor, Tensor],
+    kernel: Kernel | None = None,
+    condition_kernel: Kernel | None = None,
+) -> float:
+    """KAD of pairs (embeddings [N, D], what they were made from [N, C]) under the product of two kernels.
+
+    Sounds that are right but go with the wrong texts are at distance 0 by `kad`, and not by this.
+
+    Raises:
+        ConfigError: as `kad`, and when the two of a pair differ in number.
+    """
+    for who, pair in (("evaluated", evaluated), ("reference", reference)):
+        if len(pair[0]) != len(pair[1]):
+            raise ConfigError(f"{len(pair[0])} {who} embeddings for {len(pair[1])} conditions", "give one for each")
+    ours, theirs, of_sounds = _points(*checked_pair(evaluated[0], reference[0]), kernel or Kernel())
+    ours_from, theirs_from, of_conditions = _points(
+        *checked_pair(evaluated[1], reference[1]), condition_kernel or Kernel()
+    )
+    width = ours.shape[1]
+
+    def compare(a: Tensor, b: Tensor) -> Tensor:
+        return of_sounds(a[:, :width], b[:, :width]) * of_conditions(a[:, width:], b[:, width:])
+
+    ours, theirs = torch.cat([ours, ours_from.to(ours)], dim=1), torch.cat([theirs, theirs_from.to(theirs)], dim=1)
+    return _mmd(ours, theirs, compare)
+
+
+def temporal_windows(frames: Tensor, window: int, hop: int | None = None) -> Tensor:
+    """Windows [W, window * D] of an embedding's frames [T, D], to give to `kad`: how sound goes on, not only what there is.
+
+    `hop` is half a window by default; a clip shorter than one window gives none.
+    """
+    if len(frames) < window:
+        return frames.new_zeros(0, window * frames.shape[1])
+    return frames.unfold(0, window, hop or max(1, window // 2)).transpose(1, 2).flatten(1)
+
+
+def median_distance(embeddings: Tensor) -> float:
+    """The median (of an even number the lower one) of the distances between different rows of [N, D]."""
+    pairs = len(embeddings) * (len(embeddings) - 1) // 2
+    rank = (pairs - 1) // 2
+    x = embeddings - embeddings.mean(dim=0)  # small norms lose less in |a|^2 + |b|^2 - 2 <a, b>
+    if pairs <= _KEPT:
+        kept = torch.cat(list(_squares(x)))
+    else:
+        scale = _BINS / max(4 * float(x.square().sum(dim=1).max()), 1e-30)  # no two points lie further apart
+        counts = sum(torch.bincount(_bins(squares, scale), minlength=_BINS) for squares in _squares(x))
+        assert isinstance(counts, Tensor)
+        chosen = int(torch.searchsorted(counts.cumsum(0), rank, right=True))
+        rank -= int(counts[:chosen].sum())
+        kept = torch.cat([squares[_bins(squares, scale) == chosen] for squares in _squares(x)])
+    return math.sqrt(float(kept.kthvalue(rank + 1).values))
+
+
+def checked_pair(evaluated: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+    """Both sets as float tensors of one kind; raises ConfigError as `kad` says."""
+    for who, x in (("evaluated", evaluated), ("reference", reference)):
+        if x.ndim != 2:
+            raise ConfigError(f"the {who} embeddings have shape {tuple(x.shape)}", "give [N, D]")
+        if len(x) < 2:
+            raise ConfigError(f"{len(x)} {who} embeddings", "a distance of distributions needs 2 or more on each side")
+        if not bool(torch.isfinite(x).all()):
+            bad = int((~torch.isfinite(x).all(dim=1)).nonzero()[0])
+            raise ConfigError(f"the {who} embeddings hold NaN or infinity, first in row {bad}", "leave that clip out")
+    if evaluated.shape[1] != reference.shape[1]:
+        widths = f"{evaluated.shape[1]} evaluated against {reference.shape[1]} of the reference"
+        raise ConfigError(f"embeddings of different width: {widths}", "embed both by the same embedder")
+    kind = torch.promote_types(torch.promote_types(evaluated.dtype, reference.dtype), torch.float32)
+    return evaluated.to(kind), reference.to(evaluated.device, kind)
+
+
+def _points(evaluated: Tensor, reference: Tensor, kernel: Kernel) -> tuple[Tensor, Tensor, Comparison]:
+    """Both sets as the points whose kernel `compare` computes: centred and in units of the bandwidth for a radial one."""
+    if kernel.name == "cubic":
+        return evaluated, reference, lambda a, b: (a @ b.T).add_(1).pow_(3)
+    bandwidth = kernel.bandwidth
+    if bandwidth is None:
+        bandwidth = median_distance(reference if kernel.bandwidth_from == "reference" else evaluated)
+    unit = math.sqrt(1 / (2 * bandwidth**2 + _EPSILON))
+    centre, radial = reference.mean(dim=0), _RADIAL[kernel.name]
+    return (evaluated - centre) * unit, (reference - centre) * unit, lambda a, b: radial(_square_distances(a, b))
+
+
+def _mmd(ours: Tensor, theirs: Tensor, compare: Comparison) -> float:
+    within = sum(_sum_within(x, compare) / (len(x) * (len(x) - 1)) for x in (ours, theirs))
+    between = sum(float(compare(a, b).sum(dtype=torch.float64)) for a in ours.split(TILE) for b in theirs.split(TILE))
+    return within - 2 * between / (len(ours) * len(theirs))
+
+
+def _sum_within(x: Tensor, compare: Comparison) -> float:
+    """The kernel summed over all ordered pairs of different rows."""
+    total, tiles = 0.0, x.split(TILE)
+    for i, a in enumerate(tiles):
+        square = compare(a, a)
+        total += float(square.sum(dtype=torch.float64) - square.diagonal().sum(dtype=torch.float64))
+        total += 2 * sum(float(compare(a, b).sum(dtype=torch.float64)) for b in tiles[i + 1 :])
+    return total
+
+
+def _square_distances(a: Tensor, b: Tensor) -> Tensor:
+    """[n, D], [m, D] -> [n, m]."""
+    norms = a.square().sum(dim=1, keepdim=True) + b.square().sum(dim=1)
+    return norms.addmm_(a, b.T, alpha=-2).clamp_(min=0)
+
+
+def _squares(x: Tensor) -> Iterator[Tensor]:
+    """The squared distances of each pair of different rows, once, by blocks [P]."""
+    tiles = x.split(TILE)
+    for i, a in enumerate(tiles):
+        upper = torch.triu_indices(len(a), len(a), 1, device=x.device)
+        yield _square_distances(a, a)[upper[0], upper[1]]
+        for b in tiles[i + 1 :]:
+            yield _square_distances(a, b).flatten()
+
+
+def _bins(squares: Tensor, scale: float) -> Tensor:
+    return (squares * scale).long().clamp_(max=_BINS - 1)
