@@ -114,7 +114,7 @@ def mel_filter_bank(config: MelConfig) -> Tensor:
 
 
 class LogMel(nn.Module):
-    """Waveform [B, S] in [-1, 1] to log-mel [B, n_mels, T] (natural logarithm)."""
+    """Waveform [B, S] in [-1, 1] to log-mel [B, n_mels, T] (natural logarithm); T is `config.frames_of(S)`."""
 
     def __init__(self, config: MelConfig) -> None:
         super().__init__()
@@ -126,13 +126,16 @@ class LogMel(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         c = self.config
-        pad = (c.n_fft - c.hop_length) // 2 if c.padding == "same" else c.n_fft // 2
-        if waveform.shape[-1] <= pad:  # reflection needs more samples than it reflects
-            waveform = nn.functional.pad(waveform, (0, pad + 1 - waveform.shape[-1]))
-        padded = nn.functional.pad(waveform.unsqueeze(1), (pad, pad), mode="reflect").squeeze(1)
+        frames = c.frames_of(waveform.shape[-1])
+        both = c.n_fft - (c.hop_length if c.padding == "same" else 0)
+        left, right = both // 2, both - both // 2
+        if waveform.shape[-1] <= right:  # reflection needs more samples than it reflects
+            waveform = nn.functional.pad(waveform, (0, right + 1 - waveform.shape[-1]))
+        padded = nn.functional.pad(waveform.unsqueeze(1), (left, right), mode="reflect").squeeze(1)
         spectrum = torch.stft(
             padded, c.n_fft, c.hop_length, c.win_length, self.window, center=False, return_complex=True
         )
+        spectrum = spectrum[..., :frames]  # the silence that a short clip was filled up with has frames too
         magnitude = (spectrum.real.square() + spectrum.imag.square() + c.magnitude_eps).sqrt()  # [B, F, T]
         if c.power != 1.0:
             magnitude = magnitude.pow(c.power)
