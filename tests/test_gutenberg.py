@@ -135,6 +135,50 @@ def test_parts_hold_chapters_of_the_same_number():
     assert document.chapters[2].text.startswith("PART TWO\n\nCHAPTER I\n\nIt was")
 
 
+HOLMES = ["I. A SCANDAL IN BOHEMIA", "I.", "II.", "III.", "II. THE RED-HEADED LEAGUE", "III. A CASE OF IDENTITY"]
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [
+        "",
+        "Contents\n\n   I.     A Scandal in Bohemia\n   II.    The Red-Headed League\n   III.   A Case of Identity\n\n",
+    ]
+    + ["CONTENTS\n\nI. A Scandal in Bohemia\n\nII. The Red-Headed League\n\nIII. A Case of Identity\n\n\n"],
+)
+def test_bare_numerals_below_titled_ones_are_sections(contents):
+    document = read(contents + "\n\n\n".join(f"{heading}\n\n{wrapped()}" for heading in HOLMES))
+    assert titles(document) == [HOLMES[0], *HOLMES[4:]]
+    story = " ".join(PROSE.split())
+    assert [c.text for c in document.chapters] == [
+        "\n\n".join(f"{heading}\n\n{story}" for heading in part) for part in (HOLMES[:4], HOLMES[4:5], HOLMES[5:])
+    ]
+    assert [s.text for s in document.chapters[0].sentences if s.role == "heading"] == HOLMES[:4]
+
+
+@pytest.mark.parametrize(
+    ("headings", "chapters"),
+    [
+        (["I.", "II.", "III."], ["I.", "II.", "III."]),
+        (["I. The Start", "II.", "III. The End"], ["I. The Start", "II.", "III. The End"]),
+        (["I. The Start", "II. More", "III."], ["I. The Start", "II. More", "III."]),
+        (["PART ONE", "I.", "II.", "PART TWO", "I.", "II."], ["PART ONE: I.", "PART ONE: II.", "PART TWO: I."]),
+    ],
+)
+def test_bare_numerals_that_count_on_are_chapters(headings, chapters):
+    parts = (f"{heading}\n\n{'' if heading.startswith('PART') else wrapped()}" for heading in headings)
+    document = read("\n\n\n".join(parts))
+    assert titles(document)[: len(chapters)] == chapters
+    text = "\n\n".join(c.text for c in document.chapters)
+    assert all(heading in text for heading in headings)
+
+
+def test_a_contents_of_titles_does_not_make_the_numbered_chapters_sections():
+    contents = "CONTENTS\n\nI. Down\n\nII. Up\n\nIII. Out\n\n\n"
+    document = read(contents + "\n\n\n".join(f"{number}\n\n{wrapped()}" for number in ("I.", "II.", "III.")))
+    assert titles(document) == ["I.", "II.", "III."]
+
+
 @pytest.mark.parametrize(
     "contents",
     [

@@ -10,6 +10,7 @@ from flowtts_core.text.sentences import Block, Draft
 
 _SMALL_PROSE = 1000  # characters of prose before the first chapter that are worth keeping
 _CHAPTER_RANK = 3
+_SECTION_LEVEL = 3  # of the heading of a chapter's section
 
 
 @dataclass(frozen=True)
@@ -71,10 +72,17 @@ class _Found:
     heading: Heading
     lines: tuple[str, ...]
 
+    @property
+    def titled(self) -> bool:
+        """Whether more than a number stands there."""
+        return bool(self.heading.title) or len(self.lines) > 1
+
 
 def cut_chapters(paragraphs: list[Paragraph], title: str, include_matter: bool) -> tuple[list[Draft], list[str]]:
     """(chapters in the making, warnings). Without headings the whole is one chapter named `title`."""
-    found = _without_contents(_headings(paragraphs), paragraphs)
+    headings, sections = _headings(paragraphs)
+    paragraphs = [replace(p, level=_SECTION_LEVEL) if n in sections else p for n, p in enumerate(paragraphs)]
+    found = _without_contents(headings, paragraphs)
     if not found:
         return [Draft(title, blocks_of(paragraphs))], []
     drafts: list[Draft] = []
@@ -113,7 +121,8 @@ def _joined(lines: tuple[str, ...]) -> str:
     return out
 
 
-def _headings(paragraphs: list[Paragraph]) -> list[_Found]:
+def _headings(paragraphs: list[Paragraph]) -> tuple[list[_Found], set[int]]:
+    """(headings of chapters and parts, numbers of the paragraphs that head a chapter's sections)."""
     named, numbered = [], []
     for index, paragraph in enumerate(paragraphs):
         if len(paragraph.lines) > 3:
@@ -127,8 +136,14 @@ def _headings(paragraphs: list[Paragraph]) -> list[_Found]:
                 numbered.append(found)
     # Numbers alone are chapters only where no line says "Chapter", and only as a sequence 1, 2, 3, ...
     if sum(f.heading.rank == _CHAPTER_RANK and bool(f.heading.number) for f in named) >= 2:
-        return named
-    return sorted(named + _sequence(numbered), key=lambda f: f.start)
+        return named, set()
+    chapters, sections = _sequence(numbered), set[int]()
+    titled = [found for found in numbered if found.titled]
+    if len(titled) < len(numbered):
+        within = _sections_within(titled, numbered, paragraphs)
+        if within:
+            chapters, sections = _sequence(titled), within
+    return sorted(named + chapters, key=lambda f: f.start), sections
 
 
 def _sequence(numbered: list[_Found]) -> list[_Found]:
@@ -140,6 +155,32 @@ def _sequence(numbered: list[_Found]) -> list[_Found]:
             kept.append(found)
             last = value
     return kept if sum(value_of(f.heading.number) > 1 for f in kept) >= 1 else []
+
+
+def _sections_within(titled: list[_Found], numbered: list[_Found], paragraphs: list[Paragraph]) -> set[int]:
+    """Where the titled numerals are the chapters ("I. A SCANDAL IN BOHEMIA"): the bare ones that count their sections.
+
+    Empty where the bare ones are chapters themselves: they come before the first titled one or go on with its numbers.
+    """
+    # A table of contents is a sequence of titled numerals too, and so are the items of a list.
+    chapters = _sequence(_without_contents(_sequence(titled), paragraphs))
+    if not chapters:
+        return set()
+    starts = {f.start for f in chapters}
+    sections: set[int] = set()
+    chapter = section = 0
+    for found in numbered:
+        value = value_of(found.heading.number)
+        if found.start in starts:
+            chapter, section = value, 0
+        elif found.titled:
+            continue
+        elif chapter and value == section + 1:
+            sections.add(found.start)
+            section = value
+        elif value == chapter + 1:  # before the first, or the next chapter, which has no title
+            return set()
+    return sections
 
 
 def _heading_at(paragraphs: list[Paragraph], index: int, bare: bool) -> _Found | None:
