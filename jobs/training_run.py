@@ -18,9 +18,11 @@ from flowtts_core.config import build, fingerprint, spec_of, to_dict
 from flowtts_core.errors import TextError, VoiceError
 from flowtts_core.text.symbols import symbol_table
 from flowtts_core.training.batches import AcousticBatches, Batches, VocoderBatches
+from flowtts_core.training.checkpoints import latest_checkpoint, load_newest
+from flowtts_core.training.distributed import number_of_first
 from flowtts_core.training.examples import META, DatasetMeta, Examples
 from flowtts_core.training.tasks import AcousticTask, VocoderTask
-from flowtts_core.training.trainer import Task, Trainer, latest_checkpoint
+from flowtts_core.training.trainer import Task, Trainer
 from flowtts_core.vocoder import VOCODERS, GriffinLimConfig, Vocoder
 from flowtts_core.vocoder.files import CARD as VOCODER_CARD
 from flowtts_core.vocoder.files import LoadedVocoder, load_vocoder, save_vocoder
@@ -147,6 +149,7 @@ def train_rank(
         rank=rank,
         world_size=run.world_size,
         reduce_gradients=reduce_gradients,
+        agree=None if reduce_gradients is None else number_of_first,
         on_checkpoint=None if on_checkpoint is None else lambda path, step, scalars: on_checkpoint(step, scalars),
         on_step=_ProgressFile(run) if rank == 0 else None,
     )
@@ -174,14 +177,15 @@ def trained_module(run: TrainingRun) -> nn.Module:
     """The averaged module of the run's last checkpoint.
 
     Raises:
-        VoiceError: where the run has not reached its end.
+        VoiceError: where the run has not reached its end, or its last checkpoint is damaged.
     """
-    path = latest_checkpoint(Path(run.folder))
-    if path is None or run.last_step < run.steps:
-        raise VoiceError(f"{run.folder}: at step {run.last_step} of {run.steps}", "run the same command again: it goes on")
+    state = load_newest(Path(run.folder))
+    step = 0 if state is None else state["step"]
+    if state is None or step < run.steps:
+        raise VoiceError(f"{run.folder}: at step {step} of {run.steps}", "run the same command again: it goes on")
     table = ACOUSTIC_MODELS if isinstance(run.recipe, AcousticRecipe) else VOCODERS
     module: nn.Module = build(table, spec_of(run.recipe.name, run.recipe.model))
-    module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["ema"])
+    module.load_state_dict(state["ema"])
     return module.eval()
 
 

@@ -16,7 +16,7 @@ import torch
 from flowtts_core.acoustic import Condition, GenerationSettings
 from flowtts_core.audio.mel import MelConfig
 from flowtts_core.errors import ConfigError, TextError, VoiceError
-from flowtts_core.training.trainer import latest_checkpoint
+from flowtts_core.training.checkpoints import latest_checkpoint
 from flowtts_core.vocoder.files import load_vocoder
 from flowtts_core.voice import load_voice
 from jobs.recipes import RECIPES, matcha_debug, recipe, vocos_debug
@@ -92,6 +92,13 @@ def test_an_unfinished_run_gives_no_voice(data, tmp_path):
     with pytest.raises(VoiceError, match="step 2 of 4.*\n.*goes on"):
         write_result(this, tmp_path / "amy")
     assert not (tmp_path / "amy").exists()
+    train_rank(this)
+    latest_checkpoint(Path(this.folder)).write_bytes(b"")  # the last checkpoint is lost: the run is at the one before
+    with pytest.raises(VoiceError, match="step 2 of 4.*\n.*goes on"):
+        write_result(this, tmp_path / "amy")
+    train_rank(this)
+    write_result(this, tmp_path / "amy")
+    assert load_voice(tmp_path / "amy").card.name == "amy"
 
 
 def test_what_does_not_fit_fails_before_training(data, tmp_path):

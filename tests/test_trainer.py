@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from flowtts_core.acoustic import MatchaConfig, MatchaTTS
 from flowtts_core.errors import ConfigError, FlowTTSError
 from flowtts_core.training.batches import AcousticBatches, VocoderBatches
+from flowtts_core.training.checkpoints import latest_checkpoint
 from flowtts_core.training.examples import Examples
 from flowtts_core.training.tasks import AcousticTask, VocoderTask, VocoderTaskConfig
 from flowtts_core.training.trainer import (
     TrainConfig,
     Trainer,
     TrainingLog,
-    latest_checkpoint,
     learning_rate_factor,
 )
 from flowtts_core.vocoder import GriffinLim, GriffinLimConfig, Vocos, VocosConfig
@@ -129,14 +129,72 @@ def test_a_killed_step_leaves_the_last_checkpoint(data, tmp_path):
     assert len(list(tmp_path.glob("checkpoint-*.pt"))) == FAST.keep
 
 
+def damage_empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def damage_truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+def damage_replace(path: Path) -> None:
+    path.write_text("not a checkpoint")
+
+
+@pytest.mark.parametrize("damage", [damage_empty, damage_truncate, damage_replace])
+def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(damage, tmp_path):
+    whole = Trainer(Quadratic(), Numbers(), FAST, tmp_path / "whole")
+    whole.fit()
+    Trainer(Quadratic(), Numbers(), FAST, tmp_path / "cut").fit(stop_at=4)
+    damage(tmp_path / "cut" / "checkpoint-0000004.pt")
+    resumed = Trainer(Quadratic(), Numbers(), FAST, tmp_path / "cut")
+    began: list[int] = []
+    resumed.on_step = lambda step, _: began.append(step)
+    resumed.fit()
+    assert began[0] == 3  # after the checkpoint of step 2
+    expected = state_of(whole)
+    assert all(torch.equal(expected[key], value) for key, value in state_of(resumed).items())
+    assert (tmp_path / "cut" / "checkpoint-0000004.damaged").exists()
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_does_not_start_anew(tmp_path):
+    Trainer(Quadratic(), Numbers(), FAST, tmp_path).fit(stop_at=4)
+    for path in tmp_path.glob("checkpoint-*.pt"):
+        damage_truncate(path)
+    for _ in range(2):  # nor when it is tried again, as Ray does
+        with pytest.raises(FlowTTSError, match="none of the checkpoints"):
+            Trainer(Quadratic(), Numbers(), FAST, tmp_path).fit()
+
+
+def test_all_ranks_begin_where_rank_0_does(tmp_path):
+    Trainer(Quadratic(), Numbers(), FAST, tmp_path).fit(stop_at=4)
+    steps: list[int] = []
+
+    def second(folder: Path, first_is_at: int) -> Trainer:
+        trainer = Trainer(Quadratic(), Numbers(), FAST, folder, rank=1, world_size=2, agree=lambda *_: first_is_at)
+        trainer.on_step = lambda step, _: steps.append(step)
+        return trainer
+
+    second(tmp_path, 2).fit(stop_at=3)  # rank 0 could not read the checkpoint of step 4
+    assert steps == [3]
+    second(tmp_path, 0).fit(stop_at=1)
+    assert steps == [3, 1]
+    with pytest.raises(FlowTTSError, match="rank 1 does not see checkpoint.*\n.*shared by all workers"):
+        second(tmp_path / "another disk", 4).fit()
+
+
 def test_the_log_of_a_resumed_run_holds_each_step_once(data, tmp_path):
     config = dataclasses.replace(FAST, checkpoint_every=4)
     acoustic_trainer(data, tmp_path, config).fit(stop_at=4)
     with (tmp_path / "log.jsonl").open("a") as file:  # steps that were logged and then lost with their process
-        file.write('{"step": 5, "lr": 1.0}\n')
+        file.write('{"step": 5, "lr": 1.0}\n\0\0{"step": 6, "l')  # the last line was cut
     acoustic_trainer(data, tmp_path, config).fit()
     steps = [int(line.split('"step": ')[1].split(",")[0]) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert steps == [1, 2, 3, 4, 5, 6]
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    shown = EventAccumulator(str(tmp_path / "tensorboard")).Reload().Scalars("lr")
+    assert [event.step for event in shown] == [1, 2, 3, 4, 5, 6]
 
 
 def test_ema_is_the_warmed_up_average_of_the_weights(tmp_path):
@@ -241,7 +299,7 @@ def test_crops_of_mel_and_waveform_belong_together(padding, tmp_path):
 def _distributed_rank(rank: int, port: int, folder: str, out: multiprocessing.Queue) -> None:
     import torch.distributed as dist
 
-    from flowtts_core.training.distributed import average_gradients
+    from flowtts_core.training.distributed import average_gradients, number_of_first
 
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
@@ -249,10 +307,18 @@ def _distributed_rank(rank: int, port: int, folder: str, out: multiprocessing.Qu
     idle = nn.Parameter(torch.ones(3))  # no rank has a gradient for it
     task.parameter_groups = lambda: {"model": [*task.model.parameters(), idle]}  # type: ignore[method-assign]
     poisoned = frozenset({3}) if rank == 0 else frozenset()
-    trainer = Trainer(
-        task, Numbers(poisoned), FAST, Path(folder), rank=rank, world_size=2, reduce_gradients=average_gradients
-    )
-    trainer.fit()
+    for stop_at in (4, None):  # cut and resumed
+        trainer = Trainer(
+            task,
+            Numbers(poisoned),
+            FAST,
+            Path(folder),
+            rank=rank,
+            world_size=2,
+            reduce_gradients=average_gradients,
+            agree=number_of_first,
+        )
+        trainer.fit(stop_at)
     out.put((rank, task.model.weight.item(), idle.tolist()))
     dist.destroy_process_group()
 

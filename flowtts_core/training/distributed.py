@@ -1,4 +1,4 @@
-"""Averages gradients over the processes of a torch.distributed group, in one message."""
+"""What the processes of a torch.distributed group tell each other: the mean of their gradients, and where they begin."""
 
 from __future__ import annotations
 
@@ -28,3 +28,10 @@ def average_gradients(parameters: list[nn.Parameter]) -> None:
         offset += parameter.numel()
         if total:
             parameter.grad = mean.to(parameter.dtype)
+
+
+def number_of_first(number: int, device: torch.device) -> int:
+    """Rank 0's `number`, on every rank; `device` is one that the group's backend can send from."""
+    message = torch.tensor(number, dtype=torch.int64, device=device)
+    dist.broadcast(message, 0)
+    return int(message)

@@ -1,14 +1,14 @@
 """The training loop: optimisers, EMA, precision, clipping, logs, checkpoints, and a resume that changes nothing.
 
 Every random draw of a step comes from (seed, step, rank), so a checkpoint holds no random state and a run that was cut at
-step k and resumed ends with the same parameters as the run that was not cut.
+step k and resumed ends with the same parameters as the run that was not cut: bit for bit on a CPU, and up to the order of
+sums in kernels that are not deterministic on CUDA.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from flowtts_core.errors import FlowTTSError
 from flowtts_core.seeds import hash_seed
 from flowtts_core.training.batches import Batches
+from flowtts_core.training.checkpoints import checkpoint_path, load_checkpoint, load_newest, save_checkpoint
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ class TrainingLog:
         self.folder = folder
         self.path = folder / "log.jsonl"
         _drop_later_lines(self.path, resume_step)
-        self.writer: Any = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_step)  # type: ignore[no-untyped-call]
+        # TensorBoard hides what was logged at the purge step, too
+        self.writer: Any = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_step + 1)  # type: ignore[no-untyped-call]
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         with self.path.open("a", encoding="utf-8") as file:
@@ -111,6 +113,7 @@ class Trainer:
     Args:
         folder: where checkpoints and logs stand.
         reduce_gradients: called with the parameters of a group after backward; averages gradients over the ranks.
+        agree: called with (number, device); gives every rank the number of rank 0.
         on_checkpoint: called with (path, step, last scalars) after each checkpoint, by every rank (path only on rank 0).
         on_step: called with (step, last scalars) after each step, for a progress bar.
     """
@@ -126,12 +129,14 @@ class Trainer:
         rank: int = 0,
         world_size: int = 1,
         reduce_gradients: Callable[[list[nn.Parameter]], None] | None = None,
+        agree: Callable[[int, torch.device], int] | None = None,
         on_checkpoint: Callable[[Path | None, int, dict[str, float]], None] | None = None,
         on_step: Callable[[int, dict[str, float]], None] | None = None,
     ) -> None:
         self.task, self.batches, self.config, self.folder = task, batches, config, folder
         self.device, self.rank, self.world_size = torch.device(device), rank, world_size
-        self.reduce_gradients, self.on_checkpoint, self.on_step = reduce_gradients, on_checkpoint, on_step
+        self.reduce_gradients, self.agree = reduce_gradients, agree
+        self.on_checkpoint, self.on_step = on_checkpoint, on_step
         for module in task.modules.values():
             module.to(self.device).train()
         self.groups = task.parameter_groups()
@@ -149,9 +154,8 @@ class Trainer:
 
     def fit(self, stop_at: int | None = None) -> dict[str, float]:
         """Train to `config.steps` (or `stop_at`, as if cut there); returns the last scalars."""
-        found = latest_checkpoint(self.folder)
-        if found is not None and self.step == 0:
-            self.restore(found)
+        if self.step == 0:
+            self._resume()
         log = TrainingLog(self.folder, self.step) if self.rank == 0 else None
         last = min(self.config.steps, stop_at or self.config.steps)
         began, began_step = time.monotonic(), self.step
@@ -228,36 +232,40 @@ class Trainer:
 
     def save(self) -> Path:
         """Write `checkpoint-STEP.pt` atomically and drop the oldest beyond `keep`."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"checkpoint-{self.step:07d}.pt"
         state = {
             "step": self.step,
             "modules": {k: m.state_dict() for k, m in self.task.modules.items()},
             "optimizers": {k: o.state_dict() for k, o in self.optimizers.items()},
             "ema": self.ema,
         }
-        part = path.with_suffix(".part")
-        torch.save(state, part)
-        os.replace(part, path)
-        for old in sorted(self.folder.glob("checkpoint-*.pt"))[: -self.config.keep]:
-            old.unlink()
-        return path
+        return save_checkpoint(self.folder, state, self.config.keep)
 
-    def restore(self, path: Path) -> None:
-        """Continue from a checkpoint (tensors and plain values only; nothing in it is executed)."""
-        state = torch.load(path, map_location=self.device, weights_only=True)
+    def _resume(self) -> None:
+        """Continue from the newest checkpoint that can be read, if there is one: rank 0 chooses it for all ranks."""
+        state = load_newest(self.folder) if self.rank == 0 or self.agree is None else None
+        step = 0 if state is None else state["step"]
+        if self.agree is not None:
+            step = self.agree(step, self.device)
+        if step and state is None:
+            state = self._chosen_by_first(step)
+        if state is not None:
+            self._restore(state)
+
+    def _chosen_by_first(self, step: int) -> dict[str, Any]:
+        path = checkpoint_path(self.folder, step)
+        if not path.exists():
+            raise FlowTTSError(
+                f"rank {self.rank} does not see checkpoint {path}", "the run folder must be shared by all workers"
+            )
+        return load_checkpoint(path)
+
+    def _restore(self, state: dict[str, Any]) -> None:
         for name, module in self.task.modules.items():
             module.load_state_dict(state["modules"][name])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
-        self.ema = state["ema"]
+        self.ema = {name: tensor.to(self.device) for name, tensor in state["ema"].items()}
         self.step = state["step"]
-
-
-def latest_checkpoint(folder: Path) -> Path | None:
-    """The newest complete checkpoint of a folder, if any."""
-    found = sorted(folder.glob("checkpoint-*.pt"))
-    return found[-1] if found else None
 
 
 def learning_rate_factor(config: TrainConfig, step: int) -> float:
@@ -285,5 +293,16 @@ def native_bf16(device: torch.device) -> bool:
 def _drop_later_lines(path: Path, step: int) -> None:
     """What was logged after the checkpoint that a run resumes from will be logged again."""
     if path.exists():
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if json.loads(line)["step"] <= step]
-        path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        part = path.with_suffix(".part")
+        part.write_text("".join(line + "\n" for line in lines if _step_of(line) <= step), encoding="utf-8")
+        part.replace(path)
+
+
+def _step_of(line: str) -> float:
+    """The step of a line of the log; infinite for a line that was cut, as by a full disk or a power cut."""
+    try:
+        step: int = json.loads(line)["step"]
+    except (ValueError, TypeError, KeyError):
+        return math.inf
+    return step
