@@ -14,6 +14,7 @@ COMMANDS = {  # name -> (file of this folder, what it does)
     "synthesize": ("synthesize", "read a book, a text or a table of sentences aloud"),
     "say": ("say", "say one text at once"),
     "voices": ("voices", "list the voices"),
+    "evaluate": ("evaluate", "score what was made"),
     "prepare": ("prepare", "make a corpus ready for training"),
     "train": ("train", "train a voice"),
     "import": ("import_voice", "make a voice from a published checkpoint"),

@@ -77,16 +77,43 @@ def word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> WordErr
     """
     if len(references) != len(hypotheses):
         raise ValueError(f"{len(references)} references against {len(hypotheses)} hypotheses")
-    pairs = zip(references, hypotheses, strict=True)
-    counts = [_count(normalize_english(said), normalize_english(heard)) for said, heard in pairs]
+    counts = [errors_of(said, heard) for said, heard in zip(references, hypotheses, strict=True)]
     return WordErrors(tuple(errors for errors, _ in counts), tuple(words for _, words in counts))
 
 
-def _count(said: str, heard: str) -> tuple[int, int]:
+def errors_of(said: str, heard: str, *, characters: bool = False) -> tuple[int, int]:
+    """(errors, words) of one utterance, or of its characters, spaces included; both sides through `normalize_english`.
+
+    Raises:
+        DependencyError: without jiwer.
+    """
+    said, heard = normalize_english(said), normalize_english(heard)
+    size = len(said) if characters else len(said.split())
     if not said or not heard:  # jiwer takes no empty side
-        return len(said.split()) + len(heard.split()), len(said.split())
+        return size + (len(heard) if characters else len(heard.split())), size
+    jiwer = require("jiwer")
+    found = jiwer.process_characters(said, heard) if characters else jiwer.process_words(said, heard)
+    return found.substitutions + found.deletions + found.insertions, size
+
+
+def alignment(said: str, heard: str) -> list[tuple[str, str, str]]:
+    """How the words heard fall on the words said: runs of (kind, words said, words heard).
+
+    The kind is "equal", "substitute", "delete" (said, not heard) or "insert" (heard, not said).
+    """
+    said, heard = normalize_english(said), normalize_english(heard)
+    if not said or not heard:
+        return [("delete", said, "")] if said else [("insert", "", heard)] if heard else []
     found = require("jiwer").process_words(said, heard)
-    return found.substitutions + found.deletions + found.insertions, len(said.split())
+    ours, theirs = said.split(), heard.split()
+    return [
+        (
+            run.type,
+            " ".join(ours[run.ref_start_idx : run.ref_end_idx]),
+            " ".join(theirs[run.hyp_start_idx : run.hyp_end_idx]),
+        )
+        for run in found.alignments[0]
+    ]
 
 
 @lru_cache(maxsize=1)

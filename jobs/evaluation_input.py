@@ -1,0 +1,184 @@
+"""What is to be judged: clips with their texts, found in a job's manifest, an LJSpeech folder, loose audio files or Parquet."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cluster.manifest import MANIFEST, read_manifest
+from cluster.storage import Storage
+from flowtts_core.audio.files import read_audio
+from flowtts_core.errors import AudioError, TextError
+
+SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4b", ".m4a")
+_AUDIO_COLUMNS = ("audio", "flac", "wav")
+_TEXT_COLUMNS = ("text", "normalized", "transcript", "sentence")
+_ACCEPTED = "give a folder that flowtts synthesize or flowtts prepare reads or writes, a folder of audio, or Parquet"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One clip.
+
+    Attributes:
+        id: what pairs it with the same clip of a reference or of another run.
+        text: what it should say; None where nothing tells.
+        place: relative to the root: a file, or "file.parquet#row" of a Parquet file.
+        error: why there is nothing to judge, where its maker had already set it aside.
+    """
+
+    id: str
+    text: str | None
+    place: str
+    error: str = ""
+
+
+def find_items(root: str) -> list[Item]:
+    """The clips under a folder, file or `s3://` prefix, in the order of their ids.
+
+    Raises:
+        TextError: when there are none, or an id is there twice.
+    """
+    storage, name = _rooted(root)
+    try:
+        items = sorted(_items(storage, name), key=lambda item: item.id)
+    except (pa.ArrowException, OSError) as error:
+        raise TextError(f"{root}: cannot be read ({error})", _ACCEPTED) from error
+    if not items:
+        raise TextError(f"{root}: holds no clips", _ACCEPTED)
+    for one, other in zip(items, items[1:], strict=False):
+        if one.id == other.id:
+            raise TextError(f"{root}: {one.place} and {other.place} have the same id {one.id!r}", "rename one of them")
+    return items
+
+
+def read_clip(root: str, place: str) -> tuple[np.ndarray, int]:
+    """The waveform [S] and sample rate of an item's place; raises AudioError when it cannot be read."""
+    storage, _ = _rooted(root)
+    file, _, row = place.partition("#")
+    try:
+        data = _audio_column(storage.path(file))[int(row)].as_py() if row else storage.read(file)
+    except FileNotFoundError:
+        raise AudioError(f"{place}: no such file", "was it moved or deleted?") from None
+    except (pa.ArrowException, OSError, IndexError) as error:
+        raise AudioError(f"{place}: cannot be read ({error})") from error
+    if isinstance(data, dict):  # as the datasets library writes audio
+        data = data.get("bytes")
+    if not data:
+        raise AudioError(f"{place}: holds no audio")
+    try:
+        return read_audio(data)
+    except AudioError as error:
+        raise AudioError(error.message.replace("these bytes", place), error.remedy) from error
+
+
+def _rooted(root: str) -> tuple[Storage, str]:
+    """A folder to read from, and the one Parquet file in it that was named, if one was."""
+    if root.endswith(".parquet"):
+        folder, _, name = root.rpartition("/")
+        return Storage(folder or "."), name
+    return Storage(root), ""
+
+
+def _items(storage: Storage, name: str) -> Iterator[Item]:
+    if name:
+        yield from _of_parquet(storage, name)
+        return
+    if storage.exists(MANIFEST):
+        yield from _of_manifest(storage)
+        return
+    files = dict(_walk(storage))
+    if "metadata.csv" in files:
+        yield from _of_ljspeech(storage, files)
+    elif any(file.endswith(SUFFIXES) for file in files):
+        yield from _of_files(storage, files)
+    else:
+        for file in files:
+            if file.endswith(".parquet"):
+                yield from _of_parquet(storage, file)
+
+
+def _walk(storage: Storage, folder: str = "") -> Iterator[tuple[str, int]]:
+    for name, size in storage.list(folder).items():
+        path = f"{folder}/{name}" if folder else name
+        if size >= 0:
+            yield path, size
+        elif not name.startswith("."):
+            yield from _walk(storage, path)
+
+
+def _of_manifest(storage: Storage) -> Iterator[Item]:
+    for row in read_manifest(storage).select(["id", "text", "audio", "status", "reason"]).to_pylist():
+        error = "" if row["status"] == "ok" else f"set aside when it was made: {row['reason']}"
+        yield Item(row["id"], row["text"], row["audio"] or "", error)
+
+
+def _of_ljspeech(storage: Storage, files: dict[str, int]) -> Iterator[Item]:
+    places = {_stem(file): file for file in files if file.endswith(SUFFIXES)}
+    for line in storage.read("metadata.csv").decode("utf-8-sig", errors="replace").splitlines():
+        parts = line.split("|")
+        if len(parts) >= 2 and parts[0]:
+            place = places.get(_stem(parts[0]), "")
+            yield Item(_stem(parts[0]), parts[-1], place, "" if place else f"metadata.csv names {parts[0]}, not there")
+
+
+def _of_files(storage: Storage, files: dict[str, int]) -> Iterator[Item]:
+    texts: dict[str, str] = {}
+    for file in files:
+        if file.endswith(".trans.txt"):  # LibriSpeech: one line a clip
+            for line in storage.read(file).decode("utf-8", errors="replace").splitlines():
+                id, _, text = line.partition(" ")
+                texts[id] = text
+    audio = [file for file in files if file.endswith(SUFFIXES)]
+    unique = len({_stem(file) for file in audio}) == len(audio)
+    for file in audio:
+        beside = f"{file.rpartition('.')[0]}.txt"
+        said: str | None = texts.get(_stem(file))
+        if said is None and beside in files:
+            said = storage.read(beside).decode("utf-8-sig", errors="replace").strip()
+        yield Item(_stem(file) if unique else file.rpartition(".")[0], said, file)
+
+
+def _of_parquet(storage: Storage, name: str) -> Iterator[Item]:
+    with storage.open(name) as file:
+        parquet = pq.ParquetFile(file)
+        columns = parquet.schema_arrow.names
+        _audio_name(columns, storage.path(name))
+        text = next((column for column in _TEXT_COLUMNS if column in columns), None)
+        table = parquet.read(columns=[column for column in ("id", text) if column in columns])
+    ids: list[Any] = table["id"].to_pylist() if "id" in columns else list(range(len(table)))
+    texts: list[Any] = table[text].to_pylist() if text else [None] * len(ids)
+    for row, (id, said) in enumerate(zip(ids, texts, strict=True)):
+        yield Item(str(id) if "id" in columns else f"{_stem(name)}-{row:06d}", said, f"{name}#{row}")
+
+
+def _audio_name(columns: list[str], name: str) -> str:
+    found = next((column for column in _AUDIO_COLUMNS if column in columns), None)
+    if "flac" in columns:  # a shard of ours: its column "audio" is a place
+        found = "flac"
+    if found is None:
+        raise TextError(f"{name}: has no column of audio ({', '.join(columns)})", f"name it {_AUDIO_COLUMNS[0]}")
+    return found
+
+
+@lru_cache(maxsize=2)
+def _audio_column(path: str) -> pa.ChunkedArray:
+    """The audio of a Parquet file; the items of a shard follow one another, so each file is read about once."""
+    folder, _, name = path.rpartition("/")
+    with Storage(folder).open(name) as file:
+        data = io.BytesIO(file.read())
+    parquet = pq.ParquetFile(data)
+    column = _audio_name(parquet.schema_arrow.names, path)
+    return parquet.read(columns=[column])[column]
+
+
+def _stem(file: str) -> str:
+    base = file.rpartition("/")[2]
+    return base.rpartition(".")[0] if base.endswith(SUFFIXES) else base

@@ -1,0 +1,66 @@
+"""What an evaluation leaves beside its parts: the page, and its figures as JSON, CSV and Parquet."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cluster.storage import Storage
+from jobs.evaluation import SUMMARY, Evaluation, Requirement
+from jobs.evaluation_report import of_clip, render
+
+REPORT, CSV, PARQUET = "report.html", "clips.csv", "clips.parquet"
+
+
+def write_outputs(
+    storage: Storage,
+    found: Evaluation,
+    requirements: Sequence[tuple[Requirement, bool]],
+    compared: Sequence[tuple[str, Evaluation, dict[str, dict[str, float]]]],
+    machine: dict[str, Any],
+) -> dict[str, Any]:
+    """Write all four; returns the summary, which is what `scores.json` holds."""
+    summary = {
+        "generated": found.generated,
+        "reference": found.reference,
+        "clips": found.clips,
+        "failed": found.failed,
+        "reasons": found.reasons,
+        "scores": {name: score.to_json() for name, score in found.scores.items()},
+        "distances": found.distances,
+        "requirements": [
+            {"required": str(requirement), "found": found.value(requirement.metric), "met": met}
+            for requirement, met in requirements
+        ],
+        "differences": {name: differences for name, _, differences in compared},
+        "wall_s": round(found.wall_s, 1),
+        "machine": machine,
+    }
+    rows = [_flat(row, list(found.scores)) for row in found.rows]
+    storage.write(SUMMARY, (json.dumps(summary, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "replace"))
+    storage.write(CSV, _csv(rows))
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), buffer)
+    storage.write(PARQUET, buffer.getvalue())
+    versions = {**{k: v for k, v in machine.items() if k != "versions"}, **machine.get("versions", {})}
+    storage.write(REPORT, render(found, requirements, compared, versions).encode("utf-8", "replace"))
+    return summary
+
+
+def _flat(row: dict[str, Any], metrics: Sequence[str]) -> dict[str, Any]:
+    kept = {name: row[name] for name in ("id", "place", "status", "reason", "text", "heard")}
+    return {**kept, **{name: of_clip(row, name) for name in metrics}}
+
+
+def _csv(rows: Sequence[dict[str, Any]]) -> bytes:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode("utf-8", "replace")
