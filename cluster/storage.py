@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 import tempfile
@@ -14,6 +15,7 @@ from typing import IO, Any, cast
 
 from flowtts_core.errors import DependencyError, OutputError
 
+LOCK = ".lock"
 PARTIAL = ".partial-"  # temporary names start with it, so that a rerun knows what a killed run left behind
 
 _REMEDIES = {
@@ -162,6 +164,44 @@ class Storage:
         for name in left:
             self.delete(f"{folder}/{name}" if folder else name)
         return len(left)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other runs out of a local folder, which is made where absent; the lock ends with its process at the latest.
+
+        An object store has no locks: there two runs at once only do the work twice.
+
+        Raises:
+            OutputError: when another run holds it.
+        """
+        if self.remote:
+            yield
+            return
+        with output_errors(self.root):
+            Path(self.root).mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.path(LOCK), os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            self._take(handle)
+            try:
+                yield
+            finally:  # while it is held, so that nobody else's is removed
+                Path(self.path(LOCK)).unlink(missing_ok=True)
+        finally:
+            os.close(handle)
+
+    def _take(self, handle: int) -> None:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            held = False
+        except OSError:  # a file system without locks
+            return
+        else:  # whoever held it may have removed the file between our opening and locking it: then we hold nothing
+            held = os.fstat(handle).st_nlink > 0
+        if not held:
+            raise OutputError(
+                f"{self.root}: another run is at work here", "wait for its end, or choose another folder with -o"
+            )
 
     def require_writable(self) -> None:
         """Create the folder and prove by a write that it takes files, before hours of work.

@@ -104,6 +104,16 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkey
     assert storage.read("x.bin") == b"old"
 
 
+def test_a_lock_keeps_others_out_and_leaves_nothing(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path / "new"))
+    for _ in range(2):
+        with storage.lock():
+            with pytest.raises(OutputError, match="another run"), storage.lock():
+                pass
+            assert storage.list() == {".lock": 0}
+        assert storage.list() == {}
+
+
 def test_a_place_that_takes_no_files_is_named() -> None:
     with pytest.raises(OutputError, match="/proc/nowhere"):  # not even root may write there
         Storage("/proc/nowhere").require_writable()
