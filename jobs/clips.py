@@ -67,8 +67,7 @@ def _mark_repeated(clips: list[Clip]) -> list[Clip]:
 
 def _ljspeech(folder: Path) -> Iterator[Clip]:
     audio = next((folder / name for name in ("wavs", "audio") if (folder / name).is_dir()), folder / "wavs")
-    lines = (folder / "metadata.csv").read_text(encoding="utf-8-sig").splitlines()
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(_lines(folder / "metadata.csv"), 1):
         if not line.strip():
             continue
         key, *texts = (part.strip() for part in line.split("|"))
@@ -77,6 +76,15 @@ def _ljspeech(folder: Path) -> Iterator[Clip]:
             continue
         text = next((text for text in reversed(texts[:2]) if text), "")
         yield Clip(key, text, str(_audio_file(audio, key)))
+
+
+def _lines(file: Path) -> list[str]:
+    data = file.read_bytes()
+    try:
+        return data.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise TextError(f"{file}, line {line}: not UTF-8 ({error.reason})", "save the file as UTF-8") from None
 
 
 def _audio_file(folder: Path, key: str) -> Path:
@@ -89,7 +97,7 @@ def _audio_file(folder: Path, key: str) -> Path:
 
 
 def _jsonl(file: Path) -> Iterator[Clip]:
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(_lines(file), 1):
         if not line.strip():
             continue
         where = f"{file.name}, line {number}"

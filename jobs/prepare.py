@@ -45,7 +45,8 @@ def add_parser(subparsers: Any) -> None:
         help="make a corpus ready for training",
         description="Turn clips and texts into training examples (tokens, mels, audio) in Parquet. Clips that cannot be"
         " trained on are listed with their reason in quarantine.jsonl. Run it again after an interruption: it goes on.",
-        epilog="exit codes: 0 all clips prepared, 3 some were set aside, 1 failed, 2 wrong usage\n\nexamples:\n"
+        epilog="exit codes: 0 all clips prepared, 3 some were set aside, 1 failed, 2 wrong usage, 130 interrupted,\n"
+        "143 terminated\n\nexamples:\n"
         "  flowtts prepare LJSpeech-1.1/ -o data/\n"
         "  flowtts prepare clips.jsonl -o data/ --resample --max-seconds 12\n"
         "  flowtts prepare corpus.parquet -o data/ --set mel.sample_rate=24000 --set frontend.add_blank=false",
@@ -156,7 +157,7 @@ def prepare(
 
     Raises:
         TextError: when the corpus is not one, or none of its clips can be used.
-        OutputError: when the folder holds other data, or cannot be written.
+        OutputError: when the folder holds other data, cannot be written, or another run is at work there.
     """
     began = time.perf_counter()
     config, output = config or PrepareConfig(), output.absolute()
@@ -164,16 +165,17 @@ def prepare(
     shards = {i: clips[at : at + clips_per_file] for i, at in enumerate(range(0, len(clips), clips_per_file))}
     prints = {i: _shard_print(config, shard) for i, shard in shards.items()}
     storage = Storage(str(output))
-    records = _finished(storage, prints, overwrite)
-    done = sum(len(shards[i]) for i in records)
-    report(done, len(clips))
-    missing = {i: shard for i, shard in shards.items() if i not in records}
-    if missing:
-        for record in _prepare_shards(missing, prints, config, storage, address, workers):
-            records[record["shard"]] = record
-            done += len(shards[record["shard"]])
-            report(done, len(clips))
-    return _finish(storage, [records[i] for i in sorted(records)], config, source, licence, began)
+    with storage.lock():
+        records = _finished(storage, prints, overwrite)
+        done = sum(len(shards[i]) for i in records)
+        report(done, len(clips))
+        missing = {i: shard for i, shard in shards.items() if i not in records}
+        if missing:
+            for record in _prepare_shards(missing, prints, config, storage, address, workers):
+                records[record["shard"]] = record
+                done += len(shards[record["shard"]])
+                report(done, len(clips))
+        return _finish(storage, [records[i] for i in sorted(records)], config, source, licence, began)
 
 
 def _shard_print(config: PrepareConfig, clips: list[Clip]) -> str:
@@ -196,8 +198,6 @@ def _finished(storage: Storage, prints: dict[int, str], overwrite: bool) -> dict
     Raises:
         OutputError: when files stand there that other settings or another corpus made.
     """
-    import pyarrow.parquet as pq
-
     storage.require_writable()
     storage.sweep()
     names = [name for name in storage.list() if name.endswith(".parquet")]
@@ -206,10 +206,10 @@ def _finished(storage: Storage, prints: dict[int, str], overwrite: bool) -> dict
     for name in names:
         if not _NAME.fullmatch(name):
             raise OutputError(f"{storage.path(name)}: not of `flowtts prepare`", "choose another folder with -o")
-        with storage.open(name) as file:
-            note = json.loads((pq.read_schema(file).metadata or {}).get(NOTE, b"{}"))
-        index = int(name[6:11])
-        if note.get("print") is not None and note["print"] == prints.get(index):
+        note, index = _note(storage, name), int(name[6:11])
+        if note is None and index in prints:
+            continue  # cut off: it is prepared again
+        if note is not None and note.get("print") is not None and note["print"] == prints.get(index):
             records[index] = {"shard": index, **note}
         else:
             foreign.append(name)
@@ -223,6 +223,18 @@ def _finished(storage: Storage, prints: dict[int, str], overwrite: bool) -> dict
     for name in foreign:
         storage.delete(name)
     return records
+
+
+def _note(storage: Storage, name: str) -> dict[str, Any] | None:
+    """The record in a Parquet file of ours, empty where it has none; None where the file is damaged."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with storage.open(name) as file:
+            return dict(json.loads((pq.read_schema(file).metadata or {}).get(NOTE, b"{}")))
+    except (pa.ArrowException, OSError, EOFError, ValueError, TypeError):
+        return None
 
 
 def _prepare_shards(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from typing import Any
 
 from cluster.storage import PARTIAL, Storage
@@ -12,7 +13,8 @@ from flowtts_core.training.prepare import PrepareConfig
 from jobs.clips import Clip, audio_of
 
 NOTE = b"flowtts"  # key of a file's own record in its Parquet metadata
-CAREFUL_AFTER = 2
+CAREFUL_AFTER = 2  # deaths over a shard, after which each clip is noted before it is read
+DEADLY_AFTER = 2  # deaths over one clip; a single one may be the machine's
 
 
 class ShardPreparer:
@@ -63,23 +65,23 @@ class ShardPreparer:
 class _Journal:
     """Finds the clip that kills its worker (a decoder that crashes), which Ray would otherwise start again for ever.
 
-    After `CAREFUL_AFTER` deaths on a shard each clip is noted before it is read; the one that was noted at the next death
-    is set aside. A new run sweeps the notes of the old one away.
+    After `CAREFUL_AFTER` deaths on a shard each clip is noted before it is read; one that stood there at `DEADLY_AFTER`
+    deaths is set aside. A new run sweeps the notes of the old one away.
     """
 
     def __init__(self, storage: Storage, index: int) -> None:
         self._storage, self._name = storage, f"{PARTIAL}journal-{index:05d}.json"
-        state: dict[str, Any] = {"starts": 0, "killers": []}
+        state: dict[str, Any] = {"starts": 0, "deaths": {}}
         if storage.exists(self._name):
             state = json.loads(storage.read(self._name))
-        at = state.get("at")
-        self._killers: list[str] = [*state["killers"], *([at] if at else [])]
+        self._deaths = Counter(state["deaths"])
+        self._deaths.update([state["at"]] if state.get("at") else [])
         self._starts = state["starts"] + 1
         self._save(None)
 
     def problem(self, key: str) -> str:
         """Why the clip must not be read; empty where it may be."""
-        if key in self._killers:
+        if self._deaths[key] >= DEADLY_AFTER:
             return "its worker died while preparing it"
         if self._starts > CAREFUL_AFTER:
             self._save(key)
@@ -89,7 +91,7 @@ class _Journal:
         self._storage.delete(self._name)
 
     def _save(self, at: str | None) -> None:
-        state = {"starts": self._starts, "killers": self._killers, "at": at}
+        state = {"starts": self._starts, "deaths": self._deaths, "at": at}
         self._storage.write(self._name, json.dumps(state).encode())
 
 

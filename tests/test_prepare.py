@@ -183,6 +183,30 @@ def test_a_second_run_goes_on_and_gives_the_same_files(tmp_path, in_process):
     assert again.clips == len(Examples(tmp_path / "cut", []))
 
 
+def test_a_damaged_file_is_prepared_again(tmp_path, in_process):
+    source, output = corpus(tmp_path / "corpus"), tmp_path / "data"
+    job.prepare(source, output, PrepareConfig(), clips_per_file=4)
+    damaged = output / "clips-00000.parquet"
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:-20])
+    in_process.clear()
+    job.prepare(source, output, PrepareConfig(), clips_per_file=4)
+    assert in_process == [0]
+    assert damaged.read_bytes() == whole
+
+
+def test_a_list_that_is_not_utf_8_is_named_with_its_line(tmp_path):
+    (tmp_path / "metadata.csv").write_bytes("a|Hello.\nb|Café.\n".encode("latin-1"))
+    with pytest.raises(TextError, match=r"metadata\.csv, line 2: not UTF-8"):
+        read_clips(tmp_path)
+
+
+def test_two_runs_at_once_are_refused(tmp_path, in_process):
+    source, output = corpus(tmp_path / "corpus"), tmp_path / "data"
+    with Storage(str(output)).lock(), pytest.raises(OutputError, match="another run"):
+        job.prepare(source, output, PrepareConfig())
+
+
 def test_other_settings_or_audio_never_mix_with_what_stands_there(tmp_path, in_process):
     source, output = corpus(tmp_path / "corpus"), tmp_path / "data"
     job.prepare(source, output, PrepareConfig())
@@ -280,7 +304,7 @@ def test_a_clip_that_kills_its_worker_is_found_and_set_aside(tmp_path, monkeypat
 
     monkeypatch.setattr(ClipPreparer, "prepare", prepare)
     storage = Storage(str(tmp_path / "data"))
-    for _ in range(3):
+    for _ in range(4):  # two before it is careful, two over the clip: one death alone may be the machine's
         with pytest.raises(Killed):
             job.ShardPreparer(PrepareConfig(), storage).prepare_shard(0, "print", clips)
     note = job.ShardPreparer(PrepareConfig(), storage).prepare_shard(0, "print", clips)
