@@ -115,12 +115,25 @@ def _pages(package: Package) -> dict[str, Page]:
 
 
 def _find_notes(package: Package, pages: dict[str, Page]) -> None:
-    """Give the type "note" to every paragraph that a note mark in the text points to (EPUB 2 has no epub:type)."""
-    places = {package.locate(href, path) for path, page in pages.items() for href in page.note_hrefs}
+    """Give the type "note" to every paragraph that a note mark in the text points to (EPUB 2 has no epub:type).
+
+    A note comes after its mark: a link back from the note, or from an index, makes no note of a paragraph of the story.
+    """
+    order = {path: number for number, path in enumerate(pages)}
+    listed = {(entry.path, entry.fragment) for entry in package.toc}
+    marks: dict[tuple[str, str], tuple[int, int]] = {}
+    for path, page in pages.items():
+        for href, index in page.note_hrefs.items():
+            marks.setdefault(package.locate(href, path), (order[path], index))
+
+    def is_note(path: str, index: int, passage: Passage) -> bool:
+        places = [(path, i) for i in passage.ids if (path, i) not in listed]
+        return not passage.block.level and any(p in marks and marks[p] < (order[path], index) for p in places)
+
     for path, page in pages.items():
         page.passages = [
-            replace(p, types=p.types | {"note"}) if not p.block.level and any((path, i) in places for i in p.ids) else p
-            for p in page.passages
+            replace(p, types=p.types | {"note"}) if is_note(path, index, p) else p
+            for index, p in enumerate(page.passages)
         ]
 
 

@@ -25,9 +25,27 @@ _INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff\x00-\x08\x0b\x0c\x0e-\x1f\x7f
 _SPACE = re.compile(r"\s+")
 _NOTE_MARK = re.compile(r"[\[({]?\s*(?:\d{1,4}|[*†‡§¶#]{1,4}|[a-z]|[ivx]{1,5})\s*[\])}]?")
 _BRACKETED = re.compile(r"\[.*\]|[*†‡§¶]+")
+_PLAIN_MARK = re.compile(r"\(?\d{1,4}\)?|[*†‡§¶]{1,4}")
+_MARK_CLASS = re.compile("sup(?!p)|note|fn|foot", re.IGNORECASE)  # "superscript", "_idFootnoteLink", but not "support"
+_MARK_STYLE = re.compile(r"vertical-align:\s*super", re.IGNORECASE)
+_SUP_CLASSES = _words("sup super superscript")
+# A mark hangs on a word, a stop or a quote. Other numbers that do: page 1 in "p.1", 2 in "3:2", the leaders of a contents.
+_HANGING = re.compile(r"(?:[^\W\d_]|[.!?…)\]\"'’”»]|(?<!\d)[,:;])$")
+_NUMBER_FOLLOWS = re.compile(
+    r"\b(?:No|[Nn]os|(?i:pp?|figs?|vols?|ch|chaps?|secs?|arts?|vv?|vs|cf|eqs?|tabs?|pls?|ll?|fols?|pts?|bks?))\.$|(?:\. ?){5,}$"
+)
+_UNITS = _words("km cm mm dm nm hm µm μm ft yd mi kg sec hr")
+_UNITS_OF_A_NUMBER = _words(
+    "in min foot feet inch inches yard yards mile miles meter meters metre metres second seconds kilometer kilometers "
+    "kilometre kilometres centimeter centimeters centimetre centimetres millimeter millimeters millimetre millimetres"
+)
+# "mc" and "ab" are products; these are words.
+_SHORT_WORDS = _words("ah am an as at be by do go he if in is it me my no of oh on or so to up us we")
 _NOTEREF_CLASSES = _words("noteref footnote-ref footnoteref fnanchor fnref endnote-ref endnoteref")
 _PAGE_CLASSES = _words("pagenum pageno pagenumber page-number pagebreak")
-_NOTE_CLASSES = _words("footnote footnotes endnote endnotes rearnote rearnotes")
+_NOTE_CLASSES = _words(
+    "footnote footnotes endnote endnotes rearnote rearnotes _idfootnote _idfootnotes _idendnote _idendnotes"
+)
 _BACKLINKS = _words("↩ ↩︎ ↑ ^ ⏎ return back")
 _EPUB_TYPE = "{http://www.idpf.org/2007/ops}type"
 _SUPERSCRIPT = str.maketrans("0123456789+-n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ")
@@ -51,12 +69,12 @@ class Passage:
 
 @dataclass
 class Page:
-    """A page's passages, the index of the passage at each anchor, and the hrefs that note marks in it point to."""
+    """A page's passages, the index of the passage at each anchor, and where the first note mark to each href stands."""
 
     title: str = ""
     passages: list[Passage] = field(default_factory=list)
     anchors: dict[str, int] = field(default_factory=dict)
-    note_hrefs: set[str] = field(default_factory=set)
+    note_hrefs: dict[str, int] = field(default_factory=dict)
     warning: str = ""
 
 
@@ -146,6 +164,27 @@ def types_of(element: etree._Element) -> set[str]:
     return types
 
 
+def _hangs_as_note(before: str) -> bool:
+    """Whether a linked number right after `before` is a note's: "so.1" and "treaty1", but not "See 1" and "p.1"."""
+    return bool(_HANGING.search(before)) and not _NUMBER_FOLLOWS.search(before)
+
+
+def _raised_as_note(before: str) -> bool:
+    """Whether a raised number without a link, after `before`, is a note's; else it is a power ("mc²", "(a+b)²")."""
+    before = before.rstrip()
+    if not before or before[-1] in ".,;:!?…\"'’”»—–":
+        return True  # the note's own number stands at the beginning of a block
+    if before[-1] in ")]":
+        inner = re.search(r"[(\[]([^()\[\]]*).$", before)
+        return inner is None or (bool(re.search(r"[^\W\d_]{3}", inner[1])) and not re.search(r"[+=×/^−]", inner[1]))
+    word = re.search(r"(?:^|[\s(\[\"'“‘—–])([^\W\d_]+(?:[-'’][^\W\d_]+)*)$", before)
+    if word is None or len(word[1]) == 1 or word[1] in _UNITS:
+        return False
+    if word[1] in _UNITS_OF_A_NUMBER and re.search(r"(?:\d|\b(?:per|square|cubic))[\s-]*$", before[: word.start(1)]):
+        return False
+    return len(word[1]) > 2 or word[1].lower() in _SHORT_WORDS
+
+
 class _Reader:
     """Walks a body once, with a stack of its own (depth costs no recursion), and fills a `Page`."""
 
@@ -190,7 +229,9 @@ class _Reader:
             return True
         if tag == "a":
             return self.is_note_link(element, types, classes)
-        return tag == "sup" and (self.is_note_sup(element) or self.power(element))
+        raised = tag == "sup" or (tag == "span" and bool(classes & _SUP_CLASSES))
+        fraction = (element.tail or "").startswith(("/", "⁄"))
+        return raised and not fraction and (self.is_note_sup(element) or self.power(element))
 
     def drop_cap_image(self, image: etree._Element) -> None:
         alt = image.get("alt") or ""
@@ -205,13 +246,33 @@ class _Reader:
             return True
         if "#" not in href:
             return False
-        raised = any(_tag(child) == "sup" for child in element) or _tag(element.getparent()) == "sup"
         if label in _BACKLINKS:
             return True
-        if _NOTE_MARK.fullmatch(label) and (raised or _BRACKETED.fullmatch(label)):
+        raised = any(_tag(e) == "sup" for e in element.iter()) or _tag(element.getparent()) == "sup"
+        mark = bool(_NOTE_MARK.fullmatch(label)) and (raised or bool(_BRACKETED.fullmatch(label)))
+        if mark or (_PLAIN_MARK.fullmatch(label) and self.stands_as_mark(element)):
             self.target(href)
             return True
         return False
+
+    def stands_as_mark(self, element: etree._Element) -> bool:
+        """Whether a linked number is raised by CSS, which is known by its name or style, or by where it stands."""
+        if any("toc" in types for types in self.types):
+            return False
+        nodes = list(element.iter())
+        parent = element.getparent()
+        while parent is not None and _tag(parent) not in _BLOCKS:
+            nodes.append(parent)
+            parent = parent.getparent()
+        return (
+            any(_MARK_CLASS.search(e.get("class") or "") for e in nodes)
+            or any(_MARK_STYLE.search(e.get("style") or "") for e in nodes)
+            or _hangs_as_note(self.before())
+        )
+
+    def before(self) -> str:
+        """The end of what stands before this place in its block."""
+        return _INVISIBLE.sub("", "".join(part[-80:] for part in self.pending[-12:]))[-80:]
 
     def is_note_sup(self, element: etree._Element) -> bool:
         label = clean("".join(element.itertext()))
@@ -222,9 +283,7 @@ class _Reader:
             self.target(link.get("href"))
         if links or _BRACKETED.fullmatch(label):
             return True
-        before = "".join(self.pending[-3:])
-        # 10<sup>2</sup>, x<sup>2</sup>, km<sup>2</sup> are powers; a number after a word or a stop is a note's.
-        return label.isdigit() and not re.search(r"(?:\d|(?:^|[\s(])[A-Za-z]|(?:^|[\s\d])[kcmd]?m)$", before)
+        return label.isdigit() and _raised_as_note(self.before())
 
     def power(self, element: etree._Element) -> bool:
         """Keep a raised number raised ("10²"), for joined to its base it would be another number."""
@@ -237,7 +296,7 @@ class _Reader:
     def target(self, href: str) -> None:
         # A mark that opens its block is the note's own number, pointing back to the text.
         if href and self.has_text():
-            self.page.note_hrefs.add(href)
+            self.page.note_hrefs.setdefault(href, len(self.page.passages))
 
     def has_text(self) -> bool:
         return any(part.strip() for part in self.pending)
