@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 from pathlib import Path
@@ -105,6 +106,29 @@ def test_m4b_sounds_where_it_should(tmp_path: Path) -> None:
     assert abs(strongest_hertz(waveform[: rate * 9 // 10], rate) - 440) < 5
     assert abs(strongest_hertz(waveform[rate * 12 // 10 : rate * 19 // 10], rate) - 880) < 5
     assert read_tags(path).cover is None
+
+
+def test_an_mp3_names_its_language_by_three_letters(tmp_path: Path) -> None:
+    path = tmp_path / "x.mp3"
+    with open_writer(path, "mp3", RATE, Tags("t", language="en-GB")) as writer:
+        writer.write(tone(0.5))
+    assert read_tags(path).tags["language"] == "eng"
+
+
+def test_a_cut_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.wav"
+    write_audio(path, tone(0.1), RATE)
+    before, real = path.read_bytes(), Path.write_bytes
+
+    def fill(self: Path, data: bytes) -> None:
+        real(self, data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", fill)
+    with pytest.raises(OSError, match="No space"):
+        write_audio(path, tone(0.2), RATE)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["x.wav"]
 
 
 def speech_like(seconds: float, rate: int) -> np.ndarray:

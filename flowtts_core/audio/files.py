@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -53,10 +54,29 @@ def read_audio(source: str | Path | bytes, sample_rate: int | None = None) -> tu
 def write_audio(path: str | Path, waveform: np.ndarray, sample_rate: int) -> None:
     """Write [S] float in [-1, 1] in the format of the path's suffix (16 bit where the format has samples).
 
+    The file appears whole or, after an error, is what it was.
+
     Raises:
         AudioError: for a suffix that is not one of .wav .flac .mp3 .ogg .opus.
     """
-    Path(path).write_bytes(encode(waveform, sample_rate, Path(path).suffix))
+    path = Path(path)
+    data = encode(waveform, sample_rate, path.suffix)
+    if path.exists() and not path.is_file():  # a device or pipe, as /dev/stdout, cannot be replaced
+        path.write_bytes(data)
+        return
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(data)
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def require_known(suffix: str) -> None:
+    """Raise AudioError for a suffix that cannot be written."""
+    if suffix.lower() not in _FORMATS:
+        raise AudioError(f"cannot write {suffix or 'a file without suffix'}", f"use one of {' '.join(_FORMATS)}")
 
 
 def encode(waveform: np.ndarray, sample_rate: int, suffix: str = ".flac") -> bytes:
@@ -64,8 +84,7 @@ def encode(waveform: np.ndarray, sample_rate: int, suffix: str = ".flac") -> byt
 
     Ogg streams carry a random serial number, as their standard asks; Opus is resampled to a rate it knows.
     """
-    if suffix.lower() not in _FORMATS:
-        raise AudioError(f"cannot write {suffix or 'a file without suffix'}", f"use one of {' '.join(_FORMATS)}")
+    require_known(suffix)
     container, subtype = _FORMATS[suffix.lower()]
     if subtype == "OPUS" and sample_rate not in OPUS_RATES:
         rate = opus_rate(sample_rate)

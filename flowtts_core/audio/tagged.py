@@ -147,13 +147,17 @@ class _FfmpegWriter(_Closing):
         stream: Any = self._container.add_stream(codec, rate=self._rate, layout="mono")
         self._stream = stream
         self._stream.bit_rate = bit_rate
-        if language := _ISO_639_2.get(tags.language[:2].lower()):
+        language = _ISO_639_2.get(tags.language[:2].lower())
+        if language:
             self._stream.metadata["language"] = language
         self._stream.codec_context.thread_count = 1
         self._stream.codec_context.options = {"flags": "+bitexact", **_ENCODER_OPTIONS[format]}
         self._stream.codec_context.format = {"m4b": "fltp", "mp3": "s16p", "opus": "s16"}[format]
         self._format = av.AudioResampler(format=self._stream.codec_context.format, layout="mono", rate=self._rate)
-        self._container.metadata.update(tags.texts())
+        texts = tags.texts()
+        if format == "mp3" and language:  # ID3's TLAN takes the three letters of ISO 639-2
+            texts["language"] = language
+        self._container.metadata.update(texts)
         self._container.set_chapters([_chapter(i, mark, sample_rate) for i, mark in enumerate(tags.chapters)])
         cover = _cover_stream(self._container, tags.cover) if format != "opus" else None
         if format == "opus" and tags.cover:
