@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
     from jobs import benchmark_report, benchmark_speed
     from jobs.machine import Watch, describe
 
+    if args.json:
+        require_folder(args.json)
     figures: dict[str, Any] = {"benchmark": "synthesis", "machine": describe()}
     with Watch() as watch:
         texts = benchmark_speed.read_texts(args.texts)
@@ -73,9 +76,17 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def write_json(path: Path, figures: dict[str, Any]) -> None:
+def require_folder(path: Path) -> None:
+    """Raise OutputError where the file's folder, which is made, takes no file: now rather than after an hour."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}", "choose another --json") from error
+
+
+def write_json(path: Path, figures: dict[str, Any]) -> None:
+    try:
         path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}", "choose another --json") from error

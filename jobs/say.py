@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -49,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
     text = sys.stdin.read() if args.text == "-" else args.text
     output = args.output or (None if args.play else Path("speech.wav"))
     player = find_player() if args.play else None
+    if output is not None:
+        require_place(output)
     started = time.perf_counter()
     from flowtts_core.synthesizer import VoiceSynthesizer
 
@@ -96,8 +100,26 @@ def speak(synthesizer: Synthesizer, text: str, settings: dict[str, Any]) -> np.n
     return np.concatenate(pieces[:-1])  # no pause after the last
 
 
+def require_place(path: Path) -> None:
+    """Find out before the voice is loaded that the file can be written; makes its folder.
+
+    Raises:
+        AudioError: for a suffix that cannot be written.
+        OutputError: when the folder cannot be made or takes no files.
+    """
+    from flowtts_core.audio.files import require_known
+
+    require_known(path.suffix)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(path.parent, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}", "choose another place with -o") from error
+
+
 def write(path: Path, waveform: np.ndarray, sample_rate: int) -> None:
-    """Write the file, its folder too.
+    """Write the file.
 
     Raises:
         OutputError: when the place cannot be written.
@@ -105,7 +127,6 @@ def write(path: Path, waveform: np.ndarray, sample_rate: int) -> None:
     from flowtts_core.audio.files import write_audio
 
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_audio(path, waveform, sample_rate)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}", "choose another place with -o") from error

@@ -87,6 +87,15 @@ def test_unknown_parts_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert "quality,speed,ready" in capsys.readouterr().err
 
 
+def test_a_place_that_cannot_be_written_is_named_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(benchmark_speed, "read_texts", None)  # would fail if called
+    assert cli.main(["benchmark", "synthesis", "--json", str(tmp_path / "file" / "figures.json")]) == 1
+    assert "figures.json" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
