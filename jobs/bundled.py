@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from cluster.storage import Storage
+from flowtts_core.config import fingerprint
 from flowtts_core.errors import ConfigError, FlowTTSError, TextError
 from jobs.corpus import Teacher, make_corpus
 from jobs.recipes import VocoderRecipe, recipe
@@ -74,15 +76,25 @@ def make_bundled(texts: Path, output: Path, config: BundledRecipe, workers: int 
         FlowTTSError: when a stage fails; names its log.
     """
     work = output.absolute().with_name(f"{output.absolute().name}-training")
-    work.mkdir(parents=True, exist_ok=True)
-    seconds: dict[str, float] = {}
     train_texts, held_out = split_texts(read_texts(texts), config)
-    _require_same(work / "recipe.json", {"recipe": asdict(config), "texts": [key for key, _ in train_texts]})
-    (work / "held_out.tsv").write_text(
-        TSV_HEADER + "".join(f"{key}\t{text}\n" for key, text in held_out), encoding="utf-8"
-    )
+    with Storage(str(work)).lock():
+        return _make(work, output, config, train_texts, held_out, workers)
+
+
+def _make(
+    work: Path,
+    output: Path,
+    config: BundledRecipe,
+    train_texts: list[tuple[str, str]],
+    held_out: list[tuple[str, str]],
+    workers: int | None,
+) -> Made:
+    storage, seconds = Storage(str(work)), dict[str, float]()
+    _require_same(storage, {"recipe": asdict(config), "texts": fingerprint([train_texts, held_out])})
+    pairs = "".join(f"{key}\t{text}\n" for key, text in held_out)
+    storage.write("held_out.tsv", f"{TSV_HEADER}{pairs}".encode())
     with _timed(seconds, "corpus"):
-        make_corpus(train_texts, work / "corpus", config.teacher, workers)
+        clips = make_corpus(train_texts, work / "corpus", config.teacher, workers)
     with _timed(seconds, "prepare"):
         _prepare(work, workers)
     with _timed(seconds, "train"):
@@ -91,7 +103,7 @@ def make_bundled(texts: Path, output: Path, config: BundledRecipe, workers: int 
         _pack(work, output, config)
     with _timed(seconds, "measure"):
         scores = measure(output, work / "held_out.tsv", config, workers) if config.judged else {}
-    return Made(str(output), len(train_texts), {k: round(v, 1) for k, v in seconds.items()}, scores)
+    return Made(str(output), clips, {k: round(v, 1) for k, v in seconds.items()}, scores)
 
 
 def read_texts(path: Path) -> list[tuple[str, str]]:
@@ -175,16 +187,14 @@ def _train_both(work: Path, config: BundledRecipe) -> None:
                 children[name] = subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=_end_with_parent)
     try:
         _watch(runs, children)
+        failed = [name for name, child in children.items() if child.poll()]  # before we end the other
     finally:
         for child in children.values():
             child.terminate()
             child.wait()
-    for name, child in children.items():
-        if child.returncode:
-            tail = (work / f"{name}.log").read_text(encoding="utf-8", errors="replace")[-2000:]
-            raise FlowTTSError(
-                f"training the {name} failed:\n{tail}", f"{work / name}.log has it all; run again to go on"
-            )
+    for name in failed:
+        tail = (work / f"{name}.log").read_text(encoding="utf-8", errors="replace")[-2000:]
+        raise FlowTTSError(f"training the {name} failed:\n{tail}", f"{work / name}.log has it all; run again to go on")
 
 
 def _end_with_parent() -> None:
@@ -275,12 +285,12 @@ def measure(voice: Path, held_out: Path, config: BundledRecipe, workers: int | N
     return scores
 
 
-def _require_same(path: Path, identity: dict[str, Any]) -> None:
-    identity = json.loads(json.dumps(identity))
-    if path.exists() and json.loads(path.read_text(encoding="utf-8")) != identity:
+def _require_same(work: Storage, identity: dict[str, Any]) -> None:
+    identity, name = json.loads(json.dumps(identity)), "recipe.json"
+    if work.exists(name) and json.loads(work.read(name)) != identity:
         remedy = "give another -o, or remove that folder"
-        raise ConfigError(f"{path.parent}: was begun with other texts or another recipe", remedy)
-    path.write_text(json.dumps(identity) + "\n", encoding="utf-8")
+        raise ConfigError(f"{work.root}: was begun with other texts or another recipe", remedy)
+    work.write(name, f"{json.dumps(identity)}\n".encode())
 
 
 @contextmanager

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from flowtts_core.errors import AudioError, DependencyError
+from cluster.storage import Storage
+from flowtts_core.errors import AudioError, DependencyError, TextError
+from jobs.synthesis_plan import safe_name, unique_name
 
 FLITE_RATE = 16000
 
@@ -53,36 +55,58 @@ def make_corpus(
 ) -> int:
     """Write `wavs/ID.wav` (16-bit) and `metadata.csv` (`id|text|text`); clips that exist are kept, so a cut run goes on.
 
+    What the teacher cannot read stands in `quarantine.jsonl` with the reason.
+
     Args:
-        texts: (id, text) pairs.
+        texts: (id, text) pairs; an id that is no file name is made one.
         output: the folder to make.
 
     Returns:
         The number of clips.
+
+    Raises:
+        TextError: when the teacher could read none of the texts.
     """
     teacher = teacher or Teacher()
     teacher.require()
     (output / "wavs").mkdir(parents=True, exist_ok=True)
-    todo = [(teacher, text, output / "wavs" / f"{key}.wav") for key, text in texts]
+    taken: set[str] = set()
+    named = [(unique_name(safe_name(key), taken), text) for key, text in texts]
+    todo = [(teacher, text, output / "wavs" / f"{name}.wav") for name, text in named]
     from rich.progress import track
 
     with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
-        for _ in track(
-            pool.map(_read_one, todo, chunksize=8), total=len(todo), description=f"flite {teacher.voice} reads"
-        ):
-            pass
-    rows = "".join(f"{key}|{text}|{text}\n" for key, text in texts)
-    (output / "metadata.csv").write_text(rows, encoding="utf-8")
-    (output / "source.json").write_text(json.dumps({"teacher": f"flite {teacher.voice}", "clips": len(texts)}) + "\n")
-    return len(texts)
+        reading = pool.map(_read_one, todo, chunksize=8)
+        reasons = list(track(reading, total=len(todo), description=f"flite {teacher.voice} reads"))
+    rows, aside = [], []
+    for (name, text), reason in zip(named, reasons, strict=True):
+        line = " ".join(text.replace("|", " ").split())
+        rows += [f"{name}|{line}|{line}\n"] if not reason else []
+        aside += [json.dumps({"id": name, "text": text, "reason": reason}) + "\n"] if reason else []
+    if aside and not rows:
+        raise TextError(f"flite {teacher.voice} could read none of {len(aside)} texts", json.loads(aside[0])["reason"])
+    storage = Storage(str(output))
+    storage.write("quarantine.jsonl", "".join(aside).encode())
+    storage.write("metadata.csv", "".join(rows).encode())
+    source = {"teacher": f"flite {teacher.voice}", "clips": len(rows)}
+    storage.write("source.json", f"{json.dumps(source)}\n".encode())
+    return len(rows)
 
 
-def _read_one(job: tuple[Teacher, str, Path]) -> None:
+def _read_one(job: tuple[Teacher, str, Path]) -> str:
+    """Read one text into its file; returns why it could not be read, empty where it was."""
     import soundfile
 
     teacher, text, path = job
     if path.exists():
-        return
+        return ""
+    try:
+        waveform = teacher.read(text)
+    except (AudioError, UnicodeError) as error:
+        return str(error)
+    if len(waveform) == 0:
+        return f"flite -voice {teacher.voice} made no sound of it"
     part = path.with_suffix(".part")
-    soundfile.write(part, teacher.read(text), teacher.sample_rate, subtype="PCM_16", format="WAV")
+    soundfile.write(part, waveform, teacher.sample_rate, subtype="PCM_16", format="WAV")
     part.replace(path)
+    return ""

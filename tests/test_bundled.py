@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from flowtts_core.errors import ConfigError, TextError
+from flowtts_core.errors import ConfigError, FlowTTSError, TextError
 from flowtts_core.metrics import similarity, wer
 from flowtts_core.synthesizer import Speech, SynthesisRequest, VoiceSynthesizer
 from flowtts_core.voice import load_voice
 from flowtts_core.voice_card import DEFAULT_VOICE, bundled_voices, load_card
+from jobs import bundled
 from jobs.bundled import BundledRecipe, bundled_debug, make_bundled, read_texts, split_texts
+from jobs.corpus import make_corpus
 
 SENTENCES = (
     "The house stood on a hill above the river.",
@@ -72,6 +78,49 @@ def test_texts_are_written_out(tmp_path: Path) -> None:
     assert [text for _, text in read_texts(book)][-2:] == ["It was nine o'clock.", "Nobody came."]
     with pytest.raises(TextError, match="no such file"):
         read_texts(tmp_path / "nothing.txt")
+
+
+@pytest.mark.skipif(shutil.which("flite") is None, reason="needs flite (apt-get install flite)")
+def test_what_the_teacher_cannot_read_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [("a/1", "One | two."), ("a 1", "Three."), ("b", "half a character: \ud800")]
+    assert make_corpus(texts, tmp_path, workers=1) == 2
+    assert (tmp_path / "metadata.csv").read_text().splitlines() == ["a 1|One two.|One two.", "a 1~2|Three.|Three."]
+    assert sorted(path.name for path in (tmp_path / "wavs").iterdir()) == ["a 1.wav", "a 1~2.wav"]
+    (aside,) = [json.loads(line) for line in (tmp_path / "quarantine.jsonl").read_text().splitlines()]
+    assert aside["id"] == "b" and aside["reason"]
+    with pytest.raises(TextError, match="none of 1"):
+        make_corpus(texts[2:], tmp_path / "none", workers=1)
+
+
+def test_another_text_under_the_same_id_is_another_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stopped(Exception):
+        pass
+
+    def stop(*_: object) -> int:
+        raise Stopped
+
+    monkeypatch.setattr(bundled, "make_corpus", stop)
+    texts = [f"Sentence number {i} is about the sea." for i in range(30)]
+    path = tmp_path / "texts.txt"
+    for changed, expected in ((None, Stopped), (None, Stopped), (0, ConfigError), (29, ConfigError)):
+        lines = ["Here is another one." if i == changed else text for i, text in enumerate(texts)]
+        path.write_text("\n\n".join(lines))
+        with pytest.raises(expected):
+            make_bundled(path, tmp_path / "voice", bundled_debug())
+
+
+def test_the_child_that_failed_is_blamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, code in (("acoustic", "import time; time.sleep(60)"), ("vocoder", "raise SystemExit('no room')")):
+        (tmp_path / f"{name}.py").write_text(code)
+    real = subprocess.Popen
+
+    def child(command: list[str], **options: object) -> subprocess.Popen:
+        return real([sys.executable, f"{command[command.index('-o') + 1]}.py"], **options)
+
+    monkeypatch.setattr(bundled, "_open", lambda *_: SimpleNamespace(last_step=0, steps=1, folder=str(tmp_path)))
+    monkeypatch.setattr(bundled.subprocess, "Popen", child)
+    with pytest.raises(FlowTTSError, match="training the vocoder failed:\nno room"):
+        bundled._train_both(tmp_path, bundled_debug())
 
 
 @pytest.mark.slow
