@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,7 +69,8 @@ def session(address: str | None = None, workers: int | None = None) -> Iterator[
         options |= {"address": address}
     with _native_notes_dropped():
         try:
-            ray.init(**options)
+            with _same_sigterm():
+                ray.init(**options)
         except (ConnectionError, ValueError, RuntimeError) as error:
             where = address or "this machine"
             raise ConfigError(f"cannot start or join Ray at {where}: {error}", "check --address") from error
@@ -77,6 +80,19 @@ def session(address: str | None = None, workers: int | None = None) -> Iterator[
             yield SessionInfo(int(resources.get("CPU", 0)), int(resources.get("GPU", 0)), address is None)
         finally:
             ray.shutdown()
+
+
+@contextmanager
+def _same_sigterm() -> Iterator[None]:
+    """Keep the caller's handler: under the one that `ray.init` sets, the driver aborts before anything is let go."""
+    if threading.current_thread() is not threading.main_thread():  # there neither Ray nor we may set one
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 
 @contextmanager

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
+from types import FrameType
 
 from flowtts_core import __version__
 from flowtts_core.errors import FlowTTSError
@@ -21,7 +25,7 @@ COMMANDS = {  # name -> (file of this folder, what it does)
     "benchmark": ("benchmark", "measure a voice's quality and speed"),
     "doctor": ("doctor", "what this machine has, and what is missing"),
 }
-INTERRUPTED = 130  # 128 + SIGINT, as shells give it
+INTERRUPTED, TERMINATED = 130, 143  # 128 + SIGINT and SIGTERM, as shells give it
 
 EPILOG = """\
 examples:
@@ -30,6 +34,8 @@ examples:
   flowtts prepare ljspeech/ -o data/              a corpus made ready for training
   flowtts train data/ -o voices/mine              a voice of your own
   flowtts doctor                                  what this machine has, and what is missing
+
+exit codes: 0 done; 1 failed; 2 wrong usage; 3 done, but some inputs were set aside; 130 interrupted; 143 terminated.
 
 flowtts COMMAND --help says more about each."""
 
@@ -54,22 +60,53 @@ def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code (0 done, 1 failed, 2 wrong usage, 130 interrupted)."""
+    """Run one command; returns the exit code (0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated)."""
     words = sys.argv[1:] if argv is None else list(argv)
     debug = words[:1] == ["--debug"]
+    with _terminable() as terminated:
+        try:
+            args = build_parser(next((word for word in words if not word.startswith("-")), None)).parse_args(words)
+            return int(args.run(args))
+        except (KeyboardInterrupt, Exception) as error:
+            if debug:
+                raise
+            message, code = _verdict(error, terminated.is_set())
+            _complain(message)
+            return code
+
+
+@contextmanager
+def _terminable() -> Iterator[threading.Event]:
+    """Let SIGTERM end the command as Ctrl-C does, so that what is held is let go; the event tells the two apart."""
+    terminated = threading.Event()
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        terminated.set()
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set a handler
+        yield terminated
+        return
+    before = signal.signal(signal.SIGTERM, terminate)
     try:
-        args = build_parser(next((word for word in words if not word.startswith("-")), None)).parse_args(words)
-        return int(args.run(args))
-    except KeyboardInterrupt:
-        if debug:
-            raise
-        _complain("interrupted")
-        return INTERRUPTED
-    except FlowTTSError as error:
-        if debug:
-            raise
-        _complain(f"error: {_first_cause(error)}")
-        return error.exit_code
+        yield terminated
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+
+
+def _verdict(error: BaseException, terminated: bool) -> tuple[str, int]:
+    """What to say of an error, and the exit code."""
+    if terminated:
+        return "terminated", TERMINATED
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", INTERRUPTED
+    if isinstance(error, FlowTTSError):
+        return f"error: {_first_cause(error)}", error.exit_code
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"error: {where}{error.strerror or error}\n  remedy: check that it is there and may be used", 1
+    remedy = "run it again as `flowtts --debug ...` and report what it prints"
+    return f"error: unexpected {type(error).__name__}: {error}\n  remedy: {remedy}", 1
 
 
 def _first_cause(error: FlowTTSError) -> FlowTTSError:

@@ -7,7 +7,7 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +19,10 @@ from jobs.prepare import parse_settings
 MAX_FAILURES = 3  # restarts of the worker group before the run gives up
 MOST_CPU_WORKERS = 4  # by default; each adds a batch to a step, so many more would change what is learnt
 _POLL_S = 0.5
+_DEFAULTS: dict[str, Any] = {  # of the options that some recipes have no use for
+    "data": None, "model": "matcha", "texts": None, "vocoder": "", "steps": None, "workers": None, "device": "auto",
+    "address": None, "settings": [],
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,7 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.recipe in ("bundled", "bundled_debug", "tiny"):
         return _run_whole(args)
+    _require_used(args, ("texts",))
     if args.data is None or args.output is None:
         raise ConfigError("DATA and -o are needed", "flowtts train data/ -o voices/mine")
     if args.workers is not None and args.workers < 1:
@@ -114,10 +119,21 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _require_used(args: argparse.Namespace, unused: Sequence[str]) -> None:
+    """Raise ConfigError for an option that was given and would change nothing."""
+    given = [name for name in unused if getattr(args, name) != _DEFAULTS[name]]
+    names = ", ".join({"data": "DATA", "settings": "--set"}.get(name, f"--{name}") for name in given)
+    if given:
+        recipe = args.recipe or args.model
+        raise ConfigError(f"--recipe {recipe}: {names} change{'s' * (len(given) == 1)} nothing here", "leave it out")
+
+
 def _run_whole(args: argparse.Namespace) -> int:
     """The recipes that need no prepared data: they make their own."""
     if args.output is None:
         raise ConfigError(f"--recipe {args.recipe}: -o is needed", f"flowtts train --recipe {args.recipe} -o FOLDER")
+    used = () if args.recipe == "tiny" else ("texts", "workers")
+    _require_used(args, tuple(name for name in _DEFAULTS if name not in used))
     if args.recipe == "tiny":
         from jobs.tiny import train_tiny
 
@@ -155,6 +171,7 @@ def train(
     """
     began = time.perf_counter()
     from cluster.session import session
+    from cluster.storage import Storage
     from jobs.training_run import open_run, parameters_of, read_progress, write_result
 
     runs = output.absolute().with_name(f"{output.absolute().name}-training")
@@ -162,10 +179,12 @@ def train(
     with session(address, workers or _cores()) as info:
         gpu = _use_gpu(device, info.gpus)
         count = workers or (info.gpus if gpu else min(info.cpus - info.embedded, MOST_CPU_WORKERS))
+        if gpu and count > info.gpus:  # Ray would wait for them for ever
+            raise ConfigError(f"--workers {count}: Ray sees {info.gpus} GPUs", "fewer --workers, or --device cpu")
         this = open_run(runs, data, recipe, max(1, count), vocoder)
         resumed = this.last_step
         if resumed < this.steps:
-            with _progress(this, quiet):
+            with Storage(this.folder).lock(), _progress(this, quiet):
                 _fit(this, gpu)
     write_result(this, output)
     return Trained(

@@ -69,6 +69,15 @@ def describe(folder: Path, name: str, default: bool) -> dict[str, Any]:
     }
 
 
+def scores_of(scores: dict[str, Any]) -> list[str]:
+    """The voice's own measured values, in a word each; --json has the whole benchmark."""
+    systems = scores.get("systems")
+    rows = [row for row in systems if isinstance(row, dict)] if isinstance(systems, list) else []
+    own = next((row for row in rows if row.get("system") == "voice"), {})
+    known = {"wer": "WER {:.3f}", "overall": "overall {:.2f}", "p808": "P.808 {:.2f}", "similarity": "similarity {:.3f}"}
+    return [form.format(own[name]["value"]) for name, form in known.items() if own.get(name)]
+
+
 def show(rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.markup import escape
@@ -88,7 +97,7 @@ def show(rows: list[dict[str, Any]]) -> None:
             str(len(row["speakers"]) or 1),
             str(row["size_mb"]),
             row["licence"] or "not stated",
-            "\n".join(f"{name} {value}" for name, value in row["scores"].items()),
+            "\n".join(scores_of(row["scores"])),
         )
         table.add_row(label, *(escape(cell) for cell in cells))
     Console().print(table)
