@@ -1,4 +1,7 @@
-"""The record of finished work: shards with audio, the manifest without, and the proof that nothing is missing."""
+"""The record of finished work: shards with audio, the manifest without, and the proof that nothing is missing.
+
+Each planned id ends in the manifest exactly once, as `ok` or `failed`; the quarantine lists the failed ones again, with
+their reason and text, for whoever mends them."""
 
 from __future__ import annotations
 
@@ -116,7 +119,7 @@ class Totals:
 
 
 def finish(storage: Storage, shards: Sequence[Sequence[str]]) -> Totals:
-    """Write `manifest.parquet` and `quarantine.jsonl` from the shards and verify that each planned id is there once.
+    """Write `manifest.parquet` (all rows) and `quarantine.jsonl` (the failed ones); verify that each id is there once.
 
     Args:
         shards: the planned ids, by shard.
@@ -164,7 +167,7 @@ def verify(planned: Iterable[str], found: Iterable[str]) -> None:
     raise OutputError(
         f"the output is not what was planned: {len(lost)} rows missing ({', '.join(lost[:5])}), "
         f"{len(extra)} unplanned or doubled ({', '.join(extra[:5])})",
-        "was the folder changed by hand? run again with --overwrite",
+        "was the folder changed by hand? give another -o, or remove it and run again",
     )
 
 
