@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from flowtts_core.audio.files import read_audio
 from flowtts_core.audio.loudness import LoudnessMeter, amplify, gain_to
 from flowtts_core.audio.tagged import AudioWriter, ChapterMark, Tags, cover_kind, open_writer, seconds_held
 from flowtts_core.errors import OutputError, TextError
+from flowtts_core.text.document import Document
 from jobs.subtitles import Cue, srt, vtt
 from jobs.synthesis_plan import Plan, Unit, safe_name
 
@@ -24,6 +26,7 @@ TARGET_LUFS = -19.0  # the loudness of spoken mono files that the issue of this 
 BOOK_FORMATS = ("m4b", "mp3", "opus")
 CHAPTER_FORMATS = ("mp3", "flac", "opus", "wav", "none")
 CHAPTERS = "chapters"
+WORDS = "words.json"
 _DURATION_SLACK_S = 0.3  # encoders pad to whole frames and prepend a delay
 
 Report = Callable[[str], None]
@@ -101,7 +104,8 @@ def timeline_of(plan: Plan, output: Storage) -> Timeline:
     if not rates:
         raise TextError("nothing of the book could be spoken", "quarantine.jsonl says why, sentence by sentence")
     if len(rates) > 1:
-        raise OutputError(f"the shards mix sample rates {sorted(rates)}", "run again with --overwrite")
+        remedy = "give another -o, or remove the folder and run again"
+        raise OutputError(f"the shards mix sample rates {sorted(rates)}", remedy)
     rate, clock = int(rates.pop()), 0
     chapters: dict[int, list[Utterance]] = {}
     for unit, shard, i, row in rows:
@@ -109,16 +113,33 @@ def timeline_of(plan: Plan, output: Storage) -> Timeline:
         words = tuple(row["words"] or ())
         chapters.setdefault(unit.chapter, []).append(Utterance(unit, shard, i, clock, clock + length, pause, words))
         clock += length + pause
-    digits = max(2, len(str(len(plan.document.chapters))))
-    return Timeline(rate, tuple(_span(plan, number, items, digits) for number, items in chapters.items()))
+    return Timeline(rate, tuple(_span(plan.document, number, items) for number, items in chapters.items()))
 
 
-def _span(plan: Plan, number: int, utterances: list[Utterance], digits: int) -> ChapterSpan:
-    assert plan.document is not None
-    title = " ".join(plan.document.chapters[number - 1].title.split()) or f"Chapter {number}"
-    last = utterances[-1]
-    name = f"{number:0{digits}d} - {safe_name(title)}"
+def _span(document: Document, number: int, utterances: list[Utterance]) -> ChapterSpan:
+    last, name = utterances[-1], _chapter_name(document, number)
+    title = _chapter_title(document, number)
     return ChapterSpan(number, title, name, utterances[0].start, last.end + last.pause, tuple(utterances))
+
+
+def _chapter_title(document: Document, number: int) -> str:
+    return " ".join(document.chapters[number - 1].title.split()) or f"Chapter {number}"
+
+
+def _chapter_name(document: Document, number: int) -> str:
+    digits = max(2, len(str(len(document.chapters))))
+    return f"{number:0{digits}d} - {safe_name(_chapter_title(document, number))}"
+
+
+def planned_files(plan: Plan, book_format: str, chapter_format: str) -> tuple[str, ...]:
+    """The names of all files that `assemble` will make, the book first."""
+    assert plan.document is not None
+    base, document = safe_name(plan.document.title), plan.document
+    names = [f"{base}.{book_format}", f"{base}.srt", f"{base}.vtt", WORDS]
+    for number in dict.fromkeys(unit.chapter for unit in plan.units) if chapter_format != "none" else ():
+        chapter = f"{CHAPTERS}/{_chapter_name(document, number)}"
+        names += [f"{chapter}.{chapter_format}", f"{chapter}.srt", f"{chapter}.vtt"]
+    return tuple(names)
 
 
 def chapter_audio(output: Storage, chapter: ChapterSpan) -> Iterator[np.ndarray]:
@@ -150,16 +171,24 @@ def assemble(
     assert plan.document is not None
     timeline = timeline_of(plan, output)
     with (
-        ThreadPoolExecutor(max_workers=max(1, workers)) as pool,
         output.workspace() as folder,
-    ):  # encoders release the GIL
-        report("measuring loudness")
-        meters = list(pool.map(lambda chapter: _measure(output, chapter, timeline.sample_rate), timeline.chapters))
-        measured = _joined(meters, timeline.sample_rate)
-        gain = gain_to(TARGET_LUFS, measured)
-        job = _Writing(plan, timeline, output, folder, gain, report)
-        book = pool.submit(job.book, book_format)
-        singles = [pool.submit(job.chapter, chapter, chapter_format) for chapter in timeline.chapters]
+        ThreadPoolExecutor(max_workers=max(1, workers)) as pool,  # encoders release the GIL
+    ):
+        stop = threading.Event()
+        try:
+            report("measuring loudness")
+            meters = [pool.submit(_measure, timeline, chapter, output, stop) for chapter in timeline.chapters]
+            _raise_first(meters)
+            measured = _joined([future.result() for future in meters], timeline.sample_rate)
+            gain = gain_to(TARGET_LUFS, measured)
+            job = _Writing(plan, timeline, output, folder, gain, report, stop)
+            book = pool.submit(job.book, book_format)
+            singles = [pool.submit(job.chapter, chapter, chapter_format) for chapter in timeline.chapters]
+            _raise_first([book, *singles])
+        except BaseException:  # Ctrl-C or a full disk: the others must not write hours of audio to no end
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
         written = [future.result() for future in singles]
         book_name = book.result()
     files = [
@@ -176,9 +205,27 @@ def assemble(
     return Audiobook(timeline, tuple(files), book_name, measured, loudness, gain, notes)
 
 
-def _measure(output: Storage, chapter: ChapterSpan, sample_rate: int) -> LoudnessMeter:
-    meter = LoudnessMeter(sample_rate)
-    for piece in chapter_audio(output, chapter):
+def _raise_first(futures: Sequence[Future[Any]]) -> None:
+    """Wait for all; raise what one of them raises as soon as it does, whatever its place."""
+    done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+    for future in done:
+        future.result()
+
+
+class _Stopped(Exception):
+    """Another file has failed, so that this one need not be finished."""
+
+
+def _until(stop: threading.Event, pieces: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    for piece in pieces:
+        if stop.is_set():
+            raise _Stopped
+        yield piece
+
+
+def _measure(timeline: Timeline, chapter: ChapterSpan, output: Storage, stop: threading.Event) -> LoudnessMeter:
+    meter = LoudnessMeter(timeline.sample_rate)
+    for piece in _until(stop, chapter_audio(output, chapter)):
         meter.update(piece)
     return meter
 
@@ -198,6 +245,7 @@ class _Writing:
     folder: Path
     gain: float
     report: Report
+    stop: threading.Event
 
     def book(self, format: str) -> str:
         document = self.plan.document
@@ -240,7 +288,7 @@ class _Writing:
         return name, meter
 
     def _pieces(self, chapter: ChapterSpan) -> Iterator[np.ndarray]:
-        for piece in chapter_audio(self.output, chapter):
+        for piece in _until(self.stop, chapter_audio(self.output, chapter)):
             yield amplify(piece, self.gain, self.timeline.sample_rate)
 
     def _write(self, writer: AudioWriter, chapter: ChapterSpan, meter: LoudnessMeter | None = None) -> None:
@@ -315,7 +363,7 @@ def _write_texts(plan: Plan, timeline: Timeline, output: Storage, per_chapter: b
     for chapter in timeline.chapters if per_chapter else ():
         own = cues(chapter.utterances, rate, chapter.start)
         texts |= {f"{CHAPTERS}/{chapter.name}.srt": srt(own), f"{CHAPTERS}/{chapter.name}.vtt": vtt(own)}
-    texts["words.json"] = json.dumps(word_times(timeline, plan.document.title), ensure_ascii=False, indent=1)
+    texts[WORDS] = json.dumps(word_times(timeline, plan.document.title), ensure_ascii=False, indent=1)
     for name, text in texts.items():
         output.write(name, text.encode("utf-8", "replace"))
     return list(texts)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import re
+import time
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +21,7 @@ from flowtts_core.audio.tagged import read_tags
 from flowtts_core.errors import OutputError, TextError
 from flowtts_core.text.document import Chapter, Document, Sentence
 from jobs import audiobook
-from jobs.audiobook import Audiobook, assemble, timeline_of, word_times
+from jobs.audiobook import Audiobook, ChapterSpan, assemble, planned_files, timeline_of, word_times
 from jobs.subtitles import Cue, srt, vtt
 from jobs.synthesis_plan import Plan, Speaking, plan_book
 from tests.fake_engine import RATE, MakeTone, speak_here
@@ -165,6 +169,31 @@ def test_a_file_cut_short_by_a_full_disk_is_never_committed(
     with pytest.raises(OutputError, match="instead of"):
         assemble(plan, storage, format, "none", workers=1)
     assert storage.list() == before
+
+
+def test_what_is_planned_is_what_is_made(spoken: tuple[Plan, Storage], made: Audiobook) -> None:
+    assert sorted(planned_files(spoken[0], "m4b", "flac")) == sorted(made.files)
+
+
+@pytest.mark.parametrize("phase", ["measuring", "writing"])
+def test_one_failure_stops_the_others(
+    spoken: tuple[Plan, Storage], monkeypatch: pytest.MonkeyPatch, phase: str
+) -> None:
+    calls, real = count(), audiobook.chapter_audio
+
+    def endless(output: Storage, chapter: ChapterSpan) -> Iterator[np.ndarray]:
+        if phase == "writing" and next(calls) < 3:
+            yield from real(output, chapter)
+            return
+        if chapter.number == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        while True:
+            time.sleep(0.01)
+            yield np.zeros(100, np.float32)
+
+    monkeypatch.setattr(audiobook, "chapter_audio", endless)
+    with pytest.raises((OSError, OutputError), match="No space left"):
+        assemble(*spoken, "m4b", "flac", workers=4)
 
 
 def test_a_book_of_which_nothing_was_spoken_is_an_error(tmp_path: Path) -> None:
