@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,7 @@ from cluster.session import root_cause, session
 from cluster.storage import Storage
 from flowtts_core import errors
 from flowtts_core.audio.files import encode
-from flowtts_core.errors import FlowTTSError
+from flowtts_core.errors import ConfigError, FlowTTSError
 from jobs.synthesis_plan import Speaking, Unit
 
 if TYPE_CHECKING:  # the driver imports this file too, and has no need of torch
@@ -27,9 +29,12 @@ MakeSynthesizer = Callable[[], "Synthesizer"]
 AUDIO = "audio"
 
 CAREFUL_AFTER = 2  # a shard whose worker died so often is spoken one unit at a time, to find the unit that kills
+DEADLY_AFTER = 2  # deaths over one unit; a single one may be the machine's (memory that another process took)
 # Ray Data restarts dead workers without end; the journal of each shard is what ends it: after this many starts beyond
-# one per unit the shard is given up (a worker that dies while it loads the voice is given up by Ray Data itself).
+# those that its units may cost the shard is given up (a worker that dies while it loads the voice is given up by Ray Data
+# itself).
 _SPARE_STARTS = 4
+_MACHINES_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
 class ShardWorker:
@@ -87,7 +92,7 @@ class ShardWorker:
     def _speak_shard(self, index: int, units: list[Unit]) -> dict[str, Any]:
         started = time.perf_counter()
         journal = _Journal(self._output, index, self._run)
-        if journal.starts > len(units) + CAREFUL_AFTER + _SPARE_STARTS:
+        if journal.starts > DEADLY_AFTER * len(units) + CAREFUL_AFTER + _SPARE_STARTS:
             raise FlowTTSError(
                 f"workers died {journal.starts - 1} times over shard {index}",
                 "is there memory enough? try fewer --workers",
@@ -106,7 +111,8 @@ class ShardWorker:
         attempts = 1
         try:
             results = self._synthesize(speakable)
-        except Exception:  # one bad unit must not cost the others: each alone, once more
+        except Exception as error:  # one bad unit must not cost the others: each alone, once more
+            raise_if_machines(error)
             results, attempts = [self._alone(unit) for unit in speakable], 2
         spoken = dict(zip([unit.id for unit in speakable], results, strict=True))
         return [self._row(unit, spoken.get(unit.id), attempts) for unit in units]
@@ -130,6 +136,7 @@ class ShardWorker:
         try:
             return self._synthesize([unit])[0]
         except Exception as error:
+            raise_if_machines(error)
             return SynthesisFailure(f"{type(error).__name__}: {error}"[:500])
 
     def _synthesize(self, units: Sequence[Unit]) -> list[Speech | SynthesisFailure]:
@@ -185,6 +192,16 @@ def told(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
+def raise_if_machines(error: Exception) -> None:
+    """Raise as the job's error what says nothing of the text: memory, disk or file handles have run out."""
+    memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # torch's, of a GPU
+    if memory or (isinstance(error, OSError) and error.errno in _MACHINES_ERRNOS):
+        raise FlowTTSError(
+            f"the machine has run out: {type(error).__name__}: {error}"[:500],
+            "free some of it, or give fewer --workers, and run the same command again: finished work is kept",
+        ) from error
+
+
 def fault(speech: Speech | None) -> str:
     """Why a waveform cannot stand as a result; empty for a good one."""
     if speech is None:
@@ -197,18 +214,20 @@ def fault(speech: Speech | None) -> str:
 
 
 class _Journal:
-    """Counts how often this run began a shard, and in the careful mode which unit it was at."""
+    """Counts how often this run began a shard, and in the careful mode how often it died over which unit."""
 
     def __init__(self, output: Storage, index: int, run: str) -> None:
-        self._output, self._name = output, f"{SHARDS}/attempts-{index:05d}.json"
+        self._output, self._name = output, _journal_name(index)
         before: dict[str, Any] = {}
         if output.exists(self._name):
             before = json.loads(output.read(self._name) or b"{}")
         if before.get("run") != run:
-            before = {"run": run, "starts": 0, "deadly": [], "unit": None}
+            before = {"run": run, "starts": 0, "deaths": {}, "unit": None}
         self.starts = before["starts"] + 1
-        self.deadly: list[str] = before["deadly"] + ([before["unit"]] if before["unit"] else [])
-        self._state = {"run": run, "starts": self.starts, "deadly": self.deadly, "unit": None}
+        deaths = Counter(before["deaths"])
+        deaths.update([before["unit"]] if before["unit"] else [])
+        self.deadly = {unit for unit, count in deaths.items() if count >= DEADLY_AFTER}
+        self._state = {"run": run, "starts": self.starts, "deaths": deaths, "unit": None}
         self._save()
 
     def enter(self, unit: str) -> None:
@@ -222,6 +241,18 @@ class _Journal:
         self._output.write(self._name, json.dumps(self._state).encode())
 
 
+def _journal_name(index: int) -> str:
+    return f"{SHARDS}/attempts-{index:05d}.json"
+
+
+def drop_journals(output: Storage, shards: Collection[int]) -> None:
+    """Delete the journals of finished shards: a run that was killed between the two steps left them."""
+    names = {_journal_name(index) for index in shards}
+    for name in output.list(SHARDS):
+        if f"{SHARDS}/{name}" in names:
+            output.delete(f"{SHARDS}/{name}")
+
+
 def speak_shards(
     shards: dict[int, Sequence[Unit]], worker_args: dict[str, Any], address: str | None, workers: int, gpus: float = 0
 ) -> Iterator[dict[str, Any]]:
@@ -233,18 +264,24 @@ def speak_shards(
         gpus: of a GPU that each worker takes.
 
     Raises:
+        ConfigError: where the cluster has no GPU for a worker.
         FlowTTSError: what a worker raised (a voice that does not load, a full disk).
     """
     workers = max(1, min(workers, len(shards)))
-    with session(address, workers):
+    with session(address, workers) as info:
         import ray.data
+
+        if gpus and info.gpus < gpus:
+            raise ConfigError("--device cuda: Ray sees no GPU", "flowtts doctor says what this machine has")
+        if gpus:  # more would wait for a GPU for ever
+            workers = min(workers, int(info.gpus / gpus))
 
         items = [
             {"shard": index, "units": json.dumps([asdict(unit) for unit in units])} for index, units in shards.items()
         ]
         dataset = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
             ShardWorker,
-            batch_size=None,  # a block is a shard
+            batch_size=1,  # a block is a shard, one row; Ray refuses None together with GPUs
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(size=workers),
             fn_constructor_kwargs=worker_args,

@@ -34,7 +34,8 @@ examples:
   flowtts synthesize notes.txt --lines -o lines/              each line is a row
   flowtts synthesize s3://texts/a.parquet -o s3://speech/a --rows parquet --address ray://head:10001
 
-exit codes: 0 all is spoken; 3 done, but some rows were set aside; 1 failed; 2 wrong usage; 130 interrupted."""
+exit codes: 0 all is spoken; 3 done, but some rows were set aside; 1 failed; 2 wrong usage; 130 interrupted;
+143 terminated."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -86,7 +87,7 @@ def _add_running(group: Any) -> None:
     group.add_argument(
         "--workers", type=int, metavar="N", help="processes that speak, a core each (default: every core)"
     )
-    group.add_argument("--device", default="cpu", help="where the voice runs: cpu or cuda (default: cpu)")
+    group.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the voice runs (default: cpu)")
     group.add_argument("--address", help="a Ray cluster, for example ray://head:10001 (default: this machine alone)")
     group.add_argument("--json", action="store_true", help="print a summary as JSON")
     group.add_argument("--no-progress", action="store_true", help="no progress bar")
@@ -105,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
         rows=args.rows,
         workers=args.workers,
         address=args.address,
-        gpus=float(args.device.startswith("cuda")),
+        gpus=float(args.device == "cuda"),
         overwrite=args.overwrite,
         progress=not args.no_progress and sys.stderr.isatty(),
     )
