@@ -11,7 +11,7 @@ from flowtts_core.errors import ConfigError, TextError
 from flowtts_core.text.document import TextRow
 from flowtts_core.text.read import RowError, Source, detect_format, iter_lines, iter_rows, read_document
 from flowtts_core.text.source import BOOKS
-from jobs.synthesis_plan import Plan, Speaking, Unit, plan_book, plan_corpus
+from jobs.synthesis_plan import Plan, Speaking, Unit, plan_book, plan_corpus, unique_name
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,11 @@ def _base(path: str) -> str:
 
 
 def _rows(sources: Sequence[tuple[Source, str]], lines: bool, voice: str) -> Iterator[TextRow | Unit]:
+    stems: set[str] = set()
     for source, name in sources:
-        prefix = f"{name.rsplit('.', 1)[0]}-" if len(sources) > 1 else ""  # ids are unique in a file, not across files
+        prefix = ""
+        if len(sources) > 1:  # ids are unique in a file, not across files, and a/part-0 is not b/part-0
+            prefix = f"{unique_name(name.rsplit('.', 1)[0], stems)}-"
         rows: Iterable[TextRow | RowError] = iter_lines(source, name) if lines else iter_rows(source, name)
         for row in rows:
             yield _checked(replace(row, id=prefix + row.id), voice)

@@ -6,10 +6,12 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import count, islice
 from typing import Any
 
+from flowtts_core import __version__
 from flowtts_core.errors import ConfigError, TextError
 from flowtts_core.text.document import Document, TextRow
 
@@ -83,6 +85,7 @@ def plan_book(document: Document, speaking: Speaking, chapters: str = "", max_se
         TextError: when nothing is left to read.
         ConfigError: for chapters that the book does not have.
     """
+    document = _clean(document)
     chosen = parse_chapters(chapters, len(document.chapters))
     units = [
         Unit(f"{number:04d}-{i + 1:04d}", sentence.text, 0, number, i, sentence.role, sentence.pause_s)
@@ -100,24 +103,23 @@ def plan_book(document: Document, speaking: Speaking, chapters: str = "", max_se
 def plan_corpus(rows: Iterable[TextRow | Unit], speaking: Speaking, title: str, limit: int | None = None) -> Plan:
     """Units of a corpus; a `Unit` among the rows is one that could not be read and passes through to the quarantine.
 
-    An id that occurs again is quarantined under `id~2`, `id~3`, ...: the first keeps its row.
+    An id that occurs again is quarantined under `id~2`, `id~3`, ..., the next that no row has: the first keeps its row.
 
     Raises:
         TextError: when there is no row at all.
     """
-    units, seen, files = [], dict[str, int](), set[str]()
-    for index, row in enumerate(rows):
-        if limit is not None and index >= limit:
-            break
-        unit = row if isinstance(row, Unit) else _unit_of_row(row, speaking)
-        seen[unit.id] = seen.get(unit.id, 0) + 1
-        if seen[unit.id] > 1:
-            unit = replace(
-                unit, id=f"{unit.id}~{seen[unit.id]}", error=unit.error or f"the id {unit.id!r} occurs more than once"
-            )
-        units.append(replace(unit, index=index, file=_unique(safe_name(unit.id, 120), files)))
-    if not units:
+    found = [row if isinstance(row, Unit) else _unit_of_row(row, speaking) for row in islice(rows, limit)]
+    if not found:
         raise TextError(f"{title}: no rows to read", "is the file empty?")
+    found = [replace(unit, id=_utf8(unit.id)) for unit in found]
+    taken, seen, files, units = {unit.id for unit in found}, set[str](), set[str](), []
+    for index, unit in enumerate(found):
+        if unit.id in seen:
+            error = unit.error or f"the id {unit.id!r} occurs more than once"
+            unit = replace(unit, id=_numbered(unit.id, taken), error=error)
+        taken.add(unit.id)
+        seen.add(unit.id)
+        units.append(replace(unit, index=index, file=unique_name(safe_name(unit.id, 120), files)))
     return _finish(units, None, title)
 
 
@@ -129,7 +131,13 @@ def _unit_of_row(row: TextRow, speaking: Speaking) -> Unit:
 def _finish(units: Iterable[Unit], document: Document | None, title: str) -> Plan:
     # A lone surrogate cannot be stored as UTF-8; the reader warns of it, here it only must not break a shard.
     clean = tuple(replace(unit, id=_utf8(unit.id), text=_utf8(unit.text)) for unit in units)
-    return Plan(clean, tuple(_shards(clean)), document, title)
+    return Plan(clean, tuple(_shards(clean)), document, _utf8(title))
+
+
+def _clean(document: Document) -> Document:
+    """With a title, author and chapter titles that can be stored: a title may be a file name that is not UTF-8."""
+    chapters = tuple(replace(chapter, title=_utf8(chapter.title)) for chapter in document.chapters)
+    return replace(document, title=_utf8(document.title), author=_utf8(document.author), chapters=chapters)
 
 
 def _utf8(text: str) -> str:
@@ -154,23 +162,23 @@ def unit_seed(job_seed: int, id: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{job_seed}\n{id}".encode("utf-8", "replace")).digest()[:4], "big") >> 1
 
 
-def parse_chapters(text: str, count: int) -> list[int]:
+def parse_chapters(text: str, chapters: int) -> list[int]:
     """Numbers from "1-3,5" (also "4-"), in the book's order.
 
     Raises:
         ConfigError: for another form or a number out of range.
     """
     if not text:
-        return list(range(1, count + 1))
+        return list(range(1, chapters + 1))
     chosen: set[int] = set()
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d+)\s*(-\s*(\d*)\s*)?", part)
         if not match:
             raise ConfigError(f"--chapters {text}: {part!r} is not a number or a range", "write for instance 1-3,5")
         first = int(match[1])
-        last = first if match[2] is None else int(match[3] or count)
-        if not 1 <= first <= last <= count:
-            raise ConfigError(f"--chapters {text}: the book has chapters 1 to {count}", "write for instance 1-3,5")
+        last = first if match[2] is None else int(match[3] or chapters)
+        if not 1 <= first <= last <= chapters:
+            raise ConfigError(f"--chapters {text}: the book has chapters 1 to {chapters}", "write for instance 1-3,5")
         chosen.update(range(first, last + 1))
     return sorted(chosen)
 
@@ -182,8 +190,9 @@ def identity(plan: Plan, voice_name: str, voice_fingerprint: str, speaking: Spea
         digest.update(json.dumps(asdict(unit), sort_keys=True).encode())
     return {
         "format": FORMAT,
+        "program": __version__,  # another version may read a text or join a book otherwise
         "kind": "book" if plan.document else "corpus",
-        "title": _utf8(plan.title),
+        "title": plan.title,
         "texts": digest.hexdigest()[:16],
         "units": len(plan.units),
         "voice": voice_name,
@@ -206,11 +215,13 @@ def safe_name(text: str, limit: int = 80) -> str:
     return f"_{text}" if text.lower().split(".")[0] in _WINDOWS_DEVICES else text or "untitled"
 
 
-def _unique(name: str, taken: set[str]) -> str:
-    """`name`, or with a number where a file system that ignores case would mix two up."""
-    candidate, number = name, 1
-    while candidate.lower() in taken:
-        number += 1
-        candidate = f"{name}~{number}"
+def unique_name(name: str, taken: set[str]) -> str:
+    """`name`, or with a number where a file system that ignores case would mix two up; `taken` is lower case."""
+    candidate = name if name.lower() not in taken else _numbered(name, taken, str.lower)
     taken.add(candidate.lower())
     return candidate
+
+
+def _numbered(name: str, taken: set[str], key: Callable[[str], str] = str) -> str:
+    """The first of `name~2`, `name~3`, ... that is not taken."""
+    return next(f"{name}~{number}" for number in count(2) if key(f"{name}~{number}") not in taken)
