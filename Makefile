@@ -1,4 +1,4 @@
-# make demo    read one chapter aloud with the bundled voice, into out/demo/
+# make demo    read one chapter aloud with the bundled voice, into out/demo/ (what another voice or version read goes)
 # make test    lint, types and tests
 # Both set up .venv first; the stamps inside it make that quick from the second time on.
 
@@ -27,7 +27,7 @@ $(DEV): $(BASE)
 	touch $@
 
 demo: $(BASE)
-	$(BIN)/flowtts synthesize jobs/demo/alice-chapter-1.txt -o out/demo
+	$(BIN)/flowtts synthesize jobs/demo/alice-chapter-1.txt -o out/demo --overwrite
 	@echo "Listen: open the audio files in out/demo/"
 
 lint: $(DEV)

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from cluster.manifest import MANIFEST, QUARANTINE, SHARDS, Totals, finish, read_shard, shard_is_whole, shard_name
@@ -14,16 +15,17 @@ from cluster.session import default_workers
 from cluster.storage import Storage
 from flowtts_core.config import fingerprint
 from flowtts_core.errors import ConfigError, OutputError
-from jobs.audiobook import BOOK_FORMATS, CHAPTER_FORMATS, CHAPTERS, Audiobook, assemble
+from jobs.audiobook import BOOK_FORMATS, CHAPTER_FORMATS, CHAPTERS, Audiobook, assemble, planned_files
 from jobs.synthesis_plan import Plan, Speaking, Unit, identity
 from jobs.synthesis_progress import Progress
-from jobs.synthesis_worker import AUDIO, MakeSynthesizer, speak_shards
+from jobs.synthesis_worker import AUDIO, MakeSynthesizer, drop_journals, speak_shards
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 JOB = "job.json"
 SUMMARY = "summary.json"
+OUTPUTS = "outputs.json"  # names of a book's files, written before the files are
 METADATA = "metadata.csv"
 REPORT = "report.html"
 EXIT_QUARANTINED = 3
@@ -119,12 +121,17 @@ def run_job(plan: Plan, output: str, engine: Engine, speaking: Speaking, options
         output: a folder or `s3://bucket/prefix`.
 
     Raises:
-        OutputError: when the folder belongs to another job or holds foreign files, or cannot be written.
+        OutputError: when the folder belongs to another job, holds foreign files, cannot be written, or is at work.
         FlowTTSError: what the voice raised when it was loaded.
         Interrupted: after `options.stop_after` shards.
     """
-    started = time.perf_counter()
     storage = Storage(output)
+    with storage.lock():
+        return _run_job(plan, storage, engine, speaking, options)
+
+
+def _run_job(plan: Plan, storage: Storage, engine: Engine, speaking: Speaking, options: Options) -> Summary:
+    started = time.perf_counter()
     job = identity(plan, engine.name, engine.fingerprint, speaking)
     claim(storage, job, options.overwrite)
     audio_files = plan.document is None and options.rows == "files"
@@ -132,6 +139,9 @@ def run_job(plan: Plan, output: str, engine: Engine, speaking: Speaking, options
     outcome = _finished(storage, job, options) if not pending else None
     if outcome is not None:
         return replace(outcome, shards_resumed=len(plan.shards), wall_s=time.perf_counter() - started)
+    drop_journals(storage, set(range(len(plan.shards))) - set(pending))
+    if plan.document is not None:
+        _note_outputs(storage, planned_files(plan, options.book_format, options.chapter_format))
     storage.delete(SUMMARY)
     with Progress(plan, set(pending), options.progress) as progress:
         arguments = {
@@ -153,6 +163,7 @@ def run_job(plan: Plan, output: str, engine: Engine, speaking: Speaking, options
         plan, storage, totals, book, files, len(plan.shards) - len(pending), time.perf_counter() - started
     )
     _write_report(plan, storage, summary, job)
+    _delete_superseded(plan, storage, files, audio_files)
     record = {**asdict(summary), "job": fingerprint(job), "outputs": _outputs(options)}
     storage.write(SUMMARY, json.dumps(record, indent=1, ensure_ascii=False).encode("utf-8", "replace"))
     return summary
@@ -165,7 +176,7 @@ def claim(storage: Storage, job: dict[str, Any], overwrite: bool) -> None:
         OutputError: when it is another job's (the message says what differs), or holds files but no job of ours.
     """
     held = _read_json(storage, JOB)
-    cleared = held is not None and overwrite
+    cleared = held is not None and held != job and overwrite
     if held is not None and held != job and not overwrite:
         differing = ", ".join(sorted(key for key in {*held, *job} if held.get(key) != job.get(key)))
         raise OutputError(f"{storage.root} holds another job (differs in {differing})", _OTHER_FOLDER)
@@ -188,9 +199,32 @@ def claim(storage: Storage, job: dict[str, Any], overwrite: bool) -> None:
 
 def clear(storage: Storage) -> None:
     """Delete what a job of ours made, and nothing else: the job's record goes last."""
-    made = (_read_json(storage, SUMMARY) or {}).get("files", [])
-    for name in [*made, SHARDS, CHAPTERS, AUDIO, MANIFEST, QUARANTINE, METADATA, REPORT, SUMMARY, JOB]:
+    for name in [*_made(storage), SHARDS, CHAPTERS, AUDIO, MANIFEST, QUARANTINE, METADATA, REPORT, SUMMARY, OUTPUTS, JOB]:
         storage.delete(name)
+
+
+def _made(storage: Storage) -> list[str]:
+    """The files that a job of ours made or was about to make here; a name that leads out of the folder is none of ours."""
+    noted = [(_read_json(storage, record) or {}).get("files") for record in (OUTPUTS, SUMMARY)]
+    names = {name for files in noted if isinstance(files, list) for name in files if isinstance(name, str)}
+    return sorted(name for name in names if (path := PurePosixPath(name)).parts and not {"/", ".."} & set(path.parts))
+
+
+def _note_outputs(storage: Storage, planned: Iterable[str]) -> None:
+    """Note what will be made, beside what was, before the first of it exists: an interruption leaves nothing unknown."""
+    names = sorted({*_made(storage), *planned})
+    storage.write(OUTPUTS, json.dumps({"files": names}, indent=1, ensure_ascii=False).encode())
+
+
+def _delete_superseded(plan: Plan, storage: Storage, files: Iterable[str], audio_files: bool) -> None:
+    """Delete what this job made in another format before, now that the new files are there."""
+    if plan.document is None:
+        for name in () if audio_files else (METADATA, AUDIO):
+            storage.delete(name)
+        return
+    for name in sorted(set(_made(storage)) - set(files)):
+        storage.delete(name)
+    storage.write(OUTPUTS, json.dumps({"files": list(files)}, indent=1, ensure_ascii=False).encode())
 
 
 def _read_json(storage: Storage, name: str) -> dict[str, Any] | None:
@@ -207,10 +241,11 @@ def _read_json(storage: Storage, name: str) -> dict[str, Any] | None:
 def _is_done(storage: Storage, index: int, units: Sequence[Unit], audio_files: bool) -> bool:
     if not shard_is_whole(storage, index, [unit.id for unit in units]):
         return False
+    rows = read_shard(storage, index, ("audio", "status")).to_pylist()
+    named = [row["audio"] for row in rows if row["status"] == "ok"]
     if not audio_files:
-        return True
-    named = read_shard(storage, index, ("audio",)).column("audio").to_pylist()
-    return all(storage.exists(name) for name in named if name)
+        return not any(named)  # a name: another run of this job wrote files, and the shard holds no audio
+    return all(name and storage.exists(name) for name in named)
 
 
 def _finished(storage: Storage, job: dict[str, Any], options: Options) -> Summary | None:
@@ -218,10 +253,13 @@ def _finished(storage: Storage, job: dict[str, Any], options: Options) -> Summar
     record = _read_json(storage, SUMMARY) or {}
     if record.get("job") != fingerprint(job) or record.get("outputs") != _outputs(options):
         return None
-    if not all(storage.exists(name) for name in [*record["files"], MANIFEST, QUARANTINE, REPORT]):
-        return None
     values = {key: value for key, value in record.items() if key not in ("job", "outputs")}
-    return Summary(**{**values, "files": tuple(values["files"]), "notes": tuple(values["notes"])})
+    try:
+        summary = Summary(**{**values, "files": tuple(values["files"]), "notes": tuple(values["notes"])})
+    except (TypeError, KeyError):  # another version's fields, or a changed file: it is written again
+        return None
+    whole = all(storage.exists(name) for name in [*summary.files, MANIFEST, QUARANTINE, REPORT])
+    return summary if whole else None
 
 
 def _outputs(options: Options) -> list[str]:

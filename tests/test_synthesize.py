@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,10 @@ from cluster import manifest
 from cluster import storage as storage_module
 from cluster.storage import PARTIAL, Storage
 from flowtts_core.audio.files import read_audio
-from flowtts_core.errors import ConfigError, OutputError, TextError, VoiceError
+from flowtts_core.errors import ConfigError, FlowTTSError, OutputError, TextError, VoiceError
+from flowtts_core.synthesizer import SynthesisRequest
 from flowtts_core.text.document import Chapter, Document, Sentence, TextRow
-from jobs import synthesis_job
+from jobs import cli, synthesis_job, synthesis_plan
 from jobs.synthesis_input import Reading, read_plan
 from jobs.synthesis_job import Engine, Interrupted, Options, Summary, run_job
 from jobs.synthesis_plan import (
@@ -37,7 +39,7 @@ from jobs.synthesis_plan import (
     safe_name,
 )
 from jobs.synthesize import synthesize
-from tests.fake_engine import MakeTone, speak_inline
+from tests.fake_engine import MakeTone, ToneSynthesizer, speak_here, speak_inline
 from tests.test_storage import s3_root  # noqa: F401 - a fixture
 
 TONE = Engine("tone", "tone-1", MakeTone())
@@ -106,6 +108,21 @@ def test_a_row_keeps_its_own_seed_and_a_doubled_id_is_set_aside() -> None:
     assert len({unit.file.lower() for unit in plan.units}) == 3
 
 
+def test_a_doubled_id_takes_no_other_rows_id() -> None:
+    names = ["a", "a", "a~2", "\udce9", "?"]
+    plan = plan_corpus([TextRow(name, "text") for name in names], Speaking(), "caf\udce9")
+    assert [unit.id for unit in plan.units] == ["a", "a~3", "a~2", "?", "?~2"]
+    assert [bool(unit.error) for unit in plan.units] == [False, True, False, False, True]
+    assert plan.title == "caf?"
+
+
+def test_another_version_of_the_program_is_another_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_book(book(), Speaking())
+    before = synthesis_plan.identity(plan, "tone", "1", Speaking())
+    monkeypatch.setattr(synthesis_plan, "__version__", "99")
+    assert synthesis_plan.identity(plan, "tone", "1", Speaking()) != before
+
+
 @pytest.mark.parametrize(("text", "chosen"), [("", [1, 2, 3, 4]), ("2", [2]), ("1-2, 4", [1, 2, 4]), ("3-", [3, 4])])
 def test_chapters_are_chosen_as_written(text: str, chosen: list[int]) -> None:
     assert parse_chapters(text, 4) == chosen
@@ -154,6 +171,16 @@ def test_a_book_leaves_every_sentence_in_the_manifest(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("inline")
+def test_a_book_whose_name_is_not_utf_8_is_made(tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/caf\xe9.txt"
+    Path(os.fsdecode(path)).write_text("It was a fine day. Nobody came.")
+    summary = synthesize([os.fsdecode(path)], str(tmp_path / "out"), engine=TONE)
+    assert summary.failed == 0
+    assert summary.files[0].startswith("caf")
+    assert all((tmp_path / "out" / name).exists() for name in summary.files)
+
+
+@pytest.mark.usefixtures("inline")
 def test_a_job_stopped_and_resumed_gives_the_same_bytes(tmp_path: Path) -> None:
     plan = plan_book(book(), Speaking())
     whole = speak(plan, tmp_path / "whole")
@@ -174,17 +201,34 @@ def test_a_finished_job_is_not_done_again(tmp_path: Path, monkeypatch: pytest.Mo
     plan = plan_book(book(), Speaking())
     first = speak(plan, tmp_path)
     monkeypatch.setattr(synthesis_job, "assemble", None)  # would fail if called
-    again = speak(plan, tmp_path)
-    assert (again.files, again.seconds, again.shards_resumed) == (first.files, first.seconds, len(plan.shards))
+    for options in ({}, {"overwrite": True}):  # which deletes another job's work
+        again = speak(plan, tmp_path, **options)
+        assert (again.files, again.seconds, again.shards_resumed) == (first.files, first.seconds, len(plan.shards))
+
+
+@pytest.mark.usefixtures("inline")
+def test_a_summary_that_another_version_wrote_is_written_again(tmp_path: Path) -> None:
+    plan = plan_book(book(1, 5), Speaking())
+    speak(plan, tmp_path)
+    path = tmp_path / "summary.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "mood": "merry"}))
+    speak(plan, tmp_path)
+    assert "mood" not in json.loads(path.read_text())
 
 
 @pytest.mark.usefixtures("inline")
 def test_another_format_takes_the_shards_that_are_there(tmp_path: Path) -> None:
     plan = plan_book(book(), Speaking())
     speak(plan, tmp_path)
+    left = [f"{manifest.SHARDS}/attempts-00001.json", f"{manifest.SHARDS}/attempts-old.json"]
+    for name in left:  # the journal of a run that was killed when it had just finished the shard
+        (tmp_path / name).write_text("{}")
     summary = speak(plan, tmp_path, book_format="opus")
     assert summary.shards_resumed == len(plan.shards)
     assert summary.files[0] == "A Trial.opus"
+    assert not (tmp_path / "A Trial.m4b").exists()
+    assert [(tmp_path / name).exists() for name in left] == [False, True]
+    assert speak(plan, tmp_path, book_format="opus").wall_s < summary.wall_s  # found finished
 
 
 @pytest.mark.usefixtures("inline")
@@ -232,6 +276,97 @@ def test_overwriting_deletes_our_own_work_only(tmp_path: Path) -> None:
     assert (tmp_path / "notes.txt").read_text() == "mine"
     assert not (tmp_path / "A Trial.m4b").exists()
     assert (tmp_path / "Another.m4b").exists()
+
+
+@pytest.mark.usefixtures("inline")
+def test_overwriting_believes_no_name_that_leads_out(tmp_path: Path) -> None:
+    out, victim = tmp_path / "out", tmp_path / "victim.txt"
+    speak(plan_book(book(1, 5), Speaking()), out)
+    victim.write_text("precious")
+    record = json.loads((out / "summary.json").read_text())
+    names = ["../victim.txt", str(victim), "chapters/../../victim.txt", ".", "", 5, *record["files"]]
+    (out / "summary.json").write_text(json.dumps({**record, "files": names}))
+    speak(plan_book(replace(book(1, 6), title="Another"), Speaking()), out, overwrite=True)
+    assert victim.read_text() == "precious"
+    assert sorted(path.name for path in out.glob("*.m4b")) == ["Another.m4b"]
+
+
+@pytest.mark.usefixtures("inline")
+def test_overwriting_an_interrupted_job_leaves_none_of_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(plan: Plan, output: Storage, *_: object) -> None:
+        output.write("A Trial.m4b", b"whole")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(synthesis_job, "assemble", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            speak(plan_book(book(1, 5), Speaking()), tmp_path)
+    speak(plan_book(replace(book(1, 6), title="Another"), Speaking()), tmp_path, overwrite=True)
+    assert sorted(path.name for path in tmp_path.glob("*.m4b")) == ["Another.m4b"]
+
+
+@pytest.mark.usefixtures("inline")
+def test_two_runs_at_once_are_refused(tmp_path: Path) -> None:
+    plan = plan_book(book(1, 5), Speaking())
+    with Storage(str(tmp_path)).lock(), pytest.raises(OutputError, match="another run"):
+        speak(plan, tmp_path)
+    speak(plan, tmp_path)
+    assert ".lock" not in os.listdir(tmp_path)
+
+
+class Killed(BaseException):
+    """Stands for the death of a worker's process."""
+
+
+@pytest.mark.parametrize(("deaths", "failed"), [(3, 0), (4, 1)])
+def test_only_a_unit_that_kills_twice_is_set_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deaths: int, failed: int
+) -> None:
+    left, real = iter(range(deaths)), ToneSynthesizer._one
+
+    def dies(self: ToneSynthesizer, request: SynthesisRequest) -> object:
+        if "FATAL" in request.text and next(left, None) is not None:
+            raise Killed
+        return real(self, request)
+
+    monkeypatch.setattr(ToneSynthesizer, "_one", dies)
+    plan, storage = plan_book(book(1, 5, ("This is FATAL.",)), Speaking()), Storage(str(tmp_path))
+    for _ in range(deaths):  # two before the worker is careful
+        with pytest.raises(Killed):
+            speak_here(plan, storage, MakeTone())
+    speak_here(plan, storage, MakeTone())
+    assert manifest.read_shard(storage, 0).column("status").to_pylist().count("failed") == failed
+
+
+@pytest.mark.usefixtures("inline")
+@pytest.mark.parametrize(
+    ("error", "ends_the_job"),
+    [
+        (MemoryError("no room"), True),
+        (OSError(errno.EMFILE, "Too many open files"), True),
+        (type("OutOfMemoryError", (RuntimeError,), {})("CUDA"), True),
+        (OSError(errno.ENOENT, "no such word list"), False),
+    ],
+)
+def test_what_the_machine_lacks_is_not_the_rows_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, ends_the_job: bool
+) -> None:
+    real = ToneSynthesizer._one
+
+    def fails(self: ToneSynthesizer, request: SynthesisRequest) -> object:
+        if "FATAL" in request.text:
+            raise error
+        return real(self, request)
+
+    plan = plan_book(book(1, 5, ("This is FATAL.",)), Speaking())
+    monkeypatch.setattr(ToneSynthesizer, "_one", fails)
+    if ends_the_job:
+        with pytest.raises(FlowTTSError, match="run out"):
+            speak(plan, tmp_path)
+    else:
+        assert speak(plan, tmp_path).failed == 1
 
 
 @pytest.mark.usefixtures("inline")
@@ -337,6 +472,24 @@ def test_rows_can_stay_in_parquet(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("inline")
+def test_a_corpus_changes_between_files_and_shards(tmp_path: Path) -> None:
+    inputs, out = [str(rows_file(tmp_path))], tmp_path / "out"
+
+    def audio_of(row: dict) -> bytes:
+        if "#" not in row["audio"]:
+            return (out / row["audio"]).read_bytes()
+        shard, place = re.fullmatch(r"shards/(\d+)\.parquet#(\d+)", row["audio"]).groups()
+        return manifest.read_shard(Storage(str(out)), int(shard), ("flac",)).column("flac")[int(place)].as_py()
+
+    for rows in ("files", "parquet", "files"):
+        synthesize(inputs, str(out), engine=TONE, options=Options(rows=rows))
+        spoken = [row for row in manifest.read_manifest(Storage(str(out))).to_pylist() if row["status"] == "ok"]
+        assert len(spoken) == 62
+        assert all(manifest.sha256(audio_of(row)) == row["sha256"] for row in spoken)
+        assert (out / "metadata.csv").exists() == (out / "audio").exists() == (rows == "files")
+
+
+@pytest.mark.usefixtures("inline")
 def test_a_book_and_a_corpus_on_s3(tmp_path: Path, s3_root: str) -> None:  # noqa: F811
     plan = plan_book(book(1, 60), Speaking())
     local, remote = speak(plan, tmp_path / "book"), speak(plan, f"{s3_root}/book")
@@ -363,7 +516,7 @@ def test_inputs_that_do_not_go_together_are_named(tmp_path: Path) -> None:
             read_plan([str(path) for path in inputs], reading, Speaking(), "tone")
     both = read_plan([str(text), str(text)], Reading(lines=True), Speaking(), "tone")
     assert [unit.text for unit in both.units] == ["Some words. And more."] * 2
-    assert len({unit.id for unit in both.units}) in (1, 2)
+    assert [(unit.id, unit.error) for unit in both.units] == [("a-line-00000001", ""), ("a~2-line-00000001", "")]
 
 
 # -- with Ray -----------------------------------------------------------------------------------------------------------
@@ -375,6 +528,24 @@ def test_ray_makes_what_one_process_makes(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(synthesis_job, "speak_shards", speak_inline)
     single = speak(plan, tmp_path / "single")
     assert digests(tmp_path / "parallel", parallel) == digests(tmp_path / "single", single)
+
+
+def test_more_workers_than_gpus_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    monkeypatch.setattr(ray, "init", partial(ray.init, num_gpus=1))  # a GPU in Ray's books; the engine needs none
+    summary = speak(plan_book(book(2, 60), Speaking()), tmp_path, workers=2, gpus=1.0)
+    assert summary.ok == summary.units
+
+
+def test_a_gpu_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    monkeypatch.setattr(ray, "init", partial(ray.init, num_gpus=0))
+    with pytest.raises(ConfigError, match="Ray sees no GPU"):
+        speak(plan_book(book(1, 5), Speaking()), tmp_path, gpus=1.0)
+    with pytest.raises(SystemExit):
+        cli.main(["synthesize", "book.txt", "-o", str(tmp_path), "--device", "cuda:1"])
 
 
 @pytest.mark.slow
