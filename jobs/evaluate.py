@@ -32,7 +32,10 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--reference", metavar="REF", help="clips to hold them against")
     parser.add_argument("-o", "--output", metavar="DIR", help="folder of the results (default: GENERATED-evaluation)")
     parser.add_argument(
-        "--judges", metavar="A,B", help="of words, opinions, speaker, shape (default: all; words need texts)"
+        "--judges",
+        metavar="A,B",
+        help="of words, opinions, speaker, shape (these by default; words need texts), and, of clips that should equal "
+        "those of the reference, warp (cepstra, pitch), copy (spectra, SI-SDR, STOI), pesq",
     )
     parser.add_argument(
         "--require", action="append", default=[], metavar="'M<X'", help="a bound that must hold; may be given again"
@@ -53,13 +56,13 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from cluster.storage import Storage
-    from flowtts_core.metrics.judges import JUDGES
+    from flowtts_core.metrics.judges import DEFAULT_JUDGES
     from jobs import evaluation as job
     from jobs.evaluation_output import write_outputs
     from jobs.machine import describe
 
     requirements = [job.parse_requirement(text) for text in args.require]
-    judges = tuple(args.judges.split(",")) if args.judges else tuple(JUDGES)
+    judges = tuple(args.judges.split(",")) if args.judges else DEFAULT_JUDGES
     options = job.Options(judges, args.limit, args.workers, args.address, overwrite=args.overwrite)
     others = [(folder, job.load(folder)) for folder in args.against]
     output = args.output or f"{args.generated.rstrip('/').removesuffix('.parquet')}-evaluation"

@@ -19,7 +19,7 @@ from cluster.storage import Storage
 from flowtts_core.config import fingerprint
 from flowtts_core.errors import ConfigError, FlowTTSError, OutputError
 from flowtts_core.metrics.fad import extrapolate, fad
-from flowtts_core.metrics.judges import JUDGES, METRICS
+from flowtts_core.metrics.judges import DEFAULT_JUDGES, JUDGES, METRICS
 from flowtts_core.metrics.kad import kad
 from flowtts_core.metrics.scores import Score, Scores, paired_difference
 from jobs.evaluation_input import Item, find_items
@@ -91,7 +91,7 @@ class Evaluation:
 class Options:
     """What is judged and how; `judges` are names of `JUDGES`."""
 
-    judges: tuple[str, ...] = tuple(JUDGES)
+    judges: tuple[str, ...] = DEFAULT_JUDGES
     limit: int | None = None
     workers: int | None = None
     address: str | None = None

@@ -82,6 +82,37 @@ def _speaker(clip: Clip, verdict: Verdict) -> None:
         verdict.values["secs"] = (similarity.cosine(ours, similarity.embed(clip.reference, clip.reference_rate)), 1.0)
 
 
+def _warp(clip: Clip, verdict: Verdict) -> None:
+    from flowtts_core.metrics import paired
+
+    assert clip.reference is not None
+    found = paired.warped(clip.waveform, clip.sample_rate, clip.reference, clip.reference_rate)
+    verdict.values |= {"mcd": (found.mcd, 1.0), "voicing_error": (found.voicing_error, 1.0)}
+    if found.f0_rmse is not None:
+        verdict.values["f0_rmse"] = (found.f0_rmse, 1.0)
+
+
+def _copy(clip: Clip, verdict: Verdict) -> None:
+    from flowtts_core.metrics import paired
+
+    assert clip.reference is not None
+    found = paired.time_for_time(clip.waveform, clip.sample_rate, clip.reference, clip.reference_rate)
+    verdict.values |= {
+        "mel_l1": (found.mel_l1, 1.0),
+        "stft": (found.stft, 1.0),
+        "si_sdr": (found.si_sdr, 1.0),
+        "stoi": (found.stoi, 1.0),
+    }
+
+
+def _pesq(clip: Clip, verdict: Verdict) -> None:
+    from flowtts_core.metrics import paired
+
+    assert clip.reference is not None
+    figure = paired.pesq(clip.waveform, clip.sample_rate, clip.reference, clip.reference_rate)
+    verdict.values["pesq"] = (figure, 1.0)
+
+
 def _shape(clip: Clip, verdict: Verdict) -> None:
     from flowtts_core.metrics import shape
 
@@ -127,7 +158,30 @@ JUDGES: dict[str, Judge] = {
             Metric("pace", "characters per s", None, "characters of text per second that is not silent", "ratio"),
         ),
     ),
+    "warp": Judge(
+        _warp,
+        (
+            Metric("mcd", "dB", False, "mel-cepstral distortion to the reference clip, along a time warp"),
+            Metric("f0_rmse", "cents", False, "pitch error where both clips are voiced, along the warp"),
+            Metric("voicing_error", "share of frames", False, "frames voiced in one clip only, along the warp"),
+        ),
+        ("reference",),
+    ),
+    "copy": Judge(
+        _copy,
+        (
+            Metric("mel_l1", "nats", False, "log-mel distance to the reference clip, time for time"),
+            Metric("stft", "", False, "spectral convergence and log-magnitude distance at three resolutions"),
+            Metric("si_sdr", "dB", True, "scale-invariant signal-to-distortion ratio"),
+            Metric("stoi", "0 to 1", True, "short-time objective intelligibility (pystoi)"),
+        ),
+        ("reference",),
+    ),
+    "pesq": Judge(
+        _pesq, (Metric("pesq", "1 to 4.6", True, "wide-band PESQ against the reference clip"),), ("reference",)
+    ),
 }
+DEFAULT_JUDGES = ("words", "opinions", "speaker", "shape")  # what can be asked of any speech
 METRICS: dict[str, Metric] = {metric.name: metric for judge in JUDGES.values() for metric in judge.metrics}
 
 

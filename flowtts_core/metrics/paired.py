@@ -1,0 +1,158 @@
+"""What sets a clip apart from the recording it should equal: spectra, cepstra, pitch, samples, and models of hearing.
+
+A clip that says the same words at another pace is compared along a dynamic time warp where the measure allows it (cepstra
+and pitch); the others compare time for time, over the shorter of both, and mean something only where the two run together,
+as after a vocoder or a codec.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from flowtts_core.audio.mel import LogMel, MelConfig
+from flowtts_core.errors import AudioError
+from flowtts_core.metrics.optional import EVAL, require
+from flowtts_core.metrics.signal import RATE, to_16k
+from flowtts_core.vocoder.losses import MultiSTFTLoss
+
+_CEPSTRA = 13
+_PITCH_RANGE = (60.0, 500.0)  # Hz
+_SHORTEST_S = 0.1
+
+
+@dataclass(frozen=True)
+class Warped:
+    """Along the warp: `mcd` in dB, `f0_rmse` in cents where both are voiced (None where nowhere), `voicing_error` as a share."""
+
+    mcd: float
+    f0_rmse: float | None
+    voicing_error: float
+
+
+def warped(ours: np.ndarray, ours_rate: int, theirs: np.ndarray, theirs_rate: int) -> Warped:
+    """Mel-cepstral distortion (Kubichek 1993, coefficients 1 to 13, without energy) and pitch errors (pYIN).
+
+    Raises:
+        AudioError: for a clip under a tenth of a second.
+        DependencyError: without librosa.
+    """
+    librosa = require("librosa")
+    clips = [to_16k(ours, ours_rate), to_16k(theirs, theirs_rate)]
+    _require_length(clips)
+    cepstra = [_cepstra(clip) for clip in clips]  # [13, T]
+    _, path = librosa.sequence.dtw(*cepstra)
+    path = path[::-1]  # [P, 2], from the beginning
+    distance = np.linalg.norm(cepstra[0][:, path[:, 0]] - cepstra[1][:, path[:, 1]], axis=0)
+    mcd = 10 * math.sqrt(2) / math.log(10) * float(distance.mean())
+    (f0, voiced), (f0_there, voiced_there) = (_pitch(clip, len(c[0])) for clip, c in zip(clips, cepstra, strict=True))
+    here, there = voiced[path[:, 0]], voiced_there[path[:, 1]]
+    both = here & there
+    cents = 1200 * np.log2(f0[path[both, 0]] / f0_there[path[both, 1]]) if both.any() else np.zeros(0)
+    rmse = float(np.sqrt(np.square(cents).mean())) if len(cents) else None
+    return Warped(mcd, rmse, float((here != there).mean()))
+
+
+@dataclass(frozen=True)
+class TimeForTime:
+    """`mel_l1` in nats a band, `stft` without unit, `si_sdr` in dB, `stoi` from 0 to 1."""
+
+    mel_l1: float
+    stft: float
+    si_sdr: float
+    stoi: float
+
+
+def time_for_time(ours: np.ndarray, ours_rate: int, theirs: np.ndarray, theirs_rate: int) -> TimeForTime:
+    """Over the length of the shorter clip, at 16 kHz.
+
+    SI-SDR after Le Roux et al. (arXiv 1811.02508), STOI after Taal et al. (2011), by pystoi.
+
+    Raises:
+        AudioError: for a clip under a tenth of a second, or silence to compare with.
+        DependencyError: without pystoi.
+    """
+    clips = [to_16k(ours, ours_rate), to_16k(theirs, theirs_rate)]
+    _require_length(clips)
+    length = min(len(clip) for clip in clips)
+    a, b = (torch.from_numpy(clip[:length])[None] for clip in clips)
+    with torch.inference_mode():
+        mel_l1 = float((_log_mel()(a) - _log_mel()(b)).abs().mean())
+        stft = float(_stft_loss()(a, b))
+    return TimeForTime(mel_l1, stft, si_sdr(a[0].numpy(), b[0].numpy()), _stoi(a[0].numpy(), b[0].numpy()))
+
+
+def si_sdr(estimate: np.ndarray, target: np.ndarray) -> float:
+    """Scale-invariant signal-to-distortion ratio of [S] against [S], in dB; higher is better.
+
+    Raises:
+        AudioError: for lengths that differ, or a silent target.
+    """
+    if len(estimate) != len(target):
+        raise AudioError(f"{len(estimate)} samples against {len(target)}", "cut both to one length")
+    x, s = (side.astype(np.float64) - side.mean(dtype=np.float64) for side in (estimate, target))
+    energy = float(s @ s)
+    if energy == 0:
+        raise AudioError("the clip to compare with is silent")
+    projected = (float(x @ s) / energy) * s
+    rest = float(np.square(x - projected).sum())
+    return 10 * math.log10(max(float(projected @ projected), 1e-20) / max(rest, 1e-20))
+
+
+def pesq(estimate: np.ndarray, estimate_rate: int, target: np.ndarray, target_rate: int) -> float:
+    """Wide-band PESQ (ITU-T P.862.2) at 16 kHz, 1 to 4.6; higher is better.
+
+    Raises:
+        DependencyError: without the package pesq.
+        AudioError: where it finds no speech.
+    """
+    package = require("pesq", "pip install pesq (it is compiled, and needs a C compiler)")
+    x, s = to_16k(estimate, estimate_rate), to_16k(target, target_rate)
+    try:
+        return float(package.pesq(RATE, s, x, "wb"))
+    except package.PesqError as error:
+        raise AudioError(f"PESQ cannot judge it: {error}") from error
+
+
+def _stoi(estimate: np.ndarray, target: np.ndarray) -> float:
+    return float(require("pystoi", EVAL).stoi(target, estimate, RATE, extended=False))
+
+
+def _cepstra(clip: np.ndarray) -> np.ndarray:
+    """[13, T] cepstra of the log-mel at 16 kHz, one frame each 10 ms; the energy (coefficient 0) is left out."""
+    import scipy.fft
+
+    mel = _log_mel()(torch.from_numpy(clip)[None])[0].numpy()
+    return np.asarray(scipy.fft.dct(mel, axis=0, norm="ortho")[1 : _CEPSTRA + 1])
+
+
+def _pitch(clip: np.ndarray, frames: int) -> tuple[np.ndarray, np.ndarray]:
+    """F0 [T] in Hz and where it is voiced [T], a frame each 10 ms."""
+    low, high = _PITCH_RANGE
+    f0, voiced, _ = require("librosa").pyin(clip, fmin=low, fmax=high, sr=RATE, frame_length=1024, hop_length=160)
+    short = max(0, frames - len(f0))
+    return np.pad(f0, (0, short), constant_values=np.nan)[:frames], np.pad(voiced, (0, short))[:frames]
+
+
+def _require_length(clips: list[np.ndarray]) -> None:
+    shortest = min(len(clip) for clip in clips) / RATE
+    if shortest < _SHORTEST_S:
+        raise AudioError(f"a clip of {1000 * shortest:.0f} ms is too short to compare", f"give {_SHORTEST_S} s or more")
+
+
+@lru_cache(maxsize=1)
+def _log_mel() -> LogMel:
+    return LogMel(
+        MelConfig(
+            sample_rate=RATE, n_fft=512, win_length=400, hop_length=160, n_mels=80, f_max=RATE / 2, padding="center"
+        )
+    )
+
+
+@lru_cache(maxsize=1)
+def _stft_loss() -> MultiSTFTLoss:
+    return MultiSTFTLoss()
