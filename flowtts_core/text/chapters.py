@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from flowtts_core.text.headings import Heading, parse_heading, value_of
+from flowtts_core.text.headings import Heading, is_chapter, is_divider, parse_heading, value_of
 from flowtts_core.text.sentences import Block, Draft
 
 _SMALL_PROSE = 1000  # characters of prose before the first chapter that are worth keeping
@@ -61,6 +62,27 @@ def blocks_of(paragraphs: list[Paragraph]) -> list[Block]:
         elif blocks:
             blocks[-1] = replace(blocks[-1], scene_break=True)
     return blocks
+
+
+def parts_among(below: Mapping[str, Sequence[str]]) -> set[str]:
+    """Which of some headings of one level hold chapters and no sections.
+
+    Args:
+        below: the headings, and the titles right below each.
+
+    Returns:
+        parts by name ("Part One"), what has a "Chapter 1" below it, and numbered ones that number what is below them
+        ("I. The Window": 1, 2, 3), unless few of their neighbours do: one tale of twelve with I, II, III is no part.
+    """
+    numbered = {title for title in below if is_chapter(title) and not parse_heading(title)}
+    holders = {title for title in numbered if any(is_chapter(each) for each in below[title])}
+    if 2 * len(holders) < len(numbered):
+        holders = set()
+    for title, inner in below.items():
+        named = any(is_chapter(each) and parse_heading(each) for each in inner)
+        if (inner and is_divider(title)) or (named and (title in numbered or not is_chapter(title))):
+            holders.add(title)
+    return holders
 
 
 @dataclass(frozen=True)

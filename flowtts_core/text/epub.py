@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from flowtts_core.errors import TextError
+from flowtts_core.text.chapters import parts_among
 from flowtts_core.text.document import Document
-from flowtts_core.text.epub_package import Limits, Package, Unreadable, find_cover, open_package
+from flowtts_core.text.epub_package import Limits, Package, TocEntry, Unreadable, find_cover, open_package
 from flowtts_core.text.headings import is_chapter, is_divider
-from flowtts_core.text.matter import is_imprint_text, kind_of_title, kind_of_types
+from flowtts_core.text.matter import is_imprint, kind_below, kind_of_title, kind_of_types
 from flowtts_core.text.sentences import Block, Draft, Pauses, collapse, finish_chapters
 from flowtts_core.text.xhtml import Page, Passage, parse_page
 
@@ -137,15 +138,34 @@ def _find_notes(package: Package, pages: dict[str, Page]) -> None:
         ]
 
 
+def _entries(toc: list[TocEntry]) -> list[tuple[TocEntry, str]]:
+    """The entries without the sections of chapters, each with the kind that it has from the entries above it."""
+    below: dict[tuple[str, ...], dict[str, list[str]]] = {}
+    for entry in toc:
+        below.setdefault(entry.parents, {}).setdefault(entry.title, [])
+        if entry.parents:
+            below.get(entry.parents[:-1], {}).get(entry.parents[-1], []).append(entry.title)
+    parts = {(*above, title) for above, group in below.items() for title in parts_among(group)}
+    places: dict[tuple[str, ...], str] = {}
+    folded: set[tuple[str, ...]] = set()
+    kept: list[tuple[TocEntry, str]] = []
+    for entry in toc:
+        here = (*entry.parents, entry.title)
+        places[here] = entry.path
+        if entry.parents in folded or (entry.parents and is_chapter(entry.parents[-1]) and entry.parents not in parts):
+            folded.add(here)
+            continue
+        above = [entry.parents[: n + 1] for n in range(len(entry.parents))]
+        kinds = [kind_below(key[-1], entry.title, entry.path == places.get(key)) for key in above]
+        kept.append((entry, next((kind for kind in kinds if kind), "")))
+    return kept
+
+
 def _marks(package: Package, pages: dict[str, Page]) -> list[_Mark]:
     order = {path: number for number, path in enumerate(pages)}
     found: dict[tuple[int, int], _Mark] = {}
-    folded: set[tuple[str, ...]] = set()
-    for entry in package.toc:
+    for entry, inherited in _entries(package.toc):
         parent = entry.parents[-1] if entry.parents else ""
-        if entry.parents in folded or (is_chapter(parent) and parent):
-            folded.add((*entry.parents, entry.title))  # sections of a chapter are no chapters
-            continue
         if not entry.path:
             continue
         if entry.path not in order:
@@ -158,7 +178,7 @@ def _marks(package: Package, pages: dict[str, Page]) -> list[_Mark]:
                 f"table of contents: {entry.path} has no anchor {entry.fragment!r}: its start is taken"
             )
         place = order[entry.path], page.anchors.get(entry.fragment, 0)
-        kind = kind_of_title(entry.title)
+        kind = kind_of_title(entry.title) or inherited
         mark = _Mark(*place, entry.title, parent, kind, entry.has_children or is_divider(entry.title))
         before = found.get(place)
         # A part and its first chapter may begin at one place: the chapter's title stands.
@@ -202,7 +222,7 @@ def _unlisted(number: int, page: Page, passages: list[Passage], started: bool) -
     heading = next((collapse(p.block.text) for p in passages[:3] if p.block.level), "")
     title = heading or page.title or f"Page {number + 1}"
     kind = kind_of_title(heading) or kind_of_title(page.title)
-    if not kind and not started and is_imprint_text(" ".join(p.block.text for p in passages)):
+    if not kind and not started and is_imprint(heading, [collapse(p.block.text) for p in passages]):
         kind = "matter"
     return _Segment(_Mark(number, 0, title, kind=kind, listed=False), passages, page.title)
 
