@@ -258,6 +258,32 @@ def test_plain_text_with_markdown_headings():
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "# Part One\n## Chapter 1\nA.\n## Chapter 2\nB.\n# Part Two\nSo.\n## Chapter 1\nC.\n# Afterword\n## Thanks\nD.",
+            ["Part One: Chapter 1", "Chapter 2", "Part Two", "Part Two: Chapter 1", "Afterword"],
+        ),
+        ("# I. The Window\n## 1\nA.\n## 2\nB.\n# II. Time\n## 3\nC.", ["1", "2", "3"]),
+        ("# Part One\n## Night\nA.\n# Part Two\n## Day\nB.", ["Night", "Day"]),
+        (
+            "# Book 1\n## Part 1\n### Chapter 1\nA.\n### Chapter 2\nB.\n# Book 2\n## Part 1\n### Chapter 3\nC.",
+            ["Chapter 1", "Chapter 2", "Chapter 3"],
+        ),
+        # Sections are no chapters.
+        ("# One\n## Method\nA.\n## Results\nB.\n# Two\n## Method\nC.", ["One", "Two"]),
+        ("# Chapter 1\n## 1\nA.\n## 2\nB.\n# Chapter 2\n## 1\nC.", ["Chapter 1", "Chapter 2"]),
+        ("# I. A Tale\n## I.\nA.\n## II.\nB.\n# II. More\nC.\n# III. End\nD.", ["I. A Tale", "II. More", "III. End"]),
+    ],
+)
+def test_chapters_below_the_parts_of_a_markdown_text(text, expected):
+    document = read_plain(text.encode(), "x.md")
+    assert titles(document) == expected
+    headings = [line.lstrip("# ") for line in text.split("\n")]
+    assert "\n\n".join(c.text for c in document.chapters) == "\n\n".join(headings)
+
+
 def test_plain_text_of_long_lines_has_a_paragraph_a_line():
     text = "\n".join([PROSE.strip()] * 3).encode()
     assert read_plain(text, "x.txt").chapters[0].text.count("\n\n") == 2

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from itertools import pairwise
 
 from flowtts_core.errors import TextError
-from flowtts_core.text.chapters import Paragraph, blocks_of, cut_chapters, paragraphs_of
+from flowtts_core.text.chapters import Paragraph, blocks_of, cut_chapters, paragraphs_of, parts_among
 from flowtts_core.text.decode import decode_text
 from flowtts_core.text.document import Document
 from flowtts_core.text.sentences import Draft, Pauses, finish_chapters
@@ -69,23 +70,47 @@ def _marked(paragraph: Paragraph) -> list[Paragraph]:
 
 
 def _by_markup(paragraphs: list[Paragraph], counts: Counter[int], title: str) -> tuple[list[Draft], str, list[str]]:
-    """(chapters, title, warnings): chapters at the highest level that occurs twice; a single one above is the title."""
+    """(chapters, title, warnings): chapters at the highest level that occurs twice; a single one above is the title.
+
+    Where the headings of that level are parts, the chapters are those below them.
+    """
     levels = sorted(counts)
     top = next((level for level in levels if counts[level] > 1), levels[0])
     if top != levels[0] and paragraphs[0].level == levels[0]:
         title = paragraphs[0].text
     drafts: list[Draft] = []
     current: list[Paragraph] = []
-    name = title
-    for paragraph in paragraphs:
-        if 0 < paragraph.level <= top:
+    name, parent = title, ""
+    starts = _starts(paragraphs, top, levels)
+    for index, paragraph in enumerate(paragraphs):
+        if index in starts:
             if any(not p.level for p in current):
-                drafts.append(Draft(name, blocks_of(current)))
+                drafts.append(Draft(name, blocks_of(current), parent))
                 current = []
             # A heading straight after another (the book's title, a part) is read at the head of the same chapter.
             current = [*current, paragraph]
-            name = paragraph.text
+            name, parent = paragraph.text, starts[index]
         else:
             current.append(paragraph)
-    drafts.append(Draft(name, blocks_of(current)))
+    drafts.append(Draft(name, blocks_of(current), parent))
     return drafts, title, []
+
+
+def _starts(paragraphs: list[Paragraph], top: int, levels: list[int]) -> dict[int, str]:
+    """Where a chapter or part begins, and the title of the part that holds it ("" for none)."""
+    starts = {index: "" for index, p in enumerate(paragraphs) if 0 < p.level <= top}
+    for level, deeper in pairwise(n for n in levels if n >= top):
+        below: dict[str, list[str]] = {}
+        nested: dict[int, str] = {}
+        part = ""
+        for index, paragraph in enumerate(paragraphs):
+            if 0 < paragraph.level <= level:
+                part = paragraph.text if paragraph.level == level and index in starts else ""
+                if part:
+                    below.setdefault(part, [])
+            elif paragraph.level == deeper and part:
+                below[part].append(paragraph.text)
+                nested[index] = part
+        parts = parts_among(below)
+        starts |= {index: part for index, part in nested.items() if part in parts}
+    return starts
