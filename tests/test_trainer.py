@@ -26,6 +26,7 @@ from flowtts_core.training.trainer import (
     Trainer,
     TrainingLog,
     learning_rate_factor,
+    native_bf16,
 )
 from flowtts_core.vocoder import GriffinLim, GriffinLimConfig, Vocos, VocosConfig
 from flowtts_core.vocoder.discriminators import DiscriminatorConfig
@@ -229,6 +230,92 @@ def test_a_run_whose_gradients_never_recover_stops_with_a_remedy(tmp_path):
     trainer = Trainer(Quadratic(), Numbers(frozenset(range(5, 50))), config, tmp_path)
     with pytest.raises(FlowTTSError, match="finite.*\n.*learning_rate"):
         trainer.fit()
+
+
+class Two(Quadratic):
+    """A second group, whose gradients stay finite whatever the batch holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.other = nn.Linear(1, 1, bias=False)
+        self.modules["other"] = self.other
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        return {**super().parameter_groups(), "other": list(self.other.parameters())}
+
+    def updates(self, batch: Tensor, step: int, generator: torch.Generator) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        yield from super().updates(batch, step, generator)
+        yield "other", {"loss": self.other.weight.square().sum()}
+
+
+def test_one_groups_good_gradients_do_not_excuse_anothers(tmp_path):
+    config = dataclasses.replace(FAST, steps=50)
+    trainer = Trainer(Two(), Numbers(frozenset(range(5, 50))), config, tmp_path)
+    with pytest.raises(FlowTTSError, match="step 25: gradients of model"):
+        trainer.fit()
+
+
+def test_samples_that_fail_do_not_end_the_training(tmp_path, caplog):
+    task = Quadratic()
+
+    def sample(*_: object) -> None:
+        raise FlowTTSError("the model cannot speak yet")
+
+    task.sample = sample  # type: ignore[method-assign]
+    trainer = Trainer(task, Numbers(), dataclasses.replace(FAST, sample_every=2), tmp_path)
+    trainer.fit()
+    assert trainer.step == FAST.steps
+    assert "cannot speak yet" in caplog.text
+
+
+class Exact(Quadratic):
+    """A loss whose matrix product is kept in float32; notes the gradient that the optimiser is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gradients: list[Tensor] = []
+        self.model.weight.register_post_accumulate_grad_hook(lambda p: self.gradients.append(p.grad.clone()))
+
+    def updates(self, batch: Tensor, step: int, generator: torch.Generator) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        with torch.autocast("cpu", enabled=False):
+            loss = (torch.mm(batch, self.model.weight) - 3 * batch).square().mean()
+        yield "model", {"loss": loss}
+
+
+def test_bf16_does_not_reach_the_gradients_of_float32_losses(tmp_path):
+    exact, rough = Exact(), Exact()
+    for task, precision in ((exact, "fp32"), (rough, "bf16")):
+        config = dataclasses.replace(FAST, precision=precision)
+        Trainer(task, Numbers(), config, tmp_path / precision).fit()
+    assert len(exact.gradients) == FAST.steps
+    assert all(torch.equal(a, b) for a, b in zip(exact.gradients, rough.gradients, strict=True))
+
+
+@pytest.mark.parametrize("make", [acoustic_trainer, vocoder_trainer])
+def test_bf16_trains_as_float32_does(make, data, tmp_path):
+    ends = [
+        make(data, tmp_path / precision, dataclasses.replace(FAST, steps=4, precision=precision)).fit()
+        for precision in ("fp32", "bf16")
+    ]
+    exact, rough = ({name: value for name, value in end.items() if "grad_norm" not in name} for end in ends)
+    assert rough == pytest.approx(exact, rel=0.1, abs=0.01)
+
+
+def test_emulated_bf16_is_not_native(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    assert not native_bf16(torch.device("cuda"))
+
+
+def test_dropout_does_not_repeat_the_bits_of_the_noise(tmp_path):
+    task, seen = Quadratic(), []
+
+    def updates(batch: Tensor, step: int, generator: torch.Generator) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        seen.append((torch.rand(4), torch.rand(4, generator=generator)))
+        return Quadratic.updates(task, batch, step, generator)
+
+    task.updates = updates  # type: ignore[method-assign]
+    Trainer(task, Numbers(), FAST, tmp_path).fit(stop_at=2)
+    assert len({tuple(draw.tolist()) for pair in seen for draw in pair}) == 4
 
 
 def test_learning_rate_warms_up_and_falls_to_its_last_share(tmp_path):

@@ -8,6 +8,7 @@ sums in kernels that are not deterministic on CUDA.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -147,7 +148,8 @@ class Trainer:
             for name, parameters in self.groups.items()
         }
         self.ema = {k: v.detach().clone() for k, v in self._ema_source().state_dict().items()}
-        self.step, self.skipped, self.scalars = 0, 0, dict[str, float]()
+        self.step, self.scalars = 0, dict[str, float]()
+        self.skipped = dict.fromkeys(self.groups, 0)  # steps in a row that each group's optimiser left out
 
     def _ema_source(self) -> nn.Module:
         return self.task.modules[self.task.ema_module]
@@ -171,15 +173,21 @@ class Trainer:
                 if self.on_checkpoint is not None:
                     self.on_checkpoint(path, self.step, self.scalars)
             if log is not None and (self.step % self.config.sample_every == 0 or self.step == last):
-                self.task.sample(self.averaged_module(), self.step, log)
+                self._sample(log)
         if log is not None:
             log.close()
         return self.scalars
 
+    def _sample(self, log: TrainingLog) -> None:
+        try:
+            self.task.sample(self.averaged_module(), self.step, log)
+        except Exception:  # a model that cannot speak yet must not end its training
+            logging.getLogger(__name__).exception("step %d: no samples", self.step)
+
     def _one_step(self) -> None:
-        seed = hash_seed(self.config.seed, self.step, self.rank)
-        torch.manual_seed(seed)  # dropout
-        generator = torch.Generator().manual_seed(seed)
+        seed = (self.config.seed, self.step, self.rank)
+        torch.manual_seed(hash_seed(*seed, "dropout"))
+        generator = torch.Generator().manual_seed(hash_seed(*seed))
         batch = self.batches.at(self.step, self.rank, self.world_size).to(self.device)
         rate = self.config.learning_rate * learning_rate_factor(self.config, self.step)
         scalars: dict[str, float] = {"lr": rate}
@@ -197,18 +205,19 @@ class Trainer:
         """One optimiser step; a step whose gradient is not finite is left out, and counted."""
         parameters, optimizer = self.groups[name], self.optimizers[name]
         optimizer.zero_grad(set_to_none=True)
-        losses["loss"].backward()  # type: ignore[no-untyped-call]
+        with torch.autocast(self.device.type, enabled=False):  # else float32 losses get bfloat16 matrix products backward
+            losses["loss"].backward()  # type: ignore[no-untyped-call]
         if self.reduce_gradients is not None:
             self.reduce_gradients(parameters)
         norm = float(nn.utils.clip_grad_norm_(parameters, self.config.grad_clip))
         if math.isfinite(norm):
             optimizer.step()
-            self.skipped = 0
+            self.skipped[name] = 0
         else:
-            self.skipped += 1
-            if self.skipped > 20:
+            self.skipped[name] += 1
+            if self.skipped[name] > 20:
                 raise FlowTTSError(
-                    f"step {self.step}: gradients have not been finite for 20 steps",
+                    f"step {self.step}: gradients of {name} have not been finite for 20 steps",
                     "lower learning_rate, or use precision=fp32",
                 )
         return {f"{name}/{k}": float(v.detach()) for k, v in losses.items()} | {f"{name}/grad_norm": norm}
@@ -286,7 +295,7 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any
 def native_bf16(device: torch.device) -> bool:
     """True for CUDA devices with bf16 and for CPUs with avx512_bf16 or AMX."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and torch.cpu._is_avx512_bf16_supported()
 
 
