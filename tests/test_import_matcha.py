@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import pickle
@@ -148,6 +149,62 @@ def test_damaged_and_foreign_files_get_clear_errors(published, tmp_path):
     torch.save({"state_dict": weights}, path)
     with pytest.raises(VoiceError, match="mel bands"):
         import_matcha(path, MelConfig(n_mels=64))
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor"),
+    [
+        ("encoder.proj_m.weight", torch.tensor(80.0)),
+        ("encoder.emb.weight", torch.zeros(5)),
+        ("encoder.encoder.ffn_layers.0.conv_1.weight", torch.zeros(4)),
+        ("decoder.estimator.down_blocks.0.0.block1.block.0.weight", torch.zeros(0, 3, 3)),
+        ("spk_emb.weight", torch.zeros(3)),
+        ("mel_std", torch.ones(2)),
+    ],
+)
+def test_weights_of_impossible_shapes_are_refused(published, name, tensor, tmp_path):
+    _, weights, config = published
+    torch.save({"state_dict": {**weights, name: tensor}}, tmp_path / "x.ckpt")
+    with pytest.raises(VoiceError, match=r"x\.ckpt"):
+        import_matcha(tmp_path / "x.ckpt", MelConfig(n_mels=config["n_feats"]))
+
+
+@pytest.mark.parametrize(
+    "hyper",
+    [
+        {"encoder": {"encoder_params": {"n_heads": -1}}},
+        {"encoder": {"encoder_params": {"n_heads": "two"}}},
+        {"decoder": {"num_heads": -2}},
+        {"cfm": {"sigma_min": [1]}},
+        {"data_statistics": {"mel_std": float("nan")}},
+    ],
+)
+def test_impossible_hyperparameters_are_refused(published, hyper, tmp_path):
+    _, weights, config = published
+    plain = {name: tensor for name, tensor in weights.items() if name not in ("mel_mean", "mel_std")}
+    torch.save({"state_dict": plain, "hyper_parameters": hyper}, tmp_path / "x.ckpt")
+    with pytest.raises(VoiceError, match=r"x\.ckpt"):
+        import_matcha(tmp_path / "x.ckpt", MelConfig(n_mels=config["n_feats"]))
+
+
+def test_a_flipped_byte_gives_weights_or_a_clear_error(tmp_path):
+    path, generator = tmp_path / "x.ckpt", torch.Generator().manual_seed(0)
+    endless: list[object] = []
+    endless.append(endless)
+    torch.save({"state_dict": {"w": torch.ones(3)}, "hyper_parameters": {"n": endless}}, path)
+    with pytest.raises(VoiceError, match="contain themselves"):
+        read_checkpoint(path)
+    torch.save(lightning({"w": torch.ones(3)}, {"a": {"b": 1}}), path)
+    whole = path.read_bytes()
+    for place in torch.randint(len(whole), (60,), generator=generator).tolist():
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        path.write_bytes(bytes(damaged))
+        with contextlib.suppress(VoiceError):
+            read_checkpoint(path)
+    (tmp_path / "x.safetensors").write_bytes(b"\xff" * 64)
+    with pytest.raises(VoiceError, match=r"x\.safetensors"):
+        read_checkpoint(tmp_path / "x.safetensors")
 
 
 def test_hyperparameters_are_read_from_unknown_classes(tmp_path):

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -54,7 +53,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if path.suffix == ".safetensors":
         try:
             return Checkpoint(load_file(path))
-        except (SafetensorError, OSError) as error:
+        except Exception as error:  # damage can make the reader raise anything
             raise VoiceError(f"{path}: cannot be read, perhaps truncated ({error})", _REMEDY) from error
     content = _read_torch(path)
     if not isinstance(content, dict):
@@ -65,7 +64,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
     )
     if not tensors:
         raise VoiceError(f"{path}: holds no tensors", _REMEDY)
-    hyper = plain(content.get("hyper_parameters", {}))
+    try:
+        hyper = plain(content.get("hyper_parameters", {}))
+    except RecursionError as error:
+        raise VoiceError(f"{path}: its hyperparameters contain themselves", _REMEDY) from error
     return Checkpoint(tensors, hyper if isinstance(hyper, dict) else {})
 
 
@@ -77,7 +79,7 @@ def _read_torch(path: Path) -> Any:
             raise VoiceError(
                 f"{path}: not a torch checkpoint, or one too old to be read safely ({error})", _REMEDY
             ) from error
-    except (RuntimeError, OSError, EOFError, ValueError) as error:
+    except Exception as error:  # damage can make the reader raise anything
         raise VoiceError(f"{path}: cannot be read, perhaps truncated ({error})", _REMEDY) from error
     try:
         with zipfile.ZipFile(path) as archive:

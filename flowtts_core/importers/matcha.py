@@ -52,7 +52,9 @@ def import_matcha(checkpoint: Path, mel: MelConfig | None = None) -> ImportedMat
     """
     loaded = read_checkpoint(checkpoint)
     try:
-        config = _config_of(loaded, mel or MelConfig(), str(checkpoint))
+        return _fitted(loaded, mel or MelConfig(), str(checkpoint))
+    except VoiceError:
+        raise
     except KeyError as error:
         raise VoiceError(
             f"{checkpoint}: has no tensor {error.args[0]!r}, so it is no Matcha-TTS model",
@@ -60,11 +62,20 @@ def import_matcha(checkpoint: Path, mel: MelConfig | None = None) -> ImportedMat
         ) from error
     except ConfigError as error:
         raise VoiceError(f"{checkpoint}: {error.message}", error.remedy) from error
+    except Exception as error:  # weights without the dimensions that sizes are read from, numbers that are none, ...
+        raise VoiceError(
+            f"{checkpoint}: damaged, or no Matcha-TTS model ({type(error).__name__}: {error})",
+            "take the file again from where it came from",
+        ) from error
+
+
+def _fitted(loaded: Checkpoint, mel: MelConfig, who: str) -> ImportedMatcha:
+    config = _config_of(loaded, mel, who)
     tensors = {name: tensor.float() for name, tensor in loaded.tensors.items()}
     model = MatchaTTS(config)
     for name in ("mel_mean", "mel_std"):
         tensors[name] = tensors[name].reshape(()) if name in tensors else model.state_dict()[name]
-    check_fit(model.state_dict(), tensors, str(checkpoint))
+    check_fit(model.state_dict(), tensors, who)
     return ImportedMatcha(config, tensors)
 
 
