@@ -55,6 +55,14 @@ def test_padding_and_neighbours_change_nothing():
         assert (together[row, time:] == -1).all()
 
 
+@pytest.mark.parametrize("batch", [1, 2])
+def test_scores_are_left_as_they_are(batch):
+    scores = torch.randn(batch, 6, 4, generator=torch.Generator().manual_seed(1))
+    before = scores.clone()
+    monotonic_alignment(scores, torch.full((batch,), 3), torch.full((batch,), 6))
+    assert torch.equal(scores, before)
+
+
 def test_fewer_frames_than_tokens_does_not_fail():
     path = monotonic_alignment(torch.zeros(1, 3, 5), torch.tensor([5]), torch.tensor([3]))
     assert path[0, -1] == 4

@@ -37,7 +37,8 @@ def monotonic_alignment(scores: Tensor, token_lengths: Tensor, frame_lengths: Te
     batch, time, tokens = scores.shape
     value = np.ascontiguousarray(scores.detach().permute(1, 0, 2).float().cpu().numpy())  # [T, B, L]
     token_counts, frame_counts = token_lengths.cpu().numpy(), frame_lengths.cpu().numpy()
-    value *= np.arange(tokens) < token_counts[:, None]  # padding tokens score 0 and are never on a path
+    # Padding tokens score 0 and are never on a path. A new array: that of a single item is the argument's own memory.
+    value = value * (np.arange(tokens) < token_counts[:, None])
     advanced = np.empty((time, batch, tokens), dtype=bool)  # the best path came from the token before
     best = np.full((batch, tokens + 1), _NEVER, dtype=np.float32)  # column 0 stands before the first token
     best[:, 0] = 0.0

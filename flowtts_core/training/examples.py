@@ -95,7 +95,7 @@ class Examples:
         if not files:
             raise TextError(f"{folder}: no Parquet files", "run `flowtts prepare` to its end")
         names = ["id", "n_frames", "speaker", *columns]
-        # large_binary: a column of mels or audio soon exceeds the 2 GiB that one binary chunk may hold
+        # each file stays a chunk of its own: joined, mels or audio would exceed the 2 GiB that one binary chunk may hold
         table = pa.concat_tables(pq.read_table(file, columns=names) for file in files)
         self.table = table.slice(0, limit) if limit else table
         self.frames: np.ndarray = self.table["n_frames"].to_numpy()

@@ -12,8 +12,8 @@ from flowtts_core.training.examples import Examples
 def relative_length(model: AcousticModel, examples: Examples, n: int = 100) -> float:
     """Length of what the model makes of `n` examples over the length of their recordings.
 
-    Durations are learnt as logarithms and rounded up to whole frames, so the sum is off by some percent; a voice whose
-    card has this ratio as its `speed` speaks as fast as its teacher.
+    Durations are learnt as logarithms, whose mean is not that of the durations, so the sum is off by some percent; a voice
+    whose card has this ratio as its `speed` speaks as fast as its teacher.
     """
     settings = GenerationSettings(steps=0)
     made = true = 0

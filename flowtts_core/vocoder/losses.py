@@ -12,7 +12,7 @@ from flowtts_core.audio.mel import LogMel, MelConfig
 
 
 class MultiMelLoss(nn.Module):
-    """Mean absolute difference of log-mels at several window sizes over the whole band (as DAC's, arXiv 2306.06546)."""
+    """Mean absolute difference of log-mels at several window sizes (as DAC's, arXiv 2306.06546), up to the mel's own f_max."""
 
     def __init__(
         self, mel: MelConfig, n_ffts: Sequence[int] = (256, 512, 1024, 2048), n_mels: Sequence[int] = (20, 40, 80, 160)
