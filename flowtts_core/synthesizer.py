@@ -1,4 +1,4 @@
-"""The only way from text to sound: a list of requests in, a list of results out, batched by frames.
+"""The only way from text to sound: a list of requests in, a list of results out, batched by tokens.
 
 `Synthesizer` is the contract that jobs, server and evaluation know. `VoiceSynthesizer` is its first implementation, over a
 `Voice` of ours (text front end, acoustic model, vocoder).
@@ -6,22 +6,27 @@
 
 from __future__ import annotations
 
-import math
+import logging
+import numbers
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from flowtts_core.acoustic.base import Condition, Generated, GenerationSettings
+from flowtts_core.acoustic.base import SPEEDS, Condition, Generated, GenerationSettings
 from flowtts_core.errors import FlowTTSError, TextError
 from flowtts_core.seeds import hash_seed
 from flowtts_core.text.chunking import speakable_chunks
 from flowtts_core.text.frontend import EncodedText, TextFrontend
 from flowtts_core.voice import Voice, load_voice
+from flowtts_core.voice_card import VoiceCard
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -93,20 +98,28 @@ class _Piece:
     settings: GenerationSettings
 
 
+@dataclass(frozen=True)
+class _Spoken:
+    piece: _Piece
+    waveform: np.ndarray  # [S]
+    ends: np.ndarray  # [L] seconds at which each token ends
+
+
 class VoiceSynthesizer:
     """Speaks with a `Voice`.
 
     Args:
         voice: a loaded voice.
         tokens_per_batch: budget of padded tokens that go through the model together.
-        device: where the models run.
+        device: where the models run; by default where the voice was loaded to.
 
     Attributes:
         last_timings: seconds that the last call spent in "frontend", "acoustic" and "vocoder".
     """
 
-    def __init__(self, voice: Voice, *, tokens_per_batch: int = TOKENS_PER_BATCH, device: str = "cpu") -> None:
-        self.voice, self.tokens_per_batch, self.device = voice, tokens_per_batch, torch.device(device)
+    def __init__(self, voice: Voice, *, tokens_per_batch: int = TOKENS_PER_BATCH, device: str | None = None) -> None:
+        self.voice, self.tokens_per_batch = voice, tokens_per_batch
+        self.device = torch.device(device) if device else next(voice.acoustic.parameters()).device
         self.frontend = TextFrontend(voice.card.frontend)
         self.sample_rate = voice.card.sample_rate
         self.fingerprint = voice.card.fingerprint
@@ -126,30 +139,38 @@ class VoiceSynthesizer:
         self.last_timings = {"frontend": 0.0, "acoustic": 0.0, "vocoder": 0.0}
         failures: dict[int, SynthesisFailure] = {}
         pieces: list[_Piece] = []
-        with _Stopwatch(self.last_timings, "frontend"):
+        with self._stopwatch("frontend"):
             for index, request in enumerate(requests):
                 try:
                     pieces.extend(self._pieces(index, request))
-                except FlowTTSError as error:
-                    failures[index] = SynthesisFailure(error.message)
-        spoken: dict[int, list[tuple[_Piece, np.ndarray, np.ndarray]]] = {}
-        for batch in self._batches(pieces):
-            for piece, waveform, ends in self._speak(batch):
-                spoken.setdefault(piece.request, []).append((piece, waveform, ends))
+                except Exception as error:
+                    failures[index] = _failure(error)
+        spoken: dict[int, list[_Spoken]] = {}
+        with self._exact_convolutions():
+            for batch in self._batches(pieces):
+                for part in self._speak_apart(batch, failures):
+                    spoken.setdefault(part.piece.request, []).append(part)
         return [failures.get(i) or self._joined(request, spoken[i]) for i, request in enumerate(requests)]
 
-    def _pieces(self, index: int, request: SynthesisRequest) -> list[_Piece]:
-        card = self.voice.card
-        settings = GenerationSettings(
-            steps=card.steps if request.steps is None else request.steps,
-            temperature=card.temperature if request.temperature is None else request.temperature,
-            speed=request.speed * card.speed,
+    def _exact_convolutions(self) -> AbstractContextManager[Any]:
+        """float32 on CUDA too: TF32, cuDNN's default, has 10 bits of mantissa, and a batch would differ from its singles."""
+        if self.device.type != "cuda":
+            return nullcontext()
+        now: Any = torch.backends.cudnn
+        flags: AbstractContextManager[Any] = now.flags(
+            enabled=now.enabled, benchmark=now.benchmark, deterministic=now.deterministic, allow_tf32=False
         )
-        _check(request, settings)
+        return flags
+
+    def _stopwatch(self, stage: str) -> _Stopwatch:
+        return _Stopwatch(self.last_timings, stage, self.device)
+
+    def _pieces(self, index: int, request: SynthesisRequest) -> list[_Piece]:
+        settings = _settings(request, self.voice.card)
         speaker = self._speaker(request.speaker)
         pieces = []
         for part, (start, encoded) in enumerate(self._encoded_parts(request.text)):
-            seed = hash_seed(request.seed, part) if part else request.seed
+            seed = hash_seed(int(request.seed), part) if part else int(request.seed)
             pieces.append(_Piece(index, encoded, start, seed, speaker, settings))
         return pieces
 
@@ -195,17 +216,28 @@ class VoiceSynthesizer:
         if batch:
             yield batch
 
-    def _speak(self, batch: list[_Piece]) -> Iterator[tuple[_Piece, np.ndarray, np.ndarray]]:
-        """(piece, waveform [S], end of each token in seconds [L]) of each piece."""
-        with _Stopwatch(self.last_timings, "acoustic"), torch.inference_mode():
+    def _speak_apart(self, batch: list[_Piece], failures: dict[int, SynthesisFailure]) -> list[_Spoken]:
+        """As `_speak`; where a batch raises, its pieces are spoken alone, and one that raises fails its own request."""
+        try:
+            return self._speak(batch)
+        except Exception as error:
+            if len(batch) == 1:
+                failures[batch[0].request] = _failure(error)
+                return []
+        return [part for piece in batch for part in self._speak_apart([piece], failures)]
+
+    def _speak(self, batch: list[_Piece]) -> list[_Spoken]:
+        with self._stopwatch("acoustic"), torch.inference_mode():
             generated = self._generate(batch)
-        with _Stopwatch(self.last_timings, "vocoder"), torch.inference_mode():
+        with self._stopwatch("vocoder"), torch.inference_mode():
             waveforms = self.voice.vocoder(generated.mel, generated.mel_lengths).float().cpu().numpy()
         mel = self.voice.acoustic.mel_config
         ends = generated.durations.cumsum(1).cpu().numpy() * (mel.hop_length / mel.sample_rate)
-        for row, piece in enumerate(batch):
-            samples = mel.samples_of(int(generated.mel_lengths[row]))
-            yield piece, waveforms[row, :samples].clip(-1.0, 1.0), ends[row, : len(piece.encoded.tokens)]
+        samples = [mel.samples_of(frames) for frames in generated.mel_lengths.tolist()]
+        return [
+            _Spoken(piece, waveforms[row, : samples[row]].clip(-1.0, 1.0), ends[row, : len(piece.encoded.tokens)])
+            for row, piece in enumerate(batch)
+        ]
 
     def _generate(self, batch: list[_Piece]) -> Generated:
         lengths = torch.tensor([len(p.encoded.tokens) for p in batch])
@@ -218,37 +250,73 @@ class VoiceSynthesizer:
         )
         return self.voice.acoustic.generate(condition, [p.seed for p in batch], batch[0].settings)
 
-    def _joined(self, request: SynthesisRequest, parts: list[tuple[_Piece, np.ndarray, np.ndarray]]) -> Speech:
-        parts.sort(key=lambda part: part[0].offset)
+    def _joined(self, request: SynthesisRequest, parts: list[_Spoken]) -> Speech:
+        parts.sort(key=lambda part: part.piece.offset)
         words: list[WordTime] = []
         seconds = 0.0
-        for piece, waveform, ends in parts:
+        for part in parts:
+            piece, ends = part.piece, part.ends
             for word in piece.encoded.words:
                 start, end = word.start + piece.offset, word.end + piece.offset
                 begin_s = float(ends[word.token_start - 1]) if word.token_start else 0.0
                 end_s = float(ends[word.token_end - 1])
                 words.append(WordTime(request.text[start:end], start, end, seconds + begin_s, seconds + end_s))
-            seconds += len(waveform) / self.sample_rate
-        waveform = np.concatenate([waveform for _, waveform, _ in parts])
-        return Speech(waveform, self.sample_rate, tuple(words), " ".join(p.encoded.phonemes for p, _, _ in parts))
+            seconds += len(part.waveform) / self.sample_rate
+        waveform = np.concatenate([part.waveform for part in parts])
+        return Speech(waveform, self.sample_rate, tuple(words), " ".join(p.piece.encoded.phonemes for p in parts))
 
 
-def _check(request: SynthesisRequest, settings: GenerationSettings) -> None:
-    """Raise FlowTTSError for settings that no model can follow."""
-    if not (math.isfinite(request.speed) and 0.25 <= request.speed <= 4.0):
-        raise FlowTTSError(f"speed = {request.speed}: use a value from 0.25 to 4")
-    if not 0 <= settings.steps <= 1000:
-        raise FlowTTSError(f"steps = {settings.steps}: use a whole number from 0 (prior mean, no flow) to 1000")
-    if not (math.isfinite(settings.temperature) and 0.0 <= settings.temperature <= 2.0):
-        raise FlowTTSError(f"temperature = {settings.temperature}: use a value from 0 to 2")
+def check_request(request: SynthesisRequest) -> None:
+    """Raise FlowTTSError for values that no synthesizer can follow, of the wrong type too: rows come from anywhere."""
+    if not isinstance(request.text, str):
+        raise FlowTTSError(f"text = {request.text!r}: use a string")
+    _check("seed", request.seed, numbers.Integral, -(2**63), 2**63 - 1)
+    _check("speed", request.speed, numbers.Real, 0.25, 4.0)
+    if request.steps is not None:
+        _check("steps", request.steps, numbers.Integral, 0, 1000)  # 0 is the prior mean, without flow
+    if request.temperature is not None:
+        _check("temperature", request.temperature, numbers.Real, 0.0, 2.0)
+
+
+def _check(name: str, value: Any, kind: type, low: float, high: float) -> None:
+    if not isinstance(value, kind) or not low <= value <= high:  # NaN is in no range
+        what = "a whole number" if kind is numbers.Integral else "a value"
+        raise FlowTTSError(f"{name} = {value!r}: use {what} from {low:g} to {high:g}")
+
+
+def _settings(request: SynthesisRequest, card: VoiceCard) -> GenerationSettings:
+    """The request's settings, with the voice's own where it has none."""
+    check_request(request)
+    speed = float(request.speed) * card.speed
+    if not SPEEDS[0] <= speed <= SPEEDS[1]:
+        raise FlowTTSError(
+            f"speed = {request.speed} times the voice's own {card.speed} is {speed:g}: it must be {SPEEDS[0]} to {SPEEDS[1]}"
+        )
+    return GenerationSettings(
+        steps=card.steps if request.steps is None else int(request.steps),
+        temperature=card.temperature if request.temperature is None else float(request.temperature),
+        speed=speed,
+    )
+
+
+def _failure(error: Exception) -> SynthesisFailure:
+    if isinstance(error, FlowTTSError):
+        return SynthesisFailure(error.message)
+    log.error("a request could not be spoken", exc_info=error)  # not foreseen: the reason alone would not find the place
+    return SynthesisFailure(f"{type(error).__name__}: {error}")
 
 
 class _Stopwatch:
-    def __init__(self, timings: dict[str, float], stage: str) -> None:
-        self.timings, self.stage = timings, stage
+    def __init__(self, timings: dict[str, float], stage: str, device: torch.device) -> None:
+        self.timings, self.stage, self.device = timings, stage, device
 
     def __enter__(self) -> None:
-        self.began = time.perf_counter()
+        self.began = self._now()
 
     def __exit__(self, *exception: object) -> None:
-        self.timings[self.stage] += time.perf_counter() - self.began
+        self.timings[self.stage] += self._now() - self.began
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":  # kernels run on after the call that started them
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from flowtts_core.synthesizer import Speech, SynthesisFailure, SynthesisRequest, VoiceSynthesizer
+from flowtts_core.voice import load_voice
 from tests.voices import make_voice
 
 TEXTS = [
@@ -70,7 +73,13 @@ def test_words_are_timed_in_order(synthesizer: VoiceSynthesizer) -> None:
         SynthesisRequest("Hello.", speed=99.0),
         SynthesisRequest("Hello.", steps=-1),
         SynthesisRequest("Hello.", temperature=float("inf")),
+        SynthesisRequest("Hello.", temperature="hot"),
         SynthesisRequest("Hello.", speaker="Nobody"),
+        SynthesisRequest("Hello.", seed=2**64),
+        SynthesisRequest("Hello.", seed=0.5),
+        SynthesisRequest("Hello.", steps=2.5),
+        SynthesisRequest("Hello.", speed="2"),
+        SynthesisRequest(None),
     ],
 )
 def test_a_bad_request_harms_no_other(synthesizer: VoiceSynthesizer, bad: SynthesisRequest) -> None:
@@ -78,6 +87,56 @@ def test_a_bad_request_harms_no_other(synthesizer: VoiceSynthesizer, bad: Synthe
     first, failed, last = synthesizer.synthesize([good, bad, good])
     assert isinstance(failed, SynthesisFailure) and failed.reason
     np.testing.assert_allclose(speech(first).waveform, speech(last).waveform, atol=1e-4)
+
+
+def test_numbers_of_numpy_are_numbers(synthesizer: VoiceSynthesizer) -> None:
+    plain = SynthesisRequest(TEXTS[0], seed=3, speed=1.5, steps=2)
+    numpy = SynthesisRequest(TEXTS[0], seed=np.int64(3), speed=np.float32(1.5), steps=np.int32(2))
+    first, second = (speech(r) for r in synthesizer.synthesize([plain, numpy]))
+    np.testing.assert_allclose(first.waveform, second.waveform, atol=1e-4)
+
+
+def test_speed_is_checked_together_with_the_voices_own(synthesizer: VoiceSynthesizer) -> None:
+    voice = synthesizer.voice
+    fast = VoiceSynthesizer(replace(voice, card=replace(voice.card, speed=4.0)))
+    good, failed = fast.synthesize([SynthesisRequest("Hello."), SynthesisRequest("Hello.", speed=4.0)])
+    assert isinstance(good, Speech) and isinstance(failed, SynthesisFailure)
+    assert "4.0 times the voice's own 4.0" in failed.reason
+
+
+def test_what_the_model_cannot_speak_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synthesizer = VoiceSynthesizer.load(make_voice(tmp_path / "amy"))
+    acoustic = synthesizer.voice.acoustic
+    requests = [SynthesisRequest(text, seed=i) for i, text in enumerate(["Hello.", "A zebra.", "Good morning."])]
+    expected = synthesizer.synthesize(requests)
+    zed = set(synthesizer.frontend.encode("Zoo.").tokens) - set(synthesizer.frontend.encode("Who.").tokens)
+    with torch.no_grad():
+        acoustic.encoder.emb.weight[list(zed)] = float("nan")  # so are the durations of a text with this sound
+    for results in (synthesizer.synthesize(requests), synthesizer.synthesize(requests[1:2]) * 3):
+        assert isinstance(results[1], SynthesisFailure) and "nan frames" in results[1].reason
+    results = synthesizer.synthesize(requests)
+    for i in (0, 2):
+        np.testing.assert_allclose(speech(results[i]).waveform, speech(expected[i]).waveform, atol=1e-4)
+    generate = acoustic.generate
+
+    def unlucky(condition, seeds, settings):
+        if 2 in seeds:
+            raise ZeroDivisionError("seed 2")
+        return generate(condition, seeds, settings)
+
+    monkeypatch.setattr(acoustic, "generate", unlucky)
+    first, _, last = synthesizer.synthesize(requests)
+    assert isinstance(first, Speech) and last == SynthesisFailure("ZeroDivisionError: seed 2")
+
+
+def test_runs_where_the_voice_is_and_without_tf32(tmp_path: Path) -> None:
+    synthesizer = VoiceSynthesizer(load_voice(make_voice(tmp_path / "amy"), "meta"))
+    assert synthesizer.device.type == "meta"
+    synthesizer.device = torch.device("cuda")
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cudnn.enabled
+    with synthesizer._exact_convolutions():
+        assert not torch.backends.cudnn.allow_tf32 and torch.backends.cudnn.enabled == before[1]
+    assert (torch.backends.cudnn.allow_tf32, torch.backends.cudnn.enabled) == before
 
 
 def test_a_text_without_a_stop_is_spoken_whole(synthesizer: VoiceSynthesizer) -> None:

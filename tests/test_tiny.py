@@ -107,19 +107,23 @@ def test_spectral_peak_of_two_sines():
 
 def test_as_a_synthesizer(trained):
     voice = load_tiny(trained[0])
-    good, unknown, empty, fast = voice.synthesize(
+    good, unknown, empty, fast, *wrong = voice.synthesize(
         [
             SynthesisRequest("a i", seed=7),
             SynthesisRequest("a x"),
             SynthesisRequest(" "),
             SynthesisRequest("a", speed=2.0),
+            SynthesisRequest("a", seed=2**64),
+            SynthesisRequest("a", steps=2.5),
+            SynthesisRequest("a", temperature="hot"),
+            SynthesisRequest(None),
         ]
     )
     assert isinstance(good, Speech)
     assert good.seconds == 2
     assert np.array_equal(good.waveform[:8000], voice.speak(0, 7))
     assert np.array_equal(good.waveform[8000:], voice.speak(1, 8))
-    assert all(isinstance(result, SynthesisFailure) for result in (unknown, empty, fast))
+    assert all(isinstance(result, SynthesisFailure) for result in (unknown, empty, fast, *wrong))
     assert "'x'" in unknown.reason
     with pytest.raises(ConfigError, match="no phoneme id 2"):
         voice.speak(2)
@@ -127,7 +131,7 @@ def test_as_a_synthesizer(trained):
         voice.speak(0, steps=0)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "missing", "card", "other"])
+@pytest.mark.parametrize("damage", ["truncated", "missing", "card", "other", "rank", "sigma"])
 def test_a_damaged_voice_is_refused(tmp_path, damage):
     save_tiny(tmp_path, TinyModel(TinyConfig(samples=64)))
     assert load_tiny(tmp_path).sample_rate == 8000
@@ -138,8 +142,12 @@ def test_a_damaged_voice_is_refused(tmp_path, damage):
         weights.unlink()
     elif damage == "card":
         card.write_text("{")
-    else:
+    elif damage == "other":
         card.write_text(json.dumps({**json.loads(card.read_text()), "kind": "matcha"}))
+    else:
+        values = json.loads(card.read_text())
+        values["model"] |= {"rank": -1} if damage == "rank" else {"sigma_min": 2.0}
+        card.write_text(json.dumps(values))
     with pytest.raises(VoiceError, match="tiny"):
         load_tiny(tmp_path)
 

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from flowtts_core.audio.mel import MelConfig
 
+SPEEDS = (0.1, 10.0)  # of `GenerationSettings`
+
 
 @dataclass(frozen=True)
 class Condition:

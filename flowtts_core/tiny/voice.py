@@ -15,8 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from flowtts_core.config import fingerprint, from_dict, to_dict
-from flowtts_core.errors import ConfigError, VoiceError
-from flowtts_core.synthesizer import Speech, SynthesisFailure, SynthesisRequest
+from flowtts_core.errors import ConfigError, FlowTTSError, VoiceError
+from flowtts_core.synthesizer import Speech, SynthesisFailure, SynthesisRequest, check_request
 from flowtts_core.tiny.model import TinyConfig, TinyModel
 
 CARD, WEIGHTS, FORMAT = "tiny.json", "tiny.safetensors", 1
@@ -78,9 +78,10 @@ class TinyVoice:
         if request.speed != 1.0 or request.speaker is not None:
             return SynthesisFailure("the tiny voice has one speed and one speaker")
         try:
+            check_request(request)
             ids = [self.phoneme_id(name) for name in request.text.split()]
             sounds = [self.speak(p, request.seed + k, request.steps, request.temperature) for k, p in enumerate(ids)]
-        except ConfigError as error:
+        except FlowTTSError as error:
             return SynthesisFailure(str(error))
         if not sounds:
             return SynthesisFailure("the text is empty")
@@ -118,9 +119,9 @@ def load_tiny(folder: Path, device: torch.device | str = "cpu") -> TinyVoice:
         )
     if hashlib.sha256(weights).hexdigest() != card.sha256:
         raise VoiceError(f"{folder / WEIGHTS}: is not the file that the card names (its SHA-256 differs)", _REMEDY)
-    model = TinyModel(card.model)
     try:
+        model = TinyModel(card.model)
         model.load_state_dict(load(weights))
-    except (SafetensorError, RuntimeError) as error:
+    except (SafetensorError, RuntimeError, ValueError, TypeError, ArithmeticError, ConfigError) as error:
         raise VoiceError(f"{folder / WEIGHTS}: does not fit the card ({error})", _REMEDY) from error
     return TinyVoice(card, model.to(device))
