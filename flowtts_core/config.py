@@ -32,7 +32,7 @@ def build(table: Table, spec: Mapping[str, Any]) -> Any:
     """
     fields = dict(spec)
     name = fields.pop("name", None)
-    if name not in table:
+    if not isinstance(name, str) or name not in table:
         raise ConfigError(f"unknown name {name!r}", f"use one of: {', '.join(sorted(table))}")
     config_type, make = table[name]
     return make(from_dict(config_type, fields))
@@ -54,9 +54,11 @@ def from_dict(config_type: type, values: Mapping[str, Any]) -> Any:
     Raises:
         ConfigError: for an unknown field (the valid ones are listed) or a value of the wrong type.
     """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{config_type.__name__}: {values!r} is not a mapping of fields")
     hints = typing.get_type_hints(config_type)
     known = [field.name for field in dataclasses.fields(config_type)]
-    unknown = sorted(set(values) - set(known))
+    unknown = sorted(str(key) for key in set(values) - set(known))
     if unknown:
         raise ConfigError(
             f"{config_type.__name__} has no field {', '.join(unknown)}", f"valid fields: {', '.join(known)}"
@@ -112,7 +114,11 @@ def _parse(raw: Any) -> Any:
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
-    """`value` as the annotated type: nested dataclasses from dicts, tuples from lists, ints as floats."""
+    """`value` as the annotated type: nested dataclasses from dicts, tuples from lists, ints as floats.
+
+    Raises:
+        ConfigError: naming `where`, for a value of another kind.
+    """
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in typing.get_args(hint):
@@ -124,8 +130,12 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if origin is tuple and isinstance(value, (list, tuple)):
         inner = typing.get_args(hint)[0]
         return tuple(_convert(inner, item, where) for item in value)
+    if origin is dict and isinstance(value, Mapping):
+        inner = typing.get_args(hint)[1]
+        return {str(key): _convert(inner, item, f"{where}.{key}") for key, item in value.items()}
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if hint in (int, float, str, bool) and (not isinstance(value, hint) or (hint is int and isinstance(value, bool))):
-        raise ConfigError(f"{where} = {value!r} is not {hint.__name__}")
+    kind = origin or hint
+    if kind is not Any and isinstance(kind, type) and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
+        raise ConfigError(f"{where} = {value!r} is not {kind.__name__}")
     return value

@@ -89,7 +89,7 @@ def load_card(voice: str | os.PathLike[str] | None = None) -> VoiceCard:
         if values.get("format") != FORMAT:
             raise VoiceError(f"{path}: format {values.get('format')!r}, this version reads {FORMAT}", "update flowtts")
         card: VoiceCard = from_dict(VoiceCard, values)
-    except (ValueError, AttributeError, ConfigError) as error:
+    except (OSError, ValueError, AttributeError, ConfigError) as error:
         raise VoiceError(
             f"{path}: not a voice card ({error})", "write the voice again, or take it from a backup"
         ) from error

@@ -7,6 +7,21 @@ from dataclasses import dataclass, field
 from flowtts_core.audio.mel import MelConfig
 from flowtts_core.errors import ConfigError
 
+_SIZES = (
+    "n_symbols",
+    "n_speakers",
+    "speaker_channels",
+    "encoder_channels",
+    "encoder_filter_channels",
+    "encoder_layers",
+    "encoder_heads",
+    "encoder_kernel",
+    "duration_channels",
+    "duration_kernel",
+    "decoder_heads",
+    "decoder_head_channels",
+)
+
 
 @dataclass(frozen=True)
 class MatchaConfig:
@@ -63,7 +78,14 @@ class MatchaConfig:
         _choose("norm", self.norm, ("layer", "group"))
         _choose("activation", self.activation, ("silu", "mish"))
         _choose("feed_forward", self.feed_forward, ("gelu", "snakebeta"))
-        if len(self.decoder_channels) != 2 or any(width % 8 for width in self.decoder_channels):
+        for name in _SIZES:
+            if getattr(self, name) < 1:
+                raise ConfigError(f"MatchaConfig.{name} = {getattr(self, name)}", "use 1 or more")
+        if self.encoder_kernel % 2 == 0 or self.duration_kernel % 2 == 0:
+            raise ConfigError(
+                f"encoder_kernel = {self.encoder_kernel}, duration_kernel = {self.duration_kernel}", "use odd numbers"
+            )
+        if len(self.decoder_channels) != 2 or any(width < 8 or width % 8 for width in self.decoder_channels):
             raise ConfigError(f"decoder_channels = {self.decoder_channels}", "give two widths, multiples of 8")
         width = self.encoder_width
         if width % self.encoder_heads or (width // self.encoder_heads) % 4:
@@ -75,7 +97,7 @@ class MatchaConfig:
             raise ConfigError(
                 f"segment_frames = {self.segment_frames}", "use a multiple of 4, or null for whole utterances"
             )
-        if self.mel_std <= 0:
+        if not self.mel_std > 0:
             raise ConfigError(f"mel_std = {self.mel_std}", "use the standard deviation of the training data's log-mel")
 
     @property

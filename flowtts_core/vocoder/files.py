@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from flowtts_core.config import build
@@ -29,9 +28,10 @@ class LoadedVocoder:
 def save_vocoder(folder: Path, vocoder: Vocoder, spec: Mapping[str, Any], **notes: Any) -> None:
     """Write the weights, then the card (`notes` are further JSON values: licence, source, steps)."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / CARD).unlink(missing_ok=True)
-    save_file({k: v.detach().cpu().contiguous() for k, v in vocoder.state_dict().items()}, folder / WEIGHTS)
-    digest = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+    weights = folder / f"{WEIGHTS}.part"
+    save_file({k: v.detach().cpu().contiguous() for k, v in vocoder.state_dict().items()}, weights)
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    weights.replace(folder / WEIGHTS)
     card = {"vocoder": dict(spec), "sha256": digest, **notes}
     part = folder / (CARD + ".part")
     part.write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -52,7 +52,9 @@ def load_vocoder(folder: Path) -> LoadedVocoder:
             raise VoiceError(f"{folder / WEIGHTS}: is not the file that {CARD} names (its SHA-256 differs)", remedy)
         vocoder: Vocoder = build(VOCODERS, card["vocoder"])
         vocoder.load_state_dict(load_file(folder / WEIGHTS))
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
+    except VoiceError:
+        raise
+    except Exception as error:  # the sizes in a card can make a constructor raise anything
         raise VoiceError(f"{folder}: not a vocoder ({error})", remedy) from error
     vocoder.eval()
     return LoadedVocoder(vocoder, card["vocoder"])
