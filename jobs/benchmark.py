@@ -42,6 +42,32 @@ def add_parser(subparsers: Any) -> None:
     synthesis.add_argument("--workers", type=int, help="processes for the judges (default: one per core)")
     synthesis.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
     synthesis.set_defaults(run=run)
+    distances = kinds.add_parser(
+        "distances",
+        help="KAD against FAD as the sample grows",
+        description="Bias, spread and time of KAD and FAD from 25 to 5,000 samples, as a page with its figure.",
+        epilog="example:\n  flowtts benchmark distances -o docs/",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    distances.add_argument("-o", "--output", type=Path, default=Path("docs"), help="folder of the page (default: docs)")
+    distances.add_argument("--draws", type=int, default=20, help="samples drawn of each size (default: 20)")
+    distances.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
+    distances.set_defaults(run=run_distances)
+
+
+def run_distances(args: argparse.Namespace) -> int:
+    if args.draws < 2:
+        raise ConfigError(f"--draws {args.draws}: a spread needs at least 2")
+    from rich.console import Console
+
+    from jobs import benchmark_distances
+
+    console = Console(stderr=True)
+    figures = benchmark_distances.run(args.draws, args.output, lambda step: console.print(step, highlight=False))
+    console.print(f"written: {args.output}/distances.md", highlight=False, markup=False)
+    if args.json:
+        write_json(args.json, figures)
+    return 0
 
 
 def run(args: argparse.Namespace) -> int:

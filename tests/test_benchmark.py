@@ -144,3 +144,18 @@ def test_the_watch_counts_what_others_do() -> None:
     assert watch.busy.wall_s > 0
     assert watch.busy.others_cores is None or 0 <= watch.busy.others_cores <= 1024
     assert describe()["cores"] >= 1
+
+
+def test_distances_study_shows_what_it_claims() -> None:
+    """KAD of equal sets is about 0 with few samples as with many; FAD is not."""
+    from jobs import benchmark_distances as study
+
+    small, large = ([study.mixture(n, seed) for seed in range(8)] for n in (25, 400))
+    reference = study.mixture(1000, seed=99)
+    kads = [[study.kad(sample, reference) for sample in samples] for samples in (small, large)]
+    fads = [[study.fad(sample, reference) for sample in samples] for samples in (small, large)]
+    spread = max(abs(a - b) for a in kads[0] for b in kads[0])
+    assert abs(sum(kads[0]) / 8 - sum(kads[1]) / 8) < spread
+    assert min(fads[0]) > 3 * max(fads[1])
+    shifted = [study.kad(study.mixture(400, seed, 1.0), reference) for seed in range(8)]
+    assert min(shifted) > max(kads[1])
