@@ -10,7 +10,7 @@ import torch
 from flowtts_core.acoustic import ACOUSTIC_MODELS, AcousticBatch, Condition, GenerationSettings, MatchaConfig, build
 from flowtts_core.acoustic.matcha import Draws
 from flowtts_core.config import fingerprint, from_dict, spec_of, to_dict
-from flowtts_core.errors import ConfigError
+from flowtts_core.errors import ConfigError, FlowTTSError
 
 VARIANTS = {
     "matcha": ("matcha", MatchaConfig.debug()),
@@ -82,6 +82,30 @@ def test_a_batch_equals_its_singles(model, speed):
         torch.testing.assert_close(together.mel[row, :, :length], alone.mel[0], atol=1e-4, rtol=0)
         tokens = int(condition.token_lengths[row])
         torch.testing.assert_close(together.durations[row, :tokens], alone.durations[0], atol=0, rtol=0)
+
+
+@torch.no_grad()
+def test_no_layout_of_a_batch_moves_a_duration_by_a_bit(model):
+    """Durations are rounded, so a difference of rounding anywhere would move all later frames of some utterance."""
+    generator = torch.Generator().manual_seed(0)
+    for seed in range(60):
+        model.encoder.proj_w.proj.bias.fill_(1.0 + float(torch.rand(1, generator=generator)))
+        lengths = torch.randint(1, 60, (int(torch.randint(2, 7, (1,), generator=generator)),), generator=generator)
+        condition = some_condition(model, lengths.tolist(), seed)
+        together = model._encode_apart(padded(condition, seed % 5), model._speaker(condition))
+        for row, length in enumerate(lengths.tolist()):
+            item = row_of(condition, row)
+            alone = model.encoder(item.tokens, item.token_lengths, model._speaker(item))
+            assert torch.equal(together.log_durations[row, :length], alone.log_durations[0])
+            assert together.mask[row].sum() == length
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("log_duration", [float("nan"), float("inf"), 5.0])
+def test_durations_without_end_are_refused(model, log_duration):
+    model.encoder.proj_w.proj.bias.fill_(log_duration)
+    with pytest.raises(FlowTTSError, match="frames"):
+        model.generate(some_condition(model), [1, 2, 3, 4], GenerationSettings(steps=1))
 
 
 def test_padding_of_tokens_changes_nothing(model):
