@@ -11,9 +11,12 @@ from safetensors.torch import load_file
 
 from flowtts_core.audio.mel import VOCOS_24K, LogMel, MelConfig, mel_filter_bank
 from flowtts_core.config import build, spec_of
-from flowtts_core.vocoder import VOCODERS, Vocos, VocosConfig
+from flowtts_core.errors import ConfigError
+from flowtts_core.vocoder import VOCODERS, GriffinLim, GriffinLimConfig, Vocos, VocosConfig
+from flowtts_core.vocoder.istft import InverseSTFT
 from flowtts_core.vocoder.vocos import MelPrior, VocosBackbone
 
+SHORT_WINDOW = MelConfig(24000, n_fft=2048, hop_length=300, win_length=1200)
 SMALL = {
     "griffin_lim": {"iterations": 4},
     "vocos": {"dim": 32, "intermediate_dim": 64, "num_layers": 3},
@@ -47,13 +50,14 @@ def test_equals_published_adaptive_norm(parity_dir: Path) -> None:
     torch.testing.assert_close(out, io["ada.out"], atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("mel_config", [MelConfig(), SHORT_WINDOW])
 @pytest.mark.parametrize("padding", ["center", "same"])
 @pytest.mark.parametrize("name", sorted(VOCODERS))
-def test_contract(name: str, padding: str) -> None:
+def test_contract(name: str, padding: str, mel_config: MelConfig) -> None:
     """A padded batch, an item alone, and the promised number of samples agree."""
     torch.manual_seed(0)
     config_type = VOCODERS[name][0]
-    config = config_type(mel=MelConfig(padding=padding), **SMALL[name])
+    config = config_type(mel=replace(mel_config, padding=padding), **SMALL[name])
     vocoder = build(VOCODERS, spec_of(name, config)).eval()
     assert vocoder.mel_config == config.mel
     mel, lengths = torch.randn(2, 80, 30) - 4, torch.tensor([30, 17])
@@ -64,6 +68,27 @@ def test_contract(name: str, padding: str) -> None:
     assert batch.shape == (2, vocoder.mel_config.samples_of(30)) and alone.shape == (1, samples)
     torch.testing.assert_close(batch[1:, :samples], alone, atol=1e-4, rtol=0)
     assert not batch[1, samples:].any()
+
+
+@pytest.mark.parametrize("mel_config", [MelConfig(), SHORT_WINDOW])
+@pytest.mark.parametrize("padding", ["center", "same"])
+def test_inverse_stft_gives_the_waveform_back(padding: str, mel_config: MelConfig) -> None:
+    c = replace(mel_config, padding=padding)
+    istft = InverseSTFT(c)
+    audio = torch.randn(2, c.samples_of(40), generator=torch.Generator().manual_seed(0))
+    padded = torch.nn.functional.pad(audio, (istft.trim, istft.trim))
+    spectrum = torch.stft(
+        padded, c.n_fft, c.hop_length, c.win_length, torch.hann_window(c.win_length), center=False, return_complex=True
+    )
+    assert spectrum.shape[-1] == 40
+    torch.testing.assert_close(istft(spectrum), audio, atol=1e-4, rtol=0)
+
+
+def test_conditions_that_nobody_gives_are_refused() -> None:
+    config = VocosConfig(**SMALL["vocos"], adanorm_num_embeddings=4)
+    VocosBackbone(config)
+    with pytest.raises(ConfigError, match="adanorm_num_embeddings"):
+        Vocos(config)
 
 
 @pytest.mark.parametrize(("padding", "mel_prior"), [("center", False), ("same", False), ("same", True)])
@@ -104,12 +129,20 @@ def test_prior_is_what_the_mel_shows(power: float) -> None:
     assert not shown[373:].any()
 
 
-def test_griffin_lim_rebuilds_the_mel() -> None:
-    time = torch.arange(22050) / 22050
+def test_prior_stays_in_float32_under_autocast() -> None:
+    prior, mel = MelPrior(MelConfig()), torch.randn(1, 80, 5) - 4
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(prior(mel), prior(mel.double())) and prior(mel).dtype == torch.float32
+        rough = prior(mel)
+    assert torch.equal(rough, prior(mel))
+
+
+@pytest.mark.parametrize("config", [MelConfig(), SHORT_WINDOW])
+def test_griffin_lim_rebuilds_the_mel(config: MelConfig) -> None:
+    time = torch.arange(config.sample_rate) / config.sample_rate
     audio = sum(0.1 * torch.sin(2 * torch.pi * 140 * k * time) for k in range(1, 30))[None] / 3
-    config = MelConfig()
     mel = LogMel(config)(audio)
-    vocoder = build(VOCODERS, {"name": "griffin_lim"})
+    vocoder = GriffinLim(GriffinLimConfig(config))
     rebuilt = LogMel(config)(vocoder(mel))
     loud = mel > mel.max() - 6
     assert (rebuilt - mel)[loud].abs().mean() < 0.35

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from flowtts_core.audio.mel import MelConfig, mel_filter_bank
 from flowtts_core.vocoder.base import Vocoder
+from flowtts_core.vocoder.istft import centred_window
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class GriffinLim(Vocoder):
         bank = mel_filter_bank(config.mel)  # [F, M]
         self.register_buffer("inverse", torch.linalg.pinv(bank.T), persistent=False)
         self.register_buffer("bank", bank.T.contiguous(), persistent=False)
-        self.register_buffer("window", torch.hann_window(config.mel.win_length), persistent=False)
+        self.register_buffer("window", centred_window(config.mel), persistent=False)
         self.inverse: Tensor
         self.bank: Tensor
         self.window: Tensor
@@ -65,9 +66,7 @@ class GriffinLim(Vocoder):
         signal = mel.new_zeros(1, size)
         for _ in range(self.config.iterations):
             signal = self._synthesis(magnitude * angles, size)
-            rebuilt = torch.stft(
-                signal, c.n_fft, c.hop_length, c.win_length, self.window, center=False, return_complex=True
-            )
+            rebuilt = torch.stft(signal, c.n_fft, c.hop_length, window=self.window, center=False, return_complex=True)
             angles = rebuilt - (self.config.momentum / (1 + self.config.momentum)) * previous
             angles = angles / angles.abs().clamp(min=1e-12)
             previous = rebuilt
@@ -77,10 +76,10 @@ class GriffinLim(Vocoder):
 
     def _synthesis(self, spectrum: Tensor, size: int) -> Tensor:
         c = self.config.mel
-        frames = torch.fft.irfft(spectrum, c.n_fft, dim=1)[:, : c.win_length] * self.window[None, :, None]
+        frames = torch.fft.irfft(spectrum, c.n_fft, dim=1) * self.window[None, :, None]
         square = self.window.square()[None, :, None].expand(1, -1, frames.shape[-1])
         added = [
-            nn.functional.fold(part, (1, size), (1, c.win_length), stride=(1, c.hop_length))[:, 0, 0]
+            nn.functional.fold(part, (1, size), (1, c.n_fft), stride=(1, c.hop_length))[:, 0, 0]
             for part in (frames, square)
         ]
         return added[0] / added[1].clamp(min=1e-4)

@@ -8,29 +8,35 @@ from torch import Tensor, nn
 from flowtts_core.audio.mel import MelConfig
 
 
+def centred_window(mel: MelConfig) -> Tensor:
+    """Hann window [n_fft]: win_length samples between zeros, as `torch.stft` places a window shorter than its frame."""
+    left = (mel.n_fft - mel.win_length) // 2
+    return nn.functional.pad(torch.hann_window(mel.win_length), (left, mel.n_fft - mel.win_length - left))
+
+
 class InverseSTFT(nn.Module):
     """Complex spectrum [B, F, T] to waveform [B, mel.samples_of(T)].
 
-    "center" equals `torch.istft(center=True)`; "same" trims `(win_length - hop_length) / 2` samples at both ends, which
+    "center" equals `torch.istft(center=True)`; "same" trims `(n_fft - hop_length) / 2` samples at both ends, which
     torch.istft cannot do (it refuses windows that do not overlap-add to a constant at the edges).
     """
 
     def __init__(self, mel: MelConfig) -> None:
         super().__init__()
-        self.n_fft, self.hop_length, self.win_length = mel.n_fft, mel.hop_length, mel.win_length
+        self.n_fft, self.hop_length = mel.n_fft, mel.hop_length
         self.samples_of = mel.samples_of
-        self.trim = (mel.win_length - mel.hop_length) // 2 if mel.padding == "same" else mel.n_fft // 2
-        self.register_buffer("window", torch.hann_window(mel.win_length))
+        self.trim = (mel.n_fft - mel.hop_length) // 2 if mel.padding == "same" else mel.n_fft // 2
+        self.register_buffer("window", centred_window(mel))
         self.window: Tensor
 
     def frames(self, spectrum: Tensor) -> Tensor:
-        """Windowed frames [B, win_length, T]."""
+        """Windowed frames [B, n_fft, T]."""
         return torch.fft.irfft(spectrum, self.n_fft, dim=1, norm="backward") * self.window[None, :, None]
 
     def overlap_add(self, frames: Tensor) -> Tensor:
-        """[B, win_length, T] -> [B, (T - 1) * hop_length + win_length]."""
-        size = (frames.shape[-1] - 1) * self.hop_length + self.win_length
-        folded = nn.functional.fold(frames, (1, size), (1, self.win_length), stride=(1, self.hop_length))
+        """[B, n_fft, T] -> [B, (T - 1) * hop_length + n_fft]."""
+        size = (frames.shape[-1] - 1) * self.hop_length + self.n_fft
+        folded = nn.functional.fold(frames, (1, size), (1, self.n_fft), stride=(1, self.hop_length))
         return folded[:, 0, 0]
 
     def forward(self, spectrum: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -56,12 +62,12 @@ class InverseSTFTStream:
 
     def __init__(self, istft: InverseSTFT) -> None:
         self.istft = istft
-        self.tail: Tensor | None = None  # [2, win_length - hop_length] sums of the frames so far: signal, envelope
+        self.tail: Tensor | None = None  # [2, n_fft - hop_length] sums of the frames so far: signal, envelope
         self.to_trim = istft.trim
 
     def push(self, spectrum: Tensor, final: bool) -> Tensor:
         """Complex [1, F, t] in (t may be 0), samples [1, S] out."""
-        istft, keep = self.istft, self.istft.win_length - self.istft.hop_length
+        istft, keep = self.istft, self.istft.n_fft - self.istft.hop_length
         tail = spectrum.real.new_zeros(2, keep) if self.tail is None else self.tail
         if spectrum.shape[-1]:
             frames = istft.frames(spectrum)

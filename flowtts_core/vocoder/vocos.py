@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from flowtts_core.audio.mel import MelConfig, mel_filter_bank
+from flowtts_core.errors import ConfigError
 from flowtts_core.vocoder.base import Vocoder
 from flowtts_core.vocoder.istft import InverseSTFT, InverseSTFTStream
 
@@ -25,7 +26,8 @@ class VocosConfig:
     Attributes:
         mel: the mel it reads; its n_fft, hop_length and padding are also those of the inverse STFT.
         dim, intermediate_dim, num_layers: width, width inside a block, number of ConvNeXt blocks.
-        adanorm_num_embeddings: number of conditions of adaptive norms (as for EnCodec bandwidths), None for plain norms.
+        adanorm_num_embeddings: number of conditions of adaptive norms (as for EnCodec bandwidths), None for plain norms;
+            of the backbone alone, since a vocoder of mels is given no condition.
         max_magnitude: predicted magnitudes are clipped to it (a safeguard of the published head).
         mel_prior: the head's log magnitudes are added to those that the mel itself shows, so that only what the mel
             lacks has to be learnt (the idea of FreeV, arXiv 2406.08196, by interpolation rather than a pseudo-inverse).
@@ -38,6 +40,13 @@ class VocosConfig:
     adanorm_num_embeddings: int | None = None
     max_magnitude: float = 100.0
     mel_prior: bool = False
+
+    def __post_init__(self) -> None:
+        if min(self.dim, self.intermediate_dim, self.num_layers) < 1:
+            raise ConfigError(
+                f"VocosConfig: dim {self.dim}, intermediate_dim {self.intermediate_dim}, num_layers {self.num_layers}",
+                "use 1 or more of each",
+            )
 
 
 KERNEL = 7  # of every convolution, as published
@@ -162,7 +171,8 @@ class MelPrior(nn.Module):
         self.area: Tensor
 
     def forward(self, mel: Tensor) -> Tensor:
-        magnitudes: Tensor = torch.matmul(self.weights, mel) - self.area
+        with torch.autocast(mel.device.type, enabled=False):  # bfloat16 would round magnitudes by a percent
+            magnitudes: Tensor = torch.matmul(self.weights, mel.float()) - self.area
         return magnitudes
 
 
@@ -171,6 +181,10 @@ class Vocos(Vocoder):
 
     def __init__(self, config: VocosConfig) -> None:
         super().__init__()
+        if config.adanorm_num_embeddings:
+            raise ConfigError(
+                f"VocosConfig.adanorm_num_embeddings = {config.adanorm_num_embeddings}", "use null: mels have no bandwidth"
+            )
         self.config = config
         self.mel_config = config.mel
         self.backbone = VocosBackbone(config)
@@ -187,7 +201,7 @@ class Vocos(Vocoder):
         return waveform
 
     def _prior(self, mel: Tensor) -> Tensor | None:
-        return None if self.prior is None else self.prior(mel.float())
+        return None if self.prior is None else self.prior(mel)
 
     @torch.inference_mode()
     def stream(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
