@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -50,6 +52,15 @@ def assert_covers(text: str, sentences: tuple[Sentence, ...]) -> None:
         ["‘Good-bye, feet!’ (for she looked down).", "‘Oh, my feet!’"],
         ["What?! he cried.", "Who in the world am I?", "Ah, that’s the puzzle!"],
         ["Use e.g. this, i.e. that, etc. and so on.", "Stop."],
+        ["He met Lieut. Smith.", "Supt. Jones saw Insp. Lestrade, Cpl. Trim, Pvt. Ryan and Cmdr. Bond."],
+        ["The Rt. Hon. Wm. Pitt met Pres. Lincoln and Revd. Green.", "Chas. Dickens, Geo. Eliot and Thos. Hardy left."],
+        ["Jas. Boswell and Jno. Hancock went to Ft. Worth.", "Warner Bros. Studios is there.", "It is big."],
+        ["The Dept. of State and the Dept. State runs.", "He left the Dept.", "The end."],
+        ["Take Hwy. 5 now.", "See Ch. 5 and Eq. 3.", "Go to No. Ten Downing Street.", "I said No.", "Ten men came."],
+        ["MR. HYDE met DR. JEKYLL.", "MRS. BENNET went to ST. IVES.", "NO. 5 IS HERE.", "NO.", "NEVER."],
+        ["He lives at 5 Oak St.", "The house is red.", "Main St. Bridge is near St. The."],
+        ["Plan C.", "It works.", "I took Vitamin C.", "He did.", "George W. Bush and A. A. Milne came."],
+        ["C. It is a list."],
         ["‘They must go,’ she thought; ‘and how funny it is!’", "She laughed."],
     ],
 )
@@ -100,8 +111,17 @@ def test_a_chapter_of_any_blocks_is_covered(blocks):
 @pytest.mark.parametrize(
     "text", ["word " * 8000, "a" * 40_000, "a. " * 13_000, "'" * 40_000, "…" * 40_000, "(" * 40_000, "1,\x00" * 13_000]
 )
-def test_long_monotonous_texts_stay_whole_and_take_no_time(text):
+def test_long_monotonous_texts_stay_whole_and_take_time_in_proportion(text):
     assert len(split_paragraph(text)) == 1
+    ratio = min(seconds_of(text) / seconds_of(text[: len(text) // 4]) for _ in range(3))
+    assert ratio < 12, "four times the characters take four times as long, or sixteen if the time grows with the square"
+
+
+def seconds_of(text: str) -> float:
+    """Processor time of a split; other processes do not count in it."""
+    begin = time.process_time()
+    split_paragraph(text)
+    return max(time.process_time() - begin, 0.002)
 
 
 def test_lone_surrogates_and_null_bytes_keep_their_places():

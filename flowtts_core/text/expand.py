@@ -9,7 +9,7 @@ from flowtts_core.text import numbers as say
 from flowtts_core.text.expand_common import Context, Reading, Rule, compiled
 from flowtts_core.text.expand_digits import DIGIT_RULES
 from flowtts_core.text.expand_letters import AFTER_LETTER, LETTER_RULES, SYMBOL_RULES
-from flowtts_core.text.wordlists import ABBREVIATIONS, BARE, BEFORE_NUMBER, RULERS, SYMBOLS
+from flowtts_core.text.wordlists import ABBREVIATIONS, BARE, BEFORE_NUMBER, NUMBERED, RULERS, SOUNDS, SYMBOLS
 
 # Of each list the first rule that answers is taken: where a word starts with a digit (or a mark before one), where it
 # starts with a letter, and at any other character.
@@ -20,7 +20,7 @@ _LONG_DIGITS = re.compile(r"[-−+('.$£€¥₹]{0,2}\d[\d,.]{60,}")
 
 
 _NEEDED = re.compile(
-    r"[\d&+=@#%°/×±÷£$€¥¢₹§√≈≠≤≥∞−→~<>^²³\u0370-\u03ff\u00bc-\u00be\u2150-\u215e]|[A-Z]{2}|\b[A-Za-z]\.|\w A(?:"
+    r"[\d&+=@#%°/×±÷£$€¥¢₹§√≈≠≤≥∞−→~<>^\u0370-\u03ff\u00bc-\u00be\u2150-\u215e]|[A-Z]{2}|\b[A-Za-z]\.|\w A(?:"
     + AFTER_LETTER
     + r")|\b(?:[VX]|"
     + "|".join(
@@ -31,14 +31,16 @@ _NEEDED = re.compile(
             }
         )
     )
-    + r")|\.(?:com|org|net|edu|gov|io)\b|www\.|://|\b(?:[cC]hapter|CHAPTER|[bB]ook|[pP]art|[aA]ct|[vV]olume|[sS]cene|"
-    + "|".join(r.title() for r in sorted(RULERS))
-    + r")\s+[ivxlcIVXLC]+\b|\A\s*[IVXLC]+[.:\s]*(?:\Z|\s)"
+    + r")|\.(?:com|org|net|edu|gov|io)\b|www\.|://|\b(?:"
+    + "|".join(sorted({f"[{w[0]}{w[0].upper()}]{w[1:]}|{w.upper()}" for w in NUMBERED} | {w.title() for w in RULERS}))
+    + r")\s+[ivxlcIVXLC]+\b|\b(?i:"
+    + "|".join(SOUNDS)
+    + r")\b|\A\s*[IVXLC]+[.:\s]*(?:\Z|\s)"
 )
 
 
 _PLACE = re.compile(
-    r"(?P<ipa>\[\[.*?\]\])|(?<![^\W_])(?:(?P<digit>[-−+('.$£€¥₹]{0,2}\d|[¼-¾⅐-⅞])|(?P<letter>[^\W\d_]))|(?P<symbol>[^\w\s.,;:!?\"'()\-])"
+    r"(?P<ipa>\[\[.*?\]\])|(?<![^\W_])(?:(?P<digit>[-−+('.$£€¥₹]{0,2}\d|[¼-¾⅐-⅞])|(?P<letter>(?<![^\W\d_]')[^\W\d_]))|(?P<symbol>[^\w\s.,;:!?\"'()\-])"
 )
 
 

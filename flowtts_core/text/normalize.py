@@ -65,7 +65,7 @@ def _is_possessive(text: str, end: int, pieces: list[Piece]) -> bool:
 
 def normalize(text: str, english: bool = True, is_word: Callable[[str], bool] | None = None) -> list[Piece]:
     """Pieces to read of any text, with their characters in it; never raises."""
-    plain, starts, ends = clean(text)
+    plain, starts, ends = clean(text, powers=english)
     pieces: list[Piece] = []
     done = 0
     for reading in readings(plain, is_word) if english else ():
@@ -75,7 +75,25 @@ def normalize(text: str, english: bool = True, is_word: Callable[[str], bool] | 
     pieces += tokenize(plain, english, done)
     if starts is None or ends is None:
         return pieces
-    return [p._replace(start=starts[p.start], end=ends[p.end - 1]) for p in pieces]
+    return _placed(pieces, starts, ends)
+
+
+def _placed(pieces: list[Piece], starts: list[int], ends: list[int]) -> list[Piece]:
+    """The pieces with their characters in the source, one after the other.
+
+    Where one source character became two ("℃" is "°C"), the pieces made of it share its place instead of overlapping.
+    """
+    out: list[Piece] = []
+    first = last = 0
+    for piece in pieces:
+        start, end = starts[piece.start], ends[piece.end - 1]
+        if start < last and end > last:
+            start = last
+        elif start < last:
+            start, end = first, last
+        out.append(piece._replace(start=start, end=end))
+        first, last = start, end
+    return out
 
 
 def read_out(text: str, is_word: Callable[[str], bool] | None = None) -> str:

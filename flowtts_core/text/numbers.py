@@ -48,10 +48,19 @@ def digits(text: str) -> str:
     return " ".join(DIGITS[int(c)] for c in text if c in "0123456789")
 
 
+def _ungrouped(text: str) -> str:
+    return text.replace(",", "").replace(" ", "")
+
+
+def value(text: str) -> float:
+    """What a written number amounts to; of `2.0.1` the first two parts."""
+    return float(".".join(_ungrouped(text).split(".")[:2]))
+
+
 def number(text: str) -> str:
-    """A written number: `1,234`, `3.14`, `.45`, `007` (its digits), `2.0.1`."""
-    whole, *decimals = text.replace(",", "").split(".")
-    if not decimals and ((len(whole) > 1 and whole[0] == "0") or len(whole) > 9 and "," not in text):
+    """A written number: `1,234`, `1 000 000`, `3.14`, `.45`, `007` (its digits), `2.0.1`."""
+    whole, *decimals = _ungrouped(text).split(".")
+    if not decimals and ((len(whole) > 1 and whole[0] == "0") or len(whole) > 9 and whole == text):
         return digits(whole)
     if len(decimals) > 1:
         return " point ".join(
@@ -63,7 +72,7 @@ def number(text: str) -> str:
 
 def plural(word: str, count: str) -> str:
     """`word` as it stands after the number `count`."""
-    if count.replace(",", "") in ("1", "1.0"):
+    if _ungrouped(count) in ("1", "1.0"):
         return word
     first, *rest = word.split(" ")  # miles an hour, degrees Celsius
     if first in ("square", "cubic") and rest:
@@ -82,7 +91,11 @@ def pairs(text: str) -> str:
 
 def decade(text: str) -> str:
     """`1960` or `60` as in 1960s: nineteen sixties, sixties."""
-    words = year(int(text)) if len(text) == 4 else cardinal(int(text))
+    return several(year(int(text)) if len(text) == 4 else cardinal(int(text)))
+
+
+def several(words: str) -> str:
+    """A number in the plural: sixteens, sixes, sixties."""
     return re.sub("ys$", "ies", words + ("es" if words.endswith("x") else "s"))
 
 
@@ -100,18 +113,29 @@ def mixed(whole: int, upper: int, lower: int) -> str:
     return f"{cardinal(whole)} and {'a ' + part.removeprefix('one ') if upper == 1 else part}"
 
 
-def money(symbol: str, amount: str, scale: str = "") -> str:
-    """`$`, `3.50`, `` -> three dollars and fifty cents; `£`, `2`, `m` -> two million pounds."""
+def scaled(amount: str, scale: str) -> str:
+    """`2`, `m` -> two million; `2`, `` -> two."""
+    return f"{number(amount)} {_SCALES.get(scale.lower(), scale.lower())}".strip()
+
+
+def money(symbol: str, amount: str, scale: str = "", attributive: bool = False) -> str:
+    """`$`, `3.50`, `` -> three dollars and fifty cents; `£`, `2`, `m` -> two million pounds.
+
+    An `attributive` amount stands before a noun: a twenty dollar bill.
+    """
     unit, small = _CURRENCIES[symbol]
-    if scale:
-        return f"{number(amount)} {_SCALES.get(scale.lower(), scale.lower())} {plural(unit, '2')}"
-    whole, _, decimals = amount.replace(",", "").partition(".")
-    cents = int((decimals + "0")[:2]) if decimals and len(decimals) <= 2 else 0
-    if decimals and (len(decimals) > 2 or not small):
-        return f"{number(amount)} {plural(unit, '2')}"
-    parts = [f"{cardinal(int(whole))} {plural(unit, whole)}"] if int(whole or 0) or not cents else []
+    some = "1" if attributive else "2"
+    whole, _, decimals = _ungrouped(amount).partition(".")
+    if scale or (decimals and (len(decimals) > 2 or not small)):
+        return f"{scaled(amount, scale)} {plural(unit, some)}"
+    cents = int((decimals + "0")[:2]) if decimals else 0
+    parts = (
+        [f"{cardinal(int(whole or 0))} {plural(unit, '1' if attributive else whole)}"]
+        if int(whole or 0) or not cents
+        else []
+    )
     if cents:
-        parts.append(f"{cardinal(cents)} {plural(small, str(cents))}")
+        parts.append(f"{cardinal(cents)} {plural(small, '1' if attributive else str(cents))}")
     return " and ".join(parts)
 
 

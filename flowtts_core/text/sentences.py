@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from syntok import segmenter
 
 from flowtts_core.text.document import Chapter, Role, Sentence
+from flowtts_core.text.expand_common import is_number_sign, is_street
+from flowtts_core.text.wordlists import BEFORE_NAME, BEFORE_NUMBER, MAY_END, STARTERS
 
 
 @dataclass(frozen=True)
@@ -38,18 +40,33 @@ class Block:
 
 # What the splitter must not see: it would split or fail there. Each is replaced by ONE character, so offsets stay true.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-# Ends the splitter reads as going on: "He waited… Then", "It costs $3.50. See" (not the "1." that opens a list item).
+_STARTER = rf"(?:{'|'.join(sorted(STARTERS))})\b(?!\.)"
+# Ends the splitter reads as going on: "He waited… Then", "It costs $3.50. See" (not the "1." that opens a list item),
+# "Plan C. It works" (not the "J. R." of a name).
 _MORE_ENDS = re.compile(
     r"(?:\bI[?!][\"'’”)\]]*|…[\"'’”)\]]*|(?<=\s)[^\s\w]?\d[\d.,:]*\.[\"'’”)\]]*)\s+(?=[\"'‘“(\[]?[A-Z](?:[a-z]|\s))"
+    rf"|(?:(?<=\w\s)[A-Z]|\b(?:St|Dr))\.[\"'’”)\]]*\s+(?=[\"'‘“(\[]?{_STARTER})"
 )
 # The splitter may part a full stop from the bracket before it: "(so far off) | . 'Oh'".
 _STRAY_END = re.compile(r"[.,;:!?)\]…]+[\"'’”)\]]*(?=\s|$)")
-# A capital after these goes on with the same sentence.
-_TITLES = re.compile(
-    r"(?:^|[\s(\"'‘“—-])(?:Mr|Mrs|Ms|Messrs|Mme|Mlle|Dr|Prof|Rev|Hon|Capt|Col|Gen|Lt|Sgt|Maj|Gov|Sen|Rep|"
-    r"St|Ste|Mt|Fr|Sr|vs|viz|cf|Nos|Vol|Fig|pp|ca|[A-HJ-Z])\.$"
+# The word with a full stop that ends the text before; no abbreviation is longer than what is looked at.
+_LAST = re.compile(r"(?:^|[\s(\"'‘“—-])([A-Z]|[A-Za-z][A-Za-z]{1,6})\.$")
+_LONGEST_LAST = 12
+_STARTS = re.compile(rf"[\"'‘“(\[]*{_STARTER}")
+_NUMBER = re.compile(r"\W?\d|(?:[IVXLC]{2,}|[VX])\b|I\b(?! [a-z])")
+_FIRST_WORD = re.compile(r"[^\W_]")
+
+
+def _both_cases(words: Iterable[str]) -> frozenset[str]:
+    """The abbreviations, and as they stand in capitals: Mr, MR."""
+    return frozenset(words) | {word.upper() for word in words if word[:1].isupper()}
+
+
+_NAME_FOLLOWS = _both_cases(BEFORE_NAME)
+_NAME_MAY_FOLLOW = _both_cases(MAY_END)
+_NUMBER_MAY_FOLLOW = _both_cases(
+    {*BEFORE_NUMBER, "Ch", "Hwy", "Vol", "ch", "vol", "vols"} - {"no", "sec", "art", "c", "v", "l"}
 )
-_PLAIN_END = re.compile(r"(?:^|\s)No\.$")
 
 
 def split_paragraph(text: str) -> list[tuple[int, int]]:
@@ -64,6 +81,7 @@ def split_paragraph(text: str) -> list[tuple[int, int]]:
     safe = _UNSAFE.sub(" ", text)
     starts = sorted({0, *_starts(safe)})
     spans: list[tuple[int, int]] = []
+    speakable = False  # whether the last of them is
     for start, end in zip(starts, [*starts[1:], len(text)], strict=True):
         piece = text[start:end]
         if not piece.strip():
@@ -75,10 +93,13 @@ def split_paragraph(text: str) -> list[tuple[int, int]]:
             start += len(text[start:end]) - len(text[stray.end() : end].lstrip())
         if start >= end:
             continue
-        if spans and _continues(text[slice(*spans[-1])], text[start:end]):
+        speaks = _speakable(text[start:end])
+        if spans and (not speakable or not speaks or _continues(text, spans[-1], start, end)):
             spans[-1] = (spans[-1][0], end)
+            speakable = speakable or speaks
         else:
             spans.append((start, end))
+            speakable = speaks
     return spans
 
 
@@ -91,16 +112,33 @@ def _starts(safe: str) -> Iterable[int]:
         yield match.end()
 
 
-def _continues(before: str, after: str) -> bool:
-    """Whether `after` belongs to the sentence `before` in spite of the splitter."""
-    if not _speakable(before) or not _speakable(after):
+def _continues(text: str, before: tuple[int, int], start: int, end: int) -> bool:
+    """Whether `text[start:end]` belongs to the sentence `before` in spite of the splitter."""
+    first = _FIRST_WORD.search(text, start, end)
+    if first is not None and first.group().islower():
+        quoted = text[start] in "\"'‘“"
+        if not quoted or re.search(r"[,;:—-][\"'’”)\]]*$", text[max(before[0], before[1] - _LONGEST_LAST) : before[1]]):
+            return True  # 'Yes!' he said. / 'Yes,' he said; 'and no.'
+    last = _LAST.search(text[max(before[0], before[1] - _LONGEST_LAST) : before[1]])
+    return last is not None and _goes_on(text, before, last.group(1), start)
+
+
+def _goes_on(text: str, before: tuple[int, int], word: str, start: int) -> bool:
+    """Whether the sentence goes on at `start` after `word`, which a full stop follows."""
+    begins = _STARTS.match(text, start) is not None
+    dot = before[1] - 1
+    if len(word) == 1:
+        named = re.fullmatch(r"\w\s", text[max(before[0], dot - 3) : dot - 1]) is not None
+        return word != "I" and not (named and begins)  # "Plan C. It works.", not "C. Then" that opens a list item
+    if word in ("No", "NO"):
+        return is_number_sign(text, dot - 2, dot + 1)
+    if word in ("St", "Dr", "ST", "DR"):
+        return not is_street(text, dot - 2, dot + 1)
+    if word in _NAME_FOLLOWS or word in ("Vol", "Fig", "pp", "Nos"):
         return True
-    first = re.sub(r"^[\W_]+", "", after)
-    if first[:1].islower() and (after[:1] not in "\"'‘“" or re.search(r"[,;:—-][\"'’”)\]]*$", before)):
-        return True  # 'Yes!' he said. / 'Yes,' he said; 'and no.'
-    if _PLAIN_END.search(before):
-        return first[:1].isdigit()  # "No. 5", but "No. Never."
-    return bool(_TITLES.search(before))
+    if word in _NAME_MAY_FOLLOW:
+        return not begins
+    return word in _NUMBER_MAY_FOLLOW and _NUMBER.match(text, start) is not None
 
 
 def _speakable(text: str) -> bool:

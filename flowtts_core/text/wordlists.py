@@ -7,6 +7,9 @@ ABBREVIATIONS = {
     "Mr": "mister", "Mrs": "missus", "Ms": "miss", "Messrs": "messieurs", "Mme": "madame", "Mlle": "mademoiselle",
     "Drs": "doctors", "Prof": "professor", "Profs": "professors", "Capt": "captain", "Cpt": "captain", "Col": "colonel",
     "Gen": "general", "Lt": "lieutenant", "Sgt": "sergeant", "Maj": "major", "Cmdr": "commander", "Adm": "admiral",
+    "Lieut": "lieutenant", "Comdr": "commander", "Bp": "bishop", "Abp": "archbishop", "Ste": "saint", "Rt": "right",
+    "Wm": "William", "Chas": "Charles", "Geo": "George", "Thos": "Thomas", "Jas": "James", "Jno": "John",
+    "Robt": "Robert", "Benj": "Benjamin", "Edw": "Edward",
     "Cpl": "corporal", "Pvt": "private", "Rev": "reverend", "Revd": "reverend", "Hon": "honorable", "Gov": "governor",
     "Sen": "senator", "Rep": "representative", "Pres": "president", "Supt": "superintendent", "Insp": "inspector",
     "Jr": "junior", "Sr": "senior", "Esq": "esquire", "Co": "company", "Inc": "incorporated", "Ltd": "limited",
@@ -27,24 +30,57 @@ BEFORE_NUMBER = {
     "fig": "figure", "figs": "figures", "Figs": "figures", "Sec": "section", "sec": "section", "Art": "article",
     "art": "article", "Eq": "equation", "eq": "equation", "Pt": "part", "pt": "part", "Mar": "March", "Jun": "June",
     "Jul": "July", "Ex": "exhibit", "c": "circa", "v": "volume", "Tel": "telephone", "tel": "telephone", "l": "line",
-    "ll": "lines",
+    "ll": "lines", "Bk": "book", "Ps": "Psalm", "Sc": "scene",
 }  # fmt: skip
 # Without their full stop, as the British write them.
 BARE = frozenset("Mr Mrs Ms Dr Messrs Mme Mlle Prof Capt Lt Sgt Jr Sr Ltd Inc vs etc".split())
+# What the splitter of sentences needs: a name follows, so a capital after the full stop goes on with the sentence; and
+# what may end a sentence, but does so only before a word of STARTERS.
+BEFORE_NAME = frozenset(
+    "Mr Mrs Ms Messrs Mme Mlle Dr Drs Prof Profs Rev Revd Hon Rt Capt Cpt Col Gen Lt Lieut Sgt Maj Cmdr Comdr Adm Cpl Pvt "
+    "Gov Sen Rep Pres Supt Insp St Ste Mt Ft Fr Bp Abp Sr Wm Chas Geo Thos Jas Jno Robt Benj Edw vs viz cf ca".split()
+)
+MAY_END = frozenset("Bros Dept Univ Assn Co Corp Inc Ltd".split())
+# Words that begin a sentence rather than go on with a name after an abbreviation or an initial.
+STARTERS = frozenset(
+    "The A An He She It They We You I Then But And So In On At There This That When While If As His Her Its Their Our My "
+    "Your Who What Where Why How For From With By Or Now Yet Still All Some After Before Since Though Although Perhaps "
+    "These Those Here Even Every Each Never Meanwhile However Not To Of".split()
+)
+NUMBER_WORDS = frozenset(
+    "One Two Three Four Five Six Seven Eight Nine Ten Eleven Twelve Thirteen Fourteen Fifteen Sixteen Seventeen Eighteen "
+    "Nineteen Twenty Thirty Forty Fifty Sixty Seventy Eighty Ninety".split()
+)
+# Books of scripture: "Gen. 3:15", "John 3:16". Abbreviations that are nothing else before chapter and verse.
+SCRIPTURE = {
+    "Gen": "Genesis", "Ex": "Exodus", "Exod": "Exodus", "Lev": "Leviticus", "Num": "Numbers", "Deut": "Deuteronomy",
+    "Josh": "Joshua", "Judg": "Judges", "Sam": "Samuel", "Chron": "Chronicles", "Neh": "Nehemiah", "Ps": "Psalm",
+    "Pss": "Psalms", "Prov": "Proverbs", "Eccl": "Ecclesiastes", "Isa": "Isaiah", "Jer": "Jeremiah", "Ezek": "Ezekiel",
+    "Dan": "Daniel", "Hos": "Hosea", "Mic": "Micah", "Zech": "Zechariah", "Mal": "Malachi", "Matt": "Matthew",
+    "Mk": "Mark", "Lk": "Luke", "Jn": "John", "Rom": "Romans", "Cor": "Corinthians", "Gal": "Galatians",
+    "Eph": "Ephesians", "Phil": "Philippians", "Col": "Colossians", "Thess": "Thessalonians", "Tim": "Timothy",
+    "Heb": "Hebrews", "Jas": "James", "Pet": "Peter", "Rev": "Revelation",
+}  # fmt: skip
+SCRIPTURE_BOOKS = frozenset(
+    "psalm psalms kings ruth ezra esther job joel amos obadiah jonah nahum habakkuk zephaniah haggai mark luke acts titus "
+    "philemon jude song songs lamentations tobit sirach".split()
+) | {name.lower() for name in SCRIPTURE.values()}
 
 UNITS = {
     "km": "kilometer", "m": "meter", "cm": "centimeter", "mm": "millimeter", "nm": "nanometer", "µm": "micrometer",
     "μm": "micrometer", "kg": "kilogram", "g": "gram", "mg": "milligram", "lb": "pound", "lbs": "pound", "oz": "ounce",
     "t": "ton", "mi": "mile", "yd": "yard", "yds": "yard", "ft": "foot", "in.": "inch", "ft.": "foot", "lbs.": "pound",
-    "lb.": "pound", "oz.": "ounce", "yds.": "yard", "sq ft": "square foot", "l": "liter", "L": "liter",
+    "lb.": "pound", "oz.": "ounce", "yds.": "yard", "in": "inch", "sq ft": "square foot", "l": "liter", "L": "liter",
     "ml": "milliliter", "mL": "milliliter", "cl": "centiliter", "mph": "mile an hour", "kph": "kilometer an hour",
     "km/h": "kilometer an hour", "m/s": "meter per second", "kB": "kilobyte", "KB": "kilobyte", "MB": "megabyte",
     "GB": "gigabyte", "TB": "terabyte", "Hz": "hertz", "kHz": "kilohertz", "MHz": "megahertz", "GHz": "gigahertz",
     "W": "watt", "kW": "kilowatt", "MW": "megawatt", "GW": "gigawatt", "kWh": "kilowatt hour", "V": "volt",
     "kV": "kilovolt", "mA": "milliamp", "dB": "decibel", "ms": "millisecond", "s": "second", "sec": "second",
     "secs": "second", "min": "minute", "mins": "minute", "h": "hour", "hr": "hour", "hrs": "hour", "ha": "hectare",
-    "m²": "square meter", "km²": "square kilometer", "cm²": "square centimeter", "m³": "cubic meter",
-    "cm³": "cubic centimeter", "cc": "^c ^c", "rpm": "^r ^p ^m", "px": "pixel", "kcal": "kilocalorie", "cal": "calorie",
+    "m^2": "square meter", "km^2": "square kilometer", "cm^2": "square centimeter", "m^3": "cubic meter",
+    "cm^3": "cubic centimeter", "mm^2": "square millimeter", "km^3": "cubic kilometer",
+    "m/s^2": "meter per second squared", "ft^2": "square foot", "cc": "^c ^c", "rpm": "^r ^p ^m", "px": "pixel",
+    "kcal": "kilocalorie", "cal": "calorie",
     "°C": "degree Celsius", "°F": "degree Fahrenheit", "°": "degree", "º": "degree", "°K": "degree Kelvin",
     "%": "percent", "‰": "per mille", "kbps": "kilobit per second", "Mbps": "megabit per second", "fps": "frame per second",
     "K": "kelvin", "Pa": "pascal", "kPa": "kilopascal", "N": "newton", "J": "joule", "kJ": "kilojoule", "bpm": "beat per minute",
@@ -57,7 +93,7 @@ SYMBOLS = {
     "&": "and", "+": "plus", "=": "equals", "@": "at", "%": "percent", "°": "degrees", "×": "times", "±": "plus or minus",
     "÷": "divided by", "§": "section", "√": "square root of", "≈": "about", "≠": "is not equal to", "≤": "at most",
     "≥": "at least", "∞": "infinity", "€": "euros", "£": "pounds", "$": "dollars", "¢": "cents", "¥": "yen", "−": "minus",
-    "→": "to", "²": "squared", "³": "cubed",
+    "→": "to",
 }  # fmt: skip
 
 VULGAR = {
@@ -68,7 +104,8 @@ VULGAR = {
 # Words before a Roman numeral that is a number, and names before one that is an ordinal.
 NUMBERED = frozenset(
     "chapter book part volume vol act scene section article title appendix figure fig table phase type class war canto "
-    "psalm stage level lesson letter no number grade mark plate case exhibit unit series episode apollo".split()
+    "psalm stage level lesson letter no number grade mark plate case exhibit unit series episode apollo bowl ch bk sc sec "
+    "pt art chapters books parts acts volumes scenes sections".split()
 )
 RULERS = frozenset(
     "henry louis george charles james william edward richard elizabeth mary john paul pius leo gregory benedict clement "
@@ -77,6 +114,14 @@ RULERS = frozenset(
     "leopold ludwig maximilian malcolm david darius xerxes cyrus artaxerxes thutmose amenhotep seti leonidas constantine "
     "king queen pope emperor tsar czar".split()
 )
+# Capitals that could be numerals and are letters: nowhere a number, and a number only after chapter, part and the like.
+NO_NUMERALS = frozenset("MD DI CV MC MIX MM CC CD DM DC DVI MI ML DL CM CL DIV MV LCD DID MILD".split())
+SELDOM_NUMERALS = NO_NUMERALS | {"XL", "LV", "LI"}
+# Sounds that people write: letters that the phonemizer would spell, and a word that sounds like them.
+SOUNDS = {
+    "sh{2,}|sh(?=[!,.])": "shush", "ps{2,}t": "pist", "br{2,}": "burr", "gr{2,}": "gurr", "hm{2,}|mhm+|m{3,}": "hmm",
+    "tsk": "tisk", "z{3,}": "zuz", "pf{2,}t?": "puff",
+}  # fmt: skip
 
 SPELLED = frozenset(
     "US PO UK UN EU USA USSR FBI CIA BBC CBS NBC ABC CNN NYC LA DC TV PC CD DVD AI ID HR PR VIP CEO CFO CTO PhD MP PM "
