@@ -71,9 +71,9 @@ def session(address: str | None = None, workers: int | None = None) -> Iterator[
         try:
             with _same_sigterm():
                 ray.init(**options)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            where = address or "this machine"
-            raise ConfigError(f"cannot start or join Ray at {where}: {error}", "check --address") from error
+        except Exception as error:  # a node that starts too slowly is a bare Exception to Ray
+            where, remedy = (address, "check --address") if address else ("this machine", "is it overloaded? run it again")
+            raise ConfigError(f"cannot start or join Ray at {where}: {error}", remedy) from error
         _quiet_ray_data()
         try:
             resources = ray.cluster_resources()
