@@ -45,7 +45,7 @@ class BundledRecipe:
     acoustic: str = "bundled_acoustic"
     vocoder: str = "bundled_vocoder"
     judged: int = 200
-    ablation_judged: int = 60
+    ablation_judged: int = 30
 
 
 def bundled_debug() -> BundledRecipe:
@@ -90,7 +90,8 @@ def _make(
     workers: int | None,
 ) -> Made:
     storage, seconds = Storage(str(work)), dict[str, float]()
-    _require_same(storage, {"recipe": asdict(config), "texts": fingerprint([train_texts, held_out])})
+    made_by = {key: value for key, value in asdict(config).items() if key not in ("judged", "ablation_judged")}
+    _require_same(storage, {"recipe": made_by, "texts": fingerprint([train_texts, held_out])})
     pairs = "".join(f"{key}\t{text}\n" for key, text in held_out)
     storage.write("held_out.tsv", f"{TSV_HEADER}{pairs}".encode())
     with _timed(seconds, "corpus"):

@@ -153,6 +153,16 @@ class MelPrior(nn.Module):
 
     def __init__(self, mel: MelConfig) -> None:
         super().__init__()
+        with torch.device("cpu"):  # also where a model is built on "meta", only to count its parameters
+            weights, area = self._lines(mel)
+        self.register_buffer("weights", weights, persistent=False)
+        self.register_buffer("area", area[:, None], persistent=False)
+        self.weights: Tensor
+        self.area: Tensor
+
+    @staticmethod
+    def _lines(mel: MelConfig) -> tuple[Tensor, Tensor]:
+        """Weights [F, M] of the interpolation, and the log area [F] of the bands under each bin."""
         bank = mel_filter_bank(mel)  # [F, M]
         centres = (bank * torch.arange(len(bank))[:, None]).sum(0) / bank.sum(0).clamp(min=1e-9)
         bins = torch.arange(len(bank), dtype=torch.float32)
@@ -165,10 +175,7 @@ class MelPrior(nn.Module):
         weights = weights * heard[:, None] / mel.power
         # a flat spectrum of magnitude 1 gives each band its area
         area = weights @ torch.where(bank.sum(0) > 0, bank.sum(0), 1.0).log()
-        self.register_buffer("weights", weights, persistent=False)
-        self.register_buffer("area", area[:, None], persistent=False)
-        self.weights: Tensor
-        self.area: Tensor
+        return weights, area
 
     def forward(self, mel: Tensor) -> Tensor:
         with torch.autocast(mel.device.type, enabled=False):  # bfloat16 would round magnitudes by a percent
