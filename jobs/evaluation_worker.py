@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.session import root_cause, session
+from cluster.session import release_memory, root_cause, session
 from cluster.storage import Storage
 from flowtts_core.errors import FlowTTSError
 from flowtts_core.metrics.judges import Clip, judge_clip
@@ -72,6 +72,7 @@ class PartJudge:
             buffer = io.BytesIO()
             pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), buffer, compression="zstd")
             self._output.write(part_name(row["part"]), buffer.getvalue())
+            release_memory()
         except FlowTTSError as error:  # a missing package, a full disk: the job's, not a clip's
             told_error = {"kind": type(error).__name__, "message": error.message, "remedy": error.remedy}
             return pa.Table.from_pylist([{"part": row["part"], "clips": 0, "error": json.dumps(told_error)}])

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from cluster.manifest import SHARDS, sha256, write_shard
-from cluster.session import root_cause, session
+from cluster.session import release_memory, root_cause, session
 from cluster.storage import Storage
 from flowtts_core import errors
 from flowtts_core.audio.files import encode
@@ -102,6 +102,7 @@ class ShardWorker:
         stats = {"compute_s": time.perf_counter() - started, "careful": careful}
         write_shard(self._output, index, rows, stats)
         journal.close()
+        release_memory()
         ok = sum(row["status"] == "ok" for row in rows)
         seconds = sum(row["duration"] for row in rows)
         return {"shard": index, "ok": ok, "failed": len(rows) - ok, "seconds": seconds, "compute_s": stats["compute_s"]}
