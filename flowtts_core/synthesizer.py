@@ -143,6 +143,8 @@ class VoiceSynthesizer:
             for index, request in enumerate(requests):
                 try:
                     pieces.extend(self._pieces(index, request))
+                except MemoryError:
+                    raise
                 except Exception as error:
                     failures[index] = _failure(error)
         spoken: dict[int, list[_Spoken]] = {}
@@ -220,6 +222,9 @@ class VoiceSynthesizer:
         """As `_speak`; where a batch raises, its pieces are spoken alone, and one that raises fails its own request."""
         try:
             return self._speak(batch)
+        except (MemoryError, torch.OutOfMemoryError):  # the machine's fault; a batch that did not fit may do so in pieces
+            if len(batch) == 1:
+                raise
         except Exception as error:
             if len(batch) == 1:
                 failures[batch[0].request] = _failure(error)

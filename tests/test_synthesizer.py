@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -151,3 +152,21 @@ def test_speakers(tmp_path: Path) -> None:
     requests = [SynthesisRequest("Hello there.", speaker=f"speaker-{i}") for i in range(2)]
     first, second = (speech(r) for r in synthesizer.synthesize(requests))
     assert first.waveform.shape != second.waveform.shape or np.abs(first.waveform - second.waveform).max() > 1e-4
+
+
+def test_running_out_of_memory_is_no_fault_of_a_request(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A batch that does not fit is spoken in pieces; where a single one does not, the caller is told."""
+    synthesizer = VoiceSynthesizer.load(make_voice(tmp_path / "amy"))
+    requests = [SynthesisRequest("One."), SynthesisRequest("Two.")]
+    speak, room = synthesizer._speak, 1
+
+    def small(batch: list[Any]) -> Any:
+        if len(batch) > room:
+            raise torch.OutOfMemoryError("no room")
+        return speak(batch)
+
+    monkeypatch.setattr(synthesizer, "_speak", small)
+    assert all(isinstance(result, Speech) for result in synthesizer.synthesize(requests))
+    room = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        synthesizer.synthesize(requests)
