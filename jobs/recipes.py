@@ -86,6 +86,7 @@ def vocos_debug() -> VocoderRecipe:
         trainer=trainer,
         task=VocoderTaskConfig(adversarial_from=4, discriminators=judges),
         batch_size=2,
+        crop_frames=32,
         probe_frames=32,
     )
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import soundfile
 
 from flowtts_core.errors import TextError
 from flowtts_core.synthesizer import Speech, SynthesisFailure, SynthesisRequest
+from flowtts_core.vocoder import GriffinLim, GriffinLimConfig
 from jobs import benchmark_quality, benchmark_report, benchmark_speed, cli
 from jobs.machine import Watch, describe
 from tests.voices import make_voice
@@ -25,6 +27,7 @@ class Parrot:
 
     def __init__(self, recordings: dict[str, Path]) -> None:
         self.recordings = recordings
+        self.voice = SimpleNamespace(vocoder=GriffinLim(GriffinLimConfig(iterations=8)))
 
     def synthesize(self, requests: list[SynthesisRequest]) -> list[Speech | SynthesisFailure]:
         return [self.answer(request) for request in requests]
@@ -55,10 +58,12 @@ def test_a_reader_is_its_own_equal(shared_data: Path, monkeypatch: pytest.Monkey
     assert voice["similarity"]["value"] == pytest.approx(1, abs=1e-5)
     assert voice["wer"] == teacher["wer"]
     assert teacher["overall"]["value"] > 2.5
-    four, ten = figures["ablation"]
+    four, ten, ours, untrained = figures["ablation"]
     assert (four["failed"], ten["failed"]) == (0, 1)
     assert ten["wer"]["value"] == 1  # what was not said counts as all wrong, not as not measured
     assert (ten["overall"]["value"], ten["similarity"]["value"]) == (1, 0)
+    assert ours["system"] == "teacher's mels, this vocoder"
+    assert 0.8 < ours["similarity"]["value"] <= untrained["similarity"]["value"] + 0.05
 
 
 def test_speed_and_readiness_of_a_small_voice(
