@@ -47,6 +47,8 @@ def find_items(root: str) -> list[Item]:
         TextError: when there are none, or an id is there twice.
     """
     storage, name = _rooted(root)
+    if not storage.exists(name):
+        raise TextError(f"{root}: no such folder or file", "check the path")
     try:
         items = sorted(_items(storage, name), key=lambda item: item.id)
     except (pa.ArrowException, OSError) as error:
