@@ -35,7 +35,8 @@ examples:
   flowtts train data/ -o voices/mine              a voice of your own
   flowtts doctor                                  what this machine has, and what is missing
 
-exit codes: 0 done; 1 failed; 2 wrong usage; 3 done, but some inputs were set aside; 4 a required score was missed; 130 interrupted; 143 terminated.
+exit codes: 0 done; 1 failed; 2 wrong usage; 3 done, but some inputs were set aside; 4 a required score was missed;
+130 interrupted; 143 terminated.
 
 flowtts COMMAND --help says more about each."""
 
