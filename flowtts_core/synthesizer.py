@@ -284,7 +284,7 @@ def check_request(request: SynthesisRequest) -> None:
 
 
 def _check(name: str, value: Any, kind: type, low: float, high: float) -> None:
-    if not isinstance(value, kind) or not low <= value <= high:  # type: ignore[operator]  # NaN is in no range
+    if not isinstance(value, kind) or not low <= value <= high:  # type: ignore[operator]  # mypy compares no `numbers`; NaN is in no range
         what = "a whole number" if kind is numbers.Integral else "a value"
         raise FlowTTSError(f"{name} = {value!r}: use {what} from {low:g} to {high:g}")
 

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     options = job.Options(judges, args.limit, args.workers, args.address, overwrite=args.overwrite)
     others = [(folder, job.load(folder)) for folder in args.against]
     output = args.output or f"{args.generated.rstrip('/').removesuffix('.parquet')}-evaluation"
-    with _bar(show=not (args.no_progress or args.json)) as progress:
+    with _Bar(show=not (args.no_progress or args.json)) as progress:
         found = job.evaluate(args.generated, args.reference, output, options, progress)
     held = [(requirement, requirement.met(found.value(requirement.metric))) for requirement in requirements]
     compared = [(folder, other, job.compare(found, other)) for folder, other in others]
@@ -106,7 +106,7 @@ def _print(summary: dict[str, Any], output: str) -> None:
     console.print(f"page: {output}/report.html", highlight=False, markup=False)
 
 
-class _bar:  # noqa: N801 (used as a function)
+class _Bar:
     """A progress bar of clips; called with (done, total)."""
 
     def __init__(self, show: bool) -> None:
@@ -119,7 +119,7 @@ class _bar:  # noqa: N801 (used as a function)
             self._progress = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
             self._task = self._progress.add_task("judging", total=None)
 
-    def __enter__(self) -> _bar:
+    def __enter__(self) -> _Bar:
         if self._progress is not None:
             self._progress.start()
         return self

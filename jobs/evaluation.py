@@ -50,7 +50,7 @@ class Requirement:
 
 def parse_requirement(text: str) -> Requirement:
     """Raises ConfigError for what is no `METRIC<NUMBER` or `METRIC>NUMBER`, or names no metric."""
-    found = re.fullmatch(r"\s*([a-z0-9_.]+)\s*(<|>)=?\s*([-+]?[0-9.]+(?:e[-+]?\d+)?)\s*", text)
+    found = re.fullmatch(r"\s*([a-z0-9_.]+)\s*(<|>)\s*([-+]?[0-9.]+(?:e[-+]?\d+)?)\s*", text)
     if not found:
         raise ConfigError(f"--require {text!r}: not understood", "write for instance: wer<0.3 or 'secs > 0.8'")
     known = [*METRICS, *(f"{name}.{kind}" for name in DISTANCES for kind in ("mel", "speaker"))]
@@ -67,7 +67,6 @@ class Evaluation:
         scores: by metric, of all clips.
         distances: of distributions to the reference, as "kad.mel".
         rows: judged clips, as `jobs.evaluation_worker.SCHEMA` has them.
-        differences: by metric, ours less that of another run over the same clips.
     """
 
     generated: str
@@ -95,7 +94,6 @@ class Options:
     limit: int | None = None
     workers: int | None = None
     address: str | None = None
-    gpus: float = 0
     overwrite: bool = False
 
     def __post_init__(self) -> None:
@@ -227,7 +225,7 @@ def _judge(
     if which == "reference":  # its embeddings are what distributions are compared with; its scores set the scale
         judges = tuple(name for name in judges if name != "words")
     arguments = {"generated": root, "reference": reference, "judges": judges, "output": _of(storage, which)}
-    for clips in judge_parts(parts, arguments, options.address, options.workers or default_workers(), options.gpus):
+    for clips in judge_parts(parts, arguments, options.address, options.workers or default_workers()):
         done += clips
         progress(done)
     return done

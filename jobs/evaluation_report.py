@@ -17,7 +17,7 @@ from flowtts_core.metrics.scores import Score
 from flowtts_core.metrics.wer import alignment
 from jobs.evaluation import Evaluation, Requirement
 from jobs.evaluation_input import read_clip
-from jobs.synthesis_report import _STYLE as BASE_STYLE
+from jobs.synthesis_report import STYLE as BASE_STYLE
 
 SHOWN = 5  # best and worst clips
 _BARS = 24

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from cluster.session import release_memory, root_cause, session
 from cluster.storage import Storage
-from flowtts_core.errors import FlowTTSError
+from flowtts_core.errors import AudioError, DependencyError, FlowTTSError
 from flowtts_core.metrics.judges import Clip, judge_clip
 from jobs.evaluation_input import Item, read_clip
 from jobs.synthesis_worker import told
@@ -80,8 +80,6 @@ class PartJudge:
 
     def _judged(self, item: Item, reference_place: str | None) -> dict[str, Any]:
         row: dict[str, Any] = {"id": item.id, "place": item.place, "text": item.text, "values": {}, "embeddings": {}}
-        from flowtts_core.errors import AudioError, DependencyError
-
         if item.error:
             return {**row, "status": "failed", "reason": item.error}
         try:
@@ -113,7 +111,6 @@ def judge_parts(
     worker_args: dict[str, Any],
     address: str | None,
     workers: int,
-    gpus: float = 0,
 ) -> Iterator[int]:
     """Judge the parts on a pool of actors; yields the number of clips of each as it is committed, in no fixed order.
 
@@ -139,7 +136,6 @@ def judge_parts(
             compute=ray.data.ActorPoolStrategy(size=workers),
             fn_constructor_kwargs=worker_args,
             num_cpus=1,
-            num_gpus=gpus or None,
         )
         try:
             for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):

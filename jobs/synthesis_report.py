@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _OUTLIERS = 12
 _SHORT = 12  # units of fewer characters vary too much in pace to be suspicious
-_STYLE = """
+STYLE = """
 :root{color-scheme:light dark;--fg:#1d2430;--soft:#5b6676;--bg:#fff;--card:#f3f5f8;--line:#d9dee6;--warn:#a33a00;
 --mark:#2256b0}
 @media(prefers-color-scheme:dark){:root{--fg:#e8ecf2;--soft:#a3afbf;--bg:#12161c;--card:#1c222b;--line:#333d4a;
@@ -82,7 +82,7 @@ def render(summary: Summary, job: dict[str, Any], storage: Storage, plan: Plan) 
         f'<meta charset=utf-8><meta name=viewport content="width=device-width,initial-scale=1"><title>{title}</title>'
     )
     return (
-        f"<!doctype html><html lang=en><head>{head}<style>{_STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
+        f"<!doctype html><html lang=en><head>{head}<style>{STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
     )
 
 

@@ -157,4 +157,4 @@ def test_bad_input(ours: Tensor, theirs: Tensor, says: str) -> None:
 @pytest.mark.parametrize("settings", [{"name": "linear"}, {"bandwidth": -1.0}, {"bandwidth_from": "both"}])
 def test_bad_kernels(settings: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
-        Kernel(**settings)  # type: ignore[arg-type]
+        Kernel(**settings)  # type: ignore[arg-type]  # wrong on purpose

@@ -143,7 +143,7 @@ def test_an_unmet_requirement_sets_the_exit_code(judged: Path, capsys: pytest.Ca
     assert printed["differences"][str(judged / "out")]["seconds"]["value"] == 0
 
 
-@pytest.mark.parametrize("text", ["wer", "wer=0.3", "taste<1", "wer<", "0.3>wer"])
+@pytest.mark.parametrize("text", ["wer", "wer=0.3", "wer<=0.3", "taste<1", "wer<", "0.3>wer"])
 def test_requirements_that_are_none(text: str) -> None:
     with pytest.raises(ConfigError, match="--require"):
         parse_requirement(text)

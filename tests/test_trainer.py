@@ -261,7 +261,7 @@ def test_samples_that_fail_do_not_end_the_training(tmp_path, caplog):
     def sample(*_: object) -> None:
         raise FlowTTSError("the model cannot speak yet")
 
-    task.sample = sample  # type: ignore[method-assign]
+    task.sample = sample  # type: ignore[method-assign]  # the fault under test
     trainer = Trainer(task, Numbers(), dataclasses.replace(FAST, sample_every=2), tmp_path)
     trainer.fit()
     assert trainer.step == FAST.steps
@@ -313,7 +313,7 @@ def test_dropout_does_not_repeat_the_bits_of_the_noise(tmp_path):
         seen.append((torch.rand(4), torch.rand(4, generator=generator)))
         return Quadratic.updates(task, batch, step, generator)
 
-    task.updates = updates  # type: ignore[method-assign]
+    task.updates = updates  # type: ignore[method-assign]  # the fault under test
     Trainer(task, Numbers(), FAST, tmp_path).fit(stop_at=2)
     assert len({tuple(draw.tolist()) for pair in seen for draw in pair}) == 4
 

@@ -81,6 +81,7 @@ class TrainingLog:
         self.path = folder / "log.jsonl"
         _drop_later_lines(self.path, resume_step)
         # TensorBoard hides what was logged at the purge step, too
+        # tensorboard's writer has no types
         self.writer: Any = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_step + 1)  # type: ignore[no-untyped-call]
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
@@ -206,7 +207,7 @@ class Trainer:
         parameters, optimizer = self.groups[name], self.optimizers[name]
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, enabled=False):  # else float32 losses get bfloat16 matrix products backward
-            losses["loss"].backward()  # type: ignore[no-untyped-call]
+            losses["loss"].backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         if self.reduce_gradients is not None:
             self.reduce_gradients(parameters)
         norm = float(nn.utils.clip_grad_norm_(parameters, self.config.grad_clip))
