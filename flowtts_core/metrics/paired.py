@@ -123,11 +123,15 @@ def _stoi(estimate: np.ndarray, target: np.ndarray) -> float:
 
 
 def _cepstra(clip: np.ndarray) -> np.ndarray:
-    """[13, T] cepstra of the log-mel at 16 kHz, one frame each 10 ms; the energy (coefficient 0) is left out."""
+    """[13, T] cepstra of the log-mel at 16 kHz, one frame each 10 ms; the energy (coefficient 0) is left out.
+
+    Scaled so that `log |H| = c_0 + sum of c_m cos(m w)`, as mel-cepstra are: then the distortion is in decibels of the
+    spectrum, the root mean square over the bands of what the 13 coefficients hold of it.
+    """
     import scipy.fft
 
     mel = _log_mel()(torch.from_numpy(clip)[None])[0].numpy()
-    return np.asarray(scipy.fft.dct(mel, axis=0, norm="ortho")[1 : _CEPSTRA + 1])
+    return np.asarray(scipy.fft.dct(mel, axis=0)[1 : _CEPSTRA + 1] / len(mel))
 
 
 def _pitch(clip: np.ndarray, frames: int) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ made counts as all wrong.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -81,19 +81,35 @@ def word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> WordErr
     return WordErrors(tuple(errors for errors, _ in counts), tuple(words for _, words in counts))
 
 
-def errors_of(said: str, heard: str, *, characters: bool = False) -> tuple[int, int]:
-    """(errors, words) of one utterance, or of its characters, spaces included; both sides through `normalize_english`.
+def errors_of(
+    said: str,
+    heard: str,
+    *,
+    characters: bool = False,
+    normalizer: Callable[[str], str] | None = normalize_english,
+) -> tuple[int, int]:
+    """(errors, words) of one utterance, or of its characters, spaces between words included.
+
+    Args:
+        normalizer: applied to both sides; None counts the texts as they stand, as jiwer does by default: case, accents and
+            punctuation count, space at either end does not, and repeated spaces part words as one does but are characters.
+
+    Returns:
+        Substitutions, deletions and insertions at the fewest edits, and what was said. Where nothing was said each word
+        heard is an error (jiwer's rate of such a pair is that number); both sides empty give (0, 0).
 
     Raises:
         DependencyError: without jiwer.
     """
-    said, heard = normalize_english(said), normalize_english(heard)
-    size = len(said) if characters else len(said.split())
-    if not said or not heard:  # jiwer takes no empty side
-        return size + (len(heard) if characters else len(heard.split())), size
+    if normalizer:
+        said, heard = normalizer(said), normalizer(heard)
+    said, heard = said.strip(), heard.strip()
+    if not said or not heard:  # jiwer takes no empty side before version 4
+        sizes = [len(side) if characters else len(side.split()) for side in (said, heard)]
+        return sum(sizes), sizes[0]
     jiwer = require("jiwer")
     found = jiwer.process_characters(said, heard) if characters else jiwer.process_words(said, heard)
-    return found.substitutions + found.deletions + found.insertions, size
+    return found.substitutions + found.deletions + found.insertions, found.hits + found.substitutions + found.deletions
 
 
 def alignment(said: str, heard: str) -> list[tuple[str, str, str]]:
