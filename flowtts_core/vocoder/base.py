@@ -17,6 +17,7 @@ class Vocoder(nn.Module, abc.ABC):
     """
 
     mel_config: MelConfig
+    context_frames: int | None = None  # frames on either side that a frame's samples depend on; None: all of them
 
     @abc.abstractmethod
     def forward(self, mel: Tensor, lengths: Tensor | None = None) -> Tensor:

@@ -194,6 +194,8 @@ class Vocos(Vocoder):
             )
         self.config = config
         self.mel_config = config.mel
+        # the embedding and each block see PAD frames to either side, and half a window of the inverse STFT lies there
+        self.context_frames = PAD * (config.num_layers + 1) + -(-config.mel.n_fft // (2 * config.mel.hop_length))
         self.backbone = VocosBackbone(config)
         self.head = ISTFTHead(config)
         self.prior = MelPrior(config.mel) if config.mel_prior else None

@@ -1,0 +1,432 @@
+"""The engine of a server: one thread that speaks many requests at once, piece by piece, the most urgent pieces first."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from flowtts_core.errors import FlowTTSError
+from flowtts_core.streaming_voice import Sound, StreamingVoice, Utterance
+from flowtts_core.synthesizer import Speech, SynthesisRequest, VoiceSynthesizer, WordTime
+from flowtts_core.voice import Voice
+
+log = logging.getLogger(__name__)
+
+FRAMES_PER_BATCH = 640  # padded; on a CPU larger batches gain nothing
+ALLOWANCE_S, ALLOWANCE_PER_S = (
+    0.25,
+    0.2,
+)  # how long a request that is not streamed may take, also by second of its sound
+_ALIKE = 0.6  # of a batch's most urgent piece: others of this size up to its inverse may join
+
+
+class Cancelled(Exception):  # noqa: N818  # as asyncio names it
+    """The request was cancelled, by `Ticket.cancel`."""
+
+
+class Overloaded(FlowTTSError):
+    """The engine's queue is full; try again after `retry_after_s` seconds."""
+
+    def __init__(self, message: str, remedy: str = "", retry_after_s: float = 1.0) -> None:
+        super().__init__(message, remedy)
+        self.retry_after_s = retry_after_s
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.message, self.remedy, self.retry_after_s)
+
+
+class EngineClosed(FlowTTSError):
+    """The engine was closed, or its thread stopped by an error that is no request's fault."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A piece of sound, in order; `words` are those that begin in it, in seconds since the request's first sample."""
+
+    waveform: np.ndarray  # [S] float32 in [-1, 1]
+    sample_rate: int
+    words: tuple[WordTime, ...]
+    last: bool
+
+
+@dataclass(frozen=True)
+class EngineStats:
+    """Figures since the engine began."""
+
+    requests: int
+    pieces: int
+    batches: int
+    frames: int  # of mel that went through the flow, without padding
+    padded_frames: int  # the same, with it
+    audio_s: float
+    busy_s: float  # the thread's time at work
+    frontend_s: float
+    acoustic_s: float
+    vocoder_s: float
+    active: int  # requests in work or waiting
+    queued_s: float
+
+    @property
+    def mean_batch(self) -> float:
+        return self.pieces / self.batches if self.batches else 0.0
+
+    @property
+    def rtf(self) -> float:
+        """Seconds of work by second of sound; 0 before any sound was made."""
+        return self.busy_s / self.audio_s if self.audio_s else 0.0
+
+
+class Ticket:
+    """One request's way through the engine. Any thread or event loop may read it, one at a time."""
+
+    def __init__(self, request: SynthesisRequest, sample_rate: int, wake: Callable[[], None]) -> None:
+        self.request, self.sample_rate = request, sample_rate
+        self._wake = wake
+        self._changed = threading.Condition()
+        self._chunks: deque[Chunk] = deque()
+        self._error: BaseException | None = None
+        self._ended = False
+        self._cancelled = False
+        self._listener: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
+
+    def chunks(self) -> Iterator[Chunk]:
+        """The chunks as they come, each once; blocks.
+
+        Raises:
+            FlowTTSError: for a request that turned out unspeakable, or EngineClosed.
+            Cancelled: after `cancel`.
+            MemoryError, Exception: what else went wrong while it was spoken.
+        """
+        while True:
+            with self._changed:
+                self._changed.wait_for(self._ready)
+                chunk = self._take()
+            if chunk is None:
+                return
+            yield chunk
+
+    async def achunks(self) -> AsyncIterator[Chunk]:
+        """As `chunks`, without blocking the event loop."""
+        event = asyncio.Event()
+        with self._changed:
+            self._listener = (asyncio.get_running_loop(), event)
+        while True:
+            with self._changed:
+                ready = self._ready()
+                chunk = self._take() if ready else None
+                event.clear()
+            if not ready:
+                await event.wait()
+            elif chunk is None:
+                return
+            else:
+                yield chunk
+
+    def __aiter__(self) -> AsyncIterator[Chunk]:
+        return self.achunks()
+
+    def speech(self) -> Speech:
+        """All of it at once; blocks, and raises as `chunks`."""
+        return join(list(self.chunks()))
+
+    async def aspeech(self) -> Speech:
+        """As `speech`, without blocking the event loop."""
+        return join([chunk async for chunk in self.achunks()])
+
+    def cancel(self) -> None:
+        """Work on it stops at the next batch boundary; what was not read is dropped."""
+        with self._changed:
+            if self._ended:
+                return
+            self._cancelled = True
+        self._end(Cancelled("the request was cancelled"))
+        self._wake()
+
+    @property
+    def cancelled(self) -> bool:
+        return self._cancelled
+
+    @property
+    def done(self) -> bool:
+        """Whether the engine has nothing more to do for it (spoken, failed or cancelled)."""
+        return self._ended
+
+    def _ready(self) -> bool:
+        return bool(self._chunks) or self._ended
+
+    def _take(self) -> Chunk | None:
+        if self._chunks and not self._cancelled:
+            return self._chunks.popleft()
+        if self._error is not None:
+            raise self._error
+        return None
+
+    def _put(self, chunk: Chunk) -> None:
+        with self._changed:
+            if self._ended:
+                return
+            self._chunks.append(chunk)
+            self._ended = chunk.last
+            self._notify()
+
+    def _end(self, error: BaseException) -> None:
+        with self._changed:
+            if self._ended:
+                return
+            self._error, self._ended = error, True
+            if self._cancelled:
+                self._chunks.clear()
+            self._notify()
+
+    def _notify(self) -> None:
+        self._changed.notify_all()
+        if self._listener is not None:
+            loop, event = self._listener
+            try:
+                loop.call_soon_threadsafe(event.set)
+            except RuntimeError:  # the listener's loop is closed: nobody listens
+                self._listener = None
+
+
+def join(chunks: Sequence[Chunk]) -> Speech:
+    """Chunks of one request as one speech."""
+    waveform = np.concatenate([chunk.waveform for chunk in chunks])
+    return Speech(waveform, chunks[0].sample_rate, tuple(word for chunk in chunks for word in chunk.words))
+
+
+@dataclass(eq=False)
+class _Job:
+    ticket: Ticket
+    utterance: Utterance
+    due: float  # when its next piece is
+    stream: bool
+    remaining_s: float
+    heard_from: float | None = None  # when its first sound was ready
+    made_s: float = 0.0
+
+
+@dataclass
+class _Counts:
+    requests: int = 0
+    pieces: int = 0
+    batches: int = 0
+    frames: int = 0
+    padded_frames: int = 0
+    audio_s: float = 0.0
+    busy_s: float = 0.0
+
+
+class StreamingEngine:
+    """Speaks requests on a thread of its own.
+
+    Pieces are made in the order in which they are due: a stream's first at once, its later ones when the listener's buffer
+    runs dry, those of a request that is not streamed an allowance after it came, which grows with its length. All are fixed
+    times, so nothing waits for ever. Pieces like the most urgent one in size are made with it.
+
+    Args:
+        speaker: a voice, a synthesizer, or anything that has StreamingVoice's methods.
+        max_queued_s: seconds of sound that may wait (estimated); beyond it `submit` raises Overloaded.
+        frames_per_batch: padded mel frames that go through the flow together.
+        threads: torch's, for the engine's thread; by default as torch has them.
+        clock: for tests.
+    """
+
+    def __init__(
+        self,
+        speaker: Voice | VoiceSynthesizer | StreamingVoice,
+        *,
+        max_queued_s: float = 120.0,
+        frames_per_batch: int = FRAMES_PER_BATCH,
+        threads: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if isinstance(speaker, Voice):
+            speaker = VoiceSynthesizer(speaker)
+        self._voice = StreamingVoice(speaker) if isinstance(speaker, VoiceSynthesizer) else speaker
+        self.sample_rate = self._voice.sample_rate
+        self.max_queued_s, self.frames_per_batch, self._threads, self._clock = (
+            max_queued_s,
+            frames_per_batch,
+            threads,
+            clock,
+        )
+        self._changed = threading.Condition()
+        self._jobs: list[_Job] = []
+        self._counts = _Counts()
+        self._closed: EngineClosed | None = None
+        self._thread = threading.Thread(target=self._run, name="flowtts-engine", daemon=True)
+        self._thread.start()
+
+    def submit(self, request: SynthesisRequest, *, stream: bool = True) -> Ticket:
+        """Take a request on; its front end runs here (milliseconds), the rest on the engine's thread.
+
+        Raises:
+            Overloaded: when too much waits already.
+            TextError: where nothing in the text can be spoken.
+            FlowTTSError: for values out of range or an unknown speaker, and EngineClosed.
+        """
+        self._require_room(0.0)
+        utterance = self._voice.begin(request, stream)
+        remaining = self._voice.remaining_s(utterance)
+        ticket = Ticket(request, self.sample_rate, self._wake)
+        now = self._clock()
+        due = now if stream else now + ALLOWANCE_S + ALLOWANCE_PER_S * remaining
+        with self._changed:
+            self._require_room(remaining)
+            self._jobs.append(_Job(ticket, utterance, due, stream, remaining))
+            self._counts.requests += 1
+            self._changed.notify_all()
+        return ticket
+
+    def warm_up(self) -> None:
+        """Speak a sentence, so that the first request does not pay for what the first use of a model costs."""
+        text = "The first words of a voice take longer, and nobody should have to wait for them."
+        for stream in (True, False):
+            for _ in self.submit(SynthesisRequest(text), stream=stream).chunks():
+                pass
+
+    @property
+    def queued_s(self) -> float:
+        """Seconds of sound still to make, estimated."""
+        with self._changed:
+            return sum(job.remaining_s for job in self._jobs if not job.ticket.done)
+
+    @property
+    def alive(self) -> bool:
+        """Whether requests are taken on."""
+        return self._closed is None
+
+    def stats(self) -> EngineStats:
+        with self._changed:
+            counts, timings = self._counts, self._voice.timings
+            active = [job for job in self._jobs if not job.ticket.done]
+            return EngineStats(
+                **vars(counts),
+                frontend_s=timings["frontend"],
+                acoustic_s=timings["acoustic"],
+                vocoder_s=timings["vocoder"],
+                active=len(active),
+                queued_s=sum(job.remaining_s for job in active),
+            )
+
+    def close(self) -> None:
+        """Stop after the batch in work; requests that are not done end with EngineClosed."""
+        self._stop(EngineClosed("the engine was closed", "ask again: another replica may answer"))
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _stop(self, error: EngineClosed) -> None:
+        with self._changed:
+            if self._closed is None:
+                self._closed = error
+            jobs, self._jobs = self._jobs, []
+            self._changed.notify_all()
+        for job in jobs:
+            job.ticket._end(self._closed)
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+    def _require_room(self, more_s: float) -> None:
+        """Raise unless the engine can take on `more_s` seconds of sound; one request is taken on whatever its length."""
+        if self._closed is not None:
+            raise self._closed
+        queued = sum(job.remaining_s for job in list(self._jobs) if not job.ticket.done)
+        if queued and queued + more_s > self.max_queued_s:
+            counts = self._counts
+            rtf = counts.busy_s / counts.audio_s if counts.audio_s else 0.1
+            wait = max(1.0, (queued + more_s - self.max_queued_s) * rtf)
+            raise Overloaded(
+                f"{queued:.0f} s of speech wait already, {self.max_queued_s:.0f} s may",
+                f"try again in {wait:.0f} s",
+                wait,
+            )
+
+    # --- the engine's thread ------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            if self._threads is not None:
+                torch.set_num_threads(self._threads)
+            while True:
+                with self._changed:
+                    self._jobs = [job for job in self._jobs if not job.ticket.done]
+                    self._changed.wait_for(lambda: self._jobs or self._closed)
+                    if self._closed is not None:
+                        return
+                    batch = self._choose()
+                if batch:
+                    self._make(batch)
+        except BaseException as error:  # whatever it is, nobody may wait for a thread that is gone
+            log.critical("the engine's thread stopped", exc_info=error)
+            stopped = EngineClosed(f"the engine stopped: {type(error).__name__}: {error}", "start it again")
+            stopped.__cause__ = error
+            self._stop(stopped)
+
+    def _choose(self) -> list[_Job]:
+        """The most urgent piece, and others by urgency that are like it in size and settings, within the budget."""
+        jobs = sorted((job for job in self._jobs if not job.ticket.done), key=lambda job: job.due)
+        if not jobs:
+            return []
+        head = jobs[0]
+        batch, size = [head], head.utterance.frames
+        longest = size
+        for job in jobs[1:]:
+            frames = job.utterance.frames
+            alike = _ALIKE * size <= frames <= size / _ALIKE and job.utterance.key == head.utterance.key
+            if alike and (len(batch) + 1) * max(longest, frames) <= self.frames_per_batch:
+                batch.append(job)
+                longest = max(longest, frames)
+        return batch
+
+    def _make(self, batch: list[_Job]) -> None:
+        """Make the next piece of each; where that fails, of each alone, and one that fails ends its own request."""
+        began = time.perf_counter()
+        try:
+            sounds = self._voice.step([job.utterance for job in batch])
+        except Exception as error:
+            self._count(time.perf_counter() - began)
+            if len(batch) > 1:
+                for job in batch:
+                    if not job.ticket.done:
+                        self._make([job])
+            else:
+                if not isinstance(error, FlowTTSError):
+                    log.error("a request could not be spoken", exc_info=error)
+                batch[0].ticket._end(error)
+            return
+        with self._changed:
+            self._counts.pieces += len(batch)
+            self._counts.batches += 1
+            self._counts.frames += sum(sound.frames for sound in sounds)
+            self._counts.padded_frames += len(sounds) * max(sound.frames for sound in sounds)
+        self._count(time.perf_counter() - began)
+        for job, sound in zip(batch, sounds, strict=True):
+            self._deliver(job, sound)
+
+    def _count(self, busy_s: float) -> None:
+        with self._changed:
+            self._counts.busy_s += busy_s
+
+    def _deliver(self, job: _Job, sound: Sound) -> None:
+        now = self._clock()
+        seconds = len(sound.waveform) / self.sample_rate
+        with self._changed:
+            self._counts.audio_s += seconds
+            job.made_s += seconds
+            job.remaining_s = self._voice.remaining_s(job.utterance)
+            if job.heard_from is None:
+                job.heard_from = now
+            if job.stream:
+                job.due = job.heard_from + job.made_s
+        job.ticket._put(Chunk(sound.waveform, self.sample_rate, sound.words, sound.last))
