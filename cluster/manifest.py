@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -53,6 +54,10 @@ SCHEMA = pa.schema(
         ("status", pa.string()),  # "ok" or "failed"
         ("reason", pa.string()),  # why it failed
         ("attempts", pa.int32()),
+        ("steps", pa.int32()),  # of the flow; null: as many as the voice takes by itself
+        ("takes", pa.int32()),  # which reading this is: 1, or more where a gate had it spoken again
+        ("verified", pa.bool_()),  # whether it kept the gate's bounds; null without a gate
+        ("scores", pa.map_(pa.string(), pa.float64())),  # what the gate measured of it
     ]
 )
 """A row of the manifest."""
@@ -86,6 +91,12 @@ def read_shard(storage: Storage, index: int, columns: Sequence[str] | None = Non
         return pq.ParquetFile(file, page_checksum_verification=True).read(columns=list(columns) if columns else None)
 
 
+def shard_rows(storage: Storage, index: int) -> int:
+    """How many rows a shard has, without reading them."""
+    with storage.open(shard_name(index)) as file:
+        return int(pq.ParquetFile(file).metadata.num_rows)
+
+
 def shard_stats(storage: Storage, index: int) -> dict[str, Any]:
     with storage.open(shard_name(index)) as file:
         metadata = pq.ParquetFile(file).schema_arrow.metadata or {}
@@ -108,7 +119,15 @@ def shard_is_whole(storage: Storage, index: int, ids: Sequence[str]) -> bool:
 
 @dataclass(frozen=True)
 class Totals:
-    """What a finished manifest holds; `seconds` of audio, `compute_s` spent by all workers."""
+    """What a finished manifest holds.
+
+    Attributes:
+        seconds: of audio.
+        compute_s: spent on speaking by all workers.
+        unverified: rows that fell short of the gate, whether they were set aside or kept.
+        spoken_again: rows whose kept take is not the first.
+        scores: the mean of each score over the rows that have it.
+    """
 
     planned: int
     ok: int
@@ -116,6 +135,9 @@ class Totals:
     seconds: float
     compute_s: float
     reasons: dict[str, int]
+    unverified: int
+    spoken_again: int
+    scores: dict[str, float]
 
 
 def finish(storage: Storage, shards: Sequence[Sequence[str]]) -> Totals:
@@ -133,26 +155,51 @@ def finish(storage: Storage, shards: Sequence[Sequence[str]]) -> Totals:
         compute_s += float(shard_stats(storage, index).get("compute_s", 0.0))
     table = pa.concat_tables(tables).replace_schema_metadata(None) if tables else SCHEMA.empty_table()
     verify((id_ for ids in shards for id_ in ids), table.column("id").to_pylist())
-    failed = [
-        row
-        for row in table.select(["id", "chapter", "text", "reason", "status"]).to_pylist()
-        if row.pop("status") != "ok"
-    ]
+    rows = table.select(["id", "chapter", "text", "reason", "audio", "status", "verified", "takes", "scores"]).to_pylist()
+    failed = [row for row in rows if row["status"] != "ok"]
+    short = [row for row in rows if row["verified"] is False]
+    aside = [_aside(row) for row in rows if row["status"] != "ok" or row["verified"] is False]
     storage.write(
-        QUARANTINE, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in failed).encode("utf-8", "replace")
+        QUARANTINE, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in aside).encode("utf-8", "replace")
     )
     storage.write(MANIFEST, _parquet(table))
-    seconds = sum(table.column("duration").to_pylist())
+    durations = zip(table.column("duration").to_pylist(), rows, strict=True)
+    seconds = sum(duration for duration, row in durations if row["status"] == "ok")
     reasons = Counter(str(row["reason"]) for row in failed)
-    return Totals(len(table), len(table) - len(failed), len(failed), seconds, compute_s, dict(reasons.most_common()))
+    return Totals(
+        planned=len(table),
+        ok=len(table) - len(failed),
+        failed=len(failed),
+        seconds=seconds,
+        compute_s=compute_s,
+        reasons=dict(reasons.most_common()),
+        unverified=len(short),
+        spoken_again=sum((row["takes"] or 1) > 1 for row in rows),
+        scores=_means(rows),
+    )
+
+
+def _aside(row: dict[str, Any]) -> dict[str, Any]:
+    """A line of the quarantine; one that was judged has its scores, and the place of its best take."""
+    kept = {name: row[name] for name in ("id", "chapter", "text", "reason")}
+    judged = {"audio": row["audio"], "kept": row["status"] == "ok", "scores": dict(row["scores"] or [])}
+    return kept if row["verified"] is None else {**kept, **judged}
+
+
+def _means(rows: Iterable[dict[str, Any]]) -> dict[str, float]:
+    values: dict[str, list[float]] = {}
+    for row in rows:
+        for name, value in row["scores"] or []:
+            values.setdefault(name, []).append(value)
+    return {name: math.fsum(found) / len(found) for name, found in values.items()}
 
 
 def _located(table: pa.Table, index: int) -> pa.Table:
     """The rows with the place of audio that lies in the shard itself."""
-    names, states = table.column("audio").to_pylist(), table.column("status").to_pylist()
+    names, lengths = table.column("audio").to_pylist(), table.column("num_samples").to_pylist()
     places = [
-        name or (f"{shard_name(index)}#{row}" if state == "ok" else None)
-        for row, (name, state) in enumerate(zip(names, states, strict=True))
+        name or (f"{shard_name(index)}#{row}" if samples else None)
+        for row, (name, samples) in enumerate(zip(names, lengths, strict=True))
     ]
     return table.set_column(table.schema.get_field_index("audio"), SCHEMA.field("audio"), pa.array(places, pa.string()))
 
@@ -186,7 +233,9 @@ def _parquet(table: pa.Table) -> bytes:
     # FLAC does not compress further; text does. Checksums let a resume see a damaged page.
     compression = {name: "NONE" if name == "flac" else "ZSTD" for name in table.column_names}
     codecs = {f"words.list.element.{field.name}": "ZSTD" for field in _WORD} | compression
-    codecs.pop("words", None)
+    codecs |= {f"scores.key_value.{part}": "ZSTD" for part in ("key", "value")}
+    for nested in ("words", "scores"):
+        codecs.pop(nested, None)
     pq.write_table(
         table, buffer, compression=codecs, write_page_checksum=True, use_dictionary=False, write_statistics=False
     )

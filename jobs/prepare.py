@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -245,31 +246,15 @@ def _prepare_shards(
     address: str | None,
     workers: int | None,
 ) -> Iterator[dict[str, Any]]:
-    from cluster.session import default_workers, root_cause, session
+    from cluster.pool import run_tasks
+    from cluster.session import default_workers
 
-    workers = max(1, min(workers or default_workers(), len(shards)))
-    with session(address, workers):
-        import ray.data
-
-        items = [
-            {"shard": index, "print": prints[index], "clips": json.dumps([asdict(clip) for clip in shard])}
-            for index, shard in shards.items()
-        ]
-        dataset = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
-            ShardPreparer,
-            batch_size=None,  # a block is a shard
-            batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(size=workers),
-            fn_constructor_kwargs={"config": config, "storage": storage},
-            num_cpus=1,
-        )
-        try:
-            done: Any = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
-            for batch in done:
-                for row in batch.to_pylist():
-                    yield {"shard": row["shard"], **json.loads(row["note"])}
-        except Exception as error:
-            raise root_cause(error) from None
+    tasks = [
+        {"shard": index, "print": prints[index], "clips": [asdict(clip) for clip in shard]}
+        for index, shard in shards.items()
+    ]
+    make = partial(ShardPreparer, config, storage)
+    return run_tasks(make, tasks, address=address, workers=workers or default_workers())
 
 
 def _finish(

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from cluster.journal import drop_journals
 from cluster.manifest import MANIFEST, QUARANTINE, SHARDS, Totals, finish, read_shard, shard_is_whole, shard_name
 from cluster.session import default_workers
 from cluster.storage import Storage
@@ -18,7 +19,7 @@ from flowtts_core.errors import ConfigError, OutputError
 from jobs.audiobook import BOOK_FORMATS, CHAPTER_FORMATS, CHAPTERS, Audiobook, assemble, planned_files
 from jobs.synthesis_plan import Plan, Speaking, Unit, identity
 from jobs.synthesis_progress import Progress
-from jobs.synthesis_worker import AUDIO, MakeSynthesizer, drop_journals, speak_shards
+from jobs.synthesis_worker import ASIDE, AUDIO, MakeSynthesizer, journal_name, speak_shards
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -72,7 +73,11 @@ class Options:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a job did; `files` are relative to `output`, the book first. `rtf` is computing time per second of audio."""
+    """What a job did; `files` are relative to `output`, the book first. `rtf` is computing time per second of audio.
+
+    `unverified` utterances fell short of the gate in all takes (set aside in a corpus, kept in a book); of `spoken_again` a later
+    take was kept; `scores` are means over the utterances of what the gate measured.
+    """
 
     output: str
     kind: str
@@ -83,6 +88,9 @@ class Summary:
     reasons: dict[str, int]
     seconds: float
     compute_s: float
+    unverified: int
+    spoken_again: int
+    scores: dict[str, float]
     wall_s: float
     shards: int
     shards_resumed: int
@@ -97,7 +105,7 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        return EXIT_QUARANTINED if self.failed else 0
+        return EXIT_QUARANTINED if self.failed or self.unverified else 0
 
 
 class Interrupted(Exception):
@@ -106,11 +114,12 @@ class Interrupted(Exception):
 
 @dataclass(frozen=True)
 class Engine:
-    """What speaks: its name, a fingerprint that changes with its sound, a picklable maker for the workers."""
+    """What speaks: its name, a fingerprint that changes with its sound, a picklable maker for the workers, its flow's steps."""
 
     name: str
     fingerprint: str
     make: MakeSynthesizer
+    steps: int = 1
 
 
 def run_job(plan: Plan, output: str, engine: Engine, speaking: Speaking, options: Options) -> Summary:
@@ -139,7 +148,7 @@ def _run_job(plan: Plan, storage: Storage, engine: Engine, speaking: Speaking, o
     outcome = _finished(storage, job, options) if not pending else None
     if outcome is not None:
         return replace(outcome, shards_resumed=len(plan.shards), wall_s=time.perf_counter() - started)
-    drop_journals(storage, set(range(len(plan.shards))) - set(pending))
+    drop_journals(storage, SHARDS, {journal_name(i) for i in range(len(plan.shards)) if i not in pending})
     if plan.document is not None:
         _note_outputs(storage, planned_files(plan, options.book_format, options.chapter_format))
     storage.delete(SUMMARY)
@@ -151,6 +160,8 @@ def _run_job(plan: Plan, storage: Storage, engine: Engine, speaking: Speaking, o
             "speaking": speaking,
             "run": uuid.uuid4().hex,
             "audio_files": audio_files,
+            "keep_unverified": plan.document is not None,
+            "steps": engine.steps,
         }
         _speak(pending, arguments, options, progress)
         totals = finish(storage, plan.ids)
@@ -199,7 +210,7 @@ def claim(storage: Storage, job: dict[str, Any], overwrite: bool) -> None:
 
 def clear(storage: Storage) -> None:
     """Delete what a job of ours made, and nothing else: the job's record goes last."""
-    for name in [*_made(storage), SHARDS, CHAPTERS, AUDIO, MANIFEST, QUARANTINE, METADATA, REPORT, SUMMARY, OUTPUTS, JOB]:
+    for name in [*_made(storage), SHARDS, CHAPTERS, AUDIO, ASIDE, MANIFEST, QUARANTINE, METADATA, REPORT, SUMMARY, OUTPUTS, JOB]:
         storage.delete(name)
 
 
@@ -219,7 +230,7 @@ def _note_outputs(storage: Storage, planned: Iterable[str]) -> None:
 def _delete_superseded(plan: Plan, storage: Storage, files: Iterable[str], audio_files: bool) -> None:
     """Delete what this job made in another format before, now that the new files are there."""
     if plan.document is None:
-        for name in () if audio_files else (METADATA, AUDIO):
+        for name in () if audio_files else (METADATA, AUDIO, ASIDE):
             storage.delete(name)
         return
     for name in sorted(set(_made(storage)) - set(files)):
@@ -241,8 +252,8 @@ def _read_json(storage: Storage, name: str) -> dict[str, Any] | None:
 def _is_done(storage: Storage, index: int, units: Sequence[Unit], audio_files: bool) -> bool:
     if not shard_is_whole(storage, index, [unit.id for unit in units]):
         return False
-    rows = read_shard(storage, index, ("audio", "status")).to_pylist()
-    named = [row["audio"] for row in rows if row["status"] == "ok"]
+    rows = read_shard(storage, index, ("audio", "num_samples")).to_pylist()
+    named = [row["audio"] for row in rows if row["num_samples"]]
     if not audio_files:
         return not any(named)  # a name: another run of this job wrote files, and the shard holds no audio
     return all(name and storage.exists(name) for name in named)
@@ -316,6 +327,9 @@ def _summary(
         reasons=totals.reasons,
         seconds=book.timeline.seconds if book else totals.seconds,
         compute_s=totals.compute_s,
+        unverified=totals.unverified,
+        spoken_again=totals.spoken_again,
+        scores=totals.scores,
         wall_s=wall_s,
         shards=len(plan.shards),
         shards_resumed=resumed,

@@ -9,11 +9,14 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import count, islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flowtts_core import __version__
 from flowtts_core.errors import ConfigError, TextError
 from flowtts_core.text.document import Document, TextRow
+
+if TYPE_CHECKING:
+    from jobs.verification import GateConfig
 
 SHARD_UNITS = 48  # about five minutes of speech: a killed job loses seconds of work per worker
 SHARD_CHARACTERS = 6000
@@ -52,6 +55,7 @@ class Speaking:
     steps: int | None = None
     temperature: float | None = None
     lexicon: str = ""  # fingerprint of the user's lexicon
+    gate: GateConfig | None = None
 
     def __post_init__(self) -> None:
         if not 0.25 <= self.speed <= 4.0:
@@ -197,7 +201,7 @@ def identity(plan: Plan, voice_name: str, voice_fingerprint: str, speaking: Spea
         "units": len(plan.units),
         "voice": voice_name,
         "voice_fingerprint": voice_fingerprint,
-        "settings": asdict(speaking),
+        "settings": json.loads(json.dumps(asdict(speaking))),  # with lists for tuples, as it is read back
         "shards": [len(shard) for shard in plan.shards],
     }
 

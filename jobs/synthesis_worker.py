@@ -3,47 +3,42 @@
 from __future__ import annotations
 
 import errno
-import json
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 
+from cluster.journal import Journal
 from cluster.manifest import SHARDS, sha256, write_shard
-from cluster.session import release_memory, root_cause, session
+from cluster.pool import run_tasks
 from cluster.storage import Storage
-from flowtts_core import errors
 from flowtts_core.audio.files import encode
-from flowtts_core.errors import ConfigError, FlowTTSError
+from flowtts_core.errors import FlowTTSError
 from jobs.synthesis_plan import Speaking, Unit
+from jobs.verification import Gate, Retake, Take
 
 if TYPE_CHECKING:  # the driver imports this file too, and has no need of torch
     from flowtts_core.synthesizer import Speech, SynthesisFailure, Synthesizer
 
 MakeSynthesizer = Callable[[], "Synthesizer"]
-AUDIO = "audio"
+AUDIO, ASIDE = "audio", "quarantine"
 
-CAREFUL_AFTER = 2  # a shard whose worker died so often is spoken one unit at a time, to find the unit that kills
-DEADLY_AFTER = 2  # deaths over one unit; a single one may be the machine's (memory that another process took)
-# Ray Data restarts dead workers without end; the journal of each shard is what ends it: after this many starts beyond
-# those that its units may cost the shard is given up (a worker that dies while it loads the voice is given up by Ray Data
-# itself).
-_SPARE_STARTS = 4
 _MACHINES_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
 class ShardWorker:
-    """Loads the engine once; each call takes shards and returns what became of them.
+    """Loads the engine once; each call takes a shard and returns what became of it.
 
     Args:
         make_synthesizer: makes the engine; called in the worker's process.
         run: names this run of the job, so that a worker's deaths are not mistaken for an earlier run's end.
         audio_files: write each utterance to `audio/` (a corpus) instead of into the shard (a book).
+        keep_unverified: an utterance that no take made good stays in (a book must have no holes) instead of being set aside.
+        steps: of the flow where neither the job nor a retake says otherwise.
     """
 
     def __init__(
@@ -54,103 +49,97 @@ class ShardWorker:
         speaking: Speaking,
         run: str,
         audio_files: bool,
+        keep_unverified: bool = False,
+        steps: int = 1,
     ) -> None:
-        self._output, self._voice, self._speaking, self._run, self._audio_files = (
-            output,
-            voice,
-            speaking,
-            run,
-            audio_files,
-        )
-        self._problem: Exception | None = None
+        self._output, self._voice, self._speaking, self._run = output, voice, speaking, run
+        self._audio_files, self._keep_unverified = audio_files, keep_unverified
+        self._gate = Gate(speaking.gate, speaking.steps or steps) if speaking.gate else None
         try:
             self._synthesizer = make_synthesizer()
-            if "torch" in sys.modules:
-                sys.modules["torch"].set_num_threads(1)
-        except Exception as error:  # Ray would start the worker again and again; raised from a call it ends the job
-            self._problem = error
+        except FlowTTSError:
+            raise
+        except Exception as error:
+            raise FlowTTSError(f"the voice does not load: {type(error).__name__}: {error}"[:1000]) from error
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(1)
 
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        try:
-            return self._speak(batch)
-        except (
-            FlowTTSError
-        ) as error:  # as a row: what Ray makes of a raised one has lost the error that a user can read
-            told = {"kind": type(error).__name__, "message": error.message, "remedy": error.remedy}
-            return pa.Table.from_pylist([{"shard": -1, "error": json.dumps(told)}])
-
-    def _speak(self, batch: pa.Table) -> pa.Table:
-        if isinstance(self._problem, FlowTTSError):
-            raise self._problem
-        if self._problem is not None:
-            raise FlowTTSError(f"the voice does not load: {type(self._problem).__name__}: {self._problem}"[:1000])
-        done = [
-            self._speak_shard(row["shard"], [Unit(**u) for u in json.loads(row["units"])]) for row in batch.to_pylist()
-        ]
-        return pa.Table.from_pylist(done)
+    def __call__(self, task: dict[str, Any]) -> dict[str, Any]:
+        return self._speak_shard(task["shard"], [Unit(**unit) for unit in task["units"]])
 
     def _speak_shard(self, index: int, units: list[Unit]) -> dict[str, Any]:
-        started = time.perf_counter()
-        journal = _Journal(self._output, index, self._run)
-        if journal.starts > DEADLY_AFTER * len(units) + CAREFUL_AFTER + _SPARE_STARTS:
-            raise FlowTTSError(
-                f"workers died {journal.starts - 1} times over shard {index}",
-                "is there memory enough? try fewer --workers",
-            )
-        careful = journal.starts > CAREFUL_AFTER
-        rows = self._one_by_one(units, journal) if careful else self._together(units)
-        stats = {"compute_s": time.perf_counter() - started, "careful": careful}
+        self._spoken_s = self._judged_s = 0.0
+        journal = Journal(self._output, f"{SHARDS}/{journal_name(index)}", self._run, len(units))
+        rows = self._one_by_one(units, journal) if journal.careful else self._together(units)
+        stats = {"compute_s": self._spoken_s, "judging_s": self._judged_s, "careful": journal.careful}
         write_shard(self._output, index, rows, stats)
         journal.close()
-        release_memory()
         ok = sum(row["status"] == "ok" for row in rows)
         seconds = sum(row["duration"] for row in rows)
         return {"shard": index, "ok": ok, "failed": len(rows) - ok, "seconds": seconds, "compute_s": stats["compute_s"]}
 
     def _together(self, units: Sequence[Unit]) -> list[dict[str, Any]]:
         speakable = [unit for unit in units if not unit.error]
-        attempts = 1
-        try:
-            results = self._synthesize(speakable)
-        except Exception as error:  # one bad unit must not cost the others: each alone, once more
-            raise_if_machines(error)
-            results, attempts = [self._alone(unit) for unit in speakable], 2
-        spoken = dict(zip([unit.id for unit in speakable], results, strict=True))
-        return [self._row(unit, spoken.get(unit.id), attempts) for unit in units]
+        results, attempts = self._spoken([_first(unit, self._speaking) for unit in speakable])
+        firsts = [_take(unit, result, self._speaking) for unit, result in zip(speakable, results, strict=True)]
+        takes = {unit.id: take for unit, take in zip(speakable, self._chosen(speakable, firsts), strict=True)}
+        return [self._row(unit, takes.get(unit.id), attempts) for unit in units]
 
-    def _one_by_one(self, units: Sequence[Unit], journal: _Journal) -> list[dict[str, Any]]:
+    def _one_by_one(self, units: Sequence[Unit], journal: Journal) -> list[dict[str, Any]]:
         from flowtts_core.synthesizer import SynthesisFailure
 
         rows = []
         for unit in units:
-            if unit.id in journal.deadly:
-                failure = SynthesisFailure("the worker's process died while speaking it")
-                rows.append(self._row(unit, failure, journal.starts))
+            if unit.error:
+                rows.append(self._row(unit, None, journal.starts))
                 continue
-            journal.enter(unit.id)
-            rows.append(self._row(unit, None if unit.error else self._alone(unit), journal.starts))
+            if unit.id in journal.deadly:
+                take = _take(unit, SynthesisFailure("the worker's process died while speaking it"), self._speaking)
+            else:
+                journal.enter(unit.id)
+                result = self._alone(_first(unit, self._speaking))
+                (take,) = self._chosen([unit], [_take(unit, result, self._speaking)])
+            rows.append(self._row(unit, take, journal.starts))
         return rows
 
-    def _alone(self, unit: Unit) -> Speech | SynthesisFailure:
+    def _chosen(self, units: Sequence[Unit], firsts: Sequence[Take]) -> Sequence[Take]:
+        if self._gate is None:
+            return firsts
+        began, spoken_s = time.perf_counter(), self._spoken_s
+        takes = self._gate.choose(units, firsts, lambda again: self._spoken(again)[0])
+        self._judged_s += time.perf_counter() - began - (self._spoken_s - spoken_s)
+        return takes
+
+    def _spoken(self, takes: list[Retake]) -> tuple[list[Speech | SynthesisFailure], int]:
+        """What became of each, and in how many attempts."""
+        try:
+            return self._synthesize(takes), 1
+        except Exception as error:  # one bad unit must not cost the others: each alone, once more
+            raise_if_machines(error)
+            return [self._alone(take) for take in takes], 2
+
+    def _alone(self, take: Retake) -> Speech | SynthesisFailure:
         from flowtts_core.synthesizer import SynthesisFailure
 
         try:
-            return self._synthesize([unit])[0]
+            return self._synthesize([take])[0]
         except Exception as error:
             raise_if_machines(error)
             return SynthesisFailure(f"{type(error).__name__}: {error}"[:500])
 
-    def _synthesize(self, units: Sequence[Unit]) -> list[Speech | SynthesisFailure]:
+    def _synthesize(self, takes: Sequence[Retake]) -> list[Speech | SynthesisFailure]:
         from flowtts_core.synthesizer import SynthesisRequest
 
-        s = self._speaking
-        requests = [SynthesisRequest(u.text, u.seed, s.speed, s.steps, s.temperature, u.speaker) for u in units]
+        s, began = self._speaking, time.perf_counter()
+        requests = [SynthesisRequest(u.text, seed, s.speed, steps, s.temperature, u.speaker) for u, seed, steps in takes]
         results = self._synthesizer.synthesize(requests) if requests else []
+        self._spoken_s += time.perf_counter() - began
         if len(results) != len(requests):
             raise RuntimeError(f"the voice gave {len(results)} results for {len(requests)} requests")
         return results
 
-    def _row(self, unit: Unit, result: Speech | SynthesisFailure | None, attempts: int) -> dict[str, Any]:
+    def _row(self, unit: Unit, take: Take | None, attempts: int) -> dict[str, Any]:
+        """A row of the shard; `take` is None for a unit that could not be read."""
         from flowtts_core.synthesizer import Speech, SynthesisFailure
 
         row = {
@@ -161,36 +150,40 @@ class ShardWorker:
             "num_samples": 0,
             "attempts": 0 if unit.error else attempts,
         }
+        result = take.result if take else None
         reason = unit.error or (result.reason if isinstance(result, SynthesisFailure) else fault(result))
-        if reason or not isinstance(result, Speech):
+        if reason or take is None or not isinstance(result, Speech):
             return {**row, "status": "failed", "reason": reason}
         flac = encode(result.waveform, result.sample_rate, ".flac")
+        aside = take.verified is False and not self._keep_unverified
         row |= {
-            "status": "ok",
+            "status": "failed" if aside else "ok",
+            "reason": take.reason or None,
             "sha256": sha256(flac),
             "sample_rate": result.sample_rate,
             "num_samples": len(result.waveform),
-        }
-        row |= {
             "duration": result.seconds,
             "words": [asdict(word) for word in result.words],
             "phonemes": result.phonemes,
+            "seed": take.seed,
+            "steps": take.steps,
+            "takes": take.number,
+            "verified": take.verified,
+            "scores": take.scores,
         }
         if not self._audio_files:
             return {**row, "flac": flac}
-        row["audio"] = f"{AUDIO}/{unit.file}.flac"
+        row["audio"] = f"{ASIDE if aside else AUDIO}/{unit.file}.flac"
         self._output.write(str(row["audio"]), flac)
         return row
 
 
-def told(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows that a worker returned; raises the error that it returned instead."""
-    for row in rows:
-        if row.get("error"):
-            error = json.loads(row["error"])
-            kind = getattr(errors, error["kind"], FlowTTSError)
-            raise kind(error["message"], error["remedy"])
-    return rows
+def _first(unit: Unit, speaking: Speaking) -> Retake:
+    return unit, unit.seed, speaking.steps
+
+
+def _take(unit: Unit, result: Speech | SynthesisFailure | None, speaking: Speaking) -> Take:
+    return Take(result, unit.seed, speaking.steps)
 
 
 def raise_if_machines(error: Exception) -> None:
@@ -214,44 +207,9 @@ def fault(speech: Speech | None) -> str:
     return "" if np.abs(speech.waveform).max() > 1e-4 else "the voice gave silence"
 
 
-class _Journal:
-    """Counts how often this run began a shard, and in the careful mode how often it died over which unit."""
-
-    def __init__(self, output: Storage, index: int, run: str) -> None:
-        self._output, self._name = output, _journal_name(index)
-        before: dict[str, Any] = {}
-        if output.exists(self._name):
-            before = json.loads(output.read(self._name) or b"{}")
-        if before.get("run") != run:
-            before = {"run": run, "starts": 0, "deaths": {}, "unit": None}
-        self.starts = before["starts"] + 1
-        deaths = Counter(before["deaths"])
-        deaths.update([before["unit"]] if before["unit"] else [])
-        self.deadly = {unit for unit, count in deaths.items() if count >= DEADLY_AFTER}
-        self._state = {"run": run, "starts": self.starts, "deaths": deaths, "unit": None}
-        self._save()
-
-    def enter(self, unit: str) -> None:
-        self._state["unit"] = unit
-        self._save()
-
-    def close(self) -> None:
-        self._output.delete(self._name)
-
-    def _save(self) -> None:
-        self._output.write(self._name, json.dumps(self._state).encode())
-
-
-def _journal_name(index: int) -> str:
-    return f"{SHARDS}/attempts-{index:05d}.json"
-
-
-def drop_journals(output: Storage, shards: Collection[int]) -> None:
-    """Delete the journals of finished shards: a run that was killed between the two steps left them."""
-    names = {_journal_name(index) for index in shards}
-    for name in output.list(SHARDS):
-        if f"{SHARDS}/{name}" in names:
-            output.delete(f"{SHARDS}/{name}")
+def journal_name(index: int) -> str:
+    """Of a shard's journal, in the folder of the shards."""
+    return f"attempts-{index:05d}.json"
 
 
 def speak_shards(
@@ -268,32 +226,5 @@ def speak_shards(
         ConfigError: where the cluster has no GPU for a worker.
         FlowTTSError: what a worker raised (a voice that does not load, a full disk).
     """
-    workers = max(1, min(workers, len(shards)))
-    with session(address, workers) as info:
-        import ray.data
-
-        if gpus and info.gpus < gpus:
-            raise ConfigError("--device cuda: Ray sees no GPU", "flowtts doctor says what this machine has")
-        if gpus:  # more would wait for a GPU for ever
-            workers = min(workers, int(info.gpus / gpus))
-
-        items = [
-            {"shard": index, "units": json.dumps([asdict(unit) for unit in units])} for index, units in shards.items()
-        ]
-        dataset = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
-            ShardWorker,
-            batch_size=1,  # a block is a shard, one row; Ray refuses None together with GPUs
-            batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(size=workers),
-            fn_constructor_kwargs=worker_args,
-            num_cpus=1,
-            num_gpus=gpus or None,
-        )
-        try:
-            for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-                assert isinstance(batch, pa.Table)
-                yield from told(batch.to_pylist())
-        except FlowTTSError:
-            raise
-        except Exception as error:  # a fault of this program, or of Ray: its innermost cause says most
-            raise root_cause(error) from error
+    tasks = [{"shard": index, "units": [asdict(unit) for unit in units]} for index, units in shards.items()]
+    return run_tasks(partial(ShardWorker, **worker_args), tasks, address=address, workers=workers, gpus=gpus)

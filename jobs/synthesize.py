@@ -32,9 +32,10 @@ examples:
   flowtts synthesize book.txt -o talk/ --format mp3 --speed 1.1
   flowtts synthesize texts.jsonl -o corpus/                   rows {"id": ..., "text": ...} to corpus/audio/ID.flac
   flowtts synthesize notes.txt --lines -o lines/              each line is a row
+  flowtts synthesize texts.jsonl -o corpus/ --verify 'wer<0.3'    each row heard by a recogniser, and spoken again if need be
   flowtts synthesize s3://texts/a.parquet -o s3://speech/a --rows parquet --address ray://head:10001
 
-exit codes: 0 all is spoken; 3 done, but some rows were set aside; 1 failed; 2 wrong usage; 130 interrupted;
+exit codes: 0 all is spoken; 3 done, but some rows were set aside or not verified; 1 failed; 2 wrong usage; 130 interrupted;
 143 terminated."""
 
 
@@ -51,6 +52,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--voice", help="a bundled voice's name or a voice folder (default: the bundled one)")
     _add_reading(parser.add_argument_group("what is read"))
     _add_speaking(parser.add_argument_group("how it is spoken"))
+    _add_verifying(parser.add_argument_group("how it is verified (needs pip install 'flowtts[eval]')"))
     _add_output(parser.add_argument_group("what comes out"))
     _add_running(parser.add_argument_group("how it runs"))
     parser.set_defaults(run=run)
@@ -70,6 +72,22 @@ def _add_speaking(group: Any) -> None:
     group.add_argument("--speed", type=float, default=1.0, help="2 speaks twice as fast (default: 1)")
     group.add_argument("--steps", type=int, help="steps of the flow: more is finer and slower (default: the voice's)")
     group.add_argument("--lexicon", metavar="FILE", help="your pronunciations: lines of word, tab, IPA; or JSON")
+
+
+def _add_verifying(group: Any) -> None:
+    group.add_argument(
+        "--verify",
+        action="append",
+        default=[],
+        metavar="'M<X'",
+        help="judge each utterance, for instance 'wer<0.3' or 'mos_overall>3', and speak it again, with other seeds and more "
+        "steps, until it holds; may be given again. The best take is kept; of a corpus those that fall short go to quarantine/",
+    )
+    group.add_argument("--takes", type=int, default=3, metavar="N", help="takes of an utterance at most (default: 3)")
+    group.add_argument(
+        "--asr", default="pocketsphinx", metavar="KIND[:MODEL]", help="what transcribes: see flowtts evaluate --help"
+    )
+    group.add_argument("--verify-speaker", metavar="FILE", help="a clip of the voice that `secs` is measured against")
 
 
 def _add_output(group: Any) -> None:
@@ -97,9 +115,11 @@ def run(args: argparse.Namespace) -> int:
     from jobs.synthesis_input import Reading
     from jobs.synthesis_job import Options
     from jobs.synthesis_plan import Speaking
+    from jobs.verification import GateConfig
 
     reading = Reading(args.chapters, args.include_matter, args.lines, args.max_sentences)
-    speaking = Speaking(args.seed, args.speed, args.steps)
+    gate = GateConfig(tuple(args.verify), args.takes, args.asr, args.verify_speaker) if args.verify else None
+    speaking = Speaking(args.seed, args.speed, args.steps, gate=gate)
     options = Options(
         book_format=args.format,
         chapter_format=args.chapter_format,
@@ -193,7 +213,7 @@ def voice_engine(voice: str | None, device: str, lexicon: dict[str, str]) -> Eng
 
     folder = find_voice(voice)
     card = load_card(folder)
-    return Engine(card.name, card.fingerprint, MakeVoice(str(folder.absolute()), device, lexicon))
+    return Engine(card.name, card.fingerprint, MakeVoice(str(folder.absolute()), device, lexicon), card.steps)
 
 
 def _lexicon(path: str | None) -> dict[str, str]:
@@ -212,6 +232,10 @@ def _print(summary: Summary) -> None:
     if summary.kind == "book" and summary.files:
         print(f"  {summary.output}/{summary.files[0]}")
     print(f"  {summary.output}/report.html")
+    for name, value in summary.scores.items():
+        print(f"  {name} {value:.3g} on average")
+    if summary.spoken_again or summary.unverified:
+        print(f"  {summary.spoken_again} better in a later take, {summary.unverified} good in none")
     if summary.failed:
         reason, count = next(iter(summary.reasons.items()))
         print(f"  {summary.failed} set aside in quarantine.jsonl, {count} of them: {reason}")

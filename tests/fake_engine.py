@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -11,12 +10,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
 from cluster.storage import Storage
 from flowtts_core.synthesizer import Speech, SynthesisFailure, SynthesisRequest, WordTime
 from jobs.synthesis_plan import Plan, Speaking
-from jobs.synthesis_worker import ShardWorker, told
+from jobs.synthesis_worker import ShardWorker
 
 RATE = 16000
 
@@ -80,8 +78,7 @@ def speak_inline(shards: dict, worker_args: dict, *_: object, **__: object) -> I
     """`jobs.synthesis_worker.speak_shards` without Ray: one worker, in this process."""
     worker = ShardWorker(**worker_args)
     for index, units in shards.items():
-        row = {"shard": index, "units": json.dumps([asdict(unit) for unit in units])}
-        yield from told(worker(pa.Table.from_pylist([row])).to_pylist())
+        yield worker({"shard": index, "units": [asdict(unit) for unit in units]})
 
 
 def speak_here(plan: Plan, storage: Storage, make: MakeTone) -> None:
