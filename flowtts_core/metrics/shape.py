@@ -42,8 +42,14 @@ def mel_statistics(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
 
     It knows level, timbre and noise, not words or melody; for music and effects give a trained embedder.
     """
-    mel = _log_mel()(torch.from_numpy(to_16k(waveform, sample_rate))[None])[0]  # [64, T]
-    return torch.cat([mel.mean(dim=1), mel.std(dim=1, correction=0)]).numpy()
+    frames = mel_frames(waveform, sample_rate).astype(np.float64)
+    return np.concatenate([frames.mean(axis=0), frames.std(axis=0)]).astype(np.float32)
+
+
+def mel_frames(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
+    """The 64 log-mel bands themselves, [T, 64], a frame each 10 ms."""
+    frames: np.ndarray = _log_mel()(torch.from_numpy(to_16k(waveform, sample_rate))[None])[0].T.numpy()
+    return frames
 
 
 @lru_cache(maxsize=1)

@@ -1,4 +1,4 @@
-"""Brings a waveform to the 16 kHz that every judge here listens at."""
+"""Brings a waveform to the rate that a judge listens at: 16 kHz for all but some pretrained ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ RATE = 16_000
 
 
 def to_16k(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
-    """The waveform [S] at 16 kHz, float32, at its own level.
+    """The waveform [S] at 16 kHz, as `to_rate`."""
+    return to_rate(waveform, sample_rate, RATE)
+
+
+def to_rate(waveform: np.ndarray, sample_rate: int, rate: int) -> np.ndarray:
+    """The waveform [S] at `rate` Hz, float32, at its own level.
 
     Raises:
         AudioError: when it is not one channel, is empty, or holds NaN or infinity.
@@ -20,4 +25,7 @@ def to_16k(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
         raise AudioError(f"a judge takes one channel [S] with samples in it, this has shape {waveform.shape}")
     if not np.isfinite(waveform).all():
         raise AudioError("the waveform holds NaN or infinity")
-    return np.asarray(soxr.resample(waveform.astype(np.float32), sample_rate, RATE), dtype=np.float32)
+    heard = np.asarray(soxr.resample(waveform.astype(np.float32), sample_rate, rate), dtype=np.float32)
+    if heard.size == 0:
+        raise AudioError(f"{waveform.size} samples at {sample_rate} Hz leave none at {rate} Hz")
+    return heard

@@ -1,0 +1,187 @@
+"""Recognisers that write down what they hear, for word and character error rates.
+
+pocketsphinx comes with its model and needs nothing else; it is an old recogniser, so its rates are relative. Published rates of
+synthesis are mostly those of Whisper (Radford et al., 2022) or of HuBERT-large fine-tuned by CTC (Hsu et al., 2021).
+
+All decode greedily: the same clip gives the same words, whatever was heard before. A clip of zeros is heard as no words by
+all, for Whisper invents some.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flowtts_core.errors import AudioError, ConfigError
+from flowtts_core.metrics import wer
+from flowtts_core.metrics.optional import require
+from flowtts_core.metrics.pretrained import (
+    FOLDER,
+    HUB,
+    Kind,
+    RawAudioModel,
+    choose,
+    hub_folder,
+    load_model,
+    load_part,
+    reason,
+)
+from flowtts_core.metrics.signal import to_16k, to_rate
+
+
+class Recogniser(Protocol):
+    @property
+    def name(self) -> str:
+        """The spec it was loaded by."""
+
+    def transcribe(self, waveform: np.ndarray, sample_rate: int) -> str:
+        """The words heard in the waveform [S], "" for none.
+
+        Raises:
+            AudioError: for an empty, many-channel or non-finite waveform, or one that this recogniser cannot take.
+        """
+
+
+def load_recogniser(spec: str = "pocketsphinx", device: str = "cpu") -> Recogniser:
+    """The recogniser of a spec, on the device (pocketsphinx always on the CPU).
+
+    Args:
+        spec: `pocketsphinx`; `whisper:FOLDER_OR_NAME`, a Whisper of transformers; `faster-whisper:FOLDER_OR_NAME`, one
+            converted for CTranslate2, or a size as `small.en`; `ctc:FOLDER_OR_NAME`, a wav2vec 2.0, HuBERT, WavLM or the like
+            with a CTC head.
+
+    Raises:
+        ConfigError: for an unknown kind, or a place that does not load; it says why.
+        DependencyError: without the kind's package.
+    """
+    return choose("recogniser", RECOGNISERS, spec, device)
+
+
+class _Pocketsphinx:
+    name = "pocketsphinx"
+
+    def __init__(self, place: str, device: str) -> None:
+        require("pocketsphinx")
+
+    def transcribe(self, waveform: np.ndarray, sample_rate: int) -> str:
+        return wer.transcribe(waveform, sample_rate)
+
+
+class _Whisper:
+    """A clip of up to one window (30 s) in one pass, a longer one by the sequential algorithm of the paper (section 3.8).
+
+    There each window begins where the last timestamp heard in the one before stands. The paper's fall back to sampling is left
+    out, as it draws at random.
+    """
+
+    def __init__(self, place: str, device: str) -> None:
+        self.name, self.device = f"whisper:{place}", device
+        self.model, folder = load_model("AutoModelForSpeechSeq2Seq", place, device, ("whisper",))
+        self.extractor = load_part("AutoFeatureExtractor", place, folder)
+        self.tokenizer = load_part("AutoTokenizer", place, folder)
+        settings = self.model.generation_config
+        self.has_timestamps = getattr(settings, "no_timestamps_token_id", None) is not None
+        self.options: dict[str, Any] = {"do_sample": False, "num_beams": 1}
+        if getattr(settings, "is_multilingual", False):
+            if "<|en|>" not in (getattr(settings, "lang_to_id", None) or {}):
+                raise ConfigError(f"{place} is a Whisper without English", "give one that knows English")
+            self.options |= {"language": "en", "task": "transcribe"}
+
+    @torch.inference_mode()
+    def transcribe(self, waveform: np.ndarray, sample_rate: int) -> str:
+        heard = to_rate(waveform, sample_rate, self.extractor.sampling_rate)
+        if not heard.any():
+            return ""
+        options, padding = self.options, {}
+        if len(heard) > self.extractor.n_samples:
+            if not self.has_timestamps:
+                raise AudioError(
+                    f"the clip is longer than {self.extractor.chunk_length} s, and the generation_config.json of {self.name} "
+                    "names no timestamps to go on by"
+                )
+            options = options | {"return_timestamps": True, "condition_on_prev_tokens": False}
+            padding = {"truncation": False, "padding": "longest"}
+        inputs = self.extractor(
+            heard,
+            sampling_rate=self.extractor.sampling_rate,
+            return_tensors="pt",
+            return_attention_mask=True,
+            **padding,
+        ).to(self.device)
+        tokens = self.model.generate(inputs.input_features, attention_mask=inputs.attention_mask, **options)
+        return str(self.tokenizer.decode(tokens[0], skip_special_tokens=True)).strip()
+
+
+class _FasterWhisper:
+    """CTranslate2's Whisper in float32; it goes over a long clip by timestamps as the paper does."""
+
+    def __init__(self, place: str, device: str) -> None:
+        self.name = f"faster-whisper:{place}"
+        package = require("faster_whisper", HUB)
+        folder = hub_folder(place, package.download_model)  # which knows the sizes too
+        for needed in ("model.bin", "config.json", "tokenizer.json"):  # without the last it would ask the hub
+            if not (folder / needed).is_file():
+                raise ConfigError(
+                    f"{place} has no {needed}",
+                    "make the folder by ct2-transformers-converter, with --copy_files tokenizer.json",
+                )
+        kind, _, index = device.partition(":")
+        try:
+            self.model = package.WhisperModel(
+                str(folder),
+                device=kind,
+                device_index=int(index or 0),
+                compute_type="float32",
+                cpu_threads=torch.get_num_threads(),
+                local_files_only=True,
+            )
+        except Exception as error:  # CTranslate2 and tokenizers raise plain RuntimeError and Exception
+            raise ConfigError(
+                f"{place} does not load: {reason(error)}", "give a Whisper converted for CTranslate2"
+            ) from error
+
+    def transcribe(self, waveform: np.ndarray, sample_rate: int) -> str:
+        heard = to_16k(waveform, sample_rate)
+        if not heard.any():
+            return ""
+        segments, _ = self.model.transcribe(
+            heard,
+            language="en",
+            task="transcribe",
+            beam_size=1,
+            temperature=0.0,
+            condition_on_previous_text=False,
+        )
+        return "".join(segment.text for segment in segments).strip()
+
+
+class _Ctc:
+    """The likeliest token of each frame; a clip over 30 s is heard in windows that overlap, see `pretrained.in_windows`."""
+
+    def __init__(self, place: str, device: str) -> None:
+        self.name = f"ctc:{place}"
+        self.hearing = RawAudioModel("AutoModelForCTC", place, device, "wav2vec 2.0, HuBERT or WavLM with a CTC head")
+        self.tokenizer = load_part("AutoTokenizer", place, self.hearing.folder)
+
+    @torch.inference_mode()
+    def transcribe(self, waveform: np.ndarray, sample_rate: int) -> str:
+        if not waveform.any():
+            return ""
+        values = self.hearing.prepared(waveform, sample_rate)
+        tokens = self.hearing.in_windows(values, self._likeliest)[:, 0]
+        return str(self.tokenizer.decode(tokens.cpu())).strip()
+
+    def _likeliest(self, values: Tensor) -> Tensor:
+        tokens: Tensor = self.hearing.model(values).logits[0].argmax(dim=-1, keepdim=True)  # [T, 1]
+        return tokens
+
+
+RECOGNISERS: dict[str, Kind[Recogniser]] = {
+    "pocketsphinx": Kind(_Pocketsphinx),
+    "whisper": Kind(_Whisper, FOLDER),
+    "faster-whisper": Kind(_FasterWhisper, FOLDER),
+    "ctc": Kind(_Ctc, FOLDER),
+}
