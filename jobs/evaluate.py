@@ -9,13 +9,25 @@ from typing import Any
 EPILOG = """\
 GENERATED and --reference are each one of: what `flowtts synthesize` wrote (its manifest tells the texts), a folder in
 LJSpeech's form, a folder of audio files (texts in FILE.txt beside them, or LibriSpeech's .trans.txt), or Parquet with a
-column of audio. Clips of equal id are compared one to one; all clips of both as distributions.
+column of audio (and id, text, compute_s, latency_s); local or s3://. Clips of equal id are compared one to one; all clips
+of both as distributions.
+
+judges (--judges): words (WER, CER; need texts), opinions (predicted MOS), speaker (similarity), shape (length, silence,
+clipping, embeddings), speed (RTF, latency) are asked by default; warp (cepstra, pitch), copy (spectra, SI-SDR, STOI) and
+pesq compare with the reference's clip of the same id; series adds distances over time and each clip's own FAD.
+
+models, KIND or KIND:FOLDER_OR_NAME (of a model hub):
+  --asr      pocketsphinx, whisper:openai/whisper-small, faster-whisper:FOLDER, ctc:facebook/hubert-large-ls960-ft
+  --speaker  resemblyzer, xvector:microsoft/wavlm-base-plus-sv, onnx:ecapa.onnx
+  --mos      dnsmos, utmos:FILE.pt
+  --embedder clap:laion/larger_clap_general, wavlm:FOLDER, whisper:FOLDER, encodec:facebook/encodec_24khz
 
 examples:
   flowtts evaluate audiobook/                                  are the words understood, does it sound clean
   flowtts evaluate speech/ --reference ljspeech/               and how far is it from real speech
   flowtts evaluate speech/ --require 'wer<0.3' --require 'mos_overall>3'    exit code 4 when it is not
   flowtts evaluate new/ -o new-scores --against old-scores     is it better than what was judged before
+  flowtts evaluate s3://speech/a -o s3://scores/a --device cuda --asr whisper:openai/whisper-large-v3
 
 exit codes: 0 judged, and all requirements met; 3 some clips could not be judged; 4 a requirement is not met."""
 
@@ -32,39 +44,62 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--reference", metavar="REF", help="clips to hold them against")
     parser.add_argument("-o", "--output", metavar="DIR", help="folder of the results (default: GENERATED-evaluation)")
     parser.add_argument(
-        "--judges",
-        metavar="A,B",
-        help="of words, opinions, speaker, shape (these by default; words need texts), and, of clips that should equal "
-        "those of the reference, warp (cepstra, pitch), copy (spectra, SI-SDR, STOI), pesq",
-    )
-    parser.add_argument(
         "--require", action="append", default=[], metavar="'M<X'", help="a bound that must hold; may be given again"
     )
     parser.add_argument(
         "--against", action="append", default=[], metavar="DIR", help="results of another run to compare with, in pairs"
     )
     parser.add_argument("--limit", type=int, help="judge the first so many clips only, by id")
-    parser.add_argument("--workers", type=int, help="judging processes (default: one per core)")
-    parser.add_argument("--address", help="of a Ray cluster (default: a private one on this machine)")
-    parser.add_argument(
-        "--overwrite", action="store_true", help="judge anew what another evaluation left in the folder"
-    )
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     parser.add_argument("--no-progress", action="store_true", help="show no progress bar")
+    _add_judges(parser.add_argument_group("who judges"))
+    _add_distances(parser.add_argument_group("distances of distributions, with --reference"))
+    _add_running(parser.add_argument_group("how it runs"))
     parser.set_defaults(run=run)
+
+
+def _add_judges(group: Any) -> None:
+    group.add_argument("--judges", "--metrics", metavar="A,B", help="judges, or metrics, which choose their judges")
+    group.add_argument("--asr", default="pocketsphinx", metavar="MODEL", help="what transcribes (default: pocketsphinx)")
+    group.add_argument("--speaker", default="resemblyzer", metavar="MODEL", help="what knows voices (default: resemblyzer)")
+    group.add_argument("--mos", default="dnsmos", metavar="MODEL", help="what predicts opinions (default: dnsmos)")
+    group.add_argument(
+        "--embedder", action="append", default=[], metavar="MODEL", help="for distances, beside the log-mel; repeatable"
+    )
+    group.add_argument(
+        "--target-speaker", metavar="FILE", help="a clip of whom all should sound like, in place of the reference's clips"
+    )
+
+
+def _add_distances(group: Any) -> None:
+    group.add_argument("--kernel", default="gaussian", help="of KAD: gaussian, iq, imq, or cubic, (1 + <x, y>)^3")
+    group.add_argument(
+        "--bandwidth-from",
+        default="reference",
+        help="whose median distance is the bandwidth: reference, as the paper has it, or evaluated, as the authors' toolkit",
+    )
+    group.add_argument("--bandwidth", type=float, metavar="X", help="a bandwidth of your own")
+    group.add_argument("--kad-scale", type=float, default=1, metavar="N", help="show KAD times 100, as tables do (default: 1)")
+
+
+def _add_running(group: Any) -> None:
+    group.add_argument("--workers", type=int, help="judging processes (default: one per core)")
+    group.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the models run (default: cpu)")
+    group.add_argument("--address", help="of a Ray cluster (default: a private one on this machine)")
+    group.add_argument(
+        "--overwrite", action="store_true", help="judge anew what another evaluation left in the folder"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     from cluster.storage import Storage
-    from flowtts_core.metrics.judges import DEFAULT_JUDGES
     from jobs import evaluation as job
     from jobs.evaluation_output import write_outputs
     from jobs.machine import describe
 
-    requirements = [job.parse_requirement(text) for text in args.require]
-    judges = tuple(args.judges.split(",")) if args.judges else DEFAULT_JUDGES
-    options = job.Options(judges, args.limit, args.workers, args.address, overwrite=args.overwrite)
-    others = [(folder, job.load(folder)) for folder in args.against]
+    options = _options(args)
+    requirements = [job.requirement_of(text, options.panel) for text in args.require]
+    others = [(folder, job.load(folder, options.distance)) for folder in args.against]
     output = args.output or f"{args.generated.rstrip('/').removesuffix('.parquet')}-evaluation"
     with _Bar(show=not (args.no_progress or args.json)) as progress:
         found = job.evaluate(args.generated, args.reference, output, options, progress)
@@ -80,6 +115,27 @@ def run(args: argparse.Namespace) -> int:
     return job.EXIT_FAILED if found.failed else 0
 
 
+def _options(args: argparse.Namespace) -> Any:
+    from flowtts_core.metrics.judges import PanelConfig
+    from flowtts_core.metrics.kad import Kernel
+    from jobs.evaluation import Options, chosen_judges
+    from jobs.evaluation_distances import DistanceConfig
+
+    panel = PanelConfig(
+        **({"judges": chosen_judges(args.judges.split(","))} if args.judges else {}),
+        asr=args.asr,
+        speaker=args.speaker,
+        mos=args.mos,
+        embedders=tuple(args.embedder),
+        target=args.target_speaker,
+        device=args.device,
+    )
+    kernel = Kernel(args.kernel, args.bandwidth, args.bandwidth_from)
+    distance = DistanceConfig(kernel, args.kad_scale)
+    gpus = float(args.device == "cuda")
+    return Options(panel, distance, args.limit, args.workers, args.address, gpus, args.overwrite)
+
+
 def _print(summary: dict[str, Any], output: str) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -93,10 +149,17 @@ def _print(summary: dict[str, Any], output: str) -> None:
             name, shown(score["value"]), f"{low} to {high}", score["unit"], str(score["n"]), str(score["failed"])
         )
     for name, found in summary["distances"].items():
-        counts = f"{found['n']}/{found['n_reference']}"
-        table.add_row(name, shown(found["value"]), f"{shown(found['at_infinity'])} at infinity", found["unit"], counts)
+        line = "" if found["at_infinity"] is None else f"{shown(found['at_infinity'])} at infinity"
+        table.add_row(name, shown(found["value"]), line, found["unit"], f"{found['n']}/{found['n_reference']}")
     console = Console()
     console.print(table)
+    for name, found in summary["distances"].items():
+        if found.get("why"):
+            console.print(f"{name} is not measured: {found['why']}", highlight=False)
+    if summary["unpaired"]:
+        console.print(f"{summary['unpaired']} clips have no clip of the same id in the reference", highlight=False)
+    for folder, names in summary["not_compared"].items():
+        console.print(f"not compared with {folder}, where other models judged: {', '.join(names)}", highlight=False)
     for requirement in summary["requirements"]:
         console.print(f"{requirement['required']}: {'met' if requirement['met'] else 'NOT MET'}", highlight=False)
     if summary["failed"]:

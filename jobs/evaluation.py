@@ -3,60 +3,43 @@
 from __future__ import annotations
 
 import json
-import operator
-import re
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-import torch
-
+from cluster.journal import drop_journals
 from cluster.session import default_workers
 from cluster.storage import Storage
-from flowtts_core.config import fingerprint
+from flowtts_core.config import fingerprint, from_dict, to_dict
 from flowtts_core.errors import ConfigError, FlowTTSError, OutputError
-from flowtts_core.metrics.fad import extrapolate, fad
-from flowtts_core.metrics.judges import DEFAULT_JUDGES, JUDGES, METRICS
-from flowtts_core.metrics.kad import kad
+from flowtts_core.metrics.judges import JUDGES, METRICS, PanelConfig, judges_of
+from flowtts_core.metrics.requirements import Requirement, parse_requirement
 from flowtts_core.metrics.scores import Score, Scores, paired_difference
+from jobs.evaluation_distances import KINDS, DistanceConfig, add_fad_of_clips, distances
 from jobs.evaluation_input import Item, find_items
-from jobs.evaluation_worker import PARTS, judge_parts, part_is_whole, read_part
+from jobs.evaluation_worker import PARTS, journal_name, judge_parts, part_is_whole, read_part
 
 JOB, SUMMARY = "evaluation.json", "scores.json"
 ROWS_OF_A_PART = 24
 EXIT_BELOW, EXIT_FAILED = 4, 3
-_FEWEST = 8  # embeddings on a side, below which a distance of distributions says nothing
-DISTANCES = {"kad": "x 100, Gaussian kernel, bandwidth of the reference", "fad": "Frechet distance"}
 
 
-@dataclass(frozen=True)
-class Requirement:
-    """`metric < bound` or `metric > bound`, as of `wer<0.3`."""
-
-    metric: str
-    below: bool
-    bound: float
-
-    def met(self, value: float | None) -> bool:
-        compare: Callable[[float, float], bool] = operator.lt if self.below else operator.gt
-        return value is not None and compare(value, self.bound)
-
-    def __str__(self) -> str:
-        return f"{self.metric} {'<' if self.below else '>'} {self.bound:g}"
+def chosen_judges(names: Sequence[str]) -> tuple[str, ...]:
+    """The judges of these names, each a judge's or a metric's; raises ConfigError for one that is neither."""
+    for name in names:
+        if name not in JUDGES and name not in METRICS:
+            raise ConfigError(f"no judge or metric {name!r}", f"use some of: {', '.join([*JUDGES, *METRICS])}")
+    wanted = {*names, *judges_of(set(names))}
+    return tuple(judge for judge in JUDGES if judge in wanted)
 
 
-def parse_requirement(text: str) -> Requirement:
-    """Raises ConfigError for what is no `METRIC<NUMBER` or `METRIC>NUMBER`, or names no metric."""
-    found = re.fullmatch(r"\s*([a-z0-9_.]+)\s*(<|>)\s*([-+]?[0-9.]+(?:e[-+]?\d+)?)\s*", text)
-    if not found:
-        raise ConfigError(f"--require {text!r}: not understood", "write for instance: wer<0.3 or 'secs > 0.8'")
-    known = [*METRICS, *(f"{name}.{kind}" for name in DISTANCES for kind in ("mel", "speaker"))]
-    if found[1] not in known:
-        raise ConfigError(f"--require {text!r}: no metric {found[1]!r}", f"use one of: {', '.join(known)}")
-    return Requirement(found[1], found[2] == "<", float(found[3]))
+def requirement_of(text: str, panel: PanelConfig) -> Requirement:
+    """A bound on a metric or, as "kad.mel<0.01", on a distance; raises ConfigError for what is none."""
+    embedders = ["speaker", "mel", *(spec.partition(":")[0] for spec in panel.embedders)]
+    return parse_requirement(text, [*METRICS, *(f"{distance}.{kind}" for distance in KINDS for kind in embedders)])
 
 
 @dataclass(frozen=True)
@@ -67,6 +50,8 @@ class Evaluation:
         scores: by metric, of all clips.
         distances: of distributions to the reference, as "kad.mel".
         rows: judged clips, as `jobs.evaluation_worker.SCHEMA` has them.
+        panel: who judged.
+        unpaired: clips that have no clip of the same id in the reference; None without one.
     """
 
     generated: str
@@ -77,28 +62,32 @@ class Evaluation:
     scores: dict[str, Score]
     distances: dict[str, dict[str, Any]]
     rows: list[dict[str, Any]] = field(repr=False)
+    panel: PanelConfig
+    unpaired: int | None = None
     wall_s: float = 0.0
     parts_resumed: int = 0
 
     def value(self, metric: str) -> float | None:
+        """Of a score or a distance; None where it could not be measured."""
         if metric in self.distances:
-            return float(self.distances[metric]["value"])
+            value: float | None = self.distances[metric]["value"]
+            return value
         return self.scores[metric].value if metric in self.scores else None
 
 
 @dataclass(frozen=True)
 class Options:
-    """What is judged and how; `judges` are names of `JUDGES`."""
+    """Who judges, how distances are computed, and how the job runs."""
 
-    judges: tuple[str, ...] = DEFAULT_JUDGES
+    panel: PanelConfig = field(default_factory=PanelConfig)
+    distance: DistanceConfig = field(default_factory=DistanceConfig)
     limit: int | None = None
     workers: int | None = None
     address: str | None = None
+    gpus: float = 0
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        if unknown := sorted(set(self.judges) - JUDGES.keys()):
-            raise ConfigError(f"no judge {unknown[0]!r}", f"use some of: {', '.join(JUDGES)}")
         if self.workers is not None and self.workers < 1:
             raise ConfigError(f"{self.workers} workers cannot work", "give at least 1, or leave --workers out")
         if self.limit is not None and self.limit < 1:
@@ -117,12 +106,21 @@ def evaluate(
 
     Raises:
         TextError: when there are no clips.
-        OutputError: when the folder holds another evaluation, or cannot be written.
+        ConfigError: for judges that compare clips, without a reference.
+        OutputError: when the folder holds another evaluation, cannot be written, or is at work.
     """
+    storage = Storage(output)
+    with storage.lock():
+        return _evaluate(generated, reference, storage, options, progress)
+
+
+def _evaluate(
+    generated: str, reference: str | None, storage: Storage, options: Options, progress: Callable[[int, int], None]
+) -> Evaluation:
     began = time.perf_counter()
+    _require_judges(options.panel, reference)
     ours, theirs = _items(generated, options.limit), _items(reference, None) if reference else []
     places = {item.id: item.place for item in theirs if not item.error}
-    storage = Storage(output)
     sets = {"generated": (generated, [(item, places.get(item.id)) for item in ours])}
     if reference:
         sets["reference"] = (reference, [(item, None) for item in theirs])
@@ -135,12 +133,18 @@ def evaluate(
     total = sum(len(items) for _, items in sets.values())
     done = total - sum(len(part) for parts in pending.values() for part in parts.values())
     progress(done, total)
-    for which, parts in pending.items():
-        if parts:
-            done = _judge(sets[which][0], reference, which, parts, storage, options, lambda n: progress(n, total), done)
+    if any(pending.values()):
+        places = {which: root for which, (root, _) in sets.items()}
+        arguments = {"places": places, "panel": options.panel, "output": storage, "run": uuid.uuid4().hex}
+        workers = options.workers or default_workers()
+        for clips in judge_parts(pending, arguments, options.address, workers, options.gpus):
+            done += clips
+            progress(done, total)
     rows = {which: [row for i in parts for row in read_part(_of(storage, which), i)] for which, parts in plan.items()}
+    for which, parts in plan.items():
+        drop_journals(_of(storage, which), PARTS, {journal_name(i) for i in parts})
     resumed = len(plan["generated"]) - len(pending["generated"])
-    return _summed(generated, reference, rows, time.perf_counter() - began, resumed)
+    return _summed(generated, reference, rows, options.panel, options.distance, time.perf_counter() - began, resumed)
 
 
 def scores_of(rows: Sequence[dict[str, Any]]) -> dict[str, Scores]:
@@ -158,16 +162,34 @@ def scores_of(rows: Sequence[dict[str, Any]]) -> dict[str, Scores]:
 
 
 def compare(ours: Evaluation, theirs: Evaluation) -> dict[str, dict[str, float]]:
-    """By metric, ours less theirs over the clips that both have, in pairs with intervals."""
-    mine, yours = scores_of(ours.rows), scores_of(theirs.rows)
-    differences = {name: paired_difference(mine[name], yours[name]) for name in mine if name in yours}
+    """By metric, ours less theirs over the clips that both have, in pairs with intervals.
+
+    What two different models judged is not compared: see `judged_otherwise`.
+    """
+    mine, yours, barred = scores_of(ours.rows), scores_of(theirs.rows), judged_otherwise(ours, theirs)
+    differences = {
+        name: paired_difference(mine[name], yours[name]) for name in mine if name in yours and name not in barred
+    }
     return {name: found.to_json() for name, found in differences.items() if found is not None}
+
+
+def judged_otherwise(ours: Evaluation, theirs: Evaluation) -> set[str]:
+    """The metrics for which the two runs asked different models: their figures say nothing of each other."""
+    behind = {"words": "asr", "opinions": "mos", "speaker": "speaker"}
+    differing = [judge for judge, model in behind.items() if getattr(ours.panel, model) != getattr(theirs.panel, model)]
+    return {metric.name for judge in differing for metric in JUDGES[judge].metrics}
+
+
+def _require_judges(panel: PanelConfig, reference: str | None) -> None:
+    """Raise ConfigError where a judge was chosen that could never be asked."""
+    comparing = [name for name in panel.judges if "reference" in JUDGES[name].needs]
+    if comparing and reference is None:
+        raise ConfigError(f"{', '.join(comparing)}: compare clips with a reference", "give --reference")
 
 
 def _was_asked(metric: str, row: dict[str, Any]) -> bool:
     """Whether the judge of this metric was asked about the row, and could not answer."""
-    judge = next(name for name, judge in JUDGES.items() if any(m.name == metric for m in judge.metrics))
-    return f"{judge}: " in (row["reason"] or "")
+    return any(f"{judge}: " in (row["reason"] or "") for judge in judges_of({metric}))
 
 
 def _items(root: str, limit: int | None) -> list[Item]:
@@ -192,7 +214,7 @@ def _identity(sets: dict[str, tuple[str, list[tuple[Item, str | None]]]], option
     return {
         "places": {which: root for which, (root, _) in sets.items()},
         "clips": clips,
-        "judges": list(options.judges),
+        "panel": to_dict(options.panel),
     }
 
 
@@ -203,7 +225,7 @@ def _claim(storage: Storage, job: dict[str, Any], overwrite: bool) -> None:
         return
     if held is not None and not overwrite:
         raise OutputError(f"{storage.root} holds another evaluation", "choose another -o, or run with --overwrite")
-    if held is None and storage.list():
+    if held is None and any(not name.startswith(".") for name in storage.list()):
         raise OutputError(f"{storage.root} is not empty and holds no evaluation", "choose another folder with -o")
     storage.require_writable()
     for name in ("generated", "reference"):
@@ -211,32 +233,19 @@ def _claim(storage: Storage, job: dict[str, Any], overwrite: bool) -> None:
     storage.write(JOB, json.dumps(job, indent=1).encode())
 
 
-def _judge(
-    root: str,
-    reference: str | None,
-    which: str,
-    parts: dict[int, list[tuple[Item, str | None]]],
-    storage: Storage,
-    options: Options,
-    progress: Callable[[int], None],
-    done: int,
-) -> int:
-    judges = options.judges
-    if which == "reference":  # its embeddings are what distributions are compared with; its scores set the scale
-        judges = tuple(name for name in judges if name != "words")
-    arguments = {"generated": root, "reference": reference, "judges": judges, "output": _of(storage, which)}
-    for clips in judge_parts(parts, arguments, options.address, options.workers or default_workers()):
-        done += clips
-        progress(done)
-    return done
-
-
 def _summed(
-    generated: str, reference: str | None, rows: dict[str, list[dict[str, Any]]], wall_s: float, resumed: int
+    generated: str,
+    reference: str | None,
+    rows: dict[str, list[dict[str, Any]]],
+    panel: PanelConfig,
+    distance: DistanceConfig,
+    wall_s: float,
+    resumed: int,
 ) -> Evaluation:
-    ours = rows["generated"]
+    ours, theirs = rows["generated"], rows.get("reference")
     failed = [row for row in ours if row["status"] != "ok"]
-    distances = _distances(ours, rows["reference"]) if "reference" in rows else {}
+    if theirs is not None:
+        add_fad_of_clips(ours, theirs)
     return Evaluation(
         generated=generated,
         reference=reference,
@@ -244,41 +253,16 @@ def _summed(
         failed=len(failed),
         reasons=dict(Counter(str(row["reason"]) for row in failed).most_common()),
         scores={name: state.compute() for name, state in scores_of(ours).items()},
-        distances=distances,
+        distances={} if theirs is None else distances(ours, theirs, distance),
         rows=ours,
+        panel=panel,
+        unpaired=None if theirs is None else sum(row["status"] == "ok" and not row["reference"] for row in ours),
         wall_s=wall_s,
         parts_resumed=resumed,
     )
 
 
-def _distances(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """KAD and FAD between the embeddings of both sets, each with its value at infinitely many clips."""
-    found: dict[str, dict[str, Any]] = {}
-    for kind in sorted({kind for row in ours for kind in row["embeddings"]}):
-        sides = [_embeddings(rows, kind) for rows in (ours, theirs)]
-        if min(len(side) for side in sides) < _FEWEST:
-            continue
-        for name, distance in (("kad", lambda a, b: 100 * kad(a, b)), ("fad", fad)):
-            line = extrapolate(distance, *sides)
-            found[f"{name}.{kind}"] = {
-                "value": distance(*sides),
-                "at_infinity": line.value,
-                "r2": line.r2,
-                "sizes": line.sizes,
-                "measured": line.measured,
-                "n": len(sides[0]),
-                "n_reference": len(sides[1]),
-                "unit": DISTANCES[name],
-            }
-    return found
-
-
-def _embeddings(rows: Sequence[dict[str, Any]], kind: str) -> torch.Tensor:
-    vectors = [row["embeddings"][kind] for row in sorted(rows, key=lambda row: row["id"]) if kind in row["embeddings"]]
-    return torch.from_numpy(np.array(vectors, dtype=np.float64)) if vectors else torch.zeros(0, 1)
-
-
-def load(folder: str) -> Evaluation:
+def load(folder: str, distance: DistanceConfig | None = None) -> Evaluation:
     """An evaluation that was finished in this folder.
 
     Raises:
@@ -287,10 +271,15 @@ def load(folder: str) -> Evaluation:
     storage = Storage(folder)
     try:
         job = json.loads(storage.read(JOB))
+        panel = from_dict(PanelConfig, job["panel"])
         parts = {w: sorted(n for n in _of(storage, w).list(PARTS) if n.endswith(".parquet")) for w in job["places"]}
         rows = {
             w: [row for i in range(len(names)) for row in read_part(_of(storage, w), i)] for w, names in parts.items()
         }
-    except (FileNotFoundError, KeyError, ValueError) as error:
+    except (FileNotFoundError, KeyError, ValueError, ConfigError) as error:
         raise FlowTTSError(f"{folder}: holds no evaluation ({error})", "give the -o of a flowtts evaluate") from error
-    return _summed(job["places"]["generated"], job["places"].get("reference"), rows, 0.0, len(parts["generated"]))
+    places = job["places"]
+    resumed = len(parts["generated"])
+    return _summed(
+        places["generated"], places.get("reference"), rows, panel, distance or DistanceConfig(), 0.0, resumed
+    )

@@ -6,13 +6,14 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import count
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.manifest import MANIFEST, read_manifest
+from cluster.manifest import MANIFEST, read_manifest, shard_rows, shard_stats
 from cluster.storage import Storage
 from flowtts_core.audio.files import read_audio
 from flowtts_core.errors import AudioError, TextError
@@ -20,6 +21,7 @@ from flowtts_core.errors import AudioError, TextError
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4b", ".m4a")
 _AUDIO_COLUMNS = ("audio", "flac", "wav")
 _TEXT_COLUMNS = ("text", "normalized", "transcript", "sentence")
+_SPEED_COLUMNS = ("compute_s", "latency_s")
 _ACCEPTED = "give a folder that flowtts synthesize or flowtts prepare reads or writes, a folder of audio, or Parquet"
 
 
@@ -32,12 +34,16 @@ class Item:
         text: what it should say; None where nothing tells.
         place: relative to the root: a file, or "file.parquet#row" of a Parquet file.
         error: why there is nothing to judge, where its maker had already set it aside.
+        compute_s: computing time that made it, where its maker noted that.
+        latency_s: from its request to its first sound, where that was noted.
     """
 
     id: str
     text: str | None
     place: str
     error: str = ""
+    compute_s: float | None = None
+    latency_s: float | None = None
 
 
 def find_items(root: str) -> list[Item]:
@@ -117,9 +123,25 @@ def _walk(storage: Storage, folder: str = "") -> Iterator[tuple[str, int]]:
 
 
 def _of_manifest(storage: Storage) -> Iterator[Item]:
-    for row in read_manifest(storage).select(["id", "text", "audio", "status", "reason"]).to_pylist():
+    manifest = read_manifest(storage)
+    costs = _costs(storage, manifest["duration"].to_pylist())
+    for row, cost in zip(manifest.select(["id", "text", "audio", "status", "reason"]).to_pylist(), costs, strict=True):
         error = "" if row["status"] == "ok" else f"set aside when it was made: {row['reason']}"
-        yield Item(row["id"], row["text"], row["audio"] or "", error)
+        yield Item(row["id"], row["text"], row["audio"] or "", error, cost)
+
+
+def _costs(storage: Storage, durations: list[float]) -> list[float | None]:
+    """The computing time of each row: its part, by length, of what its shard took; None where the shards are gone."""
+    found: list[float | None] = []
+    for index in count():
+        try:
+            rows, compute_s = shard_rows(storage, index), shard_stats(storage, index).get("compute_s")
+        except (FileNotFoundError, OSError, pa.ArrowException):
+            break
+        mine = durations[len(found) : len(found) + rows]
+        spoken = sum(mine)
+        found += [compute_s * s / spoken if compute_s is not None and spoken else None for s in mine]
+    return found if len(found) == len(durations) else [None] * len(durations)
 
 
 def _of_ljspeech(storage: Storage, files: dict[str, int]) -> Iterator[Item]:
@@ -154,11 +176,12 @@ def _of_parquet(storage: Storage, name: str) -> Iterator[Item]:
         columns = parquet.schema_arrow.names
         _audio_name(columns, storage.path(name))
         text = next((column for column in _TEXT_COLUMNS if column in columns), None)
-        table = parquet.read(columns=[column for column in ("id", text) if column in columns])
+        table = parquet.read(columns=[column for column in ("id", text, *_SPEED_COLUMNS) if column in columns])
     ids: list[Any] = table["id"].to_pylist() if "id" in columns else list(range(len(table)))
     texts: list[Any] = table[text].to_pylist() if text else [None] * len(ids)
-    for row, (id, said) in enumerate(zip(ids, texts, strict=True)):
-        yield Item(str(id) if "id" in columns else f"{_stem(name)}-{row:06d}", said, f"{name}#{row}")
+    speeds = zip(*(table[c].to_pylist() if c in columns else [None] * len(ids) for c in _SPEED_COLUMNS), strict=True)
+    for row, (id, said, speed) in enumerate(zip(ids, texts, speeds, strict=True)):
+        yield Item(str(id) if "id" in columns else f"{_stem(name)}-{row:06d}", said, f"{name}#{row}", "", *speed)
 
 
 def _audio_name(columns: list[str], name: str) -> str:

@@ -12,7 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.storage import Storage
-from jobs.evaluation import SUMMARY, Evaluation, Requirement
+from flowtts_core.config import to_dict
+from flowtts_core.metrics.requirements import Requirement
+from jobs.evaluation import SUMMARY, Evaluation, judged_otherwise
 from jobs.evaluation_report import of_clip, render
 
 REPORT, CSV, PARQUET = "report.html", "clips.csv", "clips.parquet"
@@ -34,11 +36,15 @@ def write_outputs(
         "reasons": found.reasons,
         "scores": {name: score.to_json() for name, score in found.scores.items()},
         "distances": found.distances,
+        "unpaired": found.unpaired,
+        "panel": to_dict(found.panel),
         "requirements": [
             {"required": str(requirement), "found": found.value(requirement.metric), "met": met}
             for requirement, met in requirements
         ],
         "differences": {name: differences for name, _, differences in compared},
+        "not_compared": {name: sorted(judged_otherwise(found, other) & found.scores.keys()) for name, other, _ in compared
+                         if judged_otherwise(found, other)},
         "wall_s": round(found.wall_s, 1),
         "machine": machine,
     }

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import io
-import json
+import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.session import release_memory, root_cause, session
+from cluster.journal import Journal
+from cluster.pool import run_tasks
 from cluster.storage import Storage
-from flowtts_core.errors import AudioError, DependencyError, FlowTTSError
-from flowtts_core.metrics.judges import Clip, judge_clip
+from flowtts_core.errors import AudioError, ConfigError, DependencyError, FlowTTSError
+from flowtts_core.metrics.judges import Clip, Panel, PanelConfig
 from jobs.evaluation_input import Item, read_clip
-from jobs.synthesis_worker import told
 
 PARTS = "parts"
 
@@ -31,6 +33,8 @@ SCHEMA = pa.schema(
         ("reference", pa.string()),  # id of the reference's clip, where one pairs with it
         ("values", pa.map_(pa.string(), pa.list_(pa.float64(), 2))),  # metric -> numerator, denominator
         ("embeddings", pa.map_(pa.string(), pa.list_(pa.float32()))),
+        ("series", pa.map_(pa.string(), pa.list_(pa.list_(pa.float32())))),  # embedder -> frames over time
+        ("text_embedding", pa.list_(pa.float32())),  # of what was to be said
         ("judged_s", pa.float64()),  # computing time
     ]
 )
@@ -41,12 +45,19 @@ def part_name(index: int) -> str:
     return f"{PARTS}/{index:05d}.parquet"
 
 
+def journal_name(index: int) -> str:
+    """Of a part's journal, in the folder of the parts."""
+    return f"attempts-{index:05d}.json"
+
+
 def read_part(storage: Storage, index: int) -> list[dict[str, Any]]:
+    """The judged clips of a part."""
     with storage.open(part_name(index)) as file:
         rows: list[dict[str, Any]] = pq.ParquetFile(file).read().to_pylist()
     for row in rows:
         row["values"] = {name: tuple(value) for name, value in row["values"] or []}
-        row["embeddings"] = dict(row["embeddings"] or [])
+        row["embeddings"] = {name: np.array(vector, np.float32) for name, vector in row["embeddings"] or []}
+        row["series"] = {name: np.array(frames, np.float32) for name, frames in row["series"] or [] if frames}
     return rows
 
 
@@ -59,39 +70,48 @@ def part_is_whole(storage: Storage, index: int, ids: Sequence[str]) -> bool:
 
 
 class PartJudge:
-    """Judges each clip of a part; a bad clip becomes a failed row."""
+    """Judges each clip of a part and commits it; a bad clip becomes a failed row.
 
-    def __init__(self, generated: str, reference: str | None, judges: tuple[str, ...], output: Storage) -> None:
-        self._generated, self._reference, self._judges, self._output = generated, reference, judges, output
+    Args:
+        places: of "generated" and, where there is one, "reference".
+        output: each of the two has a folder of its own in it.
+        run: names this run of the job.
+    """
 
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        (row,) = batch.to_pylist()
-        try:
-            items = [(Item(**item), place) for item, place in json.loads(row["items"])]
-            rows = [self._judged(item, place) for item, place in items]
-            buffer = io.BytesIO()
-            pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), buffer, compression="zstd")
-            self._output.write(part_name(row["part"]), buffer.getvalue())
-            release_memory()
-        except FlowTTSError as error:  # a missing package, a full disk: the job's, not a clip's
-            told_error = {"kind": type(error).__name__, "message": error.message, "remedy": error.remedy}
-            return pa.Table.from_pylist([{"part": row["part"], "clips": 0, "error": json.dumps(told_error)}])
-        return pa.Table.from_pylist([{"part": row["part"], "clips": len(rows), "error": ""}])
+    def __init__(self, places: dict[str, str], panel: PanelConfig, output: Storage, run: str) -> None:
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(1)
+        self._places, self._panel, self._output, self._run = places, Panel(panel), output, run
 
-    def _judged(self, item: Item, reference_place: str | None) -> dict[str, Any]:
-        row: dict[str, Any] = {"id": item.id, "place": item.place, "text": item.text, "values": {}, "embeddings": {}}
+    def __call__(self, task: dict[str, Any]) -> dict[str, Any]:
+        which, items = task["which"], [(Item(**item), place) for item, place in task["items"]]
+        folder = Storage(self._output.path(which))
+        journal = Journal(folder, f"{PARTS}/{journal_name(task['part'])}", self._run, len(items))
+        rows = []
+        for item, place in items:
+            if item.id in journal.deadly:
+                item = replace(item, error="a judge's process died over it")
+            elif journal.careful:
+                journal.enter(item.id)
+            rows.append(self._judged(which, item, place))
+        buffer = io.BytesIO()
+        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), buffer, compression="zstd")
+        folder.write(part_name(task["part"]), buffer.getvalue())
+        journal.close()
+        return {"clips": len(rows)}
+
+    def _judged(self, which: str, item: Item, reference_place: str | None) -> dict[str, Any]:
+        row: dict[str, Any] = {"id": item.id, "place": item.place, "text": item.text}
         if item.error:
             return {**row, "status": "failed", "reason": item.error}
         try:
-            waveform, rate = read_clip(self._generated, item.place)
-            reference, reference_rate = None, 0
-            if reference_place is not None and self._reference is not None:
-                reference, reference_rate = read_clip(self._reference, reference_place)
-            verdict = judge_clip(Clip(waveform, rate, item.text, reference, reference_rate), self._judges)
-        except AudioError as error:
-            return {**row, "status": "failed", "reason": error.message}
-        except DependencyError:
+            # what is asked of the reference is its embeddings, and the scale that its scores set; its words are known
+            without = ("words",) if which == "reference" else ()
+            verdict = self._panel.judge(self._clip(which, item, reference_place), without)
+        except (DependencyError, ConfigError):  # the job's, not a clip's
             raise
+        except FlowTTSError as error:
+            return {**row, "status": "failed", "reason": error.message}
         except Exception as error:  # whatever a library makes of this clip, the others are judged
             return {**row, "status": "failed", "reason": f"{type(error).__name__}: {error}"[:500]}
         return {
@@ -99,50 +119,46 @@ class PartJudge:
             "status": "ok",
             "reason": "; ".join(f"{judge}: {reason}" for judge, reason in verdict.reasons.items()),
             "heard": verdict.heard,
-            "reference": item.id if reference is not None else None,
+            "reference": item.id if reference_place is not None else None,
             "values": {name: list(value) for name, value in verdict.values.items()},
             "embeddings": {name: vector.tolist() for name, vector in verdict.embeddings.items()},
+            "series": {name: frames.tolist() for name, frames in verdict.series.items()},
+            "text_embedding": None if verdict.text is None else verdict.text.tolist(),
             "judged_s": sum(verdict.seconds.values()),
         }
 
+    def _clip(self, which: str, item: Item, reference_place: str | None) -> Clip:
+        waveform, rate = read_clip(self._places[which], item.place)
+        if not np.isfinite(waveform).all():
+            raise AudioError(f"{item.place}: holds NaN or infinity")
+        reference, reference_rate = None, 0
+        if reference_place is not None:
+            reference, reference_rate = read_clip(self._places["reference"], reference_place)
+        return Clip(waveform, rate, item.text, reference, reference_rate, item.compute_s, item.latency_s)
+
 
 def judge_parts(
-    parts: dict[int, list[tuple[Item, str | None]]],
+    parts: dict[str, dict[int, list[tuple[Item, str | None]]]],
     worker_args: dict[str, Any],
     address: str | None,
     workers: int,
+    gpus: float = 0,
 ) -> Iterator[int]:
     """Judge the parts on a pool of actors; yields the number of clips of each as it is committed, in no fixed order.
 
     Args:
-        parts: part number -> its clips, each with the place of its reference.
+        parts: "generated" or "reference" -> part number -> its clips, each with the place of its reference.
         worker_args: arguments of `PartJudge`.
+        gpus: of a GPU that each worker takes.
 
     Raises:
         FlowTTSError: what a worker raised (a missing package, a full disk).
     """
-    workers = max(1, min(workers, len(parts)))
-    with session(address, workers):
-        import ray.data
-
-        rows = [
-            {"part": index, "items": json.dumps([(asdict(item), place) for item, place in items])}
-            for index, items in parts.items()
-        ]
-        dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-            PartJudge,
-            batch_size=None,  # a block is a part
-            batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(size=workers),
-            fn_constructor_kwargs=worker_args,
-            num_cpus=1,
-        )
-        try:
-            for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-                assert isinstance(batch, pa.Table)
-                for row in told(batch.to_pylist()):
-                    yield int(row["clips"])
-        except FlowTTSError:
-            raise
-        except Exception as error:
-            raise root_cause(error) from error
+    tasks = [
+        {"which": which, "part": index, "items": [(asdict(item), place) for item, place in items]}
+        for which, planned in parts.items()
+        for index, items in planned.items()
+    ]
+    make = partial(PartJudge, **worker_args)
+    for result in run_tasks(make, tasks, address=address, workers=workers, gpus=gpus):
+        yield int(result["clips"])

@@ -12,6 +12,7 @@ from itertools import count, islice
 from typing import TYPE_CHECKING, Any
 
 from flowtts_core import __version__
+from flowtts_core.config import to_dict
 from flowtts_core.errors import ConfigError, TextError
 from flowtts_core.text.document import Document, TextRow
 
@@ -201,7 +202,7 @@ def identity(plan: Plan, voice_name: str, voice_fingerprint: str, speaking: Spea
         "units": len(plan.units),
         "voice": voice_name,
         "voice_fingerprint": voice_fingerprint,
-        "settings": json.loads(json.dumps(asdict(speaking))),  # with lists for tuples, as it is read back
+        "settings": to_dict(speaking),
         "shards": [len(shard) for shard in plan.shards],
     }
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from flowtts_core.errors import ConfigError, FlowTTSError
 from flowtts_core.metrics import judges, wer
-from flowtts_core.metrics.judges import Clip, Judge, judge_clip
+from flowtts_core.metrics.judges import Clip, Judge, Panel, PanelConfig
 from flowtts_core.metrics.scores import Metric, Scores, paired_difference
 from flowtts_core.metrics.shape import mel_statistics, shape_of
 
@@ -86,17 +86,17 @@ def test_shape_of_a_waveform() -> None:
 
 
 def test_one_judge_that_cannot_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(clip: Clip, verdict: judges.Verdict) -> None:
+    def fail(panel: Panel, clip: Clip, verdict: judges.Verdict) -> None:
         raise FlowTTSError("no voice in it")
 
     monkeypatch.setitem(judges.JUDGES, "speaker", Judge(fail, judges.JUDGES["speaker"].metrics))
     clip = Clip(np.ones(8000, np.float32) * 0.1, 8000)
-    verdict = judge_clip(clip, ("words", "speaker", "shape"))
+    verdict = Panel(PanelConfig(("words", "speaker", "shape"))).judge(clip)
     assert verdict.reasons == {"speaker": "no voice in it"}
     assert verdict.values["seconds"] == (1.0, 1.0)
     assert "wer" not in verdict.values  # there is no text to hold it against
     with pytest.raises(ConfigError, match="no judge 'taste'"):
-        judge_clip(clip, ("taste",))
+        PanelConfig(("taste",))
 
 
 def test_errors_of_words_and_characters() -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
+import zlib
 from decimal import Decimal
 
+import numpy as np
 from num2words import num2words
 
 _TITLES = {
@@ -27,6 +29,7 @@ _NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?"
 _MONEY = re.compile(rf"([$£€])\s?({_NUMBER})")
 _ORDINAL = re.compile(r"\b(\d{1,3}(?:,\d{3})+|\d+)(?:st|nd|rd|th)\b", re.IGNORECASE)
 _PLAIN = re.compile(_NUMBER)
+_BUCKETS = 256
 _YEAR = re.compile(r"(?:1[1-9]|20)\d\d")
 
 
@@ -40,6 +43,17 @@ def normalize_english(text: str) -> str:
     letters = "".join(c for c in unicodedata.normalize("NFKD", text.lower()) if not unicodedata.combining(c))
     letters = re.sub(r"[^a-z']+", " ", letters)
     return " ".join(word.strip("'") for word in letters.split() if word.strip("'"))
+
+
+def trigram_embedding(text: str) -> np.ndarray:
+    """What a text says, roughly and without any model: counts of its letters in threes, hashed to [256], of length 1.
+
+    Texts that share words lie near each other. For conditional distances, where no trained embedder of texts is at hand.
+    """
+    letters = f" {normalize_english(text)} "
+    buckets = [zlib.crc32(letters[i : i + 3].encode()) % _BUCKETS for i in range(len(letters) - 2)]
+    counts = np.bincount(buckets, minlength=_BUCKETS).astype(np.float32)
+    return np.asarray(counts / max(float(np.linalg.norm(counts)), 1.0))
 
 
 def _money(sign: str, digits: str) -> str:

@@ -1,41 +1,164 @@
-"""The judges of one clip by name, the figures each gives, and what each needs to hear or read."""
+"""The judges of one clip by name, the figures each gives, what each needs, and the panel that asks them."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 
-from flowtts_core.errors import ConfigError, DependencyError, FlowTTSError
+from flowtts_core.errors import AudioError, ConfigError, DependencyError, FlowTTSError
+from flowtts_core.metrics.asr import Recogniser, load_recogniser
+from flowtts_core.metrics.embedders import Embedder, clap_score, load_embedder
+from flowtts_core.metrics.english import trigram_embedding
+from flowtts_core.metrics.listeners import DNSMOS_METRICS, UTMOS_METRICS, Listener, load_listener
 from flowtts_core.metrics.scores import Metric
+from flowtts_core.metrics.speakers import SpeakerEncoder, load_speaker_encoder
 
 Value = tuple[float, float]  # numerator and denominator of a ratio; a mean's denominator is 1
 Need = Literal["text", "reference"]
 
+SERIES_HZ, SERIES_S = 10, 10.0  # of the frames that are kept for distances over time: their rate, and at most so many seconds
+
 
 @dataclass(frozen=True)
 class Clip:
-    """What is judged: the waveform [S] in [-1, 1], the text it should say, and the reference's waveform where there is one."""
+    """What is judged.
+
+    Attributes:
+        waveform: [S] in [-1, 1].
+        text: what it should say.
+        reference: the waveform [S] of the recording that it should equal.
+        compute_s: computing time that made it.
+        latency_s: from the request to its first sound.
+    """
 
     waveform: np.ndarray
     sample_rate: int
     text: str | None = None
     reference: np.ndarray | None = None
     reference_rate: int = 0
+    compute_s: float | None = None
+    latency_s: float | None = None
 
 
 @dataclass
 class Verdict:
-    """Figures of one clip by metric, what was heard, embeddings [D], and why a judge could not judge it."""
+    """What a panel says of a clip.
+
+    Attributes:
+        values: figures by metric.
+        heard: what the recogniser wrote.
+        embeddings: by embedder, [D].
+        series: by embedder, frames over time [T, D] at `SERIES_HZ`.
+        text: an embedding of the text [C].
+        reasons: why a judge could not judge it.
+    """
 
     values: dict[str, Value] = field(default_factory=dict)
     heard: str | None = None
     embeddings: dict[str, np.ndarray] = field(default_factory=dict)
+    series: dict[str, np.ndarray] = field(default_factory=dict)
+    text: np.ndarray | None = None
     reasons: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PanelConfig:
+    """Who judges, and the model behind each judge as `KIND` or `KIND:PATH_OR_NAME`.
+
+    Attributes:
+        judges: names of `JUDGES`.
+        asr: what transcribes; see `flowtts_core.metrics.asr`.
+        speaker: what knows voices; see `flowtts_core.metrics.speakers`.
+        mos: what predicts opinions; see `flowtts_core.metrics.listeners`.
+        embedders: beside the mel's own; see `flowtts_core.metrics.embedders`.
+        target: a file of the speaker whom all clips should sound like; None takes each clip's reference.
+        device: "cpu" or "cuda".
+
+    Raises:
+        ConfigError: for a judge that does not exist.
+    """
+
+    judges: tuple[str, ...] = ("words", "opinions", "speaker", "shape", "speed")
+    asr: str = "pocketsphinx"
+    speaker: str = "resemblyzer"
+    mos: str = "dnsmos"
+    embedders: tuple[str, ...] = ()
+    target: str | None = None
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if unknown := sorted(set(self.judges) - JUDGES.keys()):
+            raise ConfigError(f"no judge {unknown[0]!r}", f"use some of: {', '.join(JUDGES)}")
+
+
+class Panel:
+    """The judges with their models, each loaded when it is first asked."""
+
+    def __init__(self, config: PanelConfig) -> None:
+        self.config = config
+
+    def judge(self, clip: Clip, without: tuple[str, ...] = ()) -> Verdict:
+        """Ask each judge that has what it needs; one that cannot judge this clip leaves its reason and stops no other.
+
+        Args:
+            without: judges that are not asked about this clip.
+
+        Raises:
+            DependencyError, ConfigError: when a judge's package or model is missing (that is no fault of the clip).
+        """
+        verdict = Verdict()
+        for name in self.config.judges:
+            judge = JUDGES[name]
+            if name in without or any(getattr(clip, need) is None for need in judge.needs):
+                continue
+            began = time.perf_counter()
+            try:
+                judge.judge(self, clip, verdict)
+            except (DependencyError, ConfigError):
+                raise
+            except FlowTTSError as error:
+                verdict.reasons[name] = error.message
+            verdict.seconds[name] = time.perf_counter() - began
+        return verdict
+
+    @cached_property
+    def recogniser(self) -> Recogniser:
+        return load_recogniser(self.config.asr, self.config.device)
+
+    @cached_property
+    def speaker_encoder(self) -> SpeakerEncoder:
+        return load_speaker_encoder(self.config.speaker, self.config.device)
+
+    @cached_property
+    def listener(self) -> Listener:
+        return load_listener(self.config.mos, self.config.device)
+
+    @cached_property
+    def embedders(self) -> Mapping[str, Embedder]:
+        found = [load_embedder(spec, self.config.device) for spec in ("mel", *self.config.embedders)]
+        names = [embedder.name for embedder in found]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice:
+            raise ConfigError(f"two embedders of the kind {twice}: their distances would have one name", "give one of each kind")
+        return {embedder.name: embedder for embedder in found}
+
+    @cached_property
+    def target(self) -> np.ndarray | None:
+        """The embedding [D] of the speaker who should be heard."""
+        if self.config.target is None:
+            return None
+        from flowtts_core.audio.files import read_audio
+
+        try:
+            return self.speaker_encoder.embed(*read_audio(self.config.target))
+        except (AudioError, OSError) as error:
+            raise ConfigError(f"the target speaker's clip {self.config.target}: {error}", "give another") from error
 
 
 @dataclass(frozen=True)
@@ -48,41 +171,37 @@ class Judge:
         needs: what a clip must have; without it the judge is not asked.
     """
 
-    judge: Callable[[Clip, Verdict], None]
+    judge: Callable[[Panel, Clip, Verdict], None]
     metrics: tuple[Metric, ...]
     needs: tuple[Need, ...] = ()
 
 
-def _words(clip: Clip, verdict: Verdict) -> None:
+def _words(panel: Panel, clip: Clip, verdict: Verdict) -> None:
     from flowtts_core.metrics import wer
 
-    verdict.heard = wer.transcribe(clip.waveform, clip.sample_rate)
+    verdict.heard = panel.recogniser.transcribe(clip.waveform, clip.sample_rate)
     text = clip.text or ""
     verdict.values["wer"] = wer.errors_of(text, verdict.heard)
     verdict.values["cer"] = wer.errors_of(text, verdict.heard, characters=True)
 
 
-def _opinions(clip: Clip, verdict: Verdict) -> None:
-    from flowtts_core.metrics import mos
-
-    scores = mos.dnsmos(clip.waveform, clip.sample_rate)
-    verdict.values |= {
-        "mos_overall": (scores.overall, 1.0),
-        "mos_p808": (scores.p808, 1.0),
-        "mos_signal": (scores.signal, 1.0),
-        "mos_background": (scores.background, 1.0),
-    }
+def _opinions(panel: Panel, clip: Clip, verdict: Verdict) -> None:
+    ratings = panel.listener.rate(clip.waveform, clip.sample_rate)
+    verdict.values |= {name: (value, 1.0) for name, value in ratings.items()}
 
 
-def _speaker(clip: Clip, verdict: Verdict) -> None:
-    from flowtts_core.metrics import similarity
+def _speaker(panel: Panel, clip: Clip, verdict: Verdict) -> None:
+    from flowtts_core.metrics.similarity import cosine
 
-    verdict.embeddings["speaker"] = ours = similarity.embed(clip.waveform, clip.sample_rate)
-    if clip.reference is not None:
-        verdict.values["secs"] = (similarity.cosine(ours, similarity.embed(clip.reference, clip.reference_rate)), 1.0)
+    verdict.embeddings["speaker"] = ours = panel.speaker_encoder.embed(clip.waveform, clip.sample_rate)
+    theirs = panel.target
+    if theirs is None and clip.reference is not None:
+        theirs = panel.speaker_encoder.embed(clip.reference, clip.reference_rate)
+    if theirs is not None:
+        verdict.values["secs"] = (cosine(ours, theirs), 1.0)
 
 
-def _warp(clip: Clip, verdict: Verdict) -> None:
+def _warp(panel: Panel, clip: Clip, verdict: Verdict) -> None:
     from flowtts_core.metrics import paired
 
     assert clip.reference is not None
@@ -92,7 +211,7 @@ def _warp(clip: Clip, verdict: Verdict) -> None:
         verdict.values["f0_rmse"] = (found.f0_rmse, 1.0)
 
 
-def _copy(clip: Clip, verdict: Verdict) -> None:
+def _copy(panel: Panel, clip: Clip, verdict: Verdict) -> None:
     from flowtts_core.metrics import paired
 
     assert clip.reference is not None
@@ -105,7 +224,7 @@ def _copy(clip: Clip, verdict: Verdict) -> None:
     }
 
 
-def _pesq(clip: Clip, verdict: Verdict) -> None:
+def _pesq(panel: Panel, clip: Clip, verdict: Verdict) -> None:
     from flowtts_core.metrics import paired
 
     assert clip.reference is not None
@@ -113,7 +232,7 @@ def _pesq(clip: Clip, verdict: Verdict) -> None:
     verdict.values["pesq"] = (figure, 1.0)
 
 
-def _shape(clip: Clip, verdict: Verdict) -> None:
+def _shape(panel: Panel, clip: Clip, verdict: Verdict) -> None:
     from flowtts_core.metrics import shape
 
     found = shape.shape_of(clip.waveform, clip.sample_rate)
@@ -124,30 +243,49 @@ def _shape(clip: Clip, verdict: Verdict) -> None:
     }
     if clip.text and clip.text.strip():
         verdict.values["pace"] = (float(len(clip.text.strip())), max(found.seconds - found.silent_s, 1e-3))
-    verdict.embeddings["mel"] = shape.mel_statistics(clip.waveform, clip.sample_rate)
+        verdict.text = trigram_embedding(clip.text)
+    for name, embedder in panel.embedders.items():
+        verdict.embeddings[name] = embedder.embed(clip.waveform, clip.sample_rate)
+        said = embedder.embed_text(clip.text) if clip.text else None
+        if said is not None:
+            verdict.text = said
+            verdict.values["clap_score"] = (clap_score(verdict.embeddings[name], said), 1.0)
 
 
+def _series(panel: Panel, clip: Clip, verdict: Verdict) -> None:
+    for name, embedder in panel.embedders.items():
+        frames, rate = embedder.frames(clip.waveform, clip.sample_rate)
+        step = max(1, round(rate / SERIES_HZ))
+        whole = frames[: len(frames) // step * step].reshape(-1, step, frames.shape[1]).mean(axis=1)
+        verdict.series[name] = whole[: round(SERIES_S * SERIES_HZ)]
+
+
+def _speed(panel: Panel, clip: Clip, verdict: Verdict) -> None:
+    if clip.compute_s is not None:
+        verdict.values["rtf"] = (clip.compute_s, len(clip.waveform) / clip.sample_rate)
+    if clip.latency_s is not None:
+        verdict.values |= {metric.name: (clip.latency_s, 1.0) for metric in _LATENCIES}
+
+
+_LATENCIES = tuple(
+    Metric(f"latency_p{q}", "s", False, f"time to the first sound, of {q} in 100 at most so long", "quantile", q / 100)
+    for q in (50, 95, 99)
+)
 JUDGES: dict[str, Judge] = {
     "words": Judge(
         _words,
         (
-            Metric("wer", "errors per word", False, "word errors of pocketsphinx against the text", "ratio"),
-            Metric("cer", "errors per character", False, "character errors of what pocketsphinx heard", "ratio"),
+            Metric("wer", "errors per word", False, "what a recogniser heard against the text, words", "ratio"),
+            Metric("cer", "errors per character", False, "the same, character by character", "ratio"),
         ),
         ("text",),
     ),
     "opinions": Judge(
-        _opinions,
-        (
-            Metric("mos_overall", "1 to 5", True, "DNSMOS P.835, overall quality"),
-            Metric("mos_p808", "1 to 5", True, "DNSMOS P.808, overall quality"),
-            Metric("mos_signal", "1 to 5", True, "DNSMOS P.835, how undistorted the speech is"),
-            Metric("mos_background", "1 to 5", True, "DNSMOS P.835, how quiet the background is"),
-        ),
+        _opinions, (*DNSMOS_METRICS, *UTMOS_METRICS)
     ),
     "speaker": Judge(
         _speaker,
-        (Metric("secs", "cosine", True, "speaker similarity (Resemblyzer) to the reference clip of the same id"),),
+        (Metric("secs", "cosine", True, "speaker similarity to the reference clip of the same id, or to one target"),),
     ),
     "shape": Judge(
         _shape,
@@ -156,6 +294,14 @@ JUDGES: dict[str, Judge] = {
             Metric("silence", "share of time", None, "10 ms frames 40 dB or more below the clip's loudest", "ratio"),
             Metric("clipped", "share of samples", False, "samples at full scale, in runs of 3 or more", "ratio"),
             Metric("pace", "characters per s", None, "characters of text per second that is not silent", "ratio"),
+            Metric("clap_score", "cosine", True, "how well a CLAP model finds that sound and text agree"),
+        ),
+    ),
+    "speed": Judge(
+        _speed,
+        (
+            Metric("rtf", "s per s", False, "computing time for a second of audio, as its maker noted it", "ratio"),
+            *_LATENCIES,
         ),
     ),
     "warp": Judge(
@@ -180,31 +326,14 @@ JUDGES: dict[str, Judge] = {
     "pesq": Judge(
         _pesq, (Metric("pesq", "1 to 4.6", True, "wide-band PESQ against the reference clip"),), ("reference",)
     ),
+    "series": Judge(
+        _series, (Metric("fad_clip", "", False, "FAD of a clip's own frames to all frames of the reference"),)
+    ),
 }
-DEFAULT_JUDGES = ("words", "opinions", "speaker", "shape")  # what can be asked of any speech
 METRICS: dict[str, Metric] = {metric.name: metric for judge in JUDGES.values() for metric in judge.metrics}
+PAIRED = frozenset(name for name, judge in JUDGES.items() if "reference" in judge.needs)  # judges of copies
 
 
-def judge_clip(clip: Clip, judges: tuple[str, ...]) -> Verdict:
-    """Ask each judge that has what it needs; one that cannot judge this clip leaves its reason and stops no other.
-
-    Raises:
-        ConfigError: for a judge that does not exist.
-        DependencyError: when a judge's package is missing (that is no fault of the clip).
-    """
-    verdict = Verdict()
-    for name in judges:
-        if name not in JUDGES:
-            raise ConfigError(f"no judge {name!r}", f"use some of: {', '.join(JUDGES)}")
-        judge = JUDGES[name]
-        if any(getattr(clip, need) is None for need in judge.needs):
-            continue
-        began = time.perf_counter()
-        try:
-            judge.judge(clip, verdict)
-        except DependencyError:
-            raise
-        except FlowTTSError as error:
-            verdict.reasons[name] = error.message
-        verdict.seconds[name] = time.perf_counter() - began
-    return verdict
+def judges_of(metrics: set[str]) -> tuple[str, ...]:
+    """The judges that give these metrics."""
+    return tuple(name for name, judge in JUDGES.items() if metrics & {metric.name for metric in judge.metrics})

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from flowtts_core.errors import FlowTTSError
 from flowtts_core.metrics import bootstrap
 
-Kind = Literal["mean", "ratio"]
+Kind = Literal["mean", "ratio", "quantile"]
 
 
 @dataclass(frozen=True)
@@ -16,9 +16,10 @@ class Metric:
     """A figure of a set of clips.
 
     Attributes:
-        kind: "mean" of a value of each clip, or "ratio" of two sums over the clips, as of errors to words.
+        kind: "mean" of a value of each clip, "ratio" of two sums over the clips, as of errors to words, or "quantile".
         higher_is_better: None where neither is, as of a duration.
         about: what it says, for people; one line.
+        q: of a quantile, as 0.95.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Metric:
     higher_is_better: bool | None
     about: str
     kind: Kind = "mean"
+    q: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,13 @@ class Scores:
         interval = None
         if values and sum(of for _, of in values) > 0:
             tops, bottoms = zip(*values, strict=True)
-            interval = bootstrap.mean(tops) if self.metric.kind == "mean" else bootstrap.ratio(tops, bottoms)
+            match self.metric.kind:
+                case "mean":
+                    interval = bootstrap.mean(tops)
+                case "ratio":
+                    interval = bootstrap.ratio(tops, bottoms)
+                case "quantile":
+                    interval = bootstrap.quantile(tops, self.metric.q)
         m = self.metric
         value, low, high = (interval.value, interval.low, interval.high) if interval else (None, None, None)
         return Score(m.name, m.unit, m.higher_is_better, value, low, high, len(values), len(self.failed))
@@ -100,12 +108,13 @@ class Scores:
 def paired_difference(ours: Scores, theirs: Scores) -> bootstrap.Interval | None:
     """Ours less theirs over the clips that both measured, in pairs, with its interval; None where there are none.
 
-    A ratio's denominators must agree, as the words of the same texts do; clips where they do not are left out.
+    A quantile has no pairs: of one it is None too. A ratio's denominators must agree, as the words of the same texts do; clips
+    where they do not are left out.
     """
     shared = sorted(ours.measured.keys() & theirs.measured.keys())
     if ours.metric.kind == "ratio":
         shared = [id for id in shared if ours.measured[id][1] == theirs.measured[id][1]]
-    if not shared:
+    if not shared or ours.metric.kind == "quantile":
         return None
     mine, yours = ([side.measured[id] for id in shared] for side in (ours, theirs))
     if ours.metric.kind == "mean":
