@@ -9,12 +9,16 @@ from typing import Any
 import numpy as np
 
 from flowtts_core.metrics.scores import Score
+from jobs.evaluation import judged_otherwise
+from jobs.evaluation_distances import KINDS
 from jobs.evaluation_html import Run, about, better, interval, of_clip, section, shown, table, text
 from jobs.evaluation_plots import extrapolation, forest, key
 
 LEVEL = 0.05
+FEWEST = 6  # pairs, below which no sign-flip test reaches the level
 _FLIPS, _SEED, _BATCH = 9999, 20_240_607, 2_000_000
 
+_SAID = {"better": "<b class=good>better</b>", "worse": "<b class=bad>worse</b>", "differs": "<b>differs</b>"}
 Others = Sequence[tuple[str, Any, dict[str, dict[str, float]]]]
 
 
@@ -24,7 +28,8 @@ class Difference:
 
     Attributes:
         p: adjusted for all the tests on the page.
-        verdict: of the run judged: "better", "worse", "differs" (a metric of no direction) or "no clear difference".
+        verdict: of the run judged: "better", "worse", "differs" (a metric of no direction), "no clear difference" or
+            "too few pairs to tell".
     """
 
     metric: str
@@ -77,7 +82,7 @@ def tests_of(runs: Sequence[Run], others: Others) -> list[list[Difference]]:
     tests: list[list[Difference]] = [[] for _ in others]
     for (i, metric, d, _), p in zip(found, holm([p for *_, p in found]), strict=True):
         score = runs[0].evaluation.scores.get(metric) or runs[i + 1].evaluation.scores.get(metric)
-        verdict = _verdict(d["value"], p, score.higher_is_better if score else None)
+        verdict = _verdict(d["value"], int(d["n"]), p, score.higher_is_better if score else None)
         tests[i].append(Difference(metric, d["value"], d["low"], d["high"], int(d["n"]), p, verdict))
     return tests
 
@@ -90,7 +95,9 @@ def _paired(ours: Run, theirs: Run, metric: str) -> np.ndarray:
     return np.array([mine[0] - other[0] for mine, other in pairs if mine[1] == other[1]])
 
 
-def _verdict(value: float, p: float, higher_is_better: bool | None) -> str:
+def _verdict(value: float, pairs: int, p: float, higher_is_better: bool | None) -> str:
+    if value and pairs < FEWEST:
+        return "too few pairs to tell"
     if p >= LEVEL or value == 0:
         return "no clear difference"
     return "differs" if higher_is_better is None else "better" if (value > 0) == higher_is_better else "worse"
@@ -98,12 +105,8 @@ def _verdict(value: float, p: float, higher_is_better: bool | None) -> str:
 
 def in_a_sentence(name: str, tests: Sequence[Difference]) -> str:
     """How the run judged stands against another, as HTML."""
-    counts = {v: [t.metric for t in tests if t.verdict == v] for v in ("better", "worse", "differs")}
-    said = [
-        f"<b class={kind}>{verdict}</b> in {len(counts[verdict])} ({text(', '.join(counts[verdict]))})"
-        for verdict, kind in (("better", "good"), ("worse", "bad"), ("differs", "soft"))
-        if counts[verdict]
-    ]
+    counts = {v: [t.metric for t in tests if t.verdict == v] for v in _SAID}
+    said = [f"{_SAID[v]} in {len(metrics)} ({text(', '.join(metrics))})" for v, metrics in counts.items() if metrics]
     rest = len(tests) - sum(len(metrics) for metrics in counts.values())
     said += [f"no clear difference in {rest}"] if rest else []
     if not tests:
@@ -128,14 +131,17 @@ def scores_section(runs: Sequence[Run]) -> str:
     for name in names:
         scores = [run.evaluation.scores.get(name) for run in runs]
         known = next(score for score in scores if score is not None)
-        said = "<br>".join(
-            filter(None, (text(about(name)), text(", ".join(filter(None, (known.unit, better(known)))))))
-        )
+        unit = text(", ".join(filter(None, (known.unit, better(known)))))
+        barred = any(name in judged_otherwise(runs[0].evaluation, run.evaluation) for run in runs[1:])
+        warning = "<span class=warn>judged by different models: not comparable</span>" if barred else ""
+        said = "<br>".join(filter(None, (text(about(name)), unit, warning)))
         head = f"<b>{text(name)}</b><br><span class='soft small'>{said}</span>"
         if len(runs) == 1:
-            lines.append([head, f"<b>{shown(known.value)}</b>", interval(known), _clips(known)])
+            lines.append(
+                [head, f"<b>{shown(known.value)}</b>", f"<span class=range>{interval(known)}</span>", _clips(known)]
+            )
             continue
-        best = _best(scores, known.higher_is_better)
+        best = None if barred else _best(scores, known.higher_is_better)
         cells = [_score(run, score, i == best) for i, (run, score) in enumerate(zip(runs, scores, strict=True))]
         lines.append([head, *cells, forest(name, runs)])
     note = "Values of all clips, with 95 % intervals of the bootstrap over clips."
@@ -154,12 +160,12 @@ def _score(run: Run, score: Score | None, is_best: bool) -> str:
     badge = "<span class=badge>best</span>" if is_best else ""
     return (
         f"{key(run.place)}<b>{shown(score.value)}</b>{badge}<br>"
-        f"<span class='soft small'>{interval(score)}<br>{_clips(score)} clips</span>"
+        f"<span class='soft small'><span class=range>{interval(score)}</span><br>{_clips(score, ' clips')}</span>"
     )
 
 
-def _clips(score: Score) -> str:
-    return f"{score.n}" + (f", <span class=bad>{score.failed} failed</span>" if score.failed else "")
+def _clips(score: Score, what: str = "") -> str:
+    return f"{score.n}{what}" + (f", <span class=bad>{score.failed} failed</span>" if score.failed else "")
 
 
 def _best(scores: Sequence[Score | None], higher_is_better: bool | None) -> int | None:
@@ -186,9 +192,9 @@ def tests_section(runs: Sequence[Run], tests: Sequence[Sequence[Difference]]) ->
             (
                 f"<b>{text(t.metric)}</b>",
                 f"{t.value:+.3f}",
-                f"{shown(t.low)} to {shown(t.high)}",
+                f"<span class=range>{shown(t.low)} to {shown(t.high)}</span>",
                 "under 0.001" if t.p < 0.001 else f"{t.p:.3f}",
-                f"<b class={ {'better': 'good', 'worse': 'bad'}.get(t.verdict, 'soft') }>{t.verdict}</b>",
+                _SAID.get(t.verdict, f"<span class=soft>{t.verdict}</span>"),
                 str(t.pairs),
             )
             for t in of_run
@@ -209,7 +215,8 @@ def distances_section(runs: Sequence[Run]) -> str:
     for name in names:
         unit = next((u for run in runs if (u := (run.evaluation.distances.get(name) or {}).get("unit"))), "")
         cells = [_distance(run, name, several) for run in runs]
-        lines.append([f"<b>{text(name)}</b><br><span class='soft small'>{text(unit)}</span>", *cells])
+        said = "<br>".join(filter(None, (KINDS.get(name.partition(".")[0], ""), text(unit))))
+        lines.append([f"<b>{text(name)}</b><br><span class='soft small'>{said}</span>", *cells])
         if plot := extrapolation(name, runs):
             plots.append(
                 f"<figure>{plot}<figcaption><b>{text(name)}</b> of subsets, by number of clips</figcaption></figure>"
@@ -235,7 +242,7 @@ def _distance(run: Run, name: str, several: bool) -> str:
     if found is None:
         return f"{mark}<span class=soft>not measured</span>"
     if found.get("value") is None:
-        return f"{mark}<span class=soft>not measured: {text(found.get('why') or 'no reason given')}</span>"
+        return f"{mark}<span class='soft small'>not measured: {text(found.get('why') or 'no reason given')}</span>"
     more = [f"{shown(found['at_infinity'])} at \u221e clips"] if found.get("at_infinity") is not None else []
     more += (
         [f"{found['n']} {found.get('of', 'clips')} against {found['n_reference']}"]

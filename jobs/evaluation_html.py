@@ -121,6 +121,7 @@ nav{display:flex;flex-wrap:wrap;gap:2px 16px;font-size:.9rem;margin:.8rem 0}nav 
 .badge{font-size:.75rem;font-weight:600;color:var(--good);border:1px solid;border-radius:99px;padding:0 7px;margin-left:4px}
 .runs{display:flex;flex-wrap:wrap;gap:4px 18px;padding:0;margin:.6rem 0;list-style:none}
 .key{display:inline-block;width:13px;height:13px;vertical-align:-1px;margin-right:5px}
+.range{white-space:nowrap}@media(min-width:641px){td>svg.key{display:none}}
 .plots{display:grid;margin-top:14px;grid-template-columns:repeat(auto-fill,minmax(min(100%,310px),1fr));gap:14px}
 .plots figure{margin:0;background:var(--card);border-radius:10px;padding:12px 14px;min-width:0}
 figcaption{font-size:.85rem;color:var(--soft)}figcaption b{color:var(--fg)}

@@ -12,7 +12,7 @@ from flowtts_core.metrics.scores import Score
 from jobs.evaluation_html import COLOURS, Run, interval, of_clip, shown, text
 
 _WIDE = 340
-_EDGE = 14  # room for half a tick label
+_EDGE = 19  # room for half a tick label
 
 
 def colour(place: int) -> str:
@@ -113,12 +113,12 @@ def strips(metric: str, runs: Sequence[Run]) -> str:
     axis = Axis.over(found)
     bars_of = max(len(values) for _, values, _ in lanes) ** 0.5
     edges = np.linspace(axis.low, axis.high, min(36, max(12, round(3 * bars_of))) + 1)
-    names = 16 if len(runs) > 1 else 0
+    names = 22 if len(runs) > 1 else 0
     lane, tall = names + 62, (names + 62) * len(lanes)
     body, says = [axis.drawn(0, tall)], []
     for i, (run, values, score) in enumerate(lanes):
         top, counts = i * lane, np.histogram(values, edges)[0]
-        name = f'<text class=name x="0" y="{top + 13}">{text(_short(run.name))}</text>' if names else ""
+        name = f'<text class=name x="0" y="{top + 18}">{text(_short(run.name))}</text>' if names else ""
         bars = "".join(
             f'<rect class=bar x="{axis.x(a) + 0.5:.1f}" width="{axis.x(b) - axis.x(a) - 1:.1f}" '
             f'y="{top + lane - 44 * n / counts.max():.1f}" height="{44 * n / counts.max():.1f}">'
@@ -127,7 +127,7 @@ def strips(metric: str, runs: Sequence[Run]) -> str:
             if n
         )
         body.append(
-            f'<g class="{colour(run.place)}">{bars}</g>{name}{_whisker(axis, score, top + names + 9, run.place)}'
+            f'<g class="{colour(run.place)}">{bars}</g>{name}{_whisker(axis, score, top + names + 8, run.place)}'
         )
         says.append(f"{run.name}: {len(values)} clips, {shown(score.value)} ({interval(score)})")
     return _svg(_WIDE, tall + 18, f"{metric} by clip. {'; '.join(says)}", "".join(body))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from flowtts_core.config import to_dict
 from flowtts_core.metrics.judges import JUDGES
 from flowtts_core.metrics.requirements import Requirement
 from jobs.evaluation import Evaluation
@@ -61,7 +62,7 @@ def render(
         "Clip by clip": _plots(runs),
         "Clips": clips_section(runs, sounds),
         "Not judged": _failed(evaluation),
-        "Measured by": _facts(made_by),
+        "Measured by": _facts({**to_dict(evaluation.panel), **made_by}),
     }
     title = f"Evaluation of {text(runs[0].name)}"
     against = f" against {text(evaluation.reference)}" if evaluation.reference else ""
@@ -159,20 +160,19 @@ def _state(met: bool) -> str:
 
 def _plots(runs: Sequence[Run]) -> str:
     """A plot of each metric, all runs on one axis; a sentence of a metric that is the same in every clip."""
-    figures = []
+    figures, constant = [], []
     for name in dict.fromkeys(name for run in runs for name in run.evaluation.scores):
-        values = {v for run in runs for row in run.evaluation.rows if (v := of_clip(row, name)) is not None}
+        values = [v for run in runs for row in run.evaluation.rows if (v := of_clip(row, name)) is not None]
         unit = next(run.evaluation.scores[name].unit for run in runs if name in run.evaluation.scores)
-        plot = strips(name, runs) if values and apart(values) else ""
-        same = f": {shown(next(iter(values)))} in every clip" if values and not plot else ""
-        if values:
-            said = f"<b>{text(name)}</b>{f', {text(unit)}' if unit else ''}{same}"
-            figures.append(f"<figure>{plot}<figcaption>{said}</figcaption></figure>")
-    note = (
-        "<p class='soft small'>How many clips have which value; above each, the run's value with its 95 % interval.</p>"
-        f"{legend(runs)}"
-    )
-    return section("plots", "Clip by clip", f"{note}<div class=plots>{''.join(figures)}</div>" if figures else "")
+        said = f"<b>{text(name)}</b>{f', {text(unit)}' if unit else ''}"
+        if values and apart(values):
+            figures.append(f"<figure>{strips(name, runs)}<figcaption>{said}</figcaption></figure>")
+        elif values:
+            constant.append(f"{said}: {shown(values[0])}")
+    same = f"<p>The same in every clip: {'; '.join(constant)}.</p>" if constant else ""
+    note = "<p class='soft small'>How many clips have which value; above, the run's value with its 95 % interval.</p>"
+    plots = f"{note}{legend(runs)}<div class=plots>{''.join(figures)}</div>" if figures else ""
+    return section("plots", "Clip by clip", plots + same)
 
 
 def _failed(evaluation: Evaluation) -> str:
@@ -197,5 +197,9 @@ def _failed(evaluation: Evaluation) -> str:
 
 
 def _facts(facts: dict[str, Any]) -> str:
-    lines = [(f"<span class=soft>{text(name)}</span>", text(value)) for name, value in facts.items()]
+    lines = [
+        (f"<span class=soft>{text(name)}</span>", text(", ".join(value) if isinstance(value, list | tuple) else value))
+        for name, value in facts.items()
+        if value not in (None, "", [], ())
+    ]
     return section("facts", "Measured by", table(("", ""), lines) if lines else "")
