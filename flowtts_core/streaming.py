@@ -9,23 +9,21 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from flowtts_core.errors import FlowTTSError
-from flowtts_core.streaming_voice import Sound, StreamingVoice, Utterance
+from flowtts_core.streaming_voice import Sound, StreamingVoice
 from flowtts_core.synthesizer import Speech, SynthesisRequest, VoiceSynthesizer, WordTime
 from flowtts_core.voice import Voice
 
 log = logging.getLogger(__name__)
 
 FRAMES_PER_BATCH = 640  # padded; on a CPU larger batches gain nothing
-ALLOWANCE_S, ALLOWANCE_PER_S = (
-    0.25,
-    0.2,
-)  # how long a request that is not streamed may take, also by second of its sound
+# when a request that is not streamed is due after it came, and later by each second made of it
+ALLOWANCE_S, ALLOWANCE_PER_S = 0.25, 0.2
 _ALIKE = 0.6  # of a batch's most urgent piece: others of this size up to its inverse may join
 
 
@@ -145,10 +143,10 @@ class Ticket:
     def cancel(self) -> None:
         """Work on it stops at the next batch boundary; what was not read is dropped."""
         with self._changed:
-            if self._ended:
-                return
-            self._cancelled = True
-        self._end(Cancelled("the request was cancelled"))
+            self._cancelled = self._ended = True
+            self._chunks.clear()
+            self._error = self._error or Cancelled("the request was cancelled")
+            self._notify()
         self._wake()
 
     @property
@@ -164,7 +162,7 @@ class Ticket:
         return bool(self._chunks) or self._ended
 
     def _take(self) -> Chunk | None:
-        if self._chunks and not self._cancelled:
+        if self._chunks:
             return self._chunks.popleft()
         if self._error is not None:
             raise self._error
@@ -183,8 +181,6 @@ class Ticket:
             if self._ended:
                 return
             self._error, self._ended = error, True
-            if self._cancelled:
-                self._chunks.clear()
             self._notify()
 
     def _notify(self) -> None:
@@ -203,15 +199,35 @@ def join(chunks: Sequence[Chunk]) -> Speech:
     return Speech(waveform, chunks[0].sample_rate, tuple(word for chunk in chunks for word in chunk.words))
 
 
+class Speaker(Protocol):
+    """What the engine needs of a voice; `StreamingVoice` says it in full. `begin` may come from any thread."""
+
+    sample_rate: int
+    timings: dict[str, float]
+
+    def begin(self, request: SynthesisRequest, stream: bool) -> Any: ...
+    def next_frames(self, utterance: Any) -> int: ...
+    def remaining_s(self, utterance: Any) -> float: ...
+    def step(self, utterances: Sequence[Any]) -> Sequence[Sound]: ...
+    def prepare(self) -> None: ...
+
+
 @dataclass(eq=False)
 class _Job:
     ticket: Ticket
-    utterance: Utterance
-    due: float  # when its next piece is
+    utterance: Any  # the speaker's; it has a `key`
     stream: bool
+    arrived: float
     remaining_s: float
     heard_from: float | None = None  # when its first sound was ready
     made_s: float = 0.0
+
+    @property
+    def due(self) -> float:
+        """When its next piece is."""
+        if not self.stream:
+            return self.arrived + ALLOWANCE_S + ALLOWANCE_PER_S * self.made_s
+        return self.arrived if self.heard_from is None else self.heard_from + self.made_s
 
 
 @dataclass
@@ -229,8 +245,9 @@ class StreamingEngine:
     """Speaks requests on a thread of its own.
 
     Pieces are made in the order in which they are due: a stream's first at once, its later ones when the listener's buffer
-    runs dry, those of a request that is not streamed an allowance after it came, which grows with its length. All are fixed
-    times, so nothing waits for ever. Pieces like the most urgent one in size are made with it.
+    runs dry; those of a request that is not streamed an allowance after it came, which grows with what was made of it, so
+    that a long one leaves room for others. None of these times moves while a piece waits, so none waits for ever. Pieces
+    like the most urgent one in size are made with it.
 
     Args:
         speaker: a voice, a synthesizer, or anything that has StreamingVoice's methods.
@@ -242,7 +259,7 @@ class StreamingEngine:
 
     def __init__(
         self,
-        speaker: Voice | VoiceSynthesizer | StreamingVoice,
+        speaker: Voice | VoiceSynthesizer | Speaker,
         *,
         max_queued_s: float = 120.0,
         frames_per_batch: int = FRAMES_PER_BATCH,
@@ -251,7 +268,7 @@ class StreamingEngine:
     ) -> None:
         if isinstance(speaker, Voice):
             speaker = VoiceSynthesizer(speaker)
-        self._voice = StreamingVoice(speaker) if isinstance(speaker, VoiceSynthesizer) else speaker
+        self._voice: Speaker = StreamingVoice(speaker) if isinstance(speaker, VoiceSynthesizer) else speaker
         self.sample_rate = self._voice.sample_rate
         self.max_queued_s, self.frames_per_batch, self._threads, self._clock = (
             max_queued_s,
@@ -278,17 +295,16 @@ class StreamingEngine:
         utterance = self._voice.begin(request, stream)
         remaining = self._voice.remaining_s(utterance)
         ticket = Ticket(request, self.sample_rate, self._wake)
-        now = self._clock()
-        due = now if stream else now + ALLOWANCE_S + ALLOWANCE_PER_S * remaining
         with self._changed:
             self._require_room(remaining)
-            self._jobs.append(_Job(ticket, utterance, due, stream, remaining))
+            self._jobs.append(_Job(ticket, utterance, stream, self._clock(), remaining))
             self._counts.requests += 1
             self._changed.notify_all()
         return ticket
 
     def warm_up(self) -> None:
         """Speak a sentence, so that the first request does not pay for what the first use of a model costs."""
+        self._voice.prepare()
         text = "The first words of a voice take longer, and nobody should have to wait for them."
         for stream in (True, False):
             for _ in self.submit(SynthesisRequest(text), stream=stream).chunks():
@@ -379,10 +395,10 @@ class StreamingEngine:
         if not jobs:
             return []
         head = jobs[0]
-        batch, size = [head], head.utterance.frames
+        batch, size = [head], self._voice.next_frames(head.utterance)
         longest = size
         for job in jobs[1:]:
-            frames = job.utterance.frames
+            frames = self._voice.next_frames(job.utterance)
             alike = _ALIKE * size <= frames <= size / _ALIKE and job.utterance.key == head.utterance.key
             if alike and (len(batch) + 1) * max(longest, frames) <= self.frames_per_batch:
                 batch.append(job)
@@ -427,6 +443,4 @@ class StreamingEngine:
             job.remaining_s = self._voice.remaining_s(job.utterance)
             if job.heard_from is None:
                 job.heard_from = now
-            if job.stream:
-                job.due = job.heard_from + job.made_s
         job.ticket._put(Chunk(sound.waveform, self.sample_rate, sound.words, sound.last))

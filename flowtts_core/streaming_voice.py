@@ -20,15 +20,14 @@ from flowtts_core.acoustic.matcha import MatchaTTS
 from flowtts_core.acoustic.windows import STRIDE, Draft, can_be_windowed, decode, lay_out
 from flowtts_core.errors import ConfigError, TextError
 from flowtts_core.seeds import hash_seed
-from flowtts_core.synthesizer import MAX_TOKENS, SynthesisRequest, VoiceSynthesizer, WordTime
-from flowtts_core.synthesizer import _settings as settings_of
+from flowtts_core.synthesizer import MAX_TOKENS, SynthesisRequest, VoiceSynthesizer, WordTime, generation_settings
 from flowtts_core.text.chunking import speakable_chunks
 from flowtts_core.text.frontend import EncodedText
 from flowtts_core.text.sentences import split_sentences
 
-FIRST_FRAMES = 44  # of sound in a stream's first window (0.5 s of a 22 kHz voice): what the listener waits for
+FIRST_FRAMES = 36  # of sound in a stream's first window (0.4 s of a 22 kHz voice): what the listener waits for
 LATER_FRAMES = (128, 256)  # of the windows after it; the last one stands for all further ones
-LOOK_BACK, LOOK_AHEAD = 32, 16  # frames beside a window that the flow sees and that are made elsewhere
+LOOK_BACK, LOOK_AHEAD = 24, 12  # frames beside a window that the flow sees and that are made elsewhere
 _TOKEN_FRAMES = 2.6  # frames of a token at speed 1, where they are not known yet
 _CHARACTER_S = 0.065  # seconds of a character at speed 1
 
@@ -122,14 +121,6 @@ class Utterance:
         """Pieces of equal keys can be made together."""
         return self.settings.steps, self.settings.temperature
 
-    @property
-    def frames(self) -> int:
-        """Of the next window; estimated before its sentence is laid out."""
-        if self.open is not None:
-            return self.open.window.high - self.open.window.low
-        assert self.current is not None
-        return max(1, round(len(self.current.encoded.tokens) * _TOKEN_FRAMES / self.settings.speed))
-
 
 class StreamingVoice:
     """Cuts requests and makes their pieces; `begin` may be called by any thread, `step` by one.
@@ -154,8 +145,8 @@ class StreamingVoice:
         Raises:
             FlowTTSError: for values out of range, an unknown speaker, or a text of which nothing can be spoken.
         """
-        settings = settings_of(request, self.synthesizer.voice.card)
-        utterance = Utterance(request, stream, settings, self.synthesizer._speaker(request.speaker))
+        settings = generation_settings(request, self.synthesizer.voice.card)
+        utterance = Utterance(request, stream, settings, self.synthesizer.speaker_index(request.speaker))
         began = time.perf_counter()
         with self._frontend_lock:
             utterance.spans.extend(self._cut(request))
@@ -178,6 +169,14 @@ class StreamingVoice:
         if utterance.spans:
             seconds += (utterance.spans[-1].end - utterance.spans[0].start) * pace
         return seconds
+
+    def next_frames(self, utterance: Utterance) -> int:
+        """Frames of the flow in the next piece; estimated before its sentence is laid out."""
+        if utterance.open is not None:
+            return utterance.open.window.high - utterance.open.window.low
+        assert utterance.current is not None
+        frames = round(len(utterance.current.encoded.tokens) * _TOKEN_FRAMES / utterance.settings.speed)
+        return plan_windows(max(1, frames), self.context if utterance.stream else None)[0].high
 
     def _cut(self, request: SynthesisRequest) -> list[_Span]:
         """Sentences with the pause after each; a single one keeps the white space around it."""
@@ -221,7 +220,12 @@ class StreamingVoice:
         spans = [_Span(span.start + chunk.start, span.start + chunk.end, 0.0) for chunk in chunks]
         return [*spans[:-1], _Span(spans[-1].start, spans[-1].end, span.pause_s)]
 
-    def open(self, utterance: Utterance) -> None:
+    def prepare(self) -> None:
+        """Load what the first sentences would load."""
+        with self._frontend_lock:
+            self.synthesizer.frontend.load()
+
+    def _open(self, utterance: Utterance) -> None:
         """Lay out the sentence in turn, and read the one after it."""
         if utterance.open is not None:
             return
@@ -245,10 +249,10 @@ class StreamingVoice:
     def step(self, utterances: Sequence[Utterance]) -> list[Sound]:
         """Make the next window of each; where this raises, none has moved on."""
         for utterance in utterances:
-            self.open(utterance)
-        opened = [utterance.open for utterance in utterances]
+            self._open(utterance)
+        opened = [utterance.open for utterance in utterances if utterance.open is not None]
         began = time.perf_counter()
-        with self.synthesizer._exact_convolutions():
+        with self.synthesizer.exact_convolutions():
             mels = self._decode(opened, utterances[0].settings)
             decoded = time.perf_counter()
             waveforms = self._vocode(opened, mels)

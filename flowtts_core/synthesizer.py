@@ -148,13 +148,13 @@ class VoiceSynthesizer:
                 except Exception as error:
                     failures[index] = _failure(error)
         spoken: dict[int, list[_Spoken]] = {}
-        with self._exact_convolutions():
+        with self.exact_convolutions():
             for batch in self._batches(pieces):
                 for part in self._speak_apart(batch, failures):
                     spoken.setdefault(part.piece.request, []).append(part)
         return [failures.get(i) or self._joined(request, spoken[i]) for i, request in enumerate(requests)]
 
-    def _exact_convolutions(self) -> AbstractContextManager[Any]:
+    def exact_convolutions(self) -> AbstractContextManager[Any]:
         """float32 on CUDA too: TF32, cuDNN's default, has 10 bits of mantissa, and a batch would differ from its singles."""
         if self.device.type != "cuda":
             return nullcontext()
@@ -168,8 +168,8 @@ class VoiceSynthesizer:
         return _Stopwatch(self.last_timings, stage, self.device)
 
     def _pieces(self, index: int, request: SynthesisRequest) -> list[_Piece]:
-        settings = _settings(request, self.voice.card)
-        speaker = self._speaker(request.speaker)
+        settings = generation_settings(request, self.voice.card)
+        speaker = self.speaker_index(request.speaker)
         pieces = []
         for part, (start, encoded) in enumerate(self._encoded_parts(request.text)):
             seed = hash_seed(int(request.seed), part) if part else int(request.seed)
@@ -195,7 +195,8 @@ class VoiceSynthesizer:
                 if spoken == 0 and chunk is chunks[-1]:
                     raise
 
-    def _speaker(self, name: str | None) -> int:
+    def speaker_index(self, name: str | None) -> int:
+        """The model's number of a speaker, the first where none is named; raises FlowTTSError for an unknown one."""
         speakers = self.voice.card.speakers
         if name is None:
             return 0
@@ -289,8 +290,8 @@ def _check(name: str, value: Any, kind: type, low: float, high: float) -> None:
         raise FlowTTSError(f"{name} = {value!r}: use {what} from {low:g} to {high:g}")
 
 
-def _settings(request: SynthesisRequest, card: VoiceCard) -> GenerationSettings:
-    """The request's settings, with the voice's own where it has none."""
+def generation_settings(request: SynthesisRequest, card: VoiceCard) -> GenerationSettings:
+    """The request's settings, with the voice's own where it has none; raises FlowTTSError as `check_request`."""
     check_request(request)
     speed = float(request.speed) * card.speed
     if not SPEEDS[0] <= speed <= SPEEDS[1]:

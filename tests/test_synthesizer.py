@@ -135,7 +135,7 @@ def test_runs_where_the_voice_is_and_without_tf32(tmp_path: Path) -> None:
     assert synthesizer.device.type == "meta"
     synthesizer.device = torch.device("cuda")
     before = torch.backends.cudnn.allow_tf32, torch.backends.cudnn.enabled
-    with synthesizer._exact_convolutions():
+    with synthesizer.exact_convolutions():
         assert not torch.backends.cudnn.allow_tf32 and torch.backends.cudnn.enabled == before[1]
     assert (torch.backends.cudnn.allow_tf32, torch.backends.cudnn.enabled) == before
 

@@ -118,6 +118,12 @@ class TextFrontend:
             log.debug("not spoken: %s", " ".join(out.dropped))
         return out.encoded(text, self.config.add_blank)
 
+    def load(self) -> None:
+        """Load at once what the first sentences would load bit by bit (seconds), for a process that is to answer fast."""
+        load = getattr(self._phonemizer, "load", None)
+        if load is not None:
+            load()
+
     def _transcribe(self, pieces: list[Piece]) -> list[str]:
         spoken = self._phonemizer.transcribe(pieces)
         for i, piece in enumerate(pieces):

@@ -79,6 +79,18 @@ class GruutPhonemizer:
         self._prepare({word.lower()})
         return word.lower() in self._lexicon
 
+    def load(self) -> None:
+        """Read the whole lexicon and the guesser (half a second), rather than when a word needs them."""
+        if not self._loaded:
+            self._read("", ())
+            self._loaded = True
+        self._load_guesser()
+
+    def _load_guesser(self) -> _Guesser:
+        if self._guesser is None:
+            self._guesser = _Guesser(self._folder / "g2p" / "model.crf")
+        return self._guesser
+
     def _prepare(self, words: set[str]) -> None:
         """Read what the lexicon has of these words and of what they may be made of."""
         if self._loaded or not words:
@@ -129,10 +141,9 @@ class GruutPhonemizer:
             return ""
         if len(letters) == 1 or (len(letters) <= 4 and not re.search("[aeiouy]", letters)):
             return "".join(self._letter(c) for c in letters)
-        if self._guesser is None:
-            self._guesser = _Guesser(self._folder / "g2p" / "model.crf")
+        guesser = self._load_guesser()
         parts = [letters[i : i + _LONGEST_WORD] for i in range(0, len(letters), _LONGEST_WORD)]
-        return "".join(map(self._guesser, parts)) or "".join(self._letter(c) for c in letters)
+        return "".join(map(guesser, parts)) or "".join(self._letter(c) for c in letters)
 
     def _letter(self, letter: str) -> str:
         if letter == "a":
