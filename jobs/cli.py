@@ -14,10 +14,11 @@ from types import FrameType
 from flowtts_core import __version__
 from flowtts_core.errors import FlowTTSError
 
-COMMANDS = {  # name -> (file of this folder, what it does)
+COMMANDS = {  # name -> (file of this folder, or another package's module, what it does)
     "synthesize": ("synthesize", "read a book, a text or a table of sentences aloud"),
     "say": ("say", "say one text at once"),
     "voices": ("voices", "list the voices"),
+    "serve": ("deploy.serve", "answer over HTTP as OpenAI's speech endpoint does"),
     "evaluate": ("evaluate", "score what was made"),
     "prepare": ("prepare", "make a corpus ready for training"),
     "train": ("train", "train a voice"),
@@ -31,6 +32,7 @@ EPILOG = """\
 examples:
   flowtts say "Hello there." -o hello.wav         one sentence, at once
   flowtts synthesize book.epub -o audiobook/      a whole book: chapters, subtitles, one tagged file
+  flowtts serve                                   an endpoint as OpenAI's, for this machine
   flowtts prepare ljspeech/ -o data/              a corpus made ready for training
   flowtts train data/ -o voices/mine              a voice of your own
   flowtts doctor                                  what this machine has, and what is missing
@@ -54,7 +56,7 @@ def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, (file, summary) in COMMANDS.items():
         if name == chosen:
-            import_module(f"jobs.{file}").add_parser(subparsers)
+            import_module(file if "." in file else f"jobs.{file}").add_parser(subparsers)
         else:
             subparsers.add_parser(name, help=summary)
     return parser

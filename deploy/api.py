@@ -1,0 +1,350 @@
+"""The HTTP interface: OpenAI's speech endpoint, our own, lists, health, and the page."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import math
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request, WebSocket
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from deploy.cache import Answer
+from deploy.encoding import MEDIA_TYPES, open_encoder
+from deploy.errors import ApiError
+from deploy.front import AnswerCut, Answering, Front
+from deploy.guard import Guard, too_large
+from deploy.requests import (
+    MODELS,
+    OPENAI_VOICES,
+    SpeechBody,
+    TtsBody,
+    parse,
+    request_key,
+    speech_job,
+    tts_job,
+)
+from deploy.speech import SpeechJob, SpokenWord
+from deploy.websocket import converse
+from flowtts_core import __version__
+
+PAGE = Path(__file__).parent / "page" / "index.html"
+CREATED = 1_767_225_600  # of the models' list, which OpenAI's clients want; the start of 2026
+EVENTS = "text/event-stream"
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; "
+    "media-src blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+def create_app(front: Front, *, tell_id: bool = True) -> Any:
+    """The ASGI application; `tell_id` as `Guard` takes it."""
+    app = FastAPI(
+        title="FlowTTS",
+        version=__version__,
+        description="Text to speech. Keys go in `Authorization: Bearer KEY`; errors have OpenAI's shape.",
+        docs_url=None,  # they would load scripts from elsewhere
+        redoc_url=None,
+    )
+    if front.settings.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(front.settings.origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", "X-Request-ID"],
+            expose_headers=["X-Request-ID", "X-Cache", "X-Sample-Rate", "Retry-After"],
+        )
+    app.add_exception_handler(ApiError, _on_api_error)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    _add_speech(app, front)
+    _add_lists(app, front)
+    _add_health(app, front)
+    return Guard(app, front, tell_id)
+
+
+async def _on_api_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    request.scope["state"]["call"].code = error.code
+    return JSONResponse(error.body, error.status, error.headers)
+
+
+async def _on_http_error(request: Request, error: Exception) -> Response:
+    """What the framework refuses by itself: paths and methods that are not there."""
+    assert isinstance(error, HTTPException)
+    own = ApiError(error.status_code, str(error.detail), "not_found" if error.status_code == 404 else "refused")
+    request.scope["state"]["call"].code = own.code
+    return JSONResponse(own.body, own.status, error.headers)
+
+
+def _add_speech(app: FastAPI, front: Front) -> None:
+    limits = front.settings.limits
+
+    @app.post("/v1/audio/speech", openapi_extra=_described(SpeechBody), responses=_responses(), tags=["speech"])
+    async def speech(request: Request) -> Response:
+        """Speak a text, as OpenAI's endpoint of this name does; the sound comes as it is made.
+
+        With `stream_format: sse` it comes as events `speech.audio.delta` (base64 in `audio`) and one `speech.audio.done`.
+        """
+        body = parse(SpeechBody, await read_body(request, front))
+        job = speech_job(body, front.voices, limits)
+        return await answer(front, request, job, body.response_format, body.stream_format)
+
+    @app.post("/tts", openapi_extra=_described(TtsBody), responses=_responses(), tags=["speech"])
+    async def tts(request: Request) -> Response:
+        """Speak a text with all settings of a voice; whole, or with `stream` as it is made.
+
+        With `timestamps` the answer is JSON (`audio` in base64, `sample_rate`, `seconds`, `words`), or with `stream` too, events:
+        `speech.audio.delta` with `audio` and the `words` that begin in it, then `speech.audio.done`.
+        """
+        body = parse(TtsBody, await read_body(request, front))
+        job = tts_job(body, front.voices, limits)
+        form = ("sse" if body.stream else "json") if body.timestamps else "audio"
+        return await answer(front, request, job, body.response_format, form)
+
+    @app.websocket("/ws")
+    async def websocket(socket: WebSocket) -> None:
+        await converse(socket, front)
+
+
+def _add_lists(app: FastAPI, front: Front) -> None:
+    @app.get("/v1/models", responses=_responses("application/json"), tags=["lists"])
+    async def models() -> dict[str, Any]:
+        """The models that requests may name; all are the same."""
+        data = [{"id": name, "object": "model", "created": CREATED, "owned_by": "flowtts"} for name in MODELS]
+        return {"object": "list", "data": data}
+
+    @app.get("/v1/voices", responses=_responses("application/json"), tags=["lists"])
+    async def voices() -> dict[str, Any]:
+        """The voices that requests may name. OpenAI's names (`aliases`) mean the default voice."""
+        rows = [
+            {
+                "id": voice.name,
+                "object": "voice",
+                "default": voice is front.voices.default,
+                "kind": voice.kind,
+                "language": voice.language,
+                "description": voice.description,
+                "licence": voice.licence,
+                "sample_rate": voice.sample_rate,
+                "speakers": list(voice.speakers),
+                "phonemes": list(voice.phonemes),
+            }
+            for voice in front.voices.voices.values()
+        ]
+        return {"object": "list", "data": rows, "aliases": sorted(OPENAI_VOICES - front.voices.voices.keys())}
+
+
+def _add_health(app: FastAPI, front: Front) -> None:
+    @app.get("/healthz", tags=["health"])
+    async def healthz() -> dict[str, str]:
+        """Whether this process answers."""
+        return {"status": "ok"}
+
+    @app.get("/readyz", responses={503: {"description": "No speaker answers."}}, tags=["health"])
+    async def readyz() -> Response:
+        """Whether a speaker answers, too; with none running, one is started, and this is 503 until it is there."""
+        try:
+            async with asyncio.timeout(2):
+                ready = await front.speakers.ready()
+        except TimeoutError:
+            ready = False
+        return JSONResponse({"status": "ready" if ready else "starting"}, 200 if ready else 503)
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> Response:
+        headers = {
+            "Content-Security-Policy": PAGE_POLICY,
+            "X-Content-Type-Options": "nosniff",
+            "Cache-Control": "no-cache",
+        }
+        return FileResponse(PAGE, headers=headers, media_type="text/html")
+
+
+async def read_body(request: Request, front: Front) -> bytes:
+    """The JSON of a request.
+
+    Raises:
+        ApiError: 413 where it is too long, 415 where it is no JSON (a page of another origin can send anything else unasked),
+            408 where it comes too slowly.
+    """
+    limits = front.settings.limits
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise ApiError(415, "send the body as `Content-Type: application/json`", "unsupported_media_type")
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and (len(length) > 12 or int(length) > limits.body_bytes):
+        raise too_large(limits.body_bytes)
+    try:
+        async with asyncio.timeout(limits.body_s):
+            return await request.body()
+    except TimeoutError:
+        raise ApiError(408, f"the body did not arrive within {limits.body_s:g} s", "body_too_slow") from None
+
+
+async def answer(front: Front, request: Request, job: SpeechJob, response_format: str, form: str) -> Response:
+    """The answer to a job: `form` is "audio", "sse" or "json"."""
+    notes = request.scope["state"]["call"].notes
+    notes |= {"voice": job.voice, "chars": len(job.text), "format": response_format}
+    if front.settings.log_texts:
+        notes["text"] = job.text
+    fingerprint = front.voices.find(job.voice).fingerprint
+    key = request_key(job, fingerprint, f"{response_format} {form}")
+    kept = front.cache.get(key)
+    front.meters.cached(kept is not None)
+    notes["cache"] = "miss" if kept is None else "hit"
+    headers = {"X-Cache": notes["cache"]}
+    if kept is not None:
+        return Response(kept.body, media_type=kept.media_type, headers=headers)
+    began = time.perf_counter()
+    answering = await front.begin(job)
+    notes["first_s"] = round(time.perf_counter() - began, 4)
+    media_type = {"sse": EVENTS, "json": "application/json"}.get(form, MEDIA_TYPES[response_format])
+    headers |= {"X-Sample-Rate": str(answering.sample_rate), "Cache-Control": "no-store"}
+    if not job.stream:
+        content = await _whole(answering, response_format, form)
+        front.cache.put(key, Answer(content, media_type))
+        return Response(content, media_type=media_type, headers=headers)
+    pieces = _events(answering, response_format) if form == "sse" else _audio(answering, response_format)
+    return StreamingResponse(_cached(pieces, front, key, media_type), media_type=media_type, headers=headers)
+
+
+async def _cached(pieces: AsyncIterator[bytes], front: Front, key: str, media_type: str) -> AsyncIterator[bytes]:
+    """The pieces, kept for the cache while they are few enough."""
+    kept: list[bytes] | None = []
+    size = 0
+    try:
+        async for piece in pieces:
+            size += len(piece)
+            if kept is not None:
+                kept.append(piece)
+                if not front.cache.room_for(size):
+                    kept = None
+            yield piece
+    finally:
+        await pieces.aclose()  # type: ignore[attr-defined]  # an async generator
+    if kept is not None:
+        front.cache.put(key, Answer(b"".join(kept), media_type))
+
+
+async def _audio(answering: Answering, response_format: str) -> AsyncIterator[bytes]:
+    """The file as it comes. Where the answer is cut, what was heard is a whole file before the connection breaks."""
+    with open_encoder(response_format, answering.sample_rate) as encoder:
+        try:
+            async for sound in answering:
+                if piece := encoder.add(sound.waveform):
+                    yield piece
+        except AnswerCut:
+            yield encoder.finish()
+            raise
+        finally:
+            await answering.aclose()
+        if piece := encoder.finish():
+            yield piece
+
+
+async def _events(answering: Answering, response_format: str) -> AsyncIterator[bytes]:
+    """Server-sent events as OpenAI's; the last one is `speech.audio.done` or `error`, after which the connection does not break."""
+    with open_encoder(response_format, answering.sample_rate) as encoder:
+        try:
+            async for sound in answering:
+                yield _delta(encoder.add(sound.waveform), sound.words)
+            if rest := encoder.finish():
+                yield _delta(rest, ())
+            yield _event(
+                {"type": "speech.audio.done", "seconds": round(answering.seconds, 4), "usage": _usage(answering)}
+            )
+        except AnswerCut as cut:
+            yield _event({"type": "error", **cut.error.body})
+        finally:
+            await answering.aclose()
+
+
+async def _whole(answering: Answering, response_format: str, form: str) -> bytes:
+    try:
+        sounds = [sound async for sound in answering]
+    except AnswerCut as cut:
+        raise cut.error from None
+    finally:
+        await answering.aclose()
+    total = sum(len(sound.pcm) // 2 for sound in sounds)
+    with open_encoder(response_format, answering.sample_rate, total) as encoder:
+        audio = b"".join([*(encoder.add(sound.waveform) for sound in sounds), encoder.finish()])
+        rate = encoder.sample_rate
+    if form != "json":
+        return audio
+    words = [_word(word) for sound in sounds for word in sound.words]
+    values = {
+        "audio": base64.b64encode(audio).decode(),
+        "format": response_format,
+        "sample_rate": rate,
+        "seconds": round(answering.seconds, 4),
+        "words": words,
+    }
+    return json.dumps(values).encode()
+
+
+def _delta(audio: bytes, words: tuple[SpokenWord, ...]) -> bytes:
+    event: dict[str, Any] = {"type": "speech.audio.delta", "audio": base64.b64encode(audio).decode()}
+    return _event({**event, "words": [_word(word) for word in words]} if words else event)
+
+
+def _event(values: dict[str, Any]) -> bytes:
+    return b"data: " + json.dumps(values).encode() + b"\n\n"
+
+
+def _word(word: SpokenWord) -> dict[str, Any]:
+    times = {"start_s": round(word.start_s, 4), "end_s": round(word.end_s, 4)}
+    return {"word": word.word, "start": word.start, "end": word.end, **times}
+
+
+def _usage(answering: Answering) -> dict[str, int]:
+    """OpenAI counts tokens; here an input token is a character, and an output token 50 ms of sound."""
+    given, made = answering.chars, math.ceil(answering.seconds * 20)
+    return {"input_tokens": given, "output_tokens": made, "total_tokens": given + made}
+
+
+def _described(body: type[BaseModel]) -> dict[str, Any]:
+    """The request body for OpenAPI; the handlers parse it themselves, within limits."""
+    schema = body.model_json_schema(ref_template="#/components/schemas/{model}")
+    definitions = schema.pop("$defs", {})
+    for name, definition in definitions.items():
+        schema = _inlined(schema, f"#/components/schemas/{name}", definition)
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def _inlined(value: Any, reference: str, definition: dict[str, Any]) -> Any:
+    if isinstance(value, dict):
+        if value.get("$ref") == reference:
+            return definition
+        return {key: _inlined(item, reference, definition) for key, item in value.items()}
+    return [_inlined(item, reference, definition) for item in value] if isinstance(value, list) else value
+
+
+ERRORS = {
+    400: "A field is wrong, or the text cannot be spoken.",
+    401: "No key, or an unknown one.",
+    403: "Not from there.",
+    408: "The body came too slowly.",
+    413: "The body is too long.",
+    415: "The body is not JSON.",
+    429: "Too much for this key; see Retry-After.",
+    503: "Too much is waiting, or no replica could answer; see Retry-After.",
+}
+
+
+def _responses(media_type: str | None = None) -> dict[int | str, dict[str, Any]]:
+    kinds = [media_type] if media_type else sorted({*MEDIA_TYPES.values(), EVENTS, "application/json"})
+    error = {"error": {"message": "why", "type": "invalid_request_error", "param": "input", "code": "invalid_value"}}
+    errors: dict[int | str, dict[str, Any]] = {
+        status: {"description": text, "content": {"application/json": {"example": error}}}
+        for status, text in ERRORS.items()
+    }
+    done = {"description": "The answer.", "content": {kind: {} for kind in kinds}}
+    return {200: done, **errors}

@@ -1,0 +1,177 @@
+"""The Ray Serve application: a front that answers HTTP, and the speakers behind it. `serve deploy` calls `build`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from ray import serve
+from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
+from ray.serve.handle import DeploymentHandle
+
+from deploy.settings import Limits, Settings, served_voices
+from flowtts_core.errors import ConfigError
+
+NAME = "flowtts"
+MAX_ONGOING = 2000  # of a front; the speakers' own queues are the bound that clients meet
+
+
+class ServeArgs(BaseModel):
+    """The `args` of the application in `serve.yaml`, and of `flowtts serve`.
+
+    `voices` are names, folders or NAME=FOLDER, of which a speaker keeps `max_voices` loaded; folders must be on every node.
+    `keys` is a keys file; without one, `without_keys` must say that everybody may ask.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    voices: list[str] = Field(default_factory=list)
+    keys: str | None = None
+    without_keys: bool = False
+    local_only: bool = False
+    cache_mb: int = Field(default=64, ge=0)
+    origins: list[str] = Field(default_factory=list)
+    log_texts: bool = False
+    fronts: int = Field(default=1, ge=1)
+    front_cpus: float = Field(default=0.1, ge=0)
+    min_replicas: int = Field(default=1, ge=0)
+    max_replicas: int = Field(default=1, ge=1)
+    speaker_cpus: float = Field(default=1.0, ge=0)
+    speaker_gpus: float = Field(default=0.0, ge=0)
+    threads: int = Field(default=1, ge=1)
+    max_voices: int = Field(default=4, ge=1)
+    max_queued_s: float = Field(default=60.0, gt=0)
+    downscale_delay_s: float = Field(default=60.0, ge=0)
+    drain_s: float = Field(default=30.0, ge=0)
+    limits: dict[str, float] = Field(default_factory=dict)
+
+
+def build(args: ServeArgs) -> serve.Application:
+    """The application.
+
+    Raises:
+        ConfigError: without keys that nobody has waived, and for limits that do not exist.
+        VoiceError: for a voice that does not exist.
+    """
+    if args.keys is None and not args.without_keys:
+        remedy = "set `keys` to a file made by `flowtts serve --new-key`, or `without_keys: true` to let everybody in"
+        raise ConfigError("the server has no API keys", remedy)
+    if args.max_replicas < args.min_replicas:
+        raise ConfigError(f"max_replicas = {args.max_replicas} is less than min_replicas = {args.min_replicas}")
+    settings = Settings(
+        voices=served_voices(args.voices),
+        limits=_limits(args.limits),
+        keys=args.keys,
+        local_only=args.local_only,
+        cache_bytes=args.cache_mb << 20,
+        origins=tuple(args.origins),
+        log_texts=args.log_texts,
+    )
+    speaker: Any = SpeakerReplica  # Deployments, which the decorators make of the classes
+    ingress: Any = FrontReplica
+    speakers = speaker.options(**_speaker_options(args)).bind(
+        settings.voices, args.max_voices, args.max_queued_s, args.drain_s, args.threads
+    )
+    front = ingress.options(num_replicas=args.fronts, ray_actor_options={"num_cpus": args.front_cpus})
+    return front.bind(settings, speakers)
+
+
+def _limits(given: dict[str, float]) -> Limits:
+    known = {name: type(value) for name, value in vars(Limits()).items()}
+    unknown = sorted(given.keys() - known.keys())
+    if unknown:
+        raise ConfigError(f"limits: unknown {', '.join(unknown)}", f"use {', '.join(known)}")
+    return Limits(**{name: known[name](value) for name, value in given.items()})
+
+
+def _speaker_options(args: ServeArgs) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "ray_actor_options": {"num_cpus": args.speaker_cpus, "num_gpus": args.speaker_gpus},
+        "graceful_shutdown_timeout_s": args.drain_s + 5,
+    }
+    if args.min_replicas == args.max_replicas:
+        return {**options, "num_replicas": args.min_replicas}
+    scaling = AutoscalingConfig(
+        min_replicas=args.min_replicas,
+        initial_replicas=max(1, args.min_replicas),
+        max_replicas=args.max_replicas,
+        policy=AutoscalingPolicy(policy_function="deploy.scaling:by_queued_audio"),
+        metrics_interval_s=1.0,
+        look_back_period_s=3.0,
+        upscale_delay_s=1.0,
+        downscale_delay_s=args.downscale_delay_s,
+    )
+    return {**options, "autoscaling_config": scaling, "num_replicas": None}
+
+
+@serve.deployment(
+    name="Speaker",
+    max_ongoing_requests=1000,
+    health_check_period_s=2.0,
+    health_check_timeout_s=15.0,
+    graceful_shutdown_wait_loop_s=0.2,
+)
+class SpeakerReplica:
+    """`deploy.speaker.Speaker`, whose torch is imported in the replica alone."""
+
+    def __init__(self, *given: Any) -> None:
+        from deploy.speaker import Speaker
+
+        log_to_stdout()
+        self._speaker = Speaker(*given)
+
+    async def locate(self) -> tuple[str, int, bytes]:
+        return await self._speaker.locate()
+
+    async def check_health(self) -> None:
+        await self._speaker.check_health()
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        return await self._speaker.record_autoscaling_stats()
+
+    async def __del__(self) -> None:
+        await self._speaker.drain()
+
+
+@serve.deployment(
+    name="Front",
+    max_ongoing_requests=MAX_ONGOING,
+    health_check_period_s=5.0,
+    health_check_timeout_s=15.0,
+    graceful_shutdown_timeout_s=60.0,
+    graceful_shutdown_wait_loop_s=0.2,
+)
+@serve.ingress()
+class FrontReplica:
+    """Answers HTTP by the application of `deploy.api`; imports no torch."""
+
+    def __init__(self, settings: Settings, speakers: DeploymentHandle) -> None:
+        from deploy.front import Front
+        from deploy.link import Address
+        from deploy.metrics import RayMeters
+        from deploy.pool import SpeakerPool
+
+        async def locate() -> Address:
+            return Address(*await speakers.locate.remote())
+
+        log_to_stdout()
+        pool = SpeakerPool(locate, start_s=settings.limits.start_s, by_voice=len(settings.voices) > 1)
+        self._front = Front(settings, pool, RayMeters())
+
+    def __serve_build_asgi_app__(self) -> Any:
+        from deploy.api import create_app
+
+        return create_app(self._front, tell_id=False)
+
+
+def log_to_stdout() -> None:
+    """Our loggers to this process's standard output, which Ray keeps in the session's logs: one JSON line a request."""
+    for name in ("flowtts", "deploy", "flowtts_core"):
+        logger = logging.getLogger(name)
+        if not logger.handlers:
+            handler = logging.StreamHandler(sys.stdout)
+            handler.setFormatter(logging.Formatter("%(message)s"))
+            logger.addHandler(handler)
+            logger.setLevel(logging.INFO)
+            logger.propagate = False

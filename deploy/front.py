@@ -1,0 +1,149 @@
+"""From a job to its sounds, whatever happens to the speakers: a job whose speaker dies goes on elsewhere.
+
+A voice says the same job the same way every time, so what was already sent is skipped and the listener hears no seam.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from deploy.cache import AnswerCache
+from deploy.errors import ApiError, overloaded, unavailable
+from deploy.keys import Keyring
+from deploy.metrics import Meters
+from deploy.requests import VoiceList
+from deploy.settings import Settings
+from deploy.speech import Refusal, Sound, SpeakerLink, SpeakerLost, SpeechJob
+
+ATTEMPTS = 4  # a job that kills its speaker must not kill many
+BACKOFF_S = 0.05
+
+
+class AnswerCut(Exception):
+    """An answer that had begun cannot be ended."""
+
+    def __init__(self, error: ApiError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+@dataclass
+class Front:
+    """What all ways in share: voices, keys, cache, meters, and the way to the speakers."""
+
+    settings: Settings
+    speakers: SpeakerLink
+    meters: Meters
+    voices: VoiceList = field(init=False)
+    keyring: Keyring = field(init=False)
+    cache: AnswerCache = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.voices = VoiceList(self.settings.voices)
+        self.keyring = Keyring(None if self.settings.keys is None else Path(self.settings.keys))
+        self.cache = AnswerCache(self.settings.cache_bytes)
+
+    async def begin(self, job: SpeechJob) -> Answering:
+        """Wait for the first sound.
+
+        Raises:
+            ApiError: 400 for what cannot be spoken, 503 where the speakers are too busy or keep dying.
+        """
+        answering = Answering(self, job)
+        await answering.start()
+        return answering
+
+
+class Answering:
+    """The sounds of one job; iterate over it once, and `aclose` it."""
+
+    def __init__(self, front: Front, job: SpeechJob) -> None:
+        self._front, self._job = front, job
+        self._began = time.perf_counter()
+        self._sounds: Any = self._run()
+        self._first: Sound | None = None
+        self.samples = 0
+        self.words = 0
+
+    async def start(self) -> None:
+        try:
+            self._first = await anext(self._sounds)
+        except AnswerCut as cut:
+            raise cut.error from None
+        except StopAsyncIteration:
+            raise ApiError(400, "nothing in this text can be spoken", "unspeakable", "input") from None
+        self._front.meters.first_audio(self._job.voice, time.perf_counter() - self._began)
+
+    @property
+    def sample_rate(self) -> int:
+        assert self._first is not None
+        return self._first.sample_rate
+
+    @property
+    def chars(self) -> int:
+        return len(self._job.text)
+
+    @property
+    def seconds(self) -> float:
+        """Of sound so far."""
+        return 0.0 if self._first is None else self.samples / self._first.sample_rate
+
+    async def __aiter__(self) -> AsyncIterator[Sound]:
+        """Raises AnswerCut."""
+        assert self._first is not None
+        yield self._first
+        async for sound in self._sounds:
+            yield sound
+
+    async def aclose(self) -> None:
+        """Let go; where sounds were still to come, the speaker stops making them."""
+        await self._sounds.aclose()
+
+    async def _run(self) -> AsyncIterator[Sound]:
+        """The job's sounds, from one speaker after the other if need be; raises AnswerCut."""
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                self._front.meters.retried()
+                await asyncio.sleep(BACKOFF_S * 2**attempt)
+            try:
+                async with aclosing(self._once()) as sounds:  # type: ignore[type-var]  # an async generator
+                    async for sound in sounds:
+                        yield sound
+                self._front.meters.spoken(self._job.voice, self.seconds, time.perf_counter() - self._began)
+                return
+            except SpeakerLost:
+                continue
+        raise AnswerCut(unavailable())
+
+    async def _once(self) -> AsyncIterator[Sound]:
+        """The sounds that were not sent yet, from one speaker."""
+        samples = words = 0
+        sounds: Any = self._front.speakers.speak(self._job)
+        async with aclosing(sounds):
+            async for item in sounds:
+                if isinstance(item, Refusal):
+                    raise self._refused(item)
+                skip = max(0, self.samples - samples)
+                samples += len(item.pcm) // 2
+                words += len(item.words)
+                if samples <= self.samples and words <= self.words:
+                    continue
+                new = item.words[max(0, len(item.words) - (words - self.words)) :] if words > self.words else ()
+                self.samples, self.words = max(self.samples, samples), max(self.words, words)
+                yield replace(item, pcm=item.pcm[2 * skip :], words=new)
+                if self.samples > self._front.settings.limits.audio_s * item.sample_rate:
+                    raise AnswerCut(ApiError(400, "the answer is longer than this server allows", "audio_too_long"))
+
+    @staticmethod
+    def _refused(refusal: Refusal) -> Exception:
+        if refusal.kind == "unspeakable":
+            return AnswerCut(ApiError(400, refusal.message, "unspeakable"))
+        if refusal.kind == "overloaded":
+            return AnswerCut(overloaded(refusal.retry_after_s))
+        return SpeakerLost(refusal.message)

@@ -1,0 +1,180 @@
+"""What stands before every handler: request ids, keys, sizes and times, errors in one shape, and one log line a request."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import ExitStack
+from typing import Any
+from urllib.parse import urlsplit
+
+from deploy.errors import ApiError
+from deploy.front import AnswerCut, Front
+from deploy.speech import SpeakerLost
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+log = logging.getLogger("flowtts.access")
+OPEN_PATHS = frozenset(
+    ("/", "/healthz", "/readyz", "/openapi.json", "/favicon.ico")
+)  # without a key; all other paths need one
+LOCAL_NAMES = frozenset(("localhost", "127.0.0.1", "::1"))
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+CLOSE_POLICY, CLOSE_BUSY = 1008, 1013  # of WebSockets, RFC 6455
+
+
+class Guard:
+    """Wraps the application; a request that it refuses never reaches it.
+
+    Args:
+        tell_id: add `X-Request-ID` to answers; behind Serve's proxy, which does, it would stand there twice.
+    """
+
+    def __init__(self, app: Any, front: Front, tell_id: bool = True) -> None:
+        self.app, self.front, self.tell_id = app, front, tell_id
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        call = _Call(scope, send, self.tell_id)
+        scope.setdefault("state", {})["call"] = call
+        try:
+            with ExitStack() as stack:
+                self._admit(scope, call, stack)
+                await self._run(scope, self._limited(scope, receive), call)
+        except ApiError as error:
+            await call.refuse(error)
+        except AnswerCut as cut:
+            call.code = cut.error.code
+            raise  # the connection breaks: a client must not take what it got for the whole
+        except (TimeoutError, SpeakerLost) as error:
+            await call.refuse(ApiError(503, "the answer took too long", "timeout", None, 2), error)
+        except Exception as error:
+            log.exception("a handler failed")
+            await call.refuse(ApiError(500, "something unforeseen went wrong", "internal_error"), error)
+        finally:
+            self._tell(scope, call)
+
+    async def _run(self, scope: Scope, receive: Receive, call: _Call) -> None:
+        async with asyncio.timeout(self.front.settings.limits.answer_s):
+            await self.app(scope, receive, call.send)
+
+    def _admit(self, scope: Scope, call: _Call, stack: ExitStack) -> None:
+        """Raises ApiError for requests that must not be answered."""
+        headers = call.headers
+        settings = self.front.settings
+        if settings.local_only and _host_name(headers.get("host", "")) not in LOCAL_NAMES:
+            raise ApiError(403, "this server answers to local names alone: it has no keys", "wrong_host")
+        origin = headers.get("origin")
+        if scope["type"] == "websocket" and origin and not self._welcome(origin, headers.get("host", "")):
+            raise ApiError(403, "pages of this origin may not use the server", "wrong_origin")
+        if scope["path"] in OPEN_PATHS or (scope["type"] == "http" and scope["method"] == "OPTIONS"):
+            return
+        key = self.front.keyring.find(headers.get("authorization") or _protocol_key(headers))
+        call.key = key.name if key else ""
+        if scope["type"] == "websocket" or scope["method"] == "POST":
+            stack.enter_context(self.front.keyring.admitted(key))
+
+    def _welcome(self, origin: str, host: str) -> bool:
+        origins = self.front.settings.origins
+        return "*" in origins or origin in origins or urlsplit(origin).netloc == host
+
+    def _limited(self, scope: Scope, receive: Receive) -> Receive:
+        """`receive` that raises ApiError 413 when the body grows too long."""
+        if scope["type"] != "http":
+            return receive
+        limit = self.front.settings.limits.body_bytes
+        got = 0
+
+        async def limited() -> Message:
+            nonlocal got
+            message = await receive()
+            got += len(message.get("body", b""))
+            if got > limit:
+                raise too_large(limit)
+            return message
+
+        return limited
+
+    def _tell(self, scope: Scope, call: _Call) -> None:
+        self.front.meters.answered(call.status, call.code)
+        line = {
+            "id": call.id,
+            "method": scope.get("method", "WS"),
+            "path": scope["path"][:100],
+            "status": call.status,
+            "code": call.code,
+            "key": call.key,
+            "seconds": round(time.perf_counter() - call.began, 4),
+            "bytes": call.sent,
+            **call.notes,
+        }
+        log.info(json.dumps(line, ensure_ascii=True))
+
+
+class _Call:
+    """One request: what is sent goes through here, with the request's id added."""
+
+    def __init__(self, scope: Scope, send: Send, tell_id: bool) -> None:
+        self.websocket = scope["type"] == "websocket"
+        self.headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
+        given = self.headers.get("x-request-id", "")
+        self.id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        self.began = time.perf_counter()
+        self.key, self.code, self.status, self.sent = "", "", 0, 0
+        self.notes: dict[str, Any] = {}
+        self._send, self._started, self._tell_id = send, False, tell_id
+
+    async def send(self, message: Message) -> None:
+        kind = message["type"]
+        if kind == "http.response.start":
+            self.status, self._started = message["status"], True
+            own = [(b"x-request-id", self.id.encode())] if self._tell_id else []
+            message = {**message, "headers": [*message.get("headers", ()), *own]}
+        elif kind == "websocket.accept":
+            self.status, self._started = 101, True
+        elif kind == "http.response.body":
+            self.sent += len(message.get("body", b""))
+        elif kind == "websocket.send":
+            self.sent += len(message.get("bytes") or message.get("text") or b"")
+        await self._send(message)
+
+    async def refuse(self, error: ApiError, cause: Exception | None = None) -> None:
+        """Answer with an error; where the answer has begun, break it off."""
+        self.code = error.code
+        if self.websocket:
+            self.status = error.status
+            code = CLOSE_BUSY if error.status in (429, 503) else CLOSE_POLICY
+            await self._send({"type": "websocket.close", "code": code, "reason": error.code})
+            return
+        if self._started:
+            raise AnswerCut(error) from cause
+        headers = {"content-type": "application/json", **error.headers}
+        raw = [(key.lower().encode(), value.encode()) for key, value in headers.items()]
+        await self.send({"type": "http.response.start", "status": error.status, "headers": raw})
+        await self.send({"type": "http.response.body", "body": json.dumps(error.body).encode()})
+
+
+def too_large(limit: int) -> ApiError:
+    return ApiError(413, f"the request's body is longer than {limit} bytes", "body_too_large")
+
+
+def _host_name(host: str) -> str:
+    return (urlsplit(f"//{host}").hostname or "") if host.count("[") == host.count("]") else ""
+
+
+def _protocol_key(headers: dict[str, str]) -> str | None:
+    """Browsers cannot set headers of a WebSocket: there the key may come as the subprotocol `flowtts-key.KEY`."""
+    for protocol in headers.get("sec-websocket-protocol", "").split(","):
+        if protocol.strip().startswith("flowtts-key."):
+            return "Bearer " + protocol.strip().removeprefix("flowtts-key.")
+    return None

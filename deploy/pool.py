@@ -1,0 +1,114 @@
+"""The speakers that a front knows: found through a Serve handle, chosen by load, dropped when they are lost."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, suppress
+from typing import Any
+
+from deploy.link import Address, LinkClient
+from deploy.speech import Refusal, Sound, SpeakerLost, SpeechJob
+
+log = logging.getLogger(__name__)
+LOOK_EVERY_S = 0.5  # while there is work: a handle's call gives one speaker, by chance, so several are asked for
+LOOKS = 2
+IDLE_S = 5.0  # after the last job, nobody is looked for: with no speaker left, that alone would start one
+HOME_BONUS = 3  # answers that a speaker may have more than the others and still get a voice that it has loaded
+
+Locate = Callable[[], Awaitable[Address]]
+
+
+class SpeakerPool:
+    """A `SpeakerLink` over all speakers.
+
+    Args:
+        locate: gives the address of some speaker; waits while none runs. What it raises is tried again.
+        start_s: how long a job waits for the first speaker, as after a scale to zero.
+        by_voice: whether there are several voices, so that each speaker should keep to some.
+    """
+
+    def __init__(self, locate: Locate, *, start_s: float, by_voice: bool = False) -> None:
+        self._locate, self._start_s, self._by_voice = locate, start_s, by_voice
+        self._links: dict[Address, LinkClient] = {}
+        self._looking: asyncio.Task[None] | None = None
+        self._last_job = 0.0
+
+    async def speak(self, job: SpeechJob) -> AsyncIterator[Sound | Refusal]:
+        """See `SpeakerLink`."""
+        self._last_job = time.monotonic()
+        link = self._chosen(job.voice) or await self._first()
+        self._look()
+        sounds: Any = link.speak(job)
+        try:
+            async with aclosing(sounds):
+                async for item in sounds:
+                    if isinstance(item, Refusal) and item.kind == "draining":
+                        raise SpeakerLost("the speaker is about to stop")
+                    yield item
+        except SpeakerLost:
+            self._drop(link)
+            raise
+
+    async def ready(self) -> bool:
+        """See `SpeakerLink`; asks Serve anew, for a speaker that was known may be gone."""
+        self._known(await self._locate())
+        return True
+
+    async def close(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+        for link in list(self._links.values()):
+            self._drop(link)
+
+    @property
+    def known(self) -> int:
+        return len(self._links)
+
+    def _chosen(self, voice: str) -> LinkClient | None:
+        links = list(self._links.values())
+        if not links:
+            return None
+        home = max(links, key=lambda link: _weight(voice, link.address)) if self._by_voice else None
+        return min(links, key=lambda link: link.running - (HOME_BONUS if link is home else 0))
+
+    async def _first(self) -> LinkClient:
+        try:
+            async with asyncio.timeout(self._start_s):
+                while True:
+                    try:
+                        return self._known(await self._locate())
+                    except Exception as error:  # of Ray, for a speaker that died meanwhile
+                        log.info("no speaker yet: %s", type(error).__name__)
+                        await asyncio.sleep(0.1)
+        except TimeoutError:
+            raise SpeakerLost(f"no speaker within {self._start_s:g} s") from None
+
+    def _known(self, address: Address) -> LinkClient:
+        return self._links.setdefault(address, LinkClient(address))
+
+    def _drop(self, link: LinkClient) -> None:
+        if self._links.get(link.address) is link:
+            del self._links[link.address]
+        link.close()
+
+    def _look(self) -> None:
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.ensure_future(self._look_on())
+
+    async def _look_on(self) -> None:
+        """Find speakers that were started since, until there has been no job for a while."""
+        while time.monotonic() - self._last_job < IDLE_S:
+            await asyncio.sleep(LOOK_EVERY_S)
+            with suppress(Exception):
+                async with asyncio.timeout(self._start_s):
+                    for address in await asyncio.gather(*(self._locate() for _ in range(LOOKS))):
+                        self._known(address)
+
+
+def _weight(voice: str, address: Address) -> bytes:
+    """Rendezvous hashing: a speaker that comes or goes moves only the voices that are its own."""
+    return hashlib.blake2b(f"{voice} {address.host} {address.port}".encode(), digest_size=8).digest()

@@ -1,0 +1,156 @@
+"""The bodies of requests: their fields and ranges, and the jobs they become."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from deploy.errors import ApiError
+from deploy.settings import Limits, ServedVoice
+from deploy.speech import SpeechJob
+
+Format = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
+OPENAI_VOICES = frozenset(
+    "alloy ash ballad cedar coral echo fable marin nova onyx sage shimmer verse".split()
+)  # they mean the default voice here
+MODELS = ("flowtts", "gpt-4o-mini-tts", "tts-1", "tts-1-hd")  # the last three so that clients need no change
+_SEEDS = 2**63
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+class VoiceId(BaseModel):
+    """OpenAI's object for a voice of one's own."""
+
+    model_config = ConfigDict(strict=True)
+    id: str = Field(min_length=1, max_length=64)
+
+
+class SpeechBody(BaseModel):
+    """`POST /v1/audio/speech`, as OpenAI's; `instructions` and unknown fields are accepted and have no effect."""
+
+    model_config = ConfigDict(
+        strict=True,
+        json_schema_extra={
+            "example": {"model": "flowtts", "voice": "alloy", "input": "Good evening.", "response_format": "mp3"}
+        },
+    )
+    input: str = Field(min_length=1, description="The text to speak.")
+    model: str = Field(min_length=1, max_length=64, description=f"One of {', '.join(MODELS)}: all are the same here.")
+    voice: str | VoiceId = Field(description="A name of /v1/voices; OpenAI's names mean the default voice.")
+    response_format: Format = "mp3"
+    speed: float = Field(default=1.0, ge=0.25, le=4.0, allow_inf_nan=False)
+    stream_format: Literal["audio", "sse"] = "audio"
+    instructions: str | None = Field(default=None, max_length=4096)
+
+
+class TtsBody(BaseModel):
+    """`POST /tts`: all that a voice can do."""
+
+    model_config = ConfigDict(
+        strict=True,
+        extra="forbid",
+        json_schema_extra={"example": {"text": "Good evening.", "seed": 1, "speed": 1.1, "timestamps": True}},
+    )
+    text: str | None = Field(default=None, min_length=1, description="The text to speak.")
+    phoneme_id: int | None = Field(default=None, ge=0, le=999, description="Instead of a text, for a tiny voice.")
+    voice: str | None = Field(default=None, min_length=1, max_length=64, description="By default the first voice.")
+    speaker: str | None = Field(default=None, max_length=64, description="Of a voice with several.")
+    seed: int = Field(default=0, ge=-_SEEDS, lt=_SEEDS, description="Another number, another reading.")
+    speed: float = Field(default=1.0, ge=0.25, le=4.0, allow_inf_nan=False)
+    steps: int | None = Field(default=None, ge=1, le=64, description="Of the flow; by default the voice's.")
+    temperature: float | None = Field(default=None, ge=0.0, le=2.0, allow_inf_nan=False)
+    response_format: Format = "wav"
+    timestamps: bool = Field(default=False, description="Answer with JSON (or events) that has word times too.")
+    stream: bool = Field(default=False, description="Send sound as soon as there is any.")
+
+
+def parse(body: type[Body], content: bytes) -> Body:
+    """The body of a request.
+
+    Raises:
+        ApiError: 400 that names the first field that is wrong.
+    """
+    try:
+        return body.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        param = ".".join(str(part) for part in first["loc"]) or None
+        raise ApiError(400, f"{param or 'body'}: {first['msg']}", "invalid_value", param) from None
+
+
+class VoiceList:
+    """The voices that requests may name. A name is looked up here and nowhere else."""
+
+    def __init__(self, voices: tuple[ServedVoice, ...]) -> None:
+        self.default = voices[0]
+        self.voices = {voice.name: voice for voice in voices}
+
+    def find(self, name: str | None) -> ServedVoice:
+        """Raises ApiError 400 for a name that is not served."""
+        if name is None:
+            return self.default
+        voice = self.voices.get(name) or (self.default if name in OPENAI_VOICES else None)
+        if voice is None:
+            raise ApiError(400, f"no such voice; there are: {', '.join(self.voices)}", "voice_not_found", "voice")
+        return voice
+
+
+def speech_job(body: SpeechBody, voices: VoiceList, limits: Limits) -> SpeechJob:
+    """Raises ApiError 400 for a voice or model that is not served, and for a text that is too long."""
+    voice = voices.find(body.voice if isinstance(body.voice, str) else body.voice.id)
+    if body.model not in MODELS and not body.model.startswith("gpt-4o-mini-tts"):
+        raise ApiError(400, f"no such model; there are: {', '.join(MODELS)}", "model_not_found", "model")
+    check_text(body.input, limits.openai_chars, "input")
+    return SpeechJob(voice.name, body.input, speed=body.speed)
+
+
+def tts_job(body: TtsBody, voices: VoiceList, limits: Limits) -> SpeechJob:
+    """Raises ApiError 400 where the fields do not fit together or the voice."""
+    voice = voices.find(body.voice)
+    if (body.text is None) == (body.phoneme_id is None):
+        raise ApiError(400, "give either `text` or `phoneme_id`", "invalid_value", "text")
+    if body.phoneme_id is not None:
+        text = _phoneme(body.phoneme_id, voice)
+    else:
+        text = body.text or ""
+        check_text(text, limits.tts_chars, "text")
+    return SpeechJob(
+        voice.name,
+        text,
+        body.seed,
+        body.speed,
+        body.steps,
+        body.temperature,
+        body.speaker,
+        body.stream,
+        body.timestamps,
+    )
+
+
+def check_text(text: str, limit: int, param: str) -> None:
+    """Raises ApiError 400 for a text that is too long or has nothing in it."""
+    if len(text) > limit:
+        raise ApiError(400, f"{param}: {len(text)} characters, at most {limit} are allowed", "text_too_long", param)
+    if not text.strip():
+        raise ApiError(400, f"{param}: there is nothing to say", "invalid_value", param)
+
+
+def request_key(job: SpeechJob, fingerprint: str, form: str) -> str:
+    """What an answer is cached by: all that its bytes depend on."""
+    values: dict[str, Any] = {**asdict(job), "voice": fingerprint, "form": form}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _phoneme(index: int, voice: ServedVoice) -> str:
+    if not voice.phonemes:
+        raise ApiError(
+            400, f"voice {voice.name} takes a text: phoneme_id is for a tiny voice", "invalid_value", "phoneme_id"
+        )
+    if index >= len(voice.phonemes):
+        raise ApiError(400, f"phoneme_id: use 0 to {len(voice.phonemes) - 1}", "invalid_value", "phoneme_id")
+    return voice.phonemes[index]

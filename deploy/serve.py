@@ -1,0 +1,206 @@
+"""`flowtts serve`: the server on this machine, or on a cluster by its address, until Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import ipaddress
+import os
+import re
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from flowtts_core.errors import ConfigError
+
+EPILOG = """\
+examples:
+  flowtts serve                                             the bundled voice, for this machine alone
+  flowtts serve --voice rms --voice voices/mine             two voices; the first is the default
+  flowtts serve --keys keys.jsonl --new-key alice           make a key; it is shown once
+  flowtts serve --host 0.0.0.0 --keys keys.jsonl            for others, who need a key
+  flowtts serve --replicas 0-4                              as many speakers as the queue needs, none when nobody asks"""
+
+_ENVIRONMENT = {
+    "RAY_AUTH_MODE": "token",
+    "RAY_SERVE_LOG_TO_STDERR": "0",
+    "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
+}
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "serve",
+        help="answer over HTTP as OpenAI's speech endpoint does",
+        description="Answer over HTTP: POST /v1/audio/speech as OpenAI's, POST /tts, a WebSocket, and a page to try it.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--voice",
+        action="append",
+        default=[],
+        help="a name, a folder, or NAME=FOLDER; may be given again (the bundled one)",
+    )
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="where to listen; beyond loopback, keys are needed (127.0.0.1)"
+    )
+    parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (8000)")
+    parser.add_argument("--address", help="of a Ray cluster; by default a Ray of its own on this machine")
+    parser.add_argument("--replicas", default="1", help="N, or MIN-MAX by the audio that waits (1)")
+    parser.add_argument("--threads", type=int, default=1, help="of torch, in each replica (1)")
+    parser.add_argument("--keys", type=Path, help="a file of API keys")
+    parser.add_argument("--new-key", metavar="NAME", help="add a key to --keys, show it once, and end")
+    parser.add_argument("--requests-per-minute", type=int, default=600, help="of --new-key (600)")
+    parser.add_argument("--concurrent", type=int, default=32, help="answers at the same time, of --new-key (32)")
+    parser.add_argument(
+        "--max-queued-s", type=float, default=60.0, help="seconds of audio that may wait at a replica (60)"
+    )
+    parser.add_argument("--cache-mb", type=int, default=64, help="memory for finished answers (64)")
+    parser.add_argument("--no-cache", action="store_true", help="make every answer anew")
+    parser.add_argument(
+        "--cors", metavar="ORIGIN", action="append", default=[], help="a web page's origin that may ask; * for all"
+    )
+    parser.add_argument("--log-texts", action="store_true", help="write the texts into the log")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.new_key is not None:
+        return _make_key(args)
+    options = arguments(args)
+    with serving(options, args.host, args.port, args.address) as url:
+        print(f"serving at {url}  (Ctrl-C ends it)\n\n{_example(url, args.keys is not None)}", flush=True)
+        with suppress(KeyboardInterrupt):
+            threading.Event().wait()
+        print("\nending: answers under way are finished first", file=sys.stderr, flush=True)
+    return 0
+
+
+def arguments(args: argparse.Namespace) -> dict[str, Any]:
+    """What `deploy.app.ServeArgs` takes.
+
+    Raises:
+        ConfigError: for a host beyond loopback without keys, and for options out of range.
+    """
+    local = is_loopback(args.host)
+    if args.keys is None and not local:
+        remedy = "make one with `flowtts serve --keys keys.jsonl --new-key NAME`, then give --keys keys.jsonl"
+        raise ConfigError(f"--host {args.host}: others could reach it, and there is no keys file", remedy)
+    if args.keys is not None:
+        from deploy.keys import read_keys
+
+        read_keys(args.keys)
+    match = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", args.replicas)
+    if not match or int(match[2] or match[1]) < max(1, int(match[1])):
+        raise ConfigError(
+            f"--replicas {args.replicas}: use N or MIN-MAX, at least 1 at most", "for example --replicas 0-4"
+        )
+    for name, low in (("threads", 1), ("max_queued_s", 0.1), ("cache_mb", 0)):
+        if getattr(args, name) < low:
+            raise ConfigError(f"--{name.replace('_', '-')} {getattr(args, name)}: use at least {low}")
+    return {
+        "voices": [str(voice) for voice in args.voice],
+        "keys": None if args.keys is None else str(args.keys.resolve()),
+        "without_keys": args.keys is None,
+        "local_only": args.keys is None,
+        "cache_mb": 0 if args.no_cache else args.cache_mb,
+        "origins": args.cors,
+        "log_texts": args.log_texts,
+        "min_replicas": int(match[1]),
+        "max_replicas": int(match[2] or match[1]),
+        "threads": args.threads,
+        "max_queued_s": args.max_queued_s,
+    }
+
+
+@contextmanager
+def serving(options: dict[str, Any], host: str, port: int, address: str | None = None) -> Iterator[str]:
+    """The application, running; gives its URL.
+
+    Raises:
+        ConfigError: when the port is taken, the cluster cannot be reached or the application does not start.
+        VoiceError: for a voice that does not exist.
+    """
+    from deploy.settings import served_voices
+
+    served_voices(options["voices"])
+    port = free_port(host, port)
+    os.environ.update({key: os.environ.get(key, value) for key, value in _ENVIRONMENT.items()})
+    import logging
+
+    from cluster.session import root_cause, session
+
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
+    with session(address, options["max_replicas"]):
+        from ray import serve
+        from ray.serve.config import HTTPOptions
+
+        from deploy.app import NAME, ServeArgs, build
+
+        try:
+            serve.start(http_options=HTTPOptions(host=host, port=port))
+            serve.run(build(ServeArgs(**options)), name=NAME, route_prefix="/")
+        except RuntimeError as error:
+            serve.shutdown()
+            cause = root_cause(error)
+            raise ConfigError(
+                f"the server did not start: {cause}", "the log has more: /tmp/ray/session_latest/logs/serve"
+            ) from error
+        try:
+            yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        finally:
+            serve.shutdown()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a host's address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def free_port(host: str, port: int) -> int:
+    """The port, or a free one for 0.
+
+    Raises:
+        ConfigError: when it is taken, or is none.
+    """
+    if not 0 <= port <= 65535:
+        raise ConfigError(f"--port {port}: use 0 to 65535")
+    try:
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            return int(probe.getsockname()[1])
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigError(
+                f"port {port} of {host} is taken", "end what listens there, or choose another with --port"
+            ) from error
+        raise ConfigError(
+            f"cannot listen at {host}:{port}: {error.strerror or error}", "check --host and --port"
+        ) from error
+
+
+def _make_key(args: argparse.Namespace) -> int:
+    from deploy.keys import add_key, new_key
+
+    if args.keys is None:
+        raise ConfigError("--new-key needs a file to write to", "flowtts serve --keys keys.jsonl --new-key NAME")
+    if args.requests_per_minute < 1 or args.concurrent < 1:
+        raise ConfigError("--requests-per-minute and --concurrent are at least 1")
+    secret, key = new_key(args.new_key, requests_per_minute=args.requests_per_minute, concurrent=args.concurrent)
+    add_key(args.keys, key)
+    print(secret)
+    print(f"that is the key of {key.name}: it is shown this once; {args.keys} has its hash alone", file=sys.stderr)
+    return 0
+
+
+def _example(url: str, keys: bool) -> str:
+    key = ' -H "Authorization: Bearer $KEY"' if keys else ""
+    body = '{"model": "flowtts", "voice": "alloy", "input": "Good evening."}'
+    return f"  curl {url}/v1/audio/speech{key} -H 'Content-Type: application/json' \\\n    -d '{body}' -o evening.mp3"

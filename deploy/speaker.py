@@ -1,0 +1,264 @@
+"""The replica that speaks: voices loaded as they are asked for, the least recently used let go, each with its engine."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from cluster.session import release_memory
+from deploy.link import Address, LinkServer
+from deploy.metrics import EngineMeters
+from deploy.settings import ServedVoice
+from deploy.speech import Refusal, Sound, SpeechJob, SpokenWord
+from flowtts_core.errors import FlowTTSError
+
+log = logging.getLogger(__name__)
+REPORT_EVERY_S = 1.0
+RELEASE_EVERY = 30  # reports
+INLINE_CHARS = 200  # the front end of a longer text would hold up the other answers
+
+
+class Spoken(Protocol):
+    """A loaded voice."""
+
+    def sounds(self, job: SpeechJob) -> AsyncIterator[Sound | Refusal]: ...
+    def queued_s(self) -> float: ...
+    def totals(self) -> dict[str, float]: ...
+    def active(self) -> int: ...
+    def check(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class FlowVoice:
+    """A voice of ours, by its engine."""
+
+    def __init__(self, folder: str, max_queued_s: float, device: str) -> None:
+        from flowtts_core.streaming import StreamingEngine
+        from flowtts_core.voice import load_voice
+
+        self._engine = StreamingEngine(load_voice(folder, device), max_queued_s=max_queued_s)
+        self._engine.warm_up()
+
+    async def sounds(self, job: SpeechJob) -> AsyncIterator[Sound | Refusal]:
+        from flowtts_core.streaming import EngineClosed, Overloaded
+
+        ticket = None
+        try:
+            if len(job.text) <= INLINE_CHARS:
+                ticket = self._engine.submit(_request(job), stream=job.stream)
+            else:
+                ticket = await asyncio.to_thread(self._engine.submit, _request(job), stream=job.stream)
+            whole: list[Sound] = []
+            async for chunk in ticket:
+                words = tuple(SpokenWord(w.word, w.start, w.end, w.start_s, w.end_s) for w in chunk.words if job.words)
+                sound = Sound(chunk.sample_rate, _pcm(chunk.waveform), words)
+                if job.stream:
+                    yield sound
+                else:
+                    whole.append(sound)
+            if whole:
+                words = tuple(word for sound in whole for word in sound.words)
+                yield Sound(whole[0].sample_rate, b"".join(sound.pcm for sound in whole), words)
+        except Overloaded as error:
+            yield Refusal("overloaded", error.message, error.retry_after_s)
+        except EngineClosed as error:
+            yield Refusal("draining", error.message)
+        except FlowTTSError as error:
+            yield Refusal("unspeakable", error.message)
+        finally:
+            if ticket is not None:
+                ticket.cancel()
+
+    def queued_s(self) -> float:
+        return self._engine.queued_s
+
+    def totals(self) -> dict[str, float]:
+        stats = self._engine.stats()
+        return {"pieces": stats.pieces, "batches": stats.batches, "busy_s": stats.busy_s}
+
+    def active(self) -> int:
+        return self._engine.stats().active
+
+    def check(self) -> None:
+        """Raises RuntimeError where the engine's thread has stopped."""
+        if not self._engine.alive:
+            raise RuntimeError("the engine has stopped")
+
+    def close(self) -> None:
+        self._engine.close()
+
+
+class ToneVoice:
+    """A tiny voice: a second of sound costs milliseconds, so it needs no engine."""
+
+    def __init__(self, folder: str) -> None:
+        from flowtts_core.tiny import load_tiny
+
+        self._voice = load_tiny(Path(folder))
+        self._active = 0
+
+    async def sounds(self, job: SpeechJob) -> AsyncIterator[Sound | Refusal]:
+        from flowtts_core.synthesizer import SynthesisFailure
+
+        self._active += 1
+        try:
+            [speech] = await asyncio.to_thread(self._voice.synthesize, [_request(job)])
+        finally:
+            self._active -= 1
+        if isinstance(speech, SynthesisFailure):
+            yield Refusal("unspeakable", speech.reason)
+        else:
+            yield Sound(speech.sample_rate, _pcm(speech.waveform))
+
+    def queued_s(self) -> float:
+        return float(self._active)
+
+    def totals(self) -> dict[str, float]:
+        return {"pieces": 0.0, "batches": 0.0, "busy_s": 0.0}
+
+    def active(self) -> int:
+        return self._active
+
+    def check(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class Speaker:
+    """The Serve deployment.
+
+    Args:
+        voices: that may be asked for; the first is loaded at once, so that a replica that is ready speaks.
+        max_voices: how many stay loaded.
+        max_queued_s: of audio that may wait for each voice.
+        drain_s: that answers under way may take when the replica is told to stop.
+        threads: of torch.
+    """
+
+    def __init__(
+        self, voices: tuple[ServedVoice, ...], max_voices: int, max_queued_s: float, drain_s: float, threads: int
+    ) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._voices = {voice.name: voice for voice in voices}
+        self._max_voices, self._max_queued_s, self._drain_s = max_voices, max_queued_s, drain_s
+        self._loaded: OrderedDict[str, Spoken] = OrderedDict()
+        self._loading = asyncio.Lock()
+        self._gone = {"pieces": 0.0, "batches": 0.0, "busy_s": 0.0}
+        self._loaded[voices[0].name] = self._load(voices[0])
+        self._server = LinkServer(self.speak)
+        self._address: Address | None = None
+        self._starting = asyncio.Lock()
+        self._draining = False
+        self._reporting: asyncio.Task[None] | None = None
+
+    async def locate(self) -> tuple[str, int, bytes]:
+        """Host, port and secret of this replica's link."""
+        async with self._starting:
+            if self._address is None:
+                import ray
+
+                self._address = await self._server.start(ray.util.get_node_ip_address())
+                self._reporting = asyncio.ensure_future(self._report())
+        return self._address.host, self._address.port, self._address.secret
+
+    async def speak(self, job: SpeechJob) -> AsyncIterator[Sound | Refusal]:
+        """The sounds of a job, as it comes by the link."""
+        if self._draining:
+            yield Refusal("draining")
+            return
+        voice = await self._voice(job.voice)
+        async for item in voice.sounds(job):
+            yield item
+
+    async def check_health(self) -> None:
+        for voice in self._loaded.values():
+            voice.check()
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """What `deploy.scaling` decides by."""
+        return {"queued_s": self._queued_s(), "active": float(self._server.running)}
+
+    async def drain(self) -> None:
+        """End what was begun, take on nothing new, and let the voices go."""
+        self._draining = True
+        await self._server.close()
+        clock = asyncio.get_running_loop().time
+        until = clock() + self._drain_s
+        while self._server.running and clock() < until:
+            await asyncio.sleep(0.05)
+        if self._reporting is not None:
+            self._reporting.cancel()
+        for voice in self._loaded.values():
+            voice.close()
+
+    async def _voice(self, name: str) -> Spoken:
+        """A voice, loaded if need be; a voice that is let go ends its answers elsewhere."""
+        voice = self._loaded.get(name)
+        if voice is None:
+            async with self._loading:
+                voice = self._loaded.get(name)
+                if voice is None:
+                    await self._make_room()
+                    voice = await asyncio.to_thread(self._load, self._voices[name])
+                    self._loaded[name] = voice
+        self._loaded.move_to_end(name)
+        return voice
+
+    async def _make_room(self) -> None:
+        """Let go of the voices that were used longest ago, those that are silent first."""
+        while len(self._loaded) >= self._max_voices:
+            name = next((n for n, v in self._loaded.items() if not v.active()), next(iter(self._loaded)))
+            voice = self._loaded.pop(name)
+            while voice.active():  # nobody new gets it; it ends what it has
+                await asyncio.sleep(0.02)
+            for key, value in voice.totals().items():
+                self._gone[key] += value
+            await asyncio.to_thread(voice.close)
+            release_memory()
+
+    def _load(self, voice: ServedVoice) -> Spoken:
+        log.info("loading voice %s (process %d)", voice.name, os.getpid())
+        return (
+            ToneVoice(voice.folder)
+            if voice.kind == "tiny"
+            else FlowVoice(voice.folder, self._max_queued_s, self._device)
+        )
+
+    def _queued_s(self) -> float:
+        return sum(voice.queued_s() for voice in self._loaded.values())
+
+    async def _report(self) -> None:
+        meters = EngineMeters()
+        for count in range(2**62):
+            totals = dict(self._gone)
+            for voice in self._loaded.values():
+                for key, value in voice.totals().items():
+                    totals[key] += value
+            meters.report(self._queued_s(), self._server.running, totals)
+            if count % RELEASE_EVERY == 0:
+                await asyncio.to_thread(release_memory)
+            await asyncio.sleep(REPORT_EVERY_S)
+
+
+def _request(job: SpeechJob) -> Any:
+    from flowtts_core.synthesizer import SynthesisRequest
+
+    return SynthesisRequest(job.text, job.seed, job.speed, job.steps, job.temperature, job.speaker)
+
+
+def _pcm(waveform: np.ndarray) -> bytes:
+    from flowtts_core.audio.files import to_int16
+
+    return to_int16(waveform).astype("<i2").tobytes()

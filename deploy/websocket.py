@@ -1,0 +1,314 @@
+"""`GET /ws`: text in as it comes, a language model's tokens say, and sound out as soon as a clause is complete.
+
+The client sends JSON texts:
+
+    {"type": "start", "voice": ..., "speed": ..., "seed": ..., "steps": ..., "temperature": ..., "speaker": ...,
+     "response_format": ..., "timestamps": ...}   before the first text, or after a flush; all fields may be left out
+    {"type": "text", "text": "..."}               more text, a token or a page; it is spoken clause by clause
+    {"type": "flush"}                             the text is complete for now: speak the rest too
+    {"type": "cancel"}                            be silent: drop what was not sent, and the text
+    {"type": "close"}                             flush, then end
+
+The server sends sound as binary messages, and JSON texts:
+
+    {"type": "ready", "sample_rate": ..., "response_format": ...}          after `start`, and before the first sound without it
+    {"type": "clause", "text": ...}                                        the sound that follows says this
+    {"type": "words", "words": [{"word", "start", "end", "start_s", "end_s"}]}   with `timestamps`, before their sound
+    {"type": "flushed", "seconds": ...}                                    all up to a flush was sent
+    {"type": "cancelled"}                                                  nothing of before the cancel follows
+    {"type": "error", "error": {"message", "type", "param", "code"}}       of a message or a clause; the connection goes on
+
+`response_format` is "pcm" by default: 16-bit samples of the "ready" rate. All that is spoken up to a flush is one file,
+with one clock and one count of characters for the words. What a client may let wait is bounded; beyond it there is an
+error of code "overloaded". Keys come in the `Authorization` header or, from a browser, as the subprotocol `flowtts-key.KEY` beside `flowtts`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from fastapi import WebSocket, WebSocketDisconnect
+from pydantic import BaseModel, ConfigDict, Field
+
+from deploy.encoding import Encoder, open_encoder
+from deploy.errors import ApiError, overloaded
+from deploy.front import AnswerCut, Front
+from deploy.requests import Format, TtsBody, check_text, parse, tts_job
+from deploy.speech import SpeechJob
+from flowtts_core.text.sentences import split_sentences
+
+FIRST_CLAUSE, LATER_CLAUSE = 12, 40  # least characters of a clause that is no sentence: the first should be heard soon
+LONGEST = 240  # characters without an end, before they are cut at a blank
+MAX_WAITING = 64  # clauses
+PAUSE_S = 0.35  # after a sentence, as between sentences that come together
+_CLAUSE = re.compile(r"[,;:—–…][\"'’”)\]]*\s+|\s--+\s+")
+_ENDED = re.compile(r"[.!?…][\"'’”)\]]*\s*$")
+_END = object()
+
+
+class ClauseBuffer:
+    """Text that comes in crumbs, and goes out as clauses and sentences that are complete."""
+
+    def __init__(self) -> None:
+        self._text = ""
+        self._first = True
+
+    def __len__(self) -> int:
+        return len(self._text)
+
+    def add(self, text: str) -> list[str]:
+        """What has become complete; joined, the clauses are the text."""
+        self._text += text
+        clauses = []
+        while (end := self._complete()) is not None:
+            clauses.append(self._text[:end])
+            self._text = self._text[end:]
+            self._first = False
+        return clauses
+
+    def flush(self) -> list[str]:
+        """The rest."""
+        rest, self._text, self._first = self._text, "", True
+        return [rest] if rest.strip() else []
+
+    def _complete(self) -> int | None:
+        """Where the first clause ends: at a sentence with another after it, else at a mark, else where it is too long."""
+        text = self._text
+        if re.search(r"[.!?…][\"'’”)\]]*\s+\S", text) or "\n" in text:
+            sentences = split_sentences(text)
+            if len(sentences) > 1:
+                return sentences[1].start
+        least = FIRST_CLAUSE if self._first else LATER_CLAUSE
+        for match in _CLAUSE.finditer(text):
+            if match.end() >= least and match.end() < len(text):
+                return match.end()
+        if len(text) > LONGEST:
+            return text.rfind(" ", 1, LONGEST) + 1 or LONGEST
+        return None
+
+
+class Start(BaseModel):
+    """The settings of what follows."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    type: str
+    voice: str | None = Field(default=None, min_length=1, max_length=64)
+    speaker: str | None = Field(default=None, max_length=64)
+    seed: int = 0
+    speed: float = Field(default=1.0, ge=0.25, le=4.0, allow_inf_nan=False)
+    steps: int | None = Field(default=None, ge=1, le=64)
+    temperature: float | None = Field(default=None, ge=0.0, le=2.0, allow_inf_nan=False)
+    response_format: Format = "pcm"
+    timestamps: bool = False
+
+
+@dataclass(frozen=True)
+class _Clause:
+    job: SpeechJob
+    response_format: str
+
+
+class _Conversation:
+    """One connection: the reader fills a queue of clauses, the speaker empties it."""
+
+    def __init__(self, socket: WebSocket, front: Front) -> None:
+        self.socket, self.front = socket, front
+        self.limits = front.settings.limits
+        self.start = Start(type="start")
+        self.buffer = ClauseBuffer()
+        self.waiting: asyncio.Queue[Any] = asyncio.Queue()
+        self.speaking: asyncio.Task[None] | None = None
+        self.sending = asyncio.Lock()
+        self.encoder: Encoder | None = None
+        self.characters = self.count = 0
+        self.seconds = self.pause_s = 0.0
+
+    # --- what the client says -----------------------------------------------------------------------------------------
+
+    async def listen(self) -> None:
+        """Until the client closes, goes, or is silent for too long."""
+        while True:
+            async with asyncio.timeout(self.limits.idle_s if self._silent() else None):
+                message = await self.socket.receive()
+            if message["type"] == "websocket.disconnect":
+                raise WebSocketDisconnect(message.get("code", 1005))
+            try:
+                if not await self._hear(message.get("text")):
+                    return
+            except ApiError as error:
+                await self._tell({"type": "error", **error.body})
+
+    async def _hear(self, text: str | None) -> bool:
+        """One message; False for the last."""
+        values = _message(text, self.limits.body_bytes)
+        kind = values["type"]
+        if kind == "start":
+            self.start = parse(Start, json.dumps(values).encode())
+            self._job("a")  # raises for a voice that is not served
+            await self._ready()
+        elif kind == "text":
+            if not isinstance(values.get("text"), str):
+                raise ApiError(400, "text: Input should be a valid string", "invalid_value", "text")
+            self._take(self.buffer.add(values["text"]))
+        elif kind == "flush":
+            self._take(self.buffer.flush())
+            self.waiting.put_nowait(_END)
+        elif kind == "cancel":
+            await self._cancel()
+        elif kind == "close":
+            self._take(self.buffer.flush())
+            self.waiting.put_nowait(_END)
+            await self.waiting.join()
+            return False
+        else:
+            raise ApiError(400, f"no such message: {str(kind)[:40]!r}", "invalid_value", "type")
+        return True
+
+    def _take(self, clauses: list[str]) -> None:
+        for clause in clauses:
+            if self.waiting.qsize() >= MAX_WAITING:
+                self.buffer.flush()
+                raise overloaded(1)
+            if clause.strip():
+                self.waiting.put_nowait(_Clause(self._job(clause), self.start.response_format))
+            else:
+                self.characters += len(clause)
+        self._run()
+
+    def _job(self, text: str) -> SpeechJob:
+        check_text(text, self.limits.tts_chars, "text")
+        start = self.start.model_dump(exclude={"type"})
+        job = tts_job(TtsBody(text=text, stream=True, **start), self.front.voices, self.limits)
+        self.count += 1
+        return replace(job, seed=(job.seed + self.count) % 2**63)
+
+    async def _cancel(self) -> None:
+        self.buffer = ClauseBuffer()
+        if self.speaking is not None:
+            self.speaking.cancel()
+            await asyncio.gather(self.speaking, return_exceptions=True)
+        self.waiting, self.speaking = asyncio.Queue(), None
+        self._fresh()
+        await self._tell({"type": "cancelled"})
+
+    def _silent(self) -> bool:
+        return self.waiting.empty()
+
+    # --- what the server says -----------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        if self.speaking is None or self.speaking.done():
+            self.speaking = asyncio.create_task(self._speak_on())
+
+    async def _speak_on(self) -> None:
+        while True:
+            item = await self.waiting.get()
+            try:
+                if item is _END:
+                    await self._finish()
+                else:
+                    await self._speak(item)
+            except AnswerCut as cut:
+                await self._tell({"type": "error", **cut.error.body})
+            except ApiError as error:
+                await self._tell({"type": "error", **error.body})
+            finally:
+                self.waiting.task_done()
+
+    async def _speak(self, clause: _Clause) -> None:
+        await self._tell({"type": "clause", "text": clause.job.text})
+        begun, self.characters = self.characters, self.characters + len(clause.job.text)
+        answering = await self.front.begin(clause.job)
+        try:
+            if self.encoder is None:
+                self.encoder = open_encoder(clause.response_format, answering.sample_rate)
+            elif self.pause_s:
+                await self._send(self.encoder.add(np.zeros(round(self.pause_s * answering.sample_rate), np.float32)))
+                self.seconds += self.pause_s
+            self.pause_s = PAUSE_S if _ENDED.search(clause.job.text) else 0.0
+            async for sound in answering:
+                if sound.words:
+                    words = [
+                        {
+                            **asdict(word),
+                            "start": word.start + begun,
+                            "end": word.end + begun,
+                            "start_s": round(word.start_s + self.seconds, 4),
+                            "end_s": round(word.end_s + self.seconds, 4),
+                        }
+                        for word in sound.words
+                    ]
+                    await self._tell({"type": "words", "words": words})
+                await self._send(self.encoder.add(sound.waveform))
+        finally:
+            self.seconds += answering.seconds
+            await answering.aclose()
+
+    async def _finish(self) -> None:
+        if self.encoder is not None:
+            await self._send(self.encoder.finish())
+        await self._tell({"type": "flushed", "seconds": round(self.seconds, 4)})
+        self._fresh()
+
+    def _fresh(self) -> None:
+        if self.encoder is not None:
+            self.encoder.close()
+        self.encoder, self.seconds, self.characters, self.pause_s = None, 0.0, 0, 0.0
+
+    async def _ready(self) -> None:
+        voice = self.front.voices.find(self.start.voice)
+        with open_encoder(self.start.response_format, voice.sample_rate) as encoder:
+            rate = encoder.sample_rate
+        await self._tell({"type": "ready", "sample_rate": rate, "response_format": self.start.response_format})
+
+    async def _tell(self, values: dict[str, Any]) -> None:
+        async with self.sending:
+            await self.socket.send_text(json.dumps(values))
+
+    async def _send(self, data: bytes) -> None:
+        if data:
+            async with self.sending:
+                await self.socket.send_bytes(data)
+
+    async def close(self) -> None:
+        if self.speaking is not None:
+            self.speaking.cancel()
+            await asyncio.gather(self.speaking, return_exceptions=True)
+        self._fresh()
+
+
+async def converse(socket: WebSocket, front: Front) -> None:
+    """Serve one connection to its end."""
+    offered = socket.headers.get("sec-websocket-protocol", "")
+    await socket.accept(subprotocol="flowtts" if "flowtts" in [p.strip() for p in offered.split(",")] else None)
+    conversation = _Conversation(socket, front)
+    try:
+        await conversation._ready()
+        await conversation.listen()
+        await socket.close()
+    except TimeoutError:
+        with suppress(RuntimeError):
+            await socket.close(1001, "idle")
+    except (WebSocketDisconnect, RuntimeError):  # starlette's for sending to a client that is gone
+        pass
+    finally:
+        await conversation.close()
+
+
+def _message(text: str | None, limit: int) -> dict[str, Any]:
+    """Raises ApiError for what is not a JSON object with a type."""
+    if text is None or len(text) > limit:
+        raise ApiError(400, f"send JSON texts of at most {limit} characters", "invalid_value")
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ApiError(400, "not JSON", "invalid_json") from None
+    if not isinstance(values, dict) or not isinstance(values.get("type"), str):
+        raise ApiError(400, 'send {"type": ...}', "invalid_value", "type")
+    return values
