@@ -61,7 +61,7 @@ def made_by() -> dict[str, Any]:
 
 def render(summary: Summary, job: dict[str, Any], storage: Storage, plan: Plan) -> str:
     """The page; it refers to the audio by relative links and to nothing else."""
-    columns = ("id", "chapter", "text", "duration", "status", "reason", "attempts", "num_samples", "audio")
+    columns = ("id", "chapter", "text", "duration", "status", "reason", "attempts", "num_samples", "audio", "verified")
     rows = list(iter_rows(storage, range(len(plan.shards)), columns))
     title = _text(summary.title or "Synthesis")
     author = f"<p class=soft>{_text(plan.document.author)}</p>" if plan.document and plan.document.author else ""
@@ -119,6 +119,9 @@ def _tiles(summary: Summary) -> str:
             f"this run, {summary.shards_resumed} of {summary.shards} shards were there",
         ),
     ]
+    tiles += [(f"<b>{value:.3g}</b>", f"{name} on average") for name, value in summary.scores.items()]
+    if summary.unverified or summary.spoken_again:
+        tiles.append((f"<b>{summary.unverified}</b>", f"not verified; {summary.spoken_again} better in a later take"))
     if summary.loudness_lufs is not None:
         tiles.append((f"<b>{summary.loudness_lufs:.1f}</b>", "LUFS"))
     return (
@@ -172,13 +175,22 @@ def _samples(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _quarantine(summary: Summary, rows: Sequence[dict[str, Any]]) -> str:
-    if not summary.failed:
-        return ""
-    reasons = "".join(f"<li>{count} x {_text(reason)}</li>" for reason, count in summary.reasons.items())
-    failed = [row for row in rows if row["status"] != "ok"][:50]
-    more = f"<p class=soft>{len(failed)} of {summary.failed}; all are in quarantine.jsonl.</p>"
-    table = _table(("id", "text", "reason"), [_unit_line(row, _text(row["reason"])) for row in failed])
-    return f"<h2 class=warn>Set aside</h2><ul>{reasons}</ul>{table}{more}"
+    """What was set aside, and what a book kept though no take was verified."""
+    parts = []
+    failed = [row for row in rows if row["status"] != "ok"]
+    if failed:
+        reasons = "".join(f"<li>{count} x {_text(reason)}</li>" for reason, count in list(summary.reasons.items())[:10])
+        parts.append(f"<h2 class=warn>Set aside</h2><ul>{reasons}</ul>{_aside(failed)}")
+    kept = [row for row in rows if row["status"] == "ok" and row["verified"] is False]
+    if kept:
+        parts.append(f"<h2 class=warn>Not verified, kept</h2>{_aside(kept)}")
+    return "".join(parts)
+
+
+def _aside(rows: Sequence[dict[str, Any]]) -> str:
+    some = rows[:50]
+    table = _table(("id", "text", "reason"), [_unit_line(row, _text(row["reason"])) for row in some])
+    return f"{table}<p class=soft>{len(some)} of {len(rows)}; all are in quarantine.jsonl.</p>"
 
 
 def _outliers(rows: Sequence[dict[str, Any]]) -> str:
