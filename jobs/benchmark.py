@@ -53,6 +53,21 @@ def add_parser(subparsers: Any) -> None:
     distances.add_argument("--draws", type=int, default=20, help="samples drawn of each size (default: 20)")
     distances.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
     distances.set_defaults(run=run_distances)
+    judges = kinds.add_parser(
+        "judges",
+        help="what the judges say of speech that is damaged in known ways",
+        description="Damage real speech in known ways, one at a time, and show which figures move; tell speakers apart.",
+        epilog="example:\n  flowtts benchmark judges --speech ljspeech/ --speakers librispeech/test-other/ -o docs/",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    judges.add_argument("--speech", type=Path, required=True, help="recordings with texts, as `flowtts prepare` reads")
+    judges.add_argument("--speakers", type=Path, required=True, help="a folder with a folder of recordings per speaker")
+    judges.add_argument("-o", "--output", type=Path, default=Path("docs"), help="folder of the page (default: docs)")
+    judges.add_argument("--n", type=int, default=24, help="clips to damage, from the first (default: 24)")
+    judges.add_argument("--workers", type=int, help="processes for the judges (default: one per core)")
+    judges.add_argument("--keep", type=Path, metavar="FOLDER", help="keep each clip's figures here; a cut run goes on")
+    judges.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
+    judges.set_defaults(run=run_judges)
 
 
 def run_distances(args: argparse.Namespace) -> int:
@@ -65,6 +80,31 @@ def run_distances(args: argparse.Namespace) -> int:
     console = Console(stderr=True)
     figures = benchmark_distances.run(args.draws, args.output, lambda step: console.print(step, highlight=False))
     console.print(f"written: {args.output}/distances.md", highlight=False, markup=False)
+    if args.json:
+        write_json(args.json, figures)
+    return 0
+
+
+def run_judges(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from jobs import benchmark_judges
+
+    if args.json:
+        require_folder(args.json)
+    console = Console(stderr=True)
+    figures = benchmark_judges.run(
+        args.speech,
+        args.speakers,
+        args.output,
+        args.n,
+        workers=args.workers,
+        keep=args.keep,
+        progress=lambda step: console.print(step, highlight=False),
+    )
+    page = args.output / "judges.md"
+    print(page.read_text(encoding="utf-8"))
+    console.print(f"written: {page}", highlight=False, markup=False)
     if args.json:
         write_json(args.json, figures)
     return 0
