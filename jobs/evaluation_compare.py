@@ -72,7 +72,7 @@ def holm(ps: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def tests_of(runs: Sequence[Run], others: Others) -> list[list[Difference]]:
+def differences_of(runs: Sequence[Run], others: Others) -> list[list[Difference]]:
     """By compared run, a test of each metric that both have; p adjusted for all of them together."""
     found = [
         (i, metric, difference, sign_flip_p(_paired(runs[0], runs[i + 1], metric)))
@@ -158,9 +158,10 @@ def _score(run: Run, score: Score | None, is_best: bool) -> str:
     if score is None:
         return f"{key(run.place)}<span class=soft>not judged</span>"
     badge = "<span class=badge>best</span>" if is_best else ""
+    counts = _clips(score, " clips")
     return (
-        f"{key(run.place)}<b>{shown(score.value)}</b>{badge}<br>"
-        f"<span class='soft small'><span class=range>{interval(score)}</span><br>{_clips(score, ' clips')}</span>"
+        f"{key(run.place)}<b>{shown(score.value)}</b>{badge} "
+        f"<span class='soft small'><span class=range>{interval(score)}</span> <span class=range>{counts}</span></span>"
     )
 
 
@@ -245,11 +246,10 @@ def _distance(run: Run, name: str, several: bool) -> str:
         return f"{mark}<span class='soft small'>not measured: {text(found.get('why') or 'no reason given')}</span>"
     more = [f"{shown(found['at_infinity'])} at \u221e clips"] if found.get("at_infinity") is not None else []
     more += (
-        [f"{found['n']} {found.get('of', 'clips')} against {found['n_reference']}"]
-        if "n" in found and "n_reference" in found
-        else []
+        [f"{found['n']} {found.get('of', 'clips')} against {found['n_reference']}"] if "n_reference" in found else []
     )
-    return f"{mark}<b>{shown(found['value'])}</b><br><span class='soft small'>{'<br>'.join(more)}</span>"
+    small = " ".join(f"<span class=range>{said}</span>" for said in more)
+    return f"{mark}<b>{shown(found['value'])}</b> <span class='soft small'>{small}</span>"
 
 
 def differing(runs: Sequence[Run], metric: str, most: int) -> list[str]:

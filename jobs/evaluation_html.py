@@ -121,7 +121,7 @@ nav{display:flex;flex-wrap:wrap;gap:2px 16px;font-size:.9rem;margin:.8rem 0}nav 
 .badge{font-size:.75rem;font-weight:600;color:var(--good);border:1px solid;border-radius:99px;padding:0 7px;margin-left:4px}
 .runs{display:flex;flex-wrap:wrap;gap:4px 18px;padding:0;margin:.6rem 0;list-style:none}
 .key{display:inline-block;width:13px;height:13px;vertical-align:-1px;margin-right:5px}
-.range{white-space:nowrap}@media(min-width:641px){td>svg.key{display:none}}
+.range{white-space:nowrap}@media(min-width:641px){td>svg.key{display:none}td .range{display:block}}
 .plots{display:grid;margin-top:14px;grid-template-columns:repeat(auto-fill,minmax(min(100%,310px),1fr));gap:14px}
 .plots figure{margin:0;background:var(--card);border-radius:10px;padding:12px 14px;min-width:0}
 figcaption{font-size:.85rem;color:var(--soft)}figcaption b{color:var(--fg)}
@@ -138,12 +138,15 @@ max-width:100%}
 .figures{display:flex;flex-wrap:wrap;gap:0 14px;font-size:.85rem;color:var(--soft)}
 .figures .chosen{color:var(--fg);font-weight:600}
 .takes{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,240px),1fr));gap:14px;margin-top:6px}
+.takes:not(.alone) .take{display:grid;grid-row:span 6;grid-template-rows:subgrid;gap:4px;margin-bottom:8px}
 .take{min-width:0}.take audio{width:100%;display:block;margin:6px 0}
 .pictures{display:grid;gap:6px}.alone .pictures{grid-template-columns:repeat(auto-fit,minmax(min(100%,300px),1fr))}
 .pictures img,.pictures svg{width:100%;height:84px;border-radius:6px;display:block}.pictures svg{background:var(--card)}
 del{color:var(--warn);text-decoration:line-through 2px}ins{color:var(--mark);text-decoration:underline dotted 2px}
 summary{cursor:pointer;padding:8px 0}
-@media(max-width:640px){.forest{max-width:none}td .forest{margin-top:4px}tbody tr:last-child{border:0}}
+@media(max-width:640px){td .range{margin-right:8px}
+#tests td{display:inline-block;margin-right:14px}#tests td:first-child{display:block}
+.forest{max-width:none}td .forest{margin-top:4px}tbody tr:last-child{border:0}}
 """
 )
 

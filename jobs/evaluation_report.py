@@ -11,11 +11,11 @@ from flowtts_core.metrics.requirements import Requirement
 from jobs.evaluation import Evaluation
 from jobs.evaluation_clips import Sounds, clips_section
 from jobs.evaluation_compare import (
+    differences_of,
     distances_section,
     in_a_sentence,
     legend,
     scores_section,
-    tests_of,
     tests_section,
 )
 from jobs.evaluation_html import (
@@ -54,7 +54,7 @@ def render(
         others: name, evaluation and paired differences of each run that this one is compared with.
     """
     runs, sounds = runs_of(evaluation, others), Sounds()
-    tests = tests_of(runs, others)
+    tests = differences_of(runs, others)
     sections = {
         "Scores": scores_section(runs),
         "Runs in pairs": tests_section(runs, tests),
