@@ -150,7 +150,7 @@ def measure(path: str, text: str, names: tuple[str, ...], keep: str = "") -> dic
     """
     kept = Path(f"{keep}.json")
     if keep and kept.exists():
-        return _of_json(kept.read_text(encoding="utf-8"))
+        return of_json(kept.read_text(encoding="utf-8"))
     recording, rate = read_audio(path)
     made = {CLEAN: Degradation("the recording")} | {name: DEGRADATIONS[name] for name in names}
     undamaged = listen(recording, recording, rate)
@@ -161,9 +161,7 @@ def measure(path: str, text: str, names: tuple[str, ...], keep: str = "") -> dic
         found[name] = heard.against(one.text(text))
     if keep:
         part = kept.with_suffix(".part")
-        part.write_text(
-            json.dumps({name: asdict(one) for name, one in found.items()}, default=_listed), encoding="utf-8"
-        )
+        part.write_text(to_json(found), encoding="utf-8")
         part.replace(kept)
     return found
 
@@ -210,11 +208,17 @@ def listen(waveform: np.ndarray, reference: np.ndarray, rate: int) -> Heard:
     return Heard(sound, wer.transcribe(waveform, rate), found.seconds - found.silent_s)
 
 
-def _listed(array: np.ndarray) -> list[float]:
-    return array.tolist()
+def to_json(measured: dict[str, Measured]) -> str:
+    """What `of_json` reads."""
+    lists = {
+        name: {"figures": one.figures, "mel": one.mel.tolist(), "speaker": one.speaker.tolist()}
+        for name, one in measured.items()
+    }
+    return json.dumps(lists)
 
 
-def _of_json(text: str) -> dict[str, Measured]:
+def of_json(text: str) -> dict[str, Measured]:
+    """What was measured of a clip, by what was done to it."""
     return {
         name: Measured(
             {m: (a, b) for m, (a, b) in one["figures"].items()}, np.array(one["mel"]), np.array(one["speaker"])
