@@ -212,10 +212,12 @@ async def answer(front: Front, request: Request, job: SpeechJob, response_format
         front.cache.put(key, Answer(content, media_type))
         return Response(content, media_type=media_type, headers=headers)
     pieces = _events(answering, response_format) if form == "sse" else _audio(answering, response_format)
-    return StreamingResponse(_cached(pieces, front, key, media_type), media_type=media_type, headers=headers)
+    return StreamingResponse(_cached(pieces, answering, front, key, media_type), media_type=media_type, headers=headers)
 
 
-async def _cached(pieces: AsyncIterator[bytes], front: Front, key: str, media_type: str) -> AsyncIterator[bytes]:
+async def _cached(
+    pieces: AsyncIterator[bytes], answering: Answering, front: Front, key: str, media_type: str
+) -> AsyncIterator[bytes]:
     """The pieces, kept for the cache while they are few enough."""
     kept: list[bytes] | None = []
     size = 0
@@ -229,7 +231,7 @@ async def _cached(pieces: AsyncIterator[bytes], front: Front, key: str, media_ty
             yield piece
     finally:
         await pieces.aclose()  # type: ignore[attr-defined]  # an async generator
-    if kept is not None:
+    if kept is not None and answering.complete:
         front.cache.put(key, Answer(b"".join(kept), media_type))
 
 
@@ -250,7 +252,7 @@ async def _audio(answering: Answering, response_format: str) -> AsyncIterator[by
 
 
 async def _events(answering: Answering, response_format: str) -> AsyncIterator[bytes]:
-    """Server-sent events as OpenAI's; the last one is `speech.audio.done` or `error`, after which the connection does not break."""
+    """Server-sent events as OpenAI's; the last one is `speech.audio.done` or `error`."""
     with open_encoder(response_format, answering.sample_rate) as encoder:
         try:
             async for sound in answering:

@@ -70,6 +70,7 @@ class Answering:
         self._first: Sound | None = None
         self.samples = 0
         self.words = 0
+        self.complete = False
 
     async def start(self) -> None:
         try:
@@ -115,6 +116,7 @@ class Answering:
                 async with aclosing(self._once()) as sounds:  # type: ignore[type-var]  # an async generator
                     async for sound in sounds:
                         yield sound
+                self.complete = True
                 self._front.meters.spoken(self._job.voice, self.seconds, time.perf_counter() - self._began)
                 return
             except SpeakerLost:

@@ -20,7 +20,8 @@ The server sends sound as binary messages, and JSON texts:
 
 `response_format` is "pcm" by default: 16-bit samples of the "ready" rate. All that is spoken up to a flush is one file,
 with one clock and one count of characters for the words. What a client may let wait is bounded; beyond it there is an
-error of code "overloaded". Keys come in the `Authorization` header or, from a browser, as the subprotocol `flowtts-key.KEY` beside `flowtts`.
+error of code "overloaded". Keys come in the `Authorization` header or, from a browser, as the subprotocol
+`flowtts-key.KEY` beside `flowtts`.
 """
 
 from __future__ import annotations
@@ -82,11 +83,11 @@ class ClauseBuffer:
         text = self._text
         if re.search(r"[.!?…][\"'’”)\]]*\s+\S", text) or "\n" in text:
             sentences = split_sentences(text)
-            if len(sentences) > 1:
+            if len(sentences) > 1 and sentences[1].start <= LONGEST:
                 return sentences[1].start
         least = FIRST_CLAUSE if self._first else LATER_CLAUSE
         for match in _CLAUSE.finditer(text):
-            if match.end() >= least and match.end() < len(text):
+            if least <= match.end() < min(len(text), LONGEST):
                 return match.end()
         if len(text) > LONGEST:
             return text.rfind(" ", 1, LONGEST) + 1 or LONGEST
@@ -149,21 +150,20 @@ class _Conversation:
         values = _message(text, self.limits.body_bytes)
         kind = values["type"]
         if kind == "start":
-            self.start = parse(Start, json.dumps(values).encode())
-            self._job("a")  # raises for a voice that is not served
+            start = parse(Start, json.dumps(values).encode())
+            self.front.voices.find(start.voice)
+            self.start = start
             await self._ready()
         elif kind == "text":
             if not isinstance(values.get("text"), str):
                 raise ApiError(400, "text: Input should be a valid string", "invalid_value", "text")
             self._take(self.buffer.add(values["text"]))
         elif kind == "flush":
-            self._take(self.buffer.flush())
-            self.waiting.put_nowait(_END)
+            self._flush()
         elif kind == "cancel":
             await self._cancel()
         elif kind == "close":
-            self._take(self.buffer.flush())
-            self.waiting.put_nowait(_END)
+            self._flush()
             await self.waiting.join()
             return False
         else:
@@ -180,6 +180,13 @@ class _Conversation:
             else:
                 self.characters += len(clause)
         self._run()
+
+    def _flush(self) -> None:
+        try:
+            self._take(self.buffer.flush())
+        finally:
+            self.waiting.put_nowait(_END)
+            self._run()
 
     def _job(self, text: str) -> SpeechJob:
         check_text(text, self.limits.tts_chars, "text")
