@@ -168,9 +168,9 @@ class _Ctc:
 
     @torch.inference_mode()
     def transcribe(self, waveform: np.ndarray, sample_rate: int) -> str:
+        values = self.hearing.prepared(waveform, sample_rate)
         if not waveform.any():
             return ""
-        values = self.hearing.prepared(waveform, sample_rate)
         tokens = self.hearing.in_windows(values, self._likeliest)[:, 0]
         return str(self.tokenizer.decode(tokens.cpu())).strip()
 

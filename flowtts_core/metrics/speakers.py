@@ -79,8 +79,8 @@ class _XVector:
         self.frames = reach + 2  # of one alone there is no standard deviation
 
     def embed(self, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
-        _require_sound(waveform)
         values = self.hearing.prepared(waveform, sample_rate, frames=self.frames)[0].cpu().numpy()
+        _require_sound(waveform)
         return _direction([self._embed_part(part) for part in even_parts(values, round(WINDOW_S * self.hearing.rate))])
 
     @torch.inference_mode()
@@ -112,8 +112,8 @@ class _Onnx:
             ) from error
 
     def embed(self, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
-        _require_sound(waveform)
         heard = to_16k(waveform, sample_rate)
+        _require_sound(heard)
         return _direction([self._embed_part(part) for part in even_parts(heard, round(WINDOW_S * RATE))])
 
     def _embed_part(self, heard: np.ndarray) -> np.ndarray:
