@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,54 @@ def test_word_errors_counted_by_hand() -> None:
     assert counted.rate().value == pytest.approx(5 / 10)
     half = wer.WordErrors(counted.errors[:2], counted.words[:2]) + wer.WordErrors(counted.errors[2:], counted.words[2:])
     assert half == counted
+
+
+@needs("jiwer")
+def test_errors_equal_those_that_jiwer_counted(parity_dir: Path) -> None:
+    """Texts as they stand: twelve pairs with accents, case, repeated spaces and an empty side, and both corpus rates."""
+    golden = json.loads((parity_dir / "metrics/wer.json").read_text(encoding="utf-8"))
+    totals = np.zeros((2, 2))
+    for pair in golden["pairs"]:
+        for row, (kind, of) in enumerate(
+            (
+                ("wer", ("hits", "substitutions", "deletions", "insertions")),
+                ("cer", ("c_hits", "c_sub", "c_del", "c_ins")),
+            )
+        ):
+            hits, substitutions, deletions, insertions = (pair[name] for name in of)
+            sides = pair["reference"], pair["hypothesis"]
+            errors, size = wer.errors_of(*sides, characters=bool(row), normalizer=None)
+            assert (errors, size) == (substitutions + deletions + insertions, hits + substitutions + deletions), pair
+            assert errors / size == pytest.approx(pair[kind], rel=1e-6)
+            totals[row] += errors, size
+    assert bootstrap.ratio(totals[:1, 0], totals[:1, 1]).value == pytest.approx(golden["corpus"]["wer"], rel=1e-6)
+    assert bootstrap.ratio(totals[1:, 0], totals[1:, 1]).value == pytest.approx(golden["corpus_cer"], rel=1e-6)
+
+
+@needs("jiwer")
+def test_errors_under_another_normaliser_equal_those_that_jiwer_counted(parity_dir: Path) -> None:
+    golden = json.loads((parity_dir / "metrics/wer.json").read_text(encoding="utf-8"))
+
+    def plain(text: str) -> str:
+        return "".join(c for c in text.lower() if c.isalnum() or c.isspace())
+
+    for pair, rate in zip(golden["pairs"], golden["normalised_lower_nopunct"], strict=True):
+        errors, size = wer.errors_of(pair["reference"], pair["hypothesis"], normalizer=plain)
+        assert errors / size == pytest.approx(rate, rel=1e-6)
+
+
+@needs("jiwer")
+@pytest.mark.parametrize("characters", [False, True])
+def test_an_empty_side_is_all_wrong(characters: bool) -> None:
+    """Nothing said: each word heard is an error, of none; both empty: no error; space alone is empty."""
+    for normalizer in (None, normalize_english):
+        for empty in ("", "  \n"):
+            assert wer.errors_of(empty, "a", characters=characters, normalizer=normalizer) == (1, 0)
+            assert wer.errors_of(empty, "", characters=characters, normalizer=normalizer) == (0, 0)
+            assert wer.errors_of("a", empty, characters=characters, normalizer=normalizer) == (1, 1)
+    assert wer.errors_of("", "two words", normalizer=None) == (2, 0)
+    assert wer.errors_of("", "two words", characters=True, normalizer=None) == (9, 0)
+    assert wer.errors_of("\tone\n two", "one two", characters=True, normalizer=None)[1] == 8
 
 
 def test_word_errors_refuse_unpaired_sides() -> None:
