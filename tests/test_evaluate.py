@@ -4,20 +4,40 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import soundfile
 
+from cluster import manifest
+from cluster.storage import Storage
 from flowtts_core.audio.files import encode, write_audio
 from flowtts_core.errors import AudioError, ConfigError, OutputError, TextError
-from flowtts_core.metrics.judges import PanelConfig
-from jobs import cli
-from jobs.evaluation import Options, compare, evaluate, load, requirement_of
+from flowtts_core.metrics.judges import Clip, Panel, PanelConfig, Verdict
+from flowtts_core.text.document import TextRow
+from jobs import cli, evaluation
+from jobs.evaluation import (
+    Evaluation,
+    Options,
+    chosen_judges,
+    compare,
+    evaluate,
+    judged_otherwise,
+    load,
+    requirement_of,
+)
 from jobs.evaluation_input import find_items, read_clip
+from jobs.evaluation_output import write_outputs
+from jobs.evaluation_worker import PartJudge, read_part
+from jobs.synthesis_plan import Speaking, plan_corpus
+from tests.fake_engine import MakeTone, speak_here
 from tests.speech_like import buzz
+from tests.test_storage import s3_root  # noqa: F401 - a fixture
 
 RATE = 16000
 
@@ -90,7 +110,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "text.wav").write_text("this is no sound", encoding="utf-8")
     (folder / "cut.flac").write_bytes(encode(sound(1), RATE, ".flac")[:50])
     write_clips(base / "real", 10, first=20)
-    command = ["evaluate", str(folder), "--reference", str(base / "real"), "--judges", "shape", "--no-progress"]
+    command = ["evaluate", str(folder), "--reference", str(base / "real"), "--judges", "shape,series", "--no-progress"]
     code = cli.main([*command, "-o", str(base / "out"), "--require", "clipped<0.5", "--workers", "2"])
     assert code == 3  # judged, but not all of it
     return base
@@ -103,7 +123,12 @@ def test_bad_clips_are_counted_and_cost_no_other(judged: Path) -> None:
     assert (summary["scores"]["seconds"]["n"], summary["scores"]["seconds"]["failed"]) == (10, 3)
     assert any("text.wav" in reason for reason in summary["reasons"])
     assert summary["requirements"] == [{"required": "clipped < 0.5", "found": 0.0, "met": True}]
-    assert summary["distances"]["kad.mel"]["n_reference"] == 10
+    assert {name: found["n_reference"] for name, found in summary["distances"].items()} == {
+        "kad.mel": 10, "fad.mel": 10, "ckad.mel": 10, "tkad.mel": 10
+    }  # fmt: skip
+    assert summary["distances"]["kad.mel"]["unit"] == "gaussian kernel, bandwidth of the reference"
+    assert summary["scores"]["fad_clip"]["n"] == 10
+    assert summary["unpaired"] == 10  # the reference's clips have other ids
     clips = pq.read_table(judged / "out/clips.parquet").to_pylist()
     assert sum(row["status"] == "failed" for row in clips) == 3
     assert (judged / "out/clips.csv").read_text(encoding="utf-8").count("\n") == 14
@@ -123,7 +148,7 @@ def test_a_finished_evaluation_is_not_done_again(judged: Path) -> None:
         str(judged / "made"),
         str(judged / "real"),
         str(judged / "out"),
-        Options(PanelConfig(("shape",))),
+        Options(PanelConfig(("shape", "series"))),
         lambda a, b: seen.append((a, b)),
     )
     assert seen == [(23, 23)]
@@ -136,7 +161,7 @@ def test_a_finished_evaluation_is_not_done_again(judged: Path) -> None:
 
 
 def test_an_unmet_requirement_sets_the_exit_code(judged: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["evaluate", str(judged / "made"), "--reference", str(judged / "real"), "--judges", "shape", "--json"]
+    command = ["evaluate", str(judged / "made"), "--reference", str(judged / "real"), "--judges", "shape,series", "--json"]
     code = cli.main([*command, "-o", str(judged / "out"), "--require", "seconds>2", "--against", str(judged / "out")])
     assert code == 4
     printed = json.loads(capsys.readouterr().out)
@@ -163,3 +188,148 @@ def test_a_foreign_folder_is_left_alone(tmp_path: Path) -> None:
     shutil.copy(folder / "c00.txt", tmp_path / "made-notes.txt")
     with pytest.raises(OutputError, match="not empty"):
         evaluate(str(folder), None, str(tmp_path), Options(PanelConfig(("shape",))), lambda a, b: None)
+
+
+@pytest.fixture
+def inline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Judge in this process: the same job without Ray's seconds."""
+
+    def judge(parts: dict, worker_args: dict, *_: object) -> Iterator[int]:
+        work = PartJudge(**worker_args)
+        for which, planned in parts.items():
+            for index, items in planned.items():
+                task = {"which": which, "part": index, "items": [(asdict(item), place) for item, place in items]}
+                yield work(json.loads(json.dumps(task)))["clips"]
+
+    monkeypatch.setattr(evaluation, "judge_parts", judge)
+
+
+def judge(generated: Path, reference: Path | None, output: Path, *judges: str, **options: object) -> Evaluation:
+    chosen = Options(PanelConfig(judges), **options)
+    return evaluate(str(generated), str(reference) if reference else None, str(output), chosen, lambda a, b: None)
+
+
+def test_sounds_that_are_not_numbers_fail_their_own_clip(inline: None, tmp_path: Path) -> None:
+    folder = write_clips(tmp_path / "made", 3)
+    soundfile.write(folder / "c01.wav", np.full(RATE, np.nan, np.float32), RATE, subtype="FLOAT")
+    found = judge(folder, None, tmp_path / "out", "shape")
+    assert (found.clips, found.failed, found.scores["seconds"].n) == (3, 1, 2)
+    assert "not numbers" in found.rows[1]["reason"]
+
+
+def test_too_few_clips_for_a_distance_are_said_to_be(inline: None, tmp_path: Path) -> None:
+    found = judge(write_clips(tmp_path / "a", 9), write_clips(tmp_path / "b", 3), tmp_path / "out", "shape", "warp")
+    assert found.distances["kad.mel"]["value"] is None
+    assert "3 of the reference have embeddings; each side needs 8" in found.distances["kad.mel"]["why"]
+    assert found.unpaired == 6
+    assert found.scores["mcd"].n == 3
+    assert found.scores["mcd"].value == 0  # the three are the same in both
+    assert not requirement_of("kad.mel<1", PanelConfig()).met(found.value("kad.mel"))
+
+
+def test_swapped_texts_are_seen_by_the_conditional_distance_alone(inline: None, tmp_path: Path) -> None:
+    """Both sets hold the same sounds and the same texts, but in one they do not belong together."""
+    words = ["north wind", "big brown dog", "seven apples", "late trains"]
+    for name, turn in (("real", 0), ("fair", 0), ("swapped", 1)):
+        folder = write_clips(tmp_path / name, 24, first=0)
+        for i in range(24):
+            write_audio(folder / f"c{i:02d}.wav", 0.3 * (1 + i % 4) * sound(40 * (i % 4) + i // 4), RATE)
+            (folder / f"c{i:02d}.txt").write_text(words[(i + turn) % 4], encoding="utf-8")
+    fair, swapped = (
+        judge(tmp_path / name, tmp_path / "real", tmp_path / f"{name}-out", "shape").distances
+        for name in ("fair", "swapped")
+    )
+    assert fair["kad.mel"]["value"] == pytest.approx(swapped["kad.mel"]["value"], abs=1e-9)
+    # of a set against itself the unbiased estimate lies below 0
+    assert swapped["ckad.mel"]["value"] > 0.02 > 0 > fair["ckad.mel"]["value"]
+
+
+def test_other_order_in_time_is_seen_by_the_temporal_distance_alone(inline: None, tmp_path: Path) -> None:
+    """A clip that rises and falls slowly, and one of the same frames shuffled: the log-mel's statistics are equal."""
+    rng, tone = np.random.default_rng(0), sound(3, 4.0)
+    for name, shuffled in (("real", False), ("fair", False), ("shuffled", True)):
+        (tmp_path / name).mkdir()
+        for i in range(10):
+            gain = 0.5 + 0.4 * np.sin(2 * np.pi * (np.arange(40) / 20 + i / 10))
+            gain = rng.permutation(gain) if shuffled else gain
+            write_audio(tmp_path / name / f"c{i}.wav", tone * np.repeat(gain, len(tone) // 40), RATE)
+    fair, mixed = (
+        judge(tmp_path / name, tmp_path / "real", tmp_path / f"{name}-out", "shape", "series").distances
+        for name in ("fair", "shuffled")
+    )
+    assert mixed["tkad.mel"]["value"] > 10 * max(abs(fair["tkad.mel"]["value"]), 1e-3)
+
+
+def test_speed_is_read_where_it_was_noted(inline: None, tmp_path: Path) -> None:
+    data = encode(0.5 * sound(1, 2.0), RATE, ".flac")
+    rows = [{"audio": data, "id": f"r{i:02d}", "compute_s": 0.1 + 0.01 * i, "latency_s": 0.05 * i} for i in range(21)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    found = judge(tmp_path / "a.parquet", None, tmp_path / "out", "speed").scores
+    assert found["rtf"].value == pytest.approx(0.2 / 2.0)
+    assert [found[f"latency_p{q}"].value for q in (50, 95, 99)] == pytest.approx([0.5, 0.95, 0.99])
+    assert found["latency_p50"].low < 0.5 < found["latency_p50"].high
+
+
+def test_what_two_recognisers_heard_is_not_compared(inline: None, tmp_path: Path) -> None:
+    folder = write_clips(tmp_path / "made", 2)
+    one = judge(folder, None, tmp_path / "one", "shape")
+    other = replace(one, panel=PanelConfig(("shape",), asr="whisper:small"))
+    assert judged_otherwise(one, other) == {"wer", "cer"}
+    assert "seconds" in compare(one, other)
+
+
+def test_judges_by_metric_and_judges_that_have_nothing_to_compare_with(tmp_path: Path) -> None:
+    assert chosen_judges(["wer", "mcd", "shape"]) == ("words", "shape", "warp")
+    with pytest.raises(ConfigError, match="no judge or metric 'taste'"):
+        chosen_judges(["taste"])
+    with pytest.raises(ConfigError, match="give --reference"):
+        judge(write_clips(tmp_path / "made", 2), None, tmp_path / "out", "warp")
+
+
+def test_a_job_of_ours_says_what_it_cost(inline: None, tmp_path: Path) -> None:
+    """The manifest of a synthesis job leads to its shards, which know the computing time."""
+    rows = [TextRow(f"r{i}", f"Row number {i}") for i in range(60)]
+    speak_here(plan_corpus(rows, Speaking(), "rows"), Storage(str(tmp_path / "job")), MakeTone())
+    manifest.finish(Storage(str(tmp_path / "job")), plan_corpus(rows, Speaking(), "rows").ids)
+    items = find_items(str(tmp_path / "job"))
+    spent = sum(manifest.shard_stats(Storage(str(tmp_path / "job")), i)["compute_s"] for i in range(2))
+    assert sum(item.compute_s for item in items) == pytest.approx(spent)
+    assert judge(tmp_path / "job", None, tmp_path / "out", "speed").scores["rtf"].n == 60
+
+
+def test_an_evaluation_on_s3(inline: None, tmp_path: Path, s3_root: str) -> None:  # noqa: F811
+    remote = Storage(f"{s3_root}/made")
+    folder = write_clips(tmp_path / "made", 9)
+    for path in folder.iterdir():
+        remote.write(path.name, path.read_bytes())
+    chosen = Options(PanelConfig(("shape",)))
+    here = evaluate(str(folder), None, str(tmp_path / "out"), chosen, lambda a, b: None)
+    there = evaluate(f"{s3_root}/made", None, f"{s3_root}/out", chosen, lambda a, b: None)
+    assert there.scores == here.scores
+    write_outputs(Storage(f"{s3_root}/out"), there, [], [], {})
+    assert {"report.html", "scores.json", "clips.csv", "clips.parquet"} <= set(Storage(f"{s3_root}/out").list())
+    assert load(f"{s3_root}/out").scores == here.scores
+
+
+def test_a_clip_over_which_judges_die_is_set_aside(inline: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Ray does, the part is begun again after each death; no such clip may stall the job for ever."""
+
+    class Died(BaseException):
+        pass
+
+    def dies(self: Panel, clip: Clip, without: tuple[str, ...] = ()) -> Verdict:
+        if clip.text == "Clip number 1.":
+            raise Died
+        return Verdict(values={"seconds": (1.0, 1.0)})
+
+    monkeypatch.setattr(Panel, "judge", dies)
+    folder, output = write_clips(tmp_path / "made", 3), Storage(str(tmp_path / "out"))
+    task = {"which": "generated", "part": 0, "items": [(asdict(item), None) for item in find_items(str(folder))]}
+    work = PartJudge({"generated": str(folder)}, PanelConfig(("shape",)), output, "run")
+    for _ in range(4):
+        with pytest.raises(Died):
+            work(task)
+    assert work(task) == {"clips": 3}
+    rows = read_part(Storage(output.path("generated")), 0)
+    assert [row["status"] for row in rows] == ["ok", "failed", "ok"]
+    assert rows[1]["reason"] == "a judge's process died over it"
