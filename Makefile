@@ -24,6 +24,7 @@ $(BASE): pyproject.toml constraints.txt | $(BIN)/python
 $(DEV): $(BASE)
 	$(PIP) -e '.[dev]'
 	$(PIP) --no-deps resemblyzer
+	$(PIP) pesq || echo "pesq did not compile (is there a C compiler?): its tests will be skipped"
 	touch $@
 
 demo: $(BASE)
