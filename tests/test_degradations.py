@@ -17,7 +17,8 @@ from flowtts_core.metrics import shape, similarity
 from flowtts_core.metrics.parallel import parallel_starmap
 from jobs import benchmark_judges as judges
 from jobs import calibration
-from jobs.benchmark_judges_page import WHY, page
+from jobs.benchmark_judges_expected import DEGRADATIONS, EXPECTED, MARGINS, SETS, WHY
+from jobs.benchmark_judges_page import page
 from jobs.cli import main
 from jobs.clips import read_clips
 
@@ -110,29 +111,29 @@ def test_what_cannot_be_damaged(broken, error: type[FlowTTSError]) -> None:
 
 
 def test_every_expectation_is_of_a_figure_that_is_there() -> None:
-    assert judges.EXPECTED.keys() == judges.DEGRADATIONS.keys()
-    for expected in judges.EXPECTED.values():
-        assert expected.keys() <= judges.MARGINS.keys()
+    assert EXPECTED.keys() == DEGRADATIONS.keys()
+    for expected in EXPECTED.values():
+        assert expected.keys() <= MARGINS.keys()
         assert set(expected.values()) <= {"up", "down", "same"}
-    assert all(metric in judges.EXPECTED[name] for name, metric in WHY)
+    assert all(metric in EXPECTED[name] for name, metric in WHY)
 
 
 @pytest.fixture(scope="module")
 def measured(shared_data: Path) -> list[dict[str, judges.Measured]]:
     """What all judges say of three short clips, as they are and damaged in each way."""
     clips = [clip for clip in read_clips(shared_data / "ljspeech") if clip.id in SHORTEST]
-    return parallel_starmap(judges.measure, [(clip.path, clip.text, tuple(judges.DEGRADATIONS)) for clip in clips])
+    return parallel_starmap(judges.measure, [(clip.path, clip.text, tuple(DEGRADATIONS)) for clip in clips])
 
 
 @needs_judges
-@pytest.mark.parametrize("name", judges.DEGRADATIONS)
+@pytest.mark.parametrize("name", DEGRADATIONS)
 def test_each_figure_moves_as_it_must(name: str, measured: list[dict[str, judges.Measured]]) -> None:
     """On three clips the estimate alone; docs/judges.md has the intervals over all of them."""
     wrong = {}
-    for metric, expected in judges.EXPECTED[name].items():
+    for metric, expected in EXPECTED[name].items():
         found = judges.difference(measured, name, metric)
         if found and (name, metric) not in WHY:
-            margin = judges.MARGINS[metric]
+            margin = MARGINS[metric]
             right = {"up": found.value > 0, "down": found.value < 0, "same": abs(found.value) <= 3 * margin}
             if not right[expected]:
                 wrong[metric] = (expected, found.value)
@@ -164,7 +165,7 @@ def test_distances_of_sets_see_damage_and_not_words(shared_data: Path) -> None:
     measured = [
         {judges.CLEAN: judges.Measured({}, shape.mel_statistics(sound, rate), nothing)}
         | {
-            name: judges.Measured({}, shape.mel_statistics(judges.DEGRADATIONS[name].sound(sound, rate), rate), nothing)
+            name: judges.Measured({}, shape.mel_statistics(DEGRADATIONS[name].sound(sound, rate), rate), nothing)
             for name in ways
         }
         for sound, rate in clips
@@ -172,7 +173,7 @@ def test_distances_of_sets_see_damage_and_not_words(shared_data: Path) -> None:
     for metric in ("kad_mel", "fad_mel"):
         found = {name: judges.difference(measured, name, metric) for name in ways}
         for name in ways[:-1]:
-            assert judges.direction(found[name], judges.MARGINS[metric]) == "up", (metric, name, found[name])
+            assert judges.direction(found[name], MARGINS[metric]) == "up", (metric, name, found[name])
         assert found["swapped_words"].value == 0
         assert found["noise_20"].value < found["noise_0"].value
 
@@ -247,12 +248,12 @@ def test_the_command_writes_its_page_from_what_is_kept(shared_data: Path, tmp_pa
     for i in range(6):
         soundfile.write(corpus / f"wavs/c{i}.wav", tone(200, 0.1), RATE)
         mel, speaker = rng.normal(size=(2, 8))
-        clean = {name: (1.0, 1.0) for name in judges.MARGINS if name not in judges.SETS} | {
+        clean = {name: (1.0, 1.0) for name in MARGINS if name not in SETS} | {
             "wer": (0, 10),
             "cer": (0, 50),
         }
         noisy = clean | {"wer": (10, 10), "mos_overall": (0.5, 1.0)}
-        found = {name: judges.Measured(clean, mel, speaker) for name in (judges.CLEAN, *judges.DEGRADATIONS)}
+        found = {name: judges.Measured(clean, mel, speaker) for name in (judges.CLEAN, *DEGRADATIONS)}
         found["noise_0"] = judges.Measured(noisy, mel, speaker)
         (kept / f"c{i}.json").write_text(judges.to_json(found))
     (corpus / "metadata.csv").write_text("".join(f"c{i}|one|one\n" for i in range(6)))
