@@ -104,6 +104,7 @@ def save_whisper(folder: Path, *, multilingual: bool = True, timestamps: bool = 
     settings.max_length, settings.is_multilingual = 24, multilingual
     if timestamps:
         settings.no_timestamps_token_id = ids["<|notimestamps|>"]
+        settings.max_initial_timestamp_index = 50
     if multilingual:
         settings.lang_to_id = {"<|en|>": ids["<|en|>"], "<|de|>": ids["<|de|>"]}
         settings.task_to_id = {"transcribe": ids["<|transcribe|>"], "translate": ids["<|translate|>"]}

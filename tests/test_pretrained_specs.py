@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 import sys
 import time
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +85,37 @@ def test_a_name_offline_is_refused_at_once(load, spec: str, offline: None) -> No
     assert time.monotonic() - load_began < 20  # most of it the import of the library
     assert "HF_HUB_OFFLINE" in str(caught.value)
     assert "--local-dir" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "published", [{"model.safetensors"}, {"pytorch_model.bin"}, {"model.safetensors", "pytorch_model.bin"}]
+)
+def test_a_name_on_the_hub_is_fetched_with_one_form_of_its_weights(
+    published: set[str], wavlm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safetensors.torch import load_file
+
+    weights = {"model.safetensors", "pytorch_model.bin"}
+    hub, cache = tmp_path / "hub", tmp_path / "cache"
+    shutil.copytree(wavlm, hub)
+    torch.save(load_file(wavlm / "model.safetensors"), hub / "pytorch_model.bin")
+    (hub / "flax_model.msgpack").touch()
+    cache.mkdir()
+
+    def snapshot(name: str, allow_patterns: list[str]) -> str:
+        assert name == "somebody/some-wavlm"
+        for path in hub.iterdir():
+            there = path.name in published or path.name not in weights
+            if there and any(fnmatch(path.name, pattern) for pattern in allow_patterns):
+                shutil.copy(path, cache)
+        return str(cache)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    judge = embedders.load_embedder("wavlm:somebody/some-wavlm")
+    expected = embedders.load_embedder(f"wavlm:{wavlm}").embed(tone(1, 16_000), 16_000)
+    np.testing.assert_array_equal(judge.embed(tone(1, 16_000), 16_000), expected)
+    assert {path.name for path in cache.iterdir()} & weights == set(sorted(published)[:1])
+    assert not (cache / "flax_model.msgpack").exists()
 
 
 @pytest.mark.parametrize("package", ["transformers", "faster_whisper"])
