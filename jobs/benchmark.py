@@ -68,6 +68,19 @@ def add_parser(subparsers: Any) -> None:
     judges.add_argument("--keep", type=Path, metavar="FOLDER", help="keep each clip's figures here; a cut run goes on")
     judges.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
     judges.set_defaults(run=run_judges)
+    evaluation = kinds.add_parser(
+        "evaluation",
+        help="how judging scales from one worker to more",
+        description="Judge the same clips with each number of workers, and compare.",
+        epilog="example:\n  flowtts benchmark evaluation --source ljspeech/ --clips 1000 --workers 1,2",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    evaluation.add_argument("--source", required=True, help="clips, as `flowtts evaluate` reads; repeated as need be")
+    evaluation.add_argument("--clips", type=int, default=1000, help="how many to judge (default: 1000)")
+    evaluation.add_argument("--workers", default="1,2", help="numbers of workers to compare (default: 1,2)")
+    evaluation.add_argument("--judges", default="words,opinions,speaker,shape", help="who judges (default: all four)")
+    evaluation.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
+    evaluation.set_defaults(run=run_evaluation)
 
 
 def run_distances(args: argparse.Namespace) -> int:
@@ -105,6 +118,27 @@ def run_judges(args: argparse.Namespace) -> int:
     page = args.output / "judges.md"
     print(page.read_text(encoding="utf-8"))
     console.print(f"written: {page}", highlight=False, markup=False)
+    if args.json:
+        write_json(args.json, figures)
+    return 0
+
+
+def run_evaluation(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from jobs import benchmark_evaluation
+
+    try:
+        workers = [int(number) for number in args.workers.split(",")]
+    except ValueError:
+        raise ConfigError(f"--workers {args.workers}: not numbers", "write for instance 1,2") from None
+    if args.json:
+        require_folder(args.json)
+    console = Console(stderr=True)
+    figures = benchmark_evaluation.scaling(
+        args.source, args.clips, workers, tuple(args.judges.split(",")), lambda step: console.print(step, highlight=False)
+    )
+    print(benchmark_evaluation.page(figures))
     if args.json:
         write_json(args.json, figures)
     return 0

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import soundfile
 
+from flowtts_core.audio.files import write_audio
 from flowtts_core.errors import TextError
 from flowtts_core.synthesizer import Speech, SynthesisFailure, SynthesisRequest
 from flowtts_core.vocoder import GriffinLim, GriffinLimConfig
 from jobs import benchmark_quality, benchmark_report, benchmark_speed, cli
 from jobs.machine import Watch, describe
+from tests.speech_like import buzz
 from tests.voices import make_voice
 
 JUDGES = ("pocketsphinx", "jiwer", "speechmos", "resemblyzer")
@@ -164,3 +168,28 @@ def test_distances_study_shows_what_it_claims() -> None:
     assert min(fads[0]) > 3 * max(fads[1])
     shifted = [study.kad(study.mixture(400, seed, 1.0), reference) for seed in range(8)]
     assert min(shifted) > max(kads[1])
+
+
+def test_an_evaluation_is_held_against_itself_with_more_workers(tmp_path, monkeypatch, capsys):
+    """Every clip is judged in each run, and a run that takes half the time is twice as fast."""
+    from jobs import benchmark_evaluation as study
+    from jobs import evaluation
+    from jobs.evaluation_worker import PartJudge
+
+    def judge_parts(parts, worker_args, address, workers, gpus):
+        work = PartJudge(**worker_args)
+        for index, items in parts["generated"].items():
+            task = {"which": "generated", "part": index, "items": [(dataclasses.asdict(item), None) for item, _ in items]}
+            time.sleep(0.2 / workers)
+            yield work(task)["clips"]
+
+    monkeypatch.setattr(evaluation, "judge_parts", judge_parts)
+    for name in ("a", "b"):
+        write_audio(tmp_path / f"{name}.wav", buzz(8000, 100, 16000), 16000)
+    figures = study.scaling(str(tmp_path), 100, [1, 4], ("shape",), lambda step: None)
+    assert figures["audio_s"] == pytest.approx(50)
+    assert [run["failed"] for run in figures["runs"]] == [0, 0]
+    assert figures["runs"][0]["times"] == 1
+    assert figures["runs"][1]["times_steady"] > 1
+    assert "100 clips" in study.page(figures)
+    assert cli.main(["benchmark", "evaluation", "--source", str(tmp_path), "--workers", "1"]) == 2
