@@ -123,4 +123,18 @@ EXPECTED: dict[str, dict[str, str]] = {
 
 # Where what was found is not what was expected, and why: `flowtts benchmark judges` prints these beside its findings, and the
 # tests do not ask for them.
-WHY: dict[tuple[str, str], str] = {}
+_FILLED = "Pace counts time that is not silent, and silence lies 40 dB below the loudest: noise fills the pauses."
+_STRETCHED = "DNSMOS hears the stretching itself as damage."
+_EDGES = "Along the warp, stretched edges of voiced sounds fall on their neighbours."
+_REPEATED = "DNSMOS hears other seconds: a clip under 9 s is repeated, now more often and with a cut in a word."
+WHY: dict[tuple[str, str], str] = {
+    ("noise_20", "pace"): _FILLED,
+    ("noise_10", "pace"): _FILLED,
+    ("noise_0", "pace"): _FILLED,
+    ("band_8k", "pace"): "Fricatives lie above 4 kHz: without them their frames count as silent.",
+    ("clipping", "pace"): "Overdriving brings quiet frames nearer to the loudest: fewer count as silent.",
+    (
+        "truncated",
+        "pesq",
+    ): "PESQ aligns the whole of both clips and hears the end that is missing; over the shorter it is 4.64.",
+}

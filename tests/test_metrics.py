@@ -202,7 +202,8 @@ def test_silence_has_no_voice() -> None:
 
 
 @pytest.mark.parametrize("waveform", [np.zeros((2, 100)), np.zeros(0), np.array([0.0, np.nan])])
-@needs("pocketsphinx")
+@needs("pocketsphinx", "resemblyzer")
 def test_judges_refuse_what_is_no_waveform(waveform: np.ndarray) -> None:
-    with pytest.raises(AudioError):
-        wer.transcribe(waveform, 16_000)
+    for judge in (wer.transcribe, mos.dnsmos, similarity.embed):
+        with pytest.raises(AudioError, match="NaN|one channel"):
+            judge(waveform, 16_000)
