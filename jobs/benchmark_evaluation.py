@@ -28,8 +28,8 @@ def scaling(
     """Judge so many clips, the source's over and over, once for each number of workers.
 
     Returns:
-        For each run `wall_s`, the whole of it, and `per_s`, clips a second from the first committed part to the last, without what
-        it takes to start Ray and to load the judges.
+        For each run `wall_s`, the whole of it, and `per_s`, clips a second from the first committed part to the last, without
+        what it takes to start Ray and to load the judges.
     """
     if len(workers) < 2 or min(workers) < 1:
         raise ConfigError(f"--workers {workers}: nothing to compare", "give two numbers or more, for instance 1,2")
