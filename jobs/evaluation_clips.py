@@ -7,7 +7,8 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,8 +20,12 @@ from jobs.evaluation_html import Run, directed, of_clip, section, shown, text
 from jobs.evaluation_input import read_clip
 from jobs.evaluation_plots import key, waveform
 
+if TYPE_CHECKING:
+    from flowtts_core.audio.mel import LogMel
+
 SHOWN = 5  # worst and best clips of the first metric
 FEWER = 3  # of each other metric, and of those that differ
+ABREAST = 4  # runs side by side; of more, the first
 LONGEST_S = 30.0
 BUDGET = 24_000_000  # bytes of sound and pictures, beyond which clips are shown without
 _GIVE_UP = 3
@@ -79,10 +84,9 @@ def mel_picture(samples: np.ndarray, rate: int) -> str:
     from matplotlib import colormaps
     from PIL import Image
 
-    from flowtts_core.audio.mel import LogMel, MelConfig
-
-    config = MelConfig(f_max=8000.0)
-    mel = LogMel(config)(torch.from_numpy(resample(samples, rate, config.sample_rate))[None].float())[0].numpy()
+    log_mel = _log_mel()
+    samples = resample(samples, rate, log_mel.config.sample_rate)
+    mel = log_mel(torch.from_numpy(samples)[None].float())[0].numpy()
     columns = [part.mean(axis=1) for part in np.array_split(mel, min(_COLUMNS, mel.shape[1]), axis=1)]
     depth = np.clip((np.stack(columns, axis=1) - mel.max()) / _DEPTH + 1, 0, 1)
     image = Image.fromarray(np.round(depth[::-1] * (_SHADES - 1)).astype(np.uint8), "P")
@@ -91,6 +95,13 @@ def mel_picture(samples: np.ndarray, rate: int) -> str:
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)
     return base64.b64encode(buffer.getvalue()).decode()
+
+
+@lru_cache(maxsize=1)
+def _log_mel() -> LogMel:
+    from flowtts_core.audio.mel import LogMel, MelConfig
+
+    return LogMel(MelConfig(f_max=8000.0))
 
 
 def marked(said: str, heard: str) -> str:
@@ -122,7 +133,7 @@ class _Picks:
             most = FEWER if picks else SHOWN
             groups = {"worst": ids[:most], "best": ids[most:][-most:][::-1]}
             if len(runs) > 1:
-                groups["differ"] = differing(runs, name, FEWER)
+                groups["differ"] = differing(runs[:ABREAST], name, FEWER)
             if ids:
                 picks[name] = groups
         return cls(picks)
@@ -142,13 +153,14 @@ def clips_section(runs: Sequence[Run], sounds: Sounds) -> str:
     # of a clip alone the card is "c" and its number, of a clip side by side "d"
     alone = {id: f"c{i}" for i, id in enumerate(picks.every("worst", "best"))}
     apart = {id: f"d{i}" for i, id in enumerate(picks.every("differ"))}
-    cards = {apart[id]: _card(apart[id], id, runs, rows, first, sounds) for id in apart}
+    cards = {apart[id]: _card(apart[id], id, runs[:ABREAST], rows, first, sounds) for id in apart}
     cards |= {alone[id]: _card(alone[id], id, runs[:1], rows, first, sounds) for id in alone}
     shown_ids = {
         name: {g: [(apart if g == "differ" else alone)[id] for id in ids] for g, ids in groups.items()}
         for name, groups in picks.by_metric.items()
     }
-    titles = {"differ": "Differ most between runs, by", "worst": "Worst by", "best": "Best by"}
+    between = "runs" if len(runs) <= ABREAST else f"the first {ABREAST} runs"
+    titles = {"differ": f"Differ most between {between}, by", "worst": "Worst by", "best": "Best by"}
     body = _chooser(list(picks.by_metric)) + (
         _LEGEND if any(row["heard"] is not None for row in rows[0].values()) else ""
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from jobs.evaluation_plots import extrapolation, forest, key
 
 LEVEL = 0.05
 FEWEST = 6  # pairs, below which no sign-flip test reaches the level
-_FLIPS, _SEED, _BATCH = 9999, 20_240_607, 2_000_000
+_FLIPS, _SEED, _BATCH, _MANY = 9999, 20_240_607, 2_000_000, 1000
 
 _SAID = {"better": "<b class=good>better</b>", "worse": "<b class=bad>worse</b>", "differs": "<b>differs</b>"}
 Others = Sequence[tuple[str, Any, dict[str, dict[str, float]]]]
@@ -44,7 +45,8 @@ class Difference:
 def sign_flip_p(differences: np.ndarray) -> float:
     """Two-sided p of paired differences [N] under the null hypothesis that each is as likely to have the other sign.
 
-    Exact up to 13 pairs that differ, else over 9,999 draws with a fixed seed (Good, Permutation Tests, 2005, chapter 3).
+    Exact up to 13 pairs that differ; up to 1,000 over 9,999 draws with a fixed seed (Good, Permutation Tests, 2005, chapter
+    3); beyond, by the normal distribution that the flipped sum then has.
     """
     differing = np.asarray(differences, dtype=np.float64)
     differing = differing[differing != 0]
@@ -55,6 +57,8 @@ def sign_flip_p(differences: np.ndarray) -> float:
     if n <= 13:
         signs = 1 - 2.0 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)
         return float((np.abs(signs @ differing) >= observed).mean())
+    if n > _MANY:
+        return math.erfc(observed / math.sqrt(2 * float((differing**2).sum())))
     rng, rows, beyond, left = np.random.default_rng(_SEED), max(1, _BATCH // n), 1, _FLIPS
     while left:
         signs = 1 - 2.0 * rng.integers(0, 2, (min(rows, left), n), dtype=np.int8)
@@ -141,15 +145,15 @@ def scores_section(runs: Sequence[Run]) -> str:
                 [head, f"<b>{shown(known.value)}</b>", f"<span class=range>{interval(known)}</span>", _clips(known)]
             )
             continue
-        best = None if barred else _best(scores, known.higher_is_better)
-        cells = [_score(run, score, i == best) for i, (run, score) in enumerate(zip(runs, scores, strict=True))]
-        lines.append([head, *cells, forest(name, runs)])
+        best = set() if barred else _best(scores, known.higher_is_better)
+        cells = [_score(run, score, i in best) for i, (run, score) in enumerate(zip(runs, scores, strict=True))]
+        lines.append([head, forest(name, runs), *cells])
     note = "Values of all clips, with 95 % intervals of the bootstrap over clips."
     heads, marks = ["metric", "value", "95 % interval", "clips"], []
     if len(runs) > 1:
         note += " Whether runs differ is told by pairs, further below; intervals that overlap do not say that they are equal."
-        heads = ["metric", *(run.name for run in runs), "95 % intervals"]
-        marks = ["", *(key(run.place) for run in runs)]
+        heads = ["metric", "95 % intervals", *(run.name for run in runs)]
+        marks = ["", "", *(key(run.place) for run in runs)]
     body = f"{legend(runs)}<p class='soft small'>{note}</p>{table(heads, lines, marks)}"
     return section("scores", "Scores", body if lines else "")
 
@@ -169,12 +173,13 @@ def _clips(score: Score, what: str = "") -> str:
     return f"{score.n}{what}" + (f", <span class=bad>{score.failed} failed</span>" if score.failed else "")
 
 
-def _best(scores: Sequence[Score | None], higher_is_better: bool | None) -> int | None:
-    """Which has the best value; None where they have no direction, or are one or equal."""
+def _best(scores: Sequence[Score | None], higher_is_better: bool | None) -> set[int]:
+    """Which have the best value; none where there is no direction, or all are equal."""
     values = {i: score.value for i, score in enumerate(scores) if score is not None and score.value is not None}
     if higher_is_better is None or len(set(values.values())) < 2:
-        return None
-    return (max if higher_is_better else min)(values, key=lambda i: values[i])
+        return set()
+    best = (max if higher_is_better else min)(values.values())
+    return {i for i, value in values.items() if value == best}
 
 
 def tests_section(runs: Sequence[Run], tests: Sequence[Sequence[Difference]]) -> str:

@@ -118,10 +118,12 @@ nav{display:flex;flex-wrap:wrap;gap:2px 16px;font-size:.9rem;margin:.8rem 0}nav 
 .verdict.yes{border-color:var(--good)}.verdict.no{border-color:var(--warn)}.verdict>p:first-child{font-size:1.15rem}
 .tiles{grid-template-columns:repeat(auto-fit,minmax(160px,1fr))}.tile{min-width:0}
 .tile .good,.tile .bad{font-size:.85rem;font-weight:600}
-.badge{font-size:.75rem;font-weight:600;color:var(--good);border:1px solid;border-radius:99px;padding:0 7px;margin-left:4px}
+.badge{white-space:nowrap;font-size:.75rem;font-weight:600;color:var(--good);border:1px solid;border-radius:99px;padding:0 7px;
+margin-left:4px}
 .runs{display:flex;flex-wrap:wrap;gap:4px 18px;padding:0;margin:.6rem 0;list-style:none}
 .key{display:inline-block;width:13px;height:13px;vertical-align:-1px;margin-right:5px}
-.range{white-space:nowrap}@media(min-width:641px){td>svg.key{display:none}td .range{display:block}}
+.range{white-space:nowrap}th{overflow-wrap:anywhere}
+@media(min-width:641px){td:first-child{min-width:10rem}th{min-width:5rem}td>svg.key{display:none}td .range{display:block}}
 .plots{display:grid;margin-top:14px;grid-template-columns:repeat(auto-fill,minmax(min(100%,310px),1fr));gap:14px}
 .plots figure{margin:0;background:var(--card);border-radius:10px;padding:12px 14px;min-width:0}
 figcaption{font-size:.85rem;color:var(--soft)}figcaption b{color:var(--fg)}
@@ -145,7 +147,7 @@ max-width:100%}
 del{color:var(--warn);text-decoration:line-through 2px}ins{color:var(--mark);text-decoration:underline dotted 2px}
 summary{cursor:pointer;padding:8px 0}
 @media(max-width:640px){td .range{margin-right:8px}
-#tests td{display:inline-block;margin-right:14px}#tests td:first-child{display:block}
+#tests td,#facts td{display:inline-block;margin-right:14px}#tests td:first-child{display:block}
 .forest{max-width:none}td .forest{margin-top:4px}tbody tr:last-child{border:0}}
 """
 )

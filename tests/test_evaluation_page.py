@@ -333,6 +333,7 @@ def test_a_worse_run_is_called_worse_and_itself_equal(runs: tuple[Evaluation, Ev
     verdicts = [{d.metric: d.verdict for d in of_run} for of_run in differences_of(runs_of(new, others), others)]
     assert verdicts[0]["mos_overall"] == "worse"
     assert set(verdicts[1].values()) == {"no clear difference"}
+    assert {d.p for d in differences_of(runs_of(new, others[1:]), others[1:])[0]} == {1.0}
     others = [("new", new, compare(old, new))]
     assert {d.metric: d.verdict for d in differences_of(runs_of(old, others), others)[0]}["mos_overall"] == "better"
 
