@@ -125,6 +125,7 @@ EXPECTED: dict[str, dict[str, str]] = {
 # tests do not ask for them.
 _FILLED = "Pace counts time that is not silent, and silence lies 40 dB below the loudest: noise fills the pauses."
 _STRETCHED = "DNSMOS hears the stretching itself as damage."
+_STANDS = "pocketsphinx understands this as well, or as badly."
 _EDGES = "Along the warp, stretched edges of voiced sounds fall on their neighbours."
 _REPEATED = "DNSMOS hears other seconds: a clip under 9 s is repeated, now more often and with a cut in a word."
 WHY: dict[tuple[str, str], str] = {
@@ -132,6 +133,22 @@ WHY: dict[tuple[str, str], str] = {
     ("noise_10", "pace"): _FILLED,
     ("noise_0", "pace"): _FILLED,
     ("band_8k", "pace"): "Fricatives lie above 4 kHz: without them their frames count as silent.",
+    ("band_8k", "mos_overall"): "DNSMOS's P.835 hardly minds a missing band; P.808, SECS and PESQ do.",
+    ("band_8k", "mos_background"): "Recorded hiss above 4 kHz goes too.",
+    ("band_8k", "voicing_error"): "Where hiss is gone, pYIN takes other frames for voiced.",
+    ("slower", "mos_overall"): _STRETCHED,
+    ("slower", "mos_background"): _STRETCHED,
+    ("slower", "voicing_error"): _EDGES,
+    ("faster", "mos_overall"): _STRETCHED,
+    ("faster", "mos_background"): _STRETCHED,
+    ("faster", "voicing_error"): _EDGES,
+    ("faster", "wer"): _STANDS,
+    ("faster", "cer"): _STANDS,
+    ("pitch_down", "wer"): _STANDS,
+    ("pitch_down", "cer"): _STANDS,
+    ("truncated", "mos_overall"): _REPEATED,
+    ("truncated", "mos_p808"): _REPEATED,
+    ("truncated", "mos_background"): _REPEATED,
     ("clipping", "pace"): "Overdriving brings quiet frames nearer to the loudest: fewer count as silent.",
     (
         "truncated",
