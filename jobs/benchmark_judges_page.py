@@ -41,7 +41,7 @@ def page(figures: dict[str, Any]) -> str:
     expected = [row for row in rows.values() if row["expected"]]
     held = sum(row["expected"] == row["found"] for row in expected)
     tables = "\n\n".join(f"## {title}\n\n{_table(metrics, rows)}" for title, metrics in _GROUPS.items())
-    machine, busy = figures["machine"], figures["busy"]
+    machine = figures["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in figures["versions"].items() if version)
     return f"""# Do the judges measure what they say?
 
@@ -55,7 +55,7 @@ do was written down before it was measured: go up, go down, or stay. Of {len(exp
 A cell is the figure of the damaged clips less that of the same clips undamaged, with its interval of 95 % (bootstrap over
 clips in pairs; for distances of sets the jackknife over clips). "Up" and "down" ask that the whole interval lies beyond the
 least difference that matters, "same" that it lies within; ↑ ↓ = say what was expected. **Bold** cells are those in which that
-was not found; cells without a sign had no expectation.
+was not found, or not surely; cells without a sign had no expectation.
 Undamaged clips are held against themselves: SECS and STOI are 1, PESQ 4.64, distances 0; SI-SDR counts up to 40 dB.
 
 {tables}
@@ -63,16 +63,23 @@ Undamaged clips are held against themselves: SECS and STOI are 1, PESQ 4.64, dis
 Sets: every second clip against the other clips undamaged, and the reverse; how much further away damage moves them.
 KAD is on its own scale (not times 100); `mel` are the log-mel statistics, `speaker` Resemblyzer's embeddings.
 
-## Not as expected
+## Found otherwise
 
-{_surprises(expected)}
+{_surprises(expected, undecided=False)}
+
+## Undecided
+
+The interval crosses the least difference that matters: {len(figures["clips"])} clips are too few to say, or the effect
+is about as large as that.
+
+{_surprises(expected, undecided=True)}
 
 ## Speakers told apart
 
 {_speakers(figures["calibration"])}
 
-Measured by `flowtts benchmark judges` in {busy["wall_s"] / 60:.0f} min on {machine.get("cores")} cores of
-{machine.get("processor")}, GPU: {machine.get("gpu") or "none"}, others kept {_number(busy["others_cores"], 1)} cores busy;
+Measured by `flowtts benchmark judges` on {machine.get("cores")} cores of {machine.get("processor")}, GPU:
+{machine.get("gpu") or "none"};
 {versions}.
 """
 
@@ -98,22 +105,20 @@ def _cell(row: dict[str, Any] | None, digits: int) -> str:
     return text if row["expected"] == row["found"] else f"**{text}**"
 
 
-def _number(value: float | None, digits: int, sign: bool = False) -> str:
-    if value is None:
-        return "an unknown number of"
+def _number(value: float, digits: int, sign: bool = False) -> str:
     value = round(value, digits) + 0.0  # no minus before a zero
     return f"{value:+.{digits}f}" if sign and value else f"{value:.{digits}f}"
 
 
-def _surprises(expected: list[dict[str, Any]]) -> str:
+def _surprises(expected: list[dict[str, Any]], undecided: bool) -> str:
     lines = []
     for row in expected:
-        if row["expected"] != row["found"]:
-            key, digits = (row["degradation"], row["metric"]), _DIGITS.get(row["metric"], 2)
-            found = "open" if row["found"] == "open" else f'"{row["found"]}"'
-            value = f"{_number(row['value'], digits, sign=True)}"
+        if row["expected"] != row["found"] and (row["found"] == "open") == undecided:
+            key = (row["degradation"], row["metric"])
+            value = _number(row["value"], _DIGITS.get(row["metric"], 2), sign=True)
+            found = "" if undecided else f', found "{row["found"]}"'
             why = f" {WHY[key]}" if key in WHY else ""
-            lines.append(f'- {key[0]}, {key[1]}: expected "{row["expected"]}", found {found} ({value}).{why}')
+            lines.append(f'- {key[0]}, {key[1]}: expected "{row["expected"]}"{found} ({value}).{why}')
     return "\n".join(lines) or "Nothing."
 
 
