@@ -65,6 +65,8 @@ KAD is on its own scale (not times 100); `mel` are the log-mel statistics, `spea
 
 ## Found otherwise
 
+Of the reasons, those for pace and PESQ were checked; the others are what we take it to be.
+
 {_surprises(expected, undecided=False)}
 
 ## Undecided
@@ -117,7 +119,7 @@ def _surprises(expected: list[dict[str, Any]], undecided: bool) -> str:
             key = (row["degradation"], row["metric"])
             value = _number(row["value"], _DIGITS.get(row["metric"], 2), sign=True)
             found = "" if undecided else f', found "{row["found"]}"'
-            why = f" {WHY[key]}" if key in WHY else ""
+            why = f" {WHY[key]}" if key in WHY and not undecided else ""
             lines.append(f'- {key[0]}, {key[1]}: expected "{row["expected"]}"{found} ({value}).{why}')
     return "\n".join(lines) or "Nothing."
 
