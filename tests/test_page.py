@@ -192,7 +192,7 @@ def test_it_speaks_by_keyboard_before_the_sound_is_whole(address: str, speaker: 
     tab.page.keyboard.press("Control+A")  # the text has the focus from the start
     tab.page.keyboard.type("one two three four five six seven eight")
     tab.page.keyboard.press("Control+Enter")
-    tab.wait("speech && speech.player && speech.position > 0.1")
+    tab.wait("speech && speech.position > 0.1")
     assert tab.page.evaluate("speech.receiving"), "sound began only when all of it had come"
     assert not speaker.stopped.is_set()
     assert tab.text("speak-text") == "Stop"
