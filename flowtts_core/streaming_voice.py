@@ -21,7 +21,7 @@ from flowtts_core.acoustic.windows import STRIDE, Draft, can_be_windowed, decode
 from flowtts_core.errors import ConfigError, TextError
 from flowtts_core.seeds import hash_seed
 from flowtts_core.synthesizer import MAX_TOKENS, SynthesisRequest, VoiceSynthesizer, WordTime, generation_settings
-from flowtts_core.text.chunking import speakable_chunks
+from flowtts_core.text.chunking import longest_part
 from flowtts_core.text.frontend import EncodedText
 from flowtts_core.text.sentences import split_sentences
 
@@ -148,10 +148,10 @@ class StreamingVoice:
         settings = generation_settings(request, self.synthesizer.voice.card)
         utterance = Utterance(request, stream, settings, self.synthesizer.speaker_index(request.speaker))
         began = time.perf_counter()
+        utterance.spans.extend(self._cut(request))
         with self._frontend_lock:
-            utterance.spans.extend(self._cut(request))
             utterance.current = self._next_sentence(utterance)
-        self.timings["frontend"] += time.perf_counter() - began
+            self.timings["frontend"] += time.perf_counter() - began
         assert utterance.current is not None
         return utterance
 
@@ -201,8 +201,12 @@ class StreamingVoice:
                 if not spans and not utterance.spoken:
                     raise
                 continue
-            if encoded is None or len(encoded.tokens) > MAX_TOKENS:
-                spans.extendleft(reversed(self._parts(text, span)))
+            if encoded is None or len(encoded.tokens) > MAX_TOKENS:  # its first part is next, the rest waits uncut
+                sentence = text[span.start : span.end]
+                end = span.start + longest_part(sentence, 0, self.synthesizer.frontend, MAX_TOKENS)
+                if end < span.end:
+                    spans.appendleft(_Span(end, span.end, span.pause_s))
+                spans.appendleft(_Span(span.start, end, span.pause_s if end == span.end else 0.0))
                 continue
             seed = int(utterance.request.seed)
             seed = hash_seed(seed, utterance.spoken) if utterance.spoken else seed
@@ -213,12 +217,6 @@ class StreamingVoice:
     @staticmethod
     def _short(span: _Span) -> bool:
         return span.end - span.start <= 2 * MAX_TOKENS  # English has about 2 tokens a character: longer ones never fit
-
-    def _parts(self, text: str, span: _Span) -> list[_Span]:
-        """A sentence too long for one pass, cut at clauses; the pause comes after the last part."""
-        chunks = speakable_chunks(text[span.start : span.end], self.synthesizer.frontend, MAX_TOKENS)
-        spans = [_Span(span.start + chunk.start, span.start + chunk.end, 0.0) for chunk in chunks]
-        return [*spans[:-1], _Span(spans[-1].start, spans[-1].end, span.pause_s)]
 
     def prepare(self) -> None:
         """Load what the first sentences would load."""
@@ -231,11 +229,12 @@ class StreamingVoice:
             return
         sentence = utterance.current
         assert sentence is not None
-        began = time.perf_counter()
         with self._frontend_lock:
+            began = time.perf_counter()
             if utterance.upcoming is None:
                 utterance.upcoming = self._next_sentence(utterance)
-        read = time.perf_counter()
+            read = time.perf_counter()
+            self.timings["frontend"] += read - began
         device = self.synthesizer.device
         tokens = torch.tensor([sentence.encoded.tokens], device=device)
         speakers = torch.tensor([utterance.speaker], device=device) if self.model.n_speakers > 1 else None
@@ -243,7 +242,6 @@ class StreamingVoice:
         draft = lay_out(self.model, condition, sentence.seed, utterance.settings.speed)
         windows = plan_windows(draft.frames, self.context if utterance.stream else None)
         utterance.open = _Open(draft, windows)
-        self.timings["frontend"] += read - began
         self.timings["acoustic"] += time.perf_counter() - read
 
     def step(self, utterances: Sequence[Utterance]) -> list[Sound]:

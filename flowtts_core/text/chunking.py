@@ -34,7 +34,7 @@ def speakable_chunks(text: str, frontend: TextFrontend, max_tokens: int) -> list
     chunks: list[Chunk] = []
     start = 0
     while start < len(text):
-        end = _longest(text, start, frontend, max_tokens)
+        end = longest_part(text, start, frontend, max_tokens)
         chunks.append(Chunk(text[start:end], start, end))
         start = end
     return chunks
@@ -48,8 +48,12 @@ def n_tokens(text: str, frontend: TextFrontend) -> int:
         return 0
 
 
-def _longest(text: str, start: int, frontend: TextFrontend, max_tokens: int) -> int:
-    """The end of the longest part from `start` that fits, at the best kind of place that there is."""
+def longest_part(text: str, start: int, frontend: TextFrontend, max_tokens: int) -> int:
+    """The end of the longest part from `start` that fits, at the best kind of place that there is.
+
+    Raises:
+        TextError: when the character at `start` alone is read as more than `max_tokens` tokens.
+    """
     stop = min(len(text), start + max(_LEAST_WINDOW, max_tokens))
     if stop == len(text) and n_tokens(text[start:], frontend) <= max_tokens:
         return len(text)
