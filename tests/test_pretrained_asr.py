@@ -66,6 +66,18 @@ def test_whisper_decodes_english_greedily(whisper: asr.Recogniser, whisper_folde
     assert whisper.transcribe(tone(2, 16_000), 16_000) == heard[0]
 
 
+def test_whisper_is_told_english(whisper: asr.Recogniser, monkeypatch: pytest.MonkeyPatch) -> None:
+    generate, told = whisper.model.generate, {}
+
+    def listen(*inputs, **options):
+        told.update(options)
+        return generate(*inputs, **options)
+
+    monkeypatch.setattr(whisper.model, "generate", listen)
+    whisper.transcribe(tone(1, 16_000), 16_000)
+    assert (told["language"], told["task"], told["do_sample"]) == ("en", "transcribe", False)
+
+
 def test_an_english_whisper_is_not_told_the_language(english_folder: Path) -> None:
     words = asr.load_recogniser(f"whisper:{english_folder}").transcribe(tone(2, 16_000), 16_000)
     expected = greedy(english_folder, tone(2, 16_000), ["<|startoftranscript|>", "<|notimestamps|>"])

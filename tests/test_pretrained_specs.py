@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 import shutil
 import sys
 import time
@@ -208,7 +207,7 @@ def test_nothing_of_a_folder_is_run(wavlm: Path, tmp_path: Path) -> None:
     for path in wavlm.iterdir():
         if path.suffix == ".json":
             (tmp_path / path.name).write_text(path.read_text())
-    (tmp_path / "pytorch_model.bin").write_bytes(pickle.dumps({"weight": _Bomb(mark)}))
+    torch.save({"weight": _Bomb(mark)}, tmp_path / "pytorch_model.bin")
     with pytest.raises(ConfigError, match="does not load"):
         embedders.load_embedder(f"wavlm:{tmp_path}")
     code = tmp_path / "evil.py"
