@@ -10,11 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 from ray.serve.handle import DeploymentHandle
+from ray.serve.schema import LoggingConfig
 
 from deploy.settings import Limits, Settings, served_voices
 from flowtts_core.errors import ConfigError
 
 NAME = "flowtts"
+LOGGING = LoggingConfig(enable_access_log=False)  # `deploy.guard` writes a line for each request
 MAX_ONGOING = 2000  # of a front; the speakers' own queues are the bound that clients meet
 
 
@@ -73,7 +75,9 @@ def build(args: ServeArgs) -> serve.Application:
     speakers = speaker.options(**_speaker_options(args)).bind(
         settings.voices, args.max_voices, args.max_queued_s, args.drain_s, args.threads
     )
-    front = ingress.options(num_replicas=args.fronts, ray_actor_options={"num_cpus": args.front_cpus})
+    front = ingress.options(
+        num_replicas=args.fronts, ray_actor_options={"num_cpus": args.front_cpus}, logging_config=LOGGING
+    )
     return front.bind(settings, speakers)
 
 
@@ -87,6 +91,7 @@ def _limits(given: dict[str, float]) -> Limits:
 
 def _speaker_options(args: ServeArgs) -> dict[str, Any]:
     options: dict[str, Any] = {
+        "logging_config": LOGGING,
         "ray_actor_options": {"num_cpus": args.speaker_cpus, "num_gpus": args.speaker_gpus},
         "graceful_shutdown_timeout_s": args.drain_s + 5,
     }

@@ -354,7 +354,7 @@ def test_schemathesis_finds_no_server_error(url: str) -> None:
 
     done = subprocess.run(
         [str(Path(sys.executable).parent / "schemathesis"), "run", f"{url}/openapi.json", "--checks", "not_a_server_error",
-         "--max-examples", "60", "--generation-deterministic", "--request-timeout", "30", 
+         "--max-examples", "60", "--generation-deterministic", "--request-timeout", "30",
          "--phases", "examples,coverage,fuzzing"],
         capture_output=True, text=True, timeout=500,
     )  # fmt: skip
