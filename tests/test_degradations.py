@@ -127,6 +127,7 @@ def measured(shared_data: Path) -> list[dict[str, judges.Measured]]:
 
 
 @needs_judges
+@pytest.mark.timeout(1200)  # on a machine that others keep busy
 @pytest.mark.parametrize("name", DEGRADATIONS)
 def test_each_figure_moves_as_it_must(name: str, measured: list[dict[str, judges.Measured]]) -> None:
     """On three clips the estimate alone; docs/judges.md has the intervals over all of them."""
