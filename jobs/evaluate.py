@@ -140,7 +140,7 @@ def _print(summary: dict[str, Any], output: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from jobs.evaluation_report import shown
+    from jobs.evaluation_html import shown
 
     table = Table("metric", "value", "95 % interval", "unit", "clips", "failed")
     for name, score in summary["scores"].items():
@@ -158,6 +158,10 @@ def _print(summary: dict[str, Any], output: str) -> None:
             console.print(f"{name} is not measured: {found['why']}", highlight=False)
     if summary["unpaired"]:
         console.print(f"{summary['unpaired']} clips have no clip of the same id in the reference", highlight=False)
+    for folder, tests in summary["differences"].items():
+        for test in tests.values():
+            where = f"{test['value']:+.3g} ({shown(test['low'])} to {shown(test['high'])}), p {test['p']:.2g}"
+            console.print(f"{test['metric']} against {folder}: {where}: {test['verdict']}", highlight=False, markup=False)
     for folder, names in summary["not_compared"].items():
         console.print(f"not compared with {folder}, where other models judged: {', '.join(names)}", highlight=False)
     for requirement in summary["requirements"]:

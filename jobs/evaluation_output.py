@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
@@ -15,7 +16,9 @@ from cluster.storage import Storage
 from flowtts_core.config import to_dict
 from flowtts_core.metrics.requirements import Requirement
 from jobs.evaluation import SUMMARY, Evaluation, judged_otherwise
-from jobs.evaluation_report import of_clip, render
+from jobs.evaluation_compare import differences_of
+from jobs.evaluation_html import of_clip, runs_of
+from jobs.evaluation_report import render
 
 REPORT, CSV, PARQUET = "report.html", "clips.csv", "clips.parquet"
 
@@ -42,7 +45,10 @@ def write_outputs(
             {"required": str(requirement), "found": found.value(requirement.metric), "met": met}
             for requirement, met in requirements
         ],
-        "differences": {name: differences for name, _, differences in compared},
+        "differences": {
+            name: {test.metric: asdict(test) for test in tests}
+            for (name, *_), tests in zip(compared, differences_of(runs_of(found, compared), compared), strict=True)
+        },
         "not_compared": {name: sorted(judged_otherwise(found, other) & found.scores.keys()) for name, other, _ in compared
                          if judged_otherwise(found, other)},
         "wall_s": round(found.wall_s, 1),
