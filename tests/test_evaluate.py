@@ -17,7 +17,7 @@ import soundfile
 from cluster import manifest
 from cluster.storage import Storage
 from flowtts_core.audio.files import encode, write_audio
-from flowtts_core.errors import AudioError, ConfigError, OutputError, TextError
+from flowtts_core.errors import AudioError, ConfigError, FlowTTSError, OutputError, TextError
 from flowtts_core.metrics.judges import Clip, Panel, PanelConfig, Verdict
 from flowtts_core.text.document import TextRow
 from jobs import cli, evaluation
@@ -268,6 +268,46 @@ def test_speed_is_read_where_it_was_noted(inline: None, tmp_path: Path) -> None:
     assert found["rtf"].value == pytest.approx(0.2 / 2.0)
     assert [found[f"latency_p{q}"].value for q in (50, 95, 99)] == pytest.approx([0.5, 0.95, 0.99])
     assert found["latency_p50"].low < 0.5 < found["latency_p50"].high
+
+
+def test_models_that_users_bring_judge(inline: None, tmp_path: Path) -> None:
+    """Each by its folder: a recogniser, a speaker encoder, embedders of sounds, one of which reads the texts too."""
+    models = pytest.importorskip("tests.pretrained_models", reason="needs pip install 'flowtts[hub]'", exc_type=ImportError)
+    asr, voices, wavlm, clap = (tmp_path / name for name in ("asr", "voices", "wavlm", "clap"))
+    models.save_letters(models.save_raw(asr, "HubertForCTC"))
+    models.save_raw(voices, "WavLMForXVector")
+    models.save_raw(wavlm, "WavLMModel")
+    models.save_clap(clap)
+    panel = PanelConfig(
+        ("words", "speaker", "shape"), f"ctc:{asr}", f"xvector:{voices}", embedders=(f"wavlm:{wavlm}", f"clap:{clap}")
+    )
+    made, real = write_clips(tmp_path / "made", 8), write_clips(tmp_path / "real", 8, gain=0.2)
+    found = evaluate(str(made), str(real), str(tmp_path / "out"), Options(panel), lambda a, b: None)
+    assert found.failed == 0, found.reasons
+    assert {name.partition(".")[2] for name in found.distances} == {"mel", "speaker", "wavlm", "clap"}
+    assert -1 <= found.scores["clap_score"].value <= 1
+    assert found.scores["secs"].n == found.scores["wer"].n == 8
+    assert found.rows[0]["embeddings"]["speaker"].shape == (12,)  # the x-vector's, not Resemblyzer's
+    assert requirement_of("kad.wavlm<1", panel).metric == "kad.wavlm"
+
+
+def test_a_model_that_does_not_load_ends_the_job_with_the_reason(inline: None, tmp_path: Path) -> None:
+    folder = write_clips(tmp_path / "made", 2)
+    panel = PanelConfig(("words",), asr=f"whisper:{tmp_path / 'nothing'}")
+    with pytest.raises(FlowTTSError, match="nothing"):
+        evaluate(str(folder), None, str(tmp_path / "out"), Options(panel), lambda a, b: None)
+
+
+def test_one_speaker_can_be_the_target_of_all(inline: None, tmp_path: Path, shared_data: Path) -> None:
+    pytest.importorskip("resemblyzer", reason="needs resemblyzer")
+    one, other = (sorted(folder.glob("*.flac"))[:2] for folder in sorted((shared_data / "librispeech/test-other").iterdir())[:2])
+    (tmp_path / "made").mkdir()
+    for name, path in (("same", one[1]), ("other", other[0])):
+        shutil.copy(path, tmp_path / "made" / f"{name}.flac")
+    panel = PanelConfig(("speaker",), target=str(one[0]))
+    found = evaluate(str(tmp_path / "made"), None, str(tmp_path / "out"), Options(panel), lambda a, b: None)
+    values = {row["id"]: row["values"]["secs"][0] for row in found.rows}
+    assert values["same"] > 0.75 > values["other"]
 
 
 def test_what_two_recognisers_heard_is_not_compared(inline: None, tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def si_sdr(estimate: np.ndarray, target: np.ndarray) -> float:
 
 
 def pesq(estimate: np.ndarray, estimate_rate: int, target: np.ndarray, target_rate: int) -> float:
-    """Wide-band PESQ (ITU-T P.862.2) at 16 kHz, 1 to 4.6; higher is better.
+    """Wide-band PESQ (ITU-T P.862.2) at 16 kHz over the length of the shorter clip, 1 to 4.6; higher is better.
 
     Raises:
         DependencyError: without the package pesq.
@@ -112,8 +112,9 @@ def pesq(estimate: np.ndarray, estimate_rate: int, target: np.ndarray, target_ra
     """
     package = require("pesq", "pip install pesq (it is compiled, and needs a C compiler)")
     x, s = to_16k(estimate, estimate_rate), to_16k(target, target_rate)
+    length = min(len(x), len(s))
     try:
-        return float(package.pesq(RATE, s, x, "wb"))
+        return float(package.pesq(RATE, s[:length], x[:length], "wb"))
     except package.PesqError as error:
         raise AudioError(f"PESQ cannot judge it: {error}") from error
 
