@@ -56,6 +56,7 @@ def build(args: ServeArgs) -> serve.Application:
         ConfigError: without keys that nobody has waived, and for limits that do not exist.
         VoiceError: for a voice that does not exist.
     """
+    args = ServeArgs.model_validate(args)  # `serve deploy` gives a dict: it cannot read annotations that are strings
     if args.keys is None and not args.without_keys:
         remedy = "set `keys` to a file made by `flowtts serve --new-key`, or `without_keys: true` to let everybody in"
         raise ConfigError("the server has no API keys", remedy)

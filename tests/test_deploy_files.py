@@ -147,8 +147,10 @@ def test_the_service_carries_the_same_config() -> None:
 
 
 def test_the_application_is_built_from_the_config(tmp_path: Path) -> None:
+    """As `serve deploy` builds it, which hands over what stands in the file."""
     from pydantic import ValidationError
     from ray.serve import Application
+    from ray.serve._private.api import call_user_app_builder_with_args_if_necessary as built
 
     [config] = documents(DEPLOY / "serve.yaml")
     [app] = config["applications"]
@@ -156,11 +158,11 @@ def test_the_application_is_built_from_the_config(tmp_path: Path) -> None:
     deploy_app: Any = importlib.import_module(module)
     add_key(tmp_path / "keys.jsonl", new_key("test")[1])
     args = {**app["args"], "keys": str(tmp_path / "keys.jsonl")}
-    assert isinstance(getattr(deploy_app, name)(deploy_app.ServeArgs(**args)), Application)
+    assert isinstance(built(getattr(deploy_app, name), args), Application)
     assert app["name"] == deploy_app.NAME
     for key in args:
         with pytest.raises(ValidationError):
-            deploy_app.ServeArgs(**misspelt(args, (key,)))
+            built(deploy_app.build, misspelt(args, (key,)))
 
 
 def pods(name: str) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:

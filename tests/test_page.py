@@ -358,7 +358,7 @@ def test_failures_say_what_is_wrong(address: str, speaker: SlowSpeaker, open_tab
     speaker.break_after = 2
     title, reason = failed("one two three four five")
     assert title == "The voice broke off"
-    assert reason == "the rest cannot be said"
+    assert reason == "The rest cannot be said"
     assert tab.page.evaluate("speech.count") == 2 * PIECE  # what came was heard
     tab.page.fill("#text", "  ")
     tab.page.keyboard.press("Control+Enter")
