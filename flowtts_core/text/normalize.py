@@ -11,7 +11,7 @@ from flowtts_core.text.expand_common import Reading
 from flowtts_core.text.pieces import Piece
 
 _TOKEN = re.compile(
-    r"(?P<ipa>\[\[(?P<inner>.*?)\]\])"
+    r"(?P<ipa>\[\[(?P<inner>[^\[\]]*)\]\])"
     r"|(?P<word>[^\W\d_]+(?:'[^\W\d_]+)*(?:-[^\W\d_]+(?:'[^\W\d_]+)*)*'?)"
     r"|(?P<number>\d+(?:[.,]\d+)*)"
     r"|(?P<dots>\.\s?\.(?:\s?\.)+|…+)"
