@@ -87,7 +87,7 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
 def _add_speech(app: FastAPI, front: Front) -> None:
     limits = front.settings.limits
 
-    @app.post("/v1/audio/speech", openapi_extra=_described(SpeechBody), responses=_responses(), tags=["speech"])
+    @app.post("/v1/audio/speech", openapi_extra=_described(SpeechBody, front), responses=_responses(), tags=["speech"])
     async def speech(request: Request) -> Response:
         """Speak a text, as OpenAI's endpoint of this name does; the sound comes as it is made.
 
@@ -97,7 +97,7 @@ def _add_speech(app: FastAPI, front: Front) -> None:
         job = speech_job(body, front.voices, limits)
         return await answer(front, request, job, body.response_format, body.stream_format)
 
-    @app.post("/tts", openapi_extra=_described(TtsBody), responses=_responses(), tags=["speech"])
+    @app.post("/tts", openapi_extra=_described(TtsBody, front), responses=_responses(), tags=["speech"])
     async def tts(request: Request) -> Response:
         """Speak a text with all settings of a voice; whole, or with `stream` as it is made.
 
@@ -312,9 +312,13 @@ def _usage(answering: Answering) -> dict[str, int]:
     return {"input_tokens": given, "output_tokens": made, "total_tokens": given + made}
 
 
-def _described(body: type[BaseModel]) -> dict[str, Any]:
-    """The request body for OpenAPI; the handlers parse it themselves, within limits."""
+def _described(body: type[BaseModel], front: Front) -> dict[str, Any]:
+    """The request body for OpenAPI, with the names that are served; the handlers parse it themselves, within limits."""
     schema = body.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema["properties"]["voice"] |= {"examples": list(front.voices.voices)}
+    for name, limit in (("input", front.settings.limits.openai_chars), ("text", front.settings.limits.tts_chars)):
+        if name in schema["properties"]:
+            schema["properties"][name] |= {"description": f"The text to speak, at most {limit} characters."}
     definitions = schema.pop("$defs", {})
     for name, definition in definitions.items():
         schema = _inlined(schema, f"#/components/schemas/{name}", definition)

@@ -40,7 +40,9 @@ class SpeechBody(BaseModel):
         },
     )
     input: str = Field(min_length=1, description="The text to speak.")
-    model: str = Field(min_length=1, max_length=64, description=f"One of {', '.join(MODELS)}: all are the same here.")
+    model: str = Field(
+        min_length=1, max_length=64, description="All are the same here.", json_schema_extra={"enum": list(MODELS)}
+    )
     voice: str | VoiceId = Field(description="A name of /v1/voices; OpenAI's names mean the default voice.")
     response_format: Format = "mp3"
     speed: float = Field(default=1.0, ge=0.25, le=4.0, allow_inf_nan=False)

@@ -354,33 +354,9 @@ def test_schemathesis_finds_no_server_error(url: str) -> None:
 
     done = subprocess.run(
         [str(Path(sys.executable).parent / "schemathesis"), "run", f"{url}/openapi.json", "--checks", "not_a_server_error",
-         "--max-examples", "60", "--generation-deterministic", "--request-timeout", "30",
+         "--max-examples", "200", "--generation-deterministic", "--request-timeout", "30",
          "--phases", "examples,coverage,fuzzing"],
         capture_output=True, text=True, timeout=500,
     )  # fmt: skip
     print(done.stdout[-1500:])
     assert done.returncode == 0
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(400)
-def test_speakers_go_to_zero_and_come_back(tmp_path: Path) -> None:
-    """Runs last: it starts a server of its own."""
-    options = {**OPTIONS, "min_replicas": 0, "max_replicas": 2, "downscale_delay_s": 2.0, "voices": ["rms"]}
-    with serving(options, "127.0.0.1", 0) as url:
-        until = time.monotonic() + 60
-        while replicas("Speaker") and time.monotonic() < until:
-            time.sleep(0.2)
-        assert not replicas("Speaker")
-        began = time.monotonic()
-        status, _ = post(url, "/tts", {"text": "Wake up."}, 90)
-        print(f"first answer after {time.monotonic() - began:.1f} s")
-        assert status == 200
-        with ThreadPoolExecutor(12) as pool:
-            asked = [pool.submit(post, url, "/tts", {"text": TEXT * 4, "seed": i}, 120) for i in range(24)]
-            most = 0
-            while not all(one.done() for one in asked):
-                most = max(most, len(replicas("Speaker")))
-                time.sleep(0.1)
-        print("speakers under load:", most)
-        assert {one.result()[0] for one in asked} <= {200, 503} and most == 2
