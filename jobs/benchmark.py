@@ -81,6 +81,23 @@ def add_parser(subparsers: Any) -> None:
     evaluation.add_argument("--judges", default="words,opinions,speaker,shape", help="who judges (default: all four)")
     evaluation.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
     evaluation.set_defaults(run=run_evaluation)
+    _add_serving(kinds)
+
+
+def _add_serving(kinds: Any) -> None:
+    serving = kinds.add_parser(
+        "serving",
+        help="how a server holds up under load",
+        description="Start a server and load it: first sound, goodput, overload, killed speakers, memory.",
+        epilog="example:\n  flowtts benchmark serving --what first,goodput --seconds 30",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    serving.add_argument("--url", help="of a server that runs (default: one of our own, for as long as it takes)")
+    serving.add_argument("--what", default="first,goodput,overload,killed,memory", help="parts of it (default: all)")
+    serving.add_argument("--seconds", type=float, default=60.0, help="of each load (default: 60)")
+    serving.add_argument("--requests", type=int, default=2000, help="of the memory test (default: 2000)")
+    serving.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
+    serving.set_defaults(run=run_serving)
 
 
 def run_distances(args: argparse.Namespace) -> int:
@@ -139,6 +156,23 @@ def run_evaluation(args: argparse.Namespace) -> int:
         args.source, args.clips, workers, tuple(args.judges.split(",")), lambda step: console.print(step, highlight=False)
     )
     print(benchmark_evaluation.page(figures))
+    if args.json:
+        write_json(args.json, figures)
+    return 0
+
+
+def run_serving(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from jobs import benchmark_serving
+
+    if args.json:
+        require_folder(args.json)
+    console = Console(stderr=True)
+    figures = benchmark_serving.serving(
+        args.url, args.what.split(","), args.seconds, args.requests, lambda step: console.print(step, highlight=False)
+    )
+    print(benchmark_serving.page(figures))
     if args.json:
         write_json(args.json, figures)
     return 0
