@@ -24,6 +24,8 @@ class ServeArgs(BaseModel):
     """The `args` of the application in `serve.yaml`, and of `flowtts serve`.
 
     `voices` are names, folders or NAME=FOLDER, of which a speaker keeps `max_voices` loaded; folders must be on every node.
+    A speaker makes `max_active` answers at once, and refuses more: on a processor more of them only make all of them wait, for a
+    GPU give more. `max_queued_s` bounds the audio that these may still have to come.
     `keys` is a keys file; without one, `without_keys` must say that everybody may ask.
     """
 
@@ -43,7 +45,8 @@ class ServeArgs(BaseModel):
     speaker_gpus: float = Field(default=0.0, ge=0)
     threads: int = Field(default=1, ge=1)
     max_voices: int = Field(default=4, ge=1)
-    max_queued_s: float = Field(default=60.0, gt=0)
+    max_active: int = Field(default=8, ge=1)
+    max_queued_s: float = Field(default=600.0, gt=0)
     downscale_delay_s: float = Field(default=60.0, ge=0)
     drain_s: float = Field(default=30.0, ge=0)
     limits: dict[str, float] = Field(default_factory=dict)
@@ -74,7 +77,7 @@ def build(args: ServeArgs) -> serve.Application:
     speaker: Any = SpeakerReplica  # Deployments, which the decorators make of the classes
     ingress: Any = FrontReplica
     speakers = speaker.options(**_speaker_options(args)).bind(
-        settings.voices, args.max_voices, args.max_queued_s, args.drain_s, args.threads
+        settings.voices, args.max_voices, args.max_active, args.max_queued_s, args.drain_s, args.threads
     )
     front = ingress.options(
         num_replicas=args.fronts, ray_actor_options={"num_cpus": args.front_cpus}, logging_config=LOGGING

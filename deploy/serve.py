@@ -7,6 +7,7 @@ import errno
 import ipaddress
 import logging
 import os
+import random
 import re
 import socket
 import sys
@@ -62,7 +63,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--requests-per-minute", type=int, default=600, help="of --new-key (600)")
     parser.add_argument("--concurrent", type=int, default=32, help="answers at the same time, of --new-key (32)")
     parser.add_argument(
-        "--max-queued-s", type=float, default=60.0, help="seconds of audio that may wait at a replica (60)"
+        "--max-active", type=int, default=8, help="answers that a replica makes at once; more get 503 (8)"
     )
     parser.add_argument("--cache-mb", type=int, default=64, help="memory for finished answers (64)")
     parser.add_argument("--no-cache", action="store_true", help="make every answer anew")
@@ -104,7 +105,7 @@ def arguments(args: argparse.Namespace) -> dict[str, Any]:
         raise ConfigError(
             f"--replicas {args.replicas}: use N or MIN-MAX, at least 1 at most", "for example --replicas 0-4"
         )
-    for name, low in (("threads", 1), ("max_queued_s", 0.1), ("cache_mb", 0)):
+    for name, low in (("threads", 1), ("max_active", 1), ("cache_mb", 0)):
         if getattr(args, name) < low:
             raise ConfigError(f"--{name.replace('_', '-')} {getattr(args, name)}: use at least {low}")
     return {
@@ -118,7 +119,7 @@ def arguments(args: argparse.Namespace) -> dict[str, Any]:
         "min_replicas": int(match[1]),
         "max_replicas": int(match[2] or match[1]),
         "threads": args.threads,
-        "max_queued_s": args.max_queued_s,
+        "max_active": args.max_active,
     }
 
 
@@ -204,17 +205,18 @@ def free_port(host: str, port: int) -> int:
     """
     if not 0 <= port <= 65535:
         raise ConfigError(f"--port {port}: use 0 to 65535")
-    try:
-        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-            return int(probe.getsockname()[1])
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise ConfigError(
-                f"port {port} of {host} is taken", "end what listens there, or choose another with --port"
-            ) from error
-        raise ConfigError(
-            f"cannot listen at {host}:{port}: {error.strerror or error}", "check --host and --port"
-        ) from error
+    # Not one of the system's choice: from those, the next program to connect somewhere may get it before we listen.
+    wanted = [port] if port else random.sample(range(20_000, 30_000), 50)
+    for choice in wanted:
+        try:
+            with socket.create_server((host, choice), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+                return choice
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                remedy = "check --host and --port"
+                raise ConfigError(f"cannot listen at {host}:{port}: {error.strerror or error}", remedy) from error
+    remedy = "end what listens there, or choose another with --port"
+    raise ConfigError(f"port {port} of {host} is taken", remedy)
 
 
 def _make_key(args: argparse.Namespace) -> int:

@@ -39,16 +39,21 @@ class Spoken(Protocol):
 class FlowVoice:
     """A voice of ours, by its engine."""
 
-    def __init__(self, folder: str, max_queued_s: float, device: str) -> None:
+    def __init__(self, folder: str, max_active: int, max_queued_s: float, device: str) -> None:
         from flowtts_core.streaming import StreamingEngine
         from flowtts_core.voice import load_voice
 
         self._engine = StreamingEngine(load_voice(folder, device), max_queued_s=max_queued_s)
         self._engine.warm_up()
+        self._max_active = max_active
 
     async def sounds(self, job: SpeechJob) -> AsyncIterator[Sound | Refusal]:
         from flowtts_core.streaming import EngineClosed, Overloaded
 
+        stats = self._engine.stats()
+        if stats.active >= self._max_active:
+            yield Refusal("overloaded", f"{stats.active} answers are being made", max(1.0, stats.queued_s * stats.rtf))
+            return
         ticket = None
         try:
             if len(job.text) <= INLINE_CHARS:
@@ -139,20 +144,28 @@ class Speaker:
     Args:
         voices: that may be asked for; the first is loaded at once, so that a replica that is ready speaks.
         max_voices: how many stay loaded.
+        max_active: answers that each voice makes at once; a newcomer's first sound waits for a piece of each.
         max_queued_s: of audio that may wait for each voice.
         drain_s: that answers under way may take when the replica is told to stop.
         threads: of torch.
     """
 
     def __init__(
-        self, voices: tuple[ServedVoice, ...], max_voices: int, max_queued_s: float, drain_s: float, threads: int
+        self,
+        voices: tuple[ServedVoice, ...],
+        max_voices: int,
+        max_active: int,
+        max_queued_s: float,
+        drain_s: float,
+        threads: int,
     ) -> None:
         import torch
 
         torch.set_num_threads(threads)
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._voices = {voice.name: voice for voice in voices}
-        self._max_voices, self._max_queued_s, self._drain_s = max_voices, max_queued_s, drain_s
+        self._max_voices, self._drain_s = max_voices, drain_s
+        self._max_active, self._max_queued_s = max_active, max_queued_s
         self._loaded: OrderedDict[str, Spoken] = OrderedDict()
         self._loading = asyncio.Lock()
         self._gone = {"pieces": 0.0, "batches": 0.0, "busy_s": 0.0}
@@ -230,11 +243,9 @@ class Speaker:
 
     def _load(self, voice: ServedVoice) -> Spoken:
         log.info("loading voice %s (process %d)", voice.name, os.getpid())
-        return (
-            ToneVoice(voice.folder)
-            if voice.kind == "tiny"
-            else FlowVoice(voice.folder, self._max_queued_s, self._device)
-        )
+        if voice.kind == "tiny":
+            return ToneVoice(voice.folder)
+        return FlowVoice(voice.folder, self._max_active, self._max_queued_s, self._device)
 
     def _queued_s(self) -> float:
         return sum(voice.queued_s() for voice in self._loaded.values())

@@ -55,7 +55,7 @@ def test_a_redeployment_loses_no_answer() -> None:
             asking = [pool.submit(ask, thread) for thread in range(3)]
             time.sleep(3)
             serve.run(
-                build(ServeArgs(**{**OPTIONS, "max_queued_s": 50.0, "log_texts": True})), name=NAME, route_prefix="/"
+                build(ServeArgs(**{**OPTIONS, "max_queued_s": 500.0, "log_texts": True})), name=NAME, route_prefix="/"
             )
             [one.result() for one in asking]
         after = set(replicas("Speaker") + replicas("Front"))
