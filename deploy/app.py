@@ -165,7 +165,7 @@ class FrontReplica:
             return Address(*await speakers.locate.remote())
 
         log_to_stdout()
-        pool = SpeakerPool(locate, start_s=settings.limits.start_s, by_voice=len(settings.voices) > 1)
+        pool = SpeakerPool(locate, start_s=settings.limits.start_s, everywhere=settings.voices[0].name)
         self._front = Front(settings, pool, RayMeters())
 
     def __serve_build_asgi_app__(self) -> Any:

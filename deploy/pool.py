@@ -28,11 +28,11 @@ class SpeakerPool:
     Args:
         locate: gives the address of some speaker; waits while none runs. What it raises is tried again.
         start_s: how long a job waits for the first speaker, as after a scale to zero.
-        by_voice: whether there are several voices, so that each speaker should keep to some.
+        everywhere: the voice that every speaker has loaded; each other voice has a speaker that is its home.
     """
 
-    def __init__(self, locate: Locate, *, start_s: float, by_voice: bool = False) -> None:
-        self._locate, self._start_s, self._by_voice = locate, start_s, by_voice
+    def __init__(self, locate: Locate, *, start_s: float, everywhere: str) -> None:
+        self._locate, self._start_s, self._everywhere = locate, start_s, everywhere
         self._links: dict[Address, LinkClient] = {}
         self._looking: asyncio.Task[None] | None = None
         self._last_job = 0.0
@@ -72,7 +72,7 @@ class SpeakerPool:
         links = list(self._links.values())
         if not links:
             return None
-        home = max(links, key=lambda link: _weight(voice, link.address)) if self._by_voice else None
+        home = None if voice == self._everywhere else max(links, key=lambda link: _weight(voice, link.address))
         return min(links, key=lambda link: link.running - (HOME_BONUS if link is home else 0))
 
     async def _first(self) -> LinkClient:

@@ -24,6 +24,7 @@ from deploy.errors import ApiError
 from deploy.front import Front
 from deploy.keys import Keyring, add_key, new_key, read_keys
 from deploy.link import LinkClient, LinkServer
+from deploy.pool import SpeakerPool
 from deploy.scaling import TARGET_S, by_queued_audio
 from deploy.serve import arguments, free_port, is_loopback
 from deploy.settings import Limits, ServedVoice, Settings
@@ -550,6 +551,71 @@ def test_the_wire_carries_sounds_refusals_and_cancellation() -> None:
             [item async for item in stranger.speak(job)]
         client.close()
         await server.close()
+
+    asyncio.run(scene())
+
+
+def test_the_pool_shares_work_finds_speakers_and_drops_lost_ones() -> None:
+    async def scene() -> None:
+        said: list[list[str]] = [[], []]
+
+        def speaking(index: int) -> Any:
+            async def speak(job: SpeechJob) -> AsyncIterator[Sound | Refusal]:
+                said[index].append(job.voice)
+                await asyncio.sleep(0.05)
+                for sound in pieces(job):
+                    yield sound
+
+            return speak
+
+        servers = [LinkServer(speaking(index)) for index in range(2)]
+        addresses = [await server.start("127.0.0.1") for server in servers]
+        asked = []
+
+        async def locate() -> Any:
+            asked.append(1)
+            if len(asked) == 1:
+                raise RuntimeError("died meanwhile")
+            return addresses[len(asked) % 2]
+
+        pool = SpeakerPool(locate, start_s=5, everywhere="rms")
+
+        async def hear(voice: str) -> int:
+            return len([sound async for sound in pool.speak(SpeechJob(voice, "some words"))])
+
+        assert await hear("rms") == 4  # the first is found, though one call failed
+        while pool.known < 2:
+            await asyncio.sleep(0.05)
+        said[0].clear(), said[1].clear()
+        await asyncio.gather(*(hear("rms") for _ in range(8)))
+        assert [len(voices) for voices in said] == [4, 4]
+        said[0].clear(), said[1].clear()
+        for _ in range(6):
+            await hear("other")
+        assert sorted(len(voices) for voices in said) == [0, 6]  # it keeps to its home
+        home = 0 if said[0] else 1
+        await servers[home].close()
+        addresses[home] = addresses[1 - home]
+        for link in list(pool._links.values()):
+            link.close()  # connections that were open end too
+        lost = 0
+        for _ in range(3):
+            try:
+                await hear("other")
+            except SpeakerLost:
+                lost += 1
+        assert lost <= 1 and len(said[1 - home]) >= 2
+        await pool.close()
+        await servers[1 - home].close()
+
+        async def nobody() -> Any:
+            await asyncio.sleep(9)
+
+        with pytest.raises(SpeakerLost, match="no speaker"):
+            _ = [
+                sound
+                async for sound in SpeakerPool(nobody, start_s=0.05, everywhere="rms").speak(SpeechJob("rms", "a"))
+            ]
 
     asyncio.run(scene())
 
