@@ -133,7 +133,7 @@ def serving(options: dict[str, Any], host: str, port: int, address: str | None =
     """
     from deploy.settings import served_voices
 
-    served_voices(options["voices"])
+    served_voices(options.get("voices", []))
     port = free_port(host, port)
     from cluster.session import root_cause, session
 
