@@ -261,6 +261,25 @@ def test_words_are_marked_as_they_are_heard(address: str, speaker: SlowSpeaker, 
     assert tab.page.query_selector("#marks mark") is None
 
 
+def test_a_long_text_follows_the_voice(address: str, speaker: SlowSpeaker, open_tab: Any) -> None:
+    """The word that is heard stays in sight, and its mark lies on it although both have scrolled."""
+    speaker.pause_s = 0
+    tab = open_tab(address)
+    tab.page.fill("#text", "line of words\n" * 14 + "end")
+    tab.page.fill("#speed", "2")
+    tab.page.evaluate("$('text').scrollTop = 0")
+    tab.page.keyboard.press("Control+Enter")
+    tab.wait("document.querySelector('#marks mark')")
+    assert tab.page.evaluate("$('text').scrollTop") == 0
+    tab.wait("speech.position > 4.5 && document.querySelector('#marks mark')")
+    text, mark, scrolled = tab.page.evaluate(
+        "(() => { const box = (e) => e.getBoundingClientRect(), m = document.querySelector('#marks mark');"
+        " return [box($('text')), box(m), [$('text').scrollTop, $('marks').scrollTop]]; })()"
+    )
+    assert text["top"] <= mark["top"] <= mark["bottom"] <= text["bottom"]
+    assert scrolled[0] == scrolled[1] > 0
+
+
 @pytest.mark.parametrize("response_format", ["mp3", "wav", "pcm"])
 def test_the_download_has_the_right_sound(
     address: str, speaker: SlowSpeaker, open_tab: Any, tmp_path: Path, response_format: str
