@@ -38,11 +38,11 @@ def test_speakers_go_to_zero_and_come_back() -> None:
 @pytest.mark.timeout(400)
 def test_a_redeployment_loses_no_answer() -> None:
     """Front and speakers are replaced under load; every answer comes."""
-    from ray import serve
-
-    from deploy.app import NAME, ServeArgs, build
-
     with serving(OPTIONS, "127.0.0.1", 0) as url:
+        from ray import serve  # not before: Ray reads its environment on import
+
+        from deploy.app import NAME, ServeArgs, build
+
         until = time.monotonic() + 40
         codes: list[int] = []
 
