@@ -11,11 +11,10 @@ the precision of the embeddings (float32 or float64) and summed in float64.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -69,8 +68,18 @@ def kad(evaluated: Tensor, reference: Tensor, kernel: Kernel | None = None) -> f
     Raises:
         ConfigError: for fewer than two embeddings on a side, unequal widths, or values that are not finite.
     """
-    ours, theirs, compare = _points(*checked_pair(evaluated, reference), kernel or Kernel())
-    return _mmd(ours, theirs, compare)
+    evaluated, reference = checked_pair(evaluated, reference)
+    kernel = kernel or Kernel()
+    within: dict[str, float] = {}
+    if kernel.bandwidth is None and kernel.name != "cubic":
+        # the distances whose median is the bandwidth are half of those that the kernel is of: they are not computed twice
+        median, squares = _median(reference if kernel.bandwidth_from == "reference" else evaluated)
+        kernel = replace(kernel, bandwidth=median)
+        if squares is not None:
+            kernels = _RADIAL[kernel.name](squares.mul_(-(_unit(median) ** 2)))
+            within[kernel.bandwidth_from] = 2 * float(kernels.view(-1, 1 << 10).sum(dim=1).sum(dtype=torch.float64))
+    ours, theirs, compare = _points(evaluated, reference, kernel)
+    return _mmd(ours, theirs, compare, within)
 
 
 def conditional_kad(
@@ -96,7 +105,7 @@ def conditional_kad(
     width = ours.shape[1]
 
     def compare(a: Tensor, b: Tensor) -> Tensor:
-        return of_sounds(a[:, :width], b[:, :width]) * of_conditions(a[:, width:], b[:, width:])
+        return of_sounds(a[:, :width], b[:, :width]).mul_(of_conditions(a[:, width:], b[:, width:]))
 
     ours, theirs = torch.cat([ours, ours_from.to(ours)], dim=1), torch.cat([theirs, theirs_from.to(theirs)], dim=1)
     return _mmd(ours, theirs, compare)
@@ -114,21 +123,36 @@ def temporal_windows(frames: Tensor, window: int, hop: int | None = None) -> Ten
 
 def median_distance(embeddings: Tensor) -> float:
     """The median (of an even number the lower one) of the distances between different rows of [N, D]."""
+    return _median(embeddings)[0]
+
+
+def _median(embeddings: Tensor) -> tuple[float, Tensor | None]:
+    """The median distance; and, where they are few enough to be kept, the squares of all, infinities among them."""
     pairs = len(embeddings) * (len(embeddings) - 1) // 2
     rank = (pairs - 1) // 2
     x = embeddings - embeddings.mean(dim=0)  # small norms lose less in |a|^2 + |b|^2 - 2 <a, b>
     if pairs <= _KEPT:
-        kept = torch.cat(list(_squares(x)))
-    else:
-        scale = _BINS / max(4 * float(x.square().sum(dim=1).max()), 1e-30)  # no two points lie further apart
-        counts = sum(torch.bincount(_bins(squares, scale), minlength=_BINS) for squares in _squares(x))
-        assert isinstance(counts, Tensor)
-        chosen = int(torch.searchsorted(counts.cumsum(0), rank, right=True))
-        rank -= int(counts[:chosen].sum())
-        kept = torch.cat([squares[_bins(squares, scale) == chosen] for squares in _squares(x)])
-    if kept.is_cuda:
-        return math.sqrt(float(kept.kthvalue(rank + 1).values))
-    return math.sqrt(float(np.partition(kept.numpy(), rank)[rank]))  # several times as fast as torch's on a CPU
+        every, end = x.new_full((_blocks_size(len(x)),), math.inf), 0
+        for squares in _squares(x):
+            every[end : end + len(squares)] = squares
+            end += len(squares)
+        return math.sqrt(max(0.0, _smallest(every, rank))), every
+    scale = _BINS / max(4 * float(x.square().sum(dim=1).max()), 1e-30)  # no two points lie further apart
+    counts = sum(torch.bincount(_bins(squares, scale), minlength=_BINS) for squares in _squares(x))
+    assert isinstance(counts, Tensor)
+    chosen = int(torch.searchsorted(counts.cumsum(0), rank, right=True))
+    rank -= int(counts[:chosen].sum())
+    inside = torch.cat([squares[_bins(squares, scale) == chosen] for squares in _squares(x)])
+    return math.sqrt(max(0.0, _smallest(inside, rank))), None
+
+
+def _smallest(x: Tensor, rank: int) -> float:
+    """The value of this rank, from 0; may reorder `x`."""
+    if x.is_cuda:
+        return float(x.kthvalue(rank + 1).values)
+    values = x.numpy()
+    values.partition(rank)  # several times as fast as torch's on a CPU
+    return float(values[rank])
 
 
 def checked_pair(evaluated: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
@@ -155,10 +179,16 @@ def _points(evaluated: Tensor, reference: Tensor, kernel: Kernel) -> tuple[Tenso
     bandwidth = kernel.bandwidth
     if bandwidth is None:
         bandwidth = median_distance(reference if kernel.bandwidth_from == "reference" else evaluated)
-    unit = math.sqrt(1 / (2 * bandwidth**2 + _EPSILON))
+    unit = _unit(bandwidth)
     centre, radial = reference.mean(dim=0), _RADIAL[kernel.name]
     ours, theirs = (_with_norms((x - centre) * unit) for x in (evaluated, reference))
-    return ours, theirs, lambda a, b: radial(_minus_squares(a, b))
+    scratch = ours.new_empty(TILE * TILE)  # a fresh block each time would cost as much as its exponentials
+    return ours, theirs, lambda a, b: radial(_minus_squares(a, b, scratch))
+
+
+def _unit(bandwidth: float) -> float:
+    """What embeddings are multiplied by, so that half the bandwidth's square is 1."""
+    return math.sqrt(1 / (2 * bandwidth**2 + _EPSILON))
 
 
 def _with_norms(x: Tensor) -> Tensor:
@@ -170,19 +200,29 @@ def _with_norms(x: Tensor) -> Tensor:
     return torch.cat([x, torch.ones_like(norms), -norms], dim=1)
 
 
-def _minus_squares(a: Tensor, b: Tensor) -> Tensor:
-    """[n, D + 2], [m, D + 2] of `_with_norms` -> minus the squared distances [n, m]; rounding may leave one a little above 0."""
+def _minus_squares(a: Tensor, b: Tensor, scratch: Tensor | None = None) -> Tensor:
+    """[n, D + 2], [m, D + 2] of `_with_norms` -> minus the squared distances [n, m]; rounding may leave one a little above 0.
+
+    With `scratch` they lie in it, until the next call.
+    """
     width = a.shape[1] - 2
     turned = torch.cat([2 * b[:, :width], b[:, width + 1 :], b[:, width : width + 1]], dim=1)
-    return a @ turned.T
+    out = None if scratch is None else scratch[: len(a) * len(b)].view(len(a), len(b))
+    return torch.mm(a, turned.T, out=out)
 
 
 def _cubed(x: Tensor) -> Tensor:
     return x.square().mul_(x)
 
 
-def _mmd(ours: Tensor, theirs: Tensor, compare: Comparison) -> float:
-    within = sum(_sum_within(x, compare) / (len(x) * (len(x) - 1)) for x in (ours, theirs))
+def _mmd(ours: Tensor, theirs: Tensor, compare: Comparison, known: Mapping[str, float] | None = None) -> float:
+    """`known`: the kernel summed over the ordered pairs of different rows of "evaluated" or "reference", where that is there."""
+    known = known or {}
+    sums = {
+        side: known[side] if side in known else _sum_within(x, compare)
+        for side, x in (("evaluated", ours), ("reference", theirs))
+    }
+    within = sums["evaluated"] / (len(ours) * (len(ours) - 1)) + sums["reference"] / (len(theirs) * (len(theirs) - 1))
     between = sum(_total(compare(a, b)) for a in ours.split(TILE) for b in theirs.split(TILE))
     return within - 2 * between / (len(ours) * len(theirs))
 
@@ -202,14 +242,23 @@ def _sum_within(x: Tensor, compare: Comparison) -> float:
 
 
 def _squares(x: Tensor) -> Iterator[Tensor]:
-    """The squared distances of each pair of different rows, once, by blocks [P]; infinities fill the squares on the diagonal."""
-    tiles = _with_norms(x).split(TILE)
+    """The squared distances of each pair of different rows, once, by blocks [P] that are good until the next.
+
+    Infinities fill the squares on the diagonal; rounding may leave others a little below 0.
+    """
+    tiles, scratch = _with_norms(x).split(TILE), x.new_empty(TILE * TILE)
+    done = torch.ones(TILE, TILE, dtype=torch.bool, device=x.device).tril()
     for i, a in enumerate(tiles):
-        done = torch.ones(len(a), len(a), dtype=torch.bool, device=x.device).tril()
-        yield _minus_squares(a, a).neg_().clamp_(min=0).masked_fill_(done, math.inf).flatten()
+        yield _minus_squares(a, a, scratch).neg_().masked_fill_(done[: len(a), : len(a)], math.inf).flatten()
         for b in tiles[i + 1 :]:
-            yield _minus_squares(a, b).neg_().clamp_(min=0).flatten()
+            yield _minus_squares(a, b, scratch).neg_().flatten()
+
+
+def _blocks_size(n: int) -> int:
+    """How many values `_squares` gives of n rows, and more up to a multiple of 1024."""
+    sizes = [min(TILE, n - start) for start in range(0, n, TILE)]
+    return -(-sum(size * sum(sizes[i:]) for i, size in enumerate(sizes)) // 1024) * 1024
 
 
 def _bins(squares: Tensor, scale: float) -> Tensor:
-    return (squares * scale).clamp_(max=_BINS - 1).long()
+    return (squares * scale).clamp_(0, _BINS - 1).long()
