@@ -43,23 +43,19 @@ class FlowVoice:
         from flowtts_core.streaming import StreamingEngine
         from flowtts_core.voice import load_voice
 
-        self._engine = StreamingEngine(load_voice(folder, device), max_queued_s=max_queued_s)
+        voice = load_voice(folder, device)
+        self._engine = StreamingEngine(voice, max_queued_s=max_queued_s, max_active=max_active)
         self._engine.warm_up()
-        self._max_active = max_active
 
     async def sounds(self, job: SpeechJob) -> AsyncIterator[Sound | Refusal]:
         from flowtts_core.streaming import EngineClosed, Overloaded
 
-        stats = self._engine.stats()
-        if stats.active >= self._max_active:
-            yield Refusal("overloaded", f"{stats.active} answers are being made", max(1.0, stats.queued_s * stats.rtf))
-            return
         ticket = None
         try:
             if len(job.text) <= INLINE_CHARS:
                 ticket = self._engine.submit(_request(job), stream=job.stream)
             else:
-                ticket = await asyncio.to_thread(self._engine.submit, _request(job), stream=job.stream)
+                ticket = await self._submitted(job)
             whole: list[Sound] = []
             async for chunk in ticket:
                 words = tuple(SpokenWord(w.word, w.start, w.end, w.start_s, w.end_s) for w in chunk.words if job.words)
@@ -80,6 +76,15 @@ class FlowVoice:
         finally:
             if ticket is not None:
                 ticket.cancel()
+
+    async def _submitted(self, job: SpeechJob) -> Any:
+        """The ticket of a long text, whose front end runs in a thread; cancelled too where nobody waits for it any more."""
+        submitting = asyncio.ensure_future(asyncio.to_thread(self._engine.submit, _request(job), stream=job.stream))
+        try:
+            return await asyncio.shield(submitting)
+        except asyncio.CancelledError:
+            submitting.add_done_callback(_cancel_ticket)
+            raise
 
     def queued_s(self) -> float:
         return self._engine.queued_s
@@ -267,6 +272,11 @@ def _request(job: SpeechJob) -> Any:
     from flowtts_core.synthesizer import SynthesisRequest
 
     return SynthesisRequest(job.text, job.seed, job.speed, job.steps, job.temperature, job.speaker)
+
+
+def _cancel_ticket(submitted: asyncio.Future[Any]) -> None:
+    if not submitted.cancelled() and submitted.exception() is None:
+        submitted.result().cancel()
 
 
 def _pcm(waveform: np.ndarray) -> bytes:

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 FRAMES_PER_BATCH = 640  # padded; on a CPU larger batches gain nothing
 # when a request that is not streamed is due after it came, and later by each second made of it
 ALLOWANCE_S, ALLOWANCE_PER_S = 0.25, 0.2
+HEAD_START_S = 1.0  # of a stream's first piece before pieces that are late
 _ALIKE = 0.6  # of a batch's most urgent piece: others of this size up to its inverse may join
 
 
@@ -86,13 +87,16 @@ class _Job:
     remaining_s: float
     heard_from: float | None = None  # when its first sound was ready
     made_s: float = 0.0
+    since: float = 0.0  # when the piece before the next was ready
 
     @property
     def due(self) -> float:
-        """When its next piece is."""
+        """When its next piece is; never before it could be made, or those who are late would hold up all who come."""
         if not self.stream:
-            return self.arrived + ALLOWANCE_S + ALLOWANCE_PER_S * self.made_s
-        return self.arrived if self.heard_from is None else self.heard_from + self.made_s
+            return max(self.since, self.arrived + ALLOWANCE_S + ALLOWANCE_PER_S * self.made_s)
+        if self.heard_from is None:
+            return self.arrived - HEAD_START_S
+        return max(self.since, self.heard_from + self.made_s)
 
 
 @dataclass
@@ -111,12 +115,13 @@ class StreamingEngine:
 
     Pieces are made in the order in which they are due: a stream's first at once, its later ones when the listener's buffer
     runs dry; those of a request that is not streamed an allowance after it came, which grows with what was made of it, so
-    that a long one leaves room for others. None of these times moves while a piece waits, so none waits for ever. Pieces
-    like the most urgent one in size are made with it.
+    that a long one leaves room for others. What is late takes turns, and a first piece goes before it. None of these times
+    moves while a piece waits, so none waits for ever. Pieces like the most urgent one in size are made with it.
 
     Args:
         speaker: a voice, a synthesizer, or anything that has StreamingVoice's methods.
         max_queued_s: seconds of sound that may wait (estimated); beyond it `submit` raises Overloaded.
+        max_active: requests that may be in work or waiting; beyond it, too. By default any number.
         frames_per_batch: padded mel frames that go through the flow together.
         threads: torch's, for the engine's thread; by default as torch has them.
         clock: for tests.
@@ -127,6 +132,7 @@ class StreamingEngine:
         speaker: Voice | VoiceSynthesizer | Speaker,
         *,
         max_queued_s: float = 120.0,
+        max_active: int | None = None,
         frames_per_batch: int = FRAMES_PER_BATCH,
         threads: int | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -141,6 +147,7 @@ class StreamingEngine:
             threads,
             clock,
         )
+        self.max_active = max_active
         self._changed = threading.Condition()
         self._jobs: list[_Job] = []
         self._counts = _Counts()
@@ -222,10 +229,14 @@ class StreamingEngine:
         """Raise unless the engine can take on `more_s` seconds of sound; one request is taken on whatever its length."""
         if self._closed is not None:
             raise self._closed
-        queued = sum(job.remaining_s for job in list(self._jobs) if not job.ticket.done)
+        active = [job.remaining_s for job in list(self._jobs) if not job.ticket.done]
+        queued = sum(active)
+        counts = self._counts
+        rtf = counts.busy_s / counts.audio_s if counts.audio_s else 0.1
+        if self.max_active is not None and len(active) >= self.max_active:
+            wait = max(1.0, queued * rtf)
+            raise Overloaded(f"{len(active)} answers are being made", f"try again in {wait:.0f} s", wait)
         if queued and queued + more_s > self.max_queued_s:
-            counts = self._counts
-            rtf = counts.busy_s / counts.audio_s if counts.audio_s else 0.1
             wait = max(1.0, (queued + more_s - self.max_queued_s) * rtf)
             raise Overloaded(
                 f"{queued:.0f} s of speech wait already, {self.max_queued_s:.0f} s may",
@@ -305,6 +316,7 @@ class StreamingEngine:
         with self._changed:
             self._counts.audio_s += seconds
             job.made_s += seconds
+            job.since = now
             job.remaining_s = self._voice.remaining_s(job.utterance)
             if job.heard_from is None:
                 job.heard_from = now

@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 import torch
 
+from deploy.speaker import INLINE_CHARS, FlowVoice
+from deploy.speech import SpeechJob
 from flowtts_core.audio.mel import LogMel, MelConfig
 from flowtts_core.errors import FlowTTSError, TextError
 from flowtts_core.streaming import Cancelled, EngineClosed, Overloaded, StreamingEngine, Ticket, join
@@ -337,12 +339,30 @@ def test_nothing_starves(fake: tuple[FakeVoice, StreamingEngine]) -> None:
     """A long request that is not streamed ends although a new short one comes with each batch."""
     voice, engine = fake
     hold(voice, engine)
-    tickets = [ask(engine, "book:20", stream=False)]
-    for batch in range(1, 200):
+    tickets = [ask(engine, "book:10", stream=False)]
+    for batch in range(1, 300):
         voice.after[batch] = lambda batch=batch: ask(engine, f"short{batch}:1")
     order = drain(voice, tickets)
     last = len(order) - order[::-1].index("book")
-    assert order[:last].count("book") == 20 and last < 100, order
+    assert order[:last].count("book") == 10 and last < 200, order
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_newcomer_is_heard_soon_although_all_others_are_late(
+    fake: tuple[FakeVoice, StreamingEngine], stream: bool
+) -> None:
+    """20 long requests want 20 pieces a second or more, and 10 are made: they fall behind, who comes then must not wait for it."""
+    voice, engine = fake
+    hold(voice, engine)
+    tickets = [ask(engine, f"book{i}:30", stream=stream) for i in range(20)]
+    shorts: list[Ticket] = []
+    for batch in (100, 250, 400):
+        voice.after[batch] = lambda batch=batch: shorts.append(ask(engine, f"short{batch}:1"))
+    order = drain(voice, tickets)
+    for batch in (100, 250, 400):
+        assert order.index(f"short{batch}") <= batch + 12, "a piece of each at most, less those of the last second"
+    made = [order[:300].count(f"book{i}") for i in range(20)]
+    assert max(made) - min(made) <= 2, "and those who are late take turns"
 
 
 def test_like_pieces_are_made_together_within_the_budget() -> None:
@@ -385,6 +405,56 @@ def test_a_full_queue_says_when_to_come_again() -> None:
     tickets = [ask(engine, "fits:9")]
     drain(voice, tickets)
     assert ask(engine, "more:9").speech().seconds == 9
+    engine.close()
+
+
+def test_no_more_requests_than_may_be_active_whoever_asks_at_once() -> None:
+    voice = FakeVoice()
+    engine = StreamingEngine(voice, max_active=3, clock=voice.clock)
+
+    def tried(number: int) -> Ticket | Overloaded:
+        try:
+            return ask(engine, f"{number}:2")
+        except Overloaded as error:
+            return error
+
+    with ThreadPoolExecutor(12) as threads:
+        outcomes = list(threads.map(tried, range(12)))
+    tickets = [outcome for outcome in outcomes if isinstance(outcome, Ticket)]
+    assert len(tickets) == 3 == engine.stats().active
+    drain(voice, tickets)
+    assert ask(engine, "more:1").speech().seconds == 1
+    engine.close()
+
+
+def test_a_listener_who_goes_while_a_long_text_is_read_stops_the_work() -> None:
+    class Reading(FakeVoice):
+        begun, go_on = threading.Event(), threading.Event()
+
+        def begin(self, request: SynthesisRequest, stream: bool) -> FakeUtterance:
+            self.begun.set()
+            assert self.go_on.wait(10)
+            return super().begin(request, stream)
+
+    reader = Reading()
+    engine = StreamingEngine(reader)
+    voice = object.__new__(FlowVoice)
+    voice._engine = engine
+
+    async def scene() -> None:
+        sounds = voice.sounds(SpeechJob("amy", "long:50" + " " * INLINE_CHARS))
+        listening = asyncio.ensure_future(anext(sounds))  # type: ignore[arg-type]  # an async generator
+        await asyncio.to_thread(reader.begun.wait)
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+        reader.go_on.set()
+        while not engine.stats().requests:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        assert engine.stats().active == 0
+
+    asyncio.run(scene())
+    reader.gate.set()
     engine.close()
 
 
