@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import socket
@@ -31,7 +32,7 @@ from jobs.serving_load import (
 )
 
 PARTS = ("first", "goodput", "overload", "killed", "memory")
-USERS = 16  # at saturation
+USERS = 8  # at saturation: as many answers as a speaker makes at once
 KILL_EVERY_S = 5.0
 START_S = 120.0
 Say = Callable[[str], None]
@@ -95,7 +96,7 @@ def _bare(seconds: float) -> dict[str, Any]:
     engine.close()
     saturated = {}
     for name, frames in (("batches", FRAMES_PER_BATCH), ("single", 1)):
-        engine = StreamingEngine(voice, frames_per_batch=frames)
+        engine = StreamingEngine(voice, frames_per_batch=frames, max_queued_s=math.inf)
         engine.warm_up()
         saturated[name] = _engine_goodput(engine, seconds)
         engine.close()
