@@ -18,8 +18,8 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from deploy.cache import Answer
-from deploy.encoding import MEDIA_TYPES, open_encoder
-from deploy.errors import ApiError
+from deploy.encoding import MEDIA_TYPES, encoded_rate, open_encoder
+from deploy.errors import ApiError, internal_error
 from deploy.front import AnswerCut, Answering, Front
 from deploy.guard import Guard, too_large
 from deploy.requests import (
@@ -64,6 +64,7 @@ def create_app(front: Front, *, tell_id: bool = True) -> Any:
         )
     app.add_exception_handler(ApiError, _on_api_error)
     app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(Exception, _on_fault)
     _add_speech(app, front)
     _add_lists(app, front)
     _add_health(app, front)
@@ -82,6 +83,11 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     own = ApiError(error.status_code, str(error.detail), "not_found" if error.status_code == 404 else "refused")
     request.scope["state"]["call"].code = own.code
     return JSONResponse(own.body, own.status, error.headers)
+
+
+async def _on_fault(request: Request, error: Exception) -> Response:
+    """A fault of ours; the guard logs it."""
+    return JSONResponse(internal_error().body, 500)
 
 
 def _add_speech(app: FastAPI, front: Front) -> None:
@@ -194,19 +200,19 @@ async def answer(front: Front, request: Request, job: SpeechJob, response_format
     notes |= {"voice": job.voice, "chars": len(job.text), "format": response_format}
     if front.settings.log_texts:
         notes["text"] = job.text
-    fingerprint = front.voices.find(job.voice).fingerprint
-    key = request_key(job, fingerprint, f"{response_format} {form}")
+    voice = front.voices.find(job.voice)
+    key = request_key(job, voice.fingerprint, f"{response_format} {form}")
     kept = front.cache.get(key)
     front.meters.cached(kept is not None)
     notes["cache"] = "miss" if kept is None else "hit"
-    headers = {"X-Cache": notes["cache"]}
+    headers = {"X-Cache": notes["cache"], "X-Sample-Rate": str(encoded_rate(response_format, voice.sample_rate))}
     if kept is not None:
         return Response(kept.body, media_type=kept.media_type, headers=headers)
     began = time.perf_counter()
     answering = await front.begin(job)
     notes["first_s"] = round(time.perf_counter() - began, 4)
     media_type = {"sse": EVENTS, "json": "application/json"}.get(form, MEDIA_TYPES[response_format])
-    headers |= {"X-Sample-Rate": str(answering.sample_rate), "Cache-Control": "no-store"}
+    headers |= {"Cache-Control": "no-store"}
     if not job.stream:
         content = await _whole(answering, response_format, form)
         front.cache.put(key, Answer(content, media_type))

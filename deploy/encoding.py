@@ -122,17 +122,25 @@ def open_encoder(response_format: str, sample_rate: int, total_samples: int | No
     Raises:
         AudioError: for an unknown format.
     """
-    if response_format not in MEDIA_TYPES:
-        raise AudioError(f"response_format: unknown format {response_format!r}", f"use one of {', '.join(MEDIA_TYPES)}")
+    rate = encoded_rate(response_format, sample_rate)
     if response_format == "pcm":
-        return _SampleEncoder("pcm", sample_rate, PCM_RATE, b"")
+        return _SampleEncoder("pcm", sample_rate, rate, b"")
     if response_format == "wav":
-        return _SampleEncoder("wav", sample_rate, sample_rate, _wav_header(sample_rate, total_samples))
+        return _SampleEncoder("wav", sample_rate, rate, _wav_header(sample_rate, total_samples))
     codec = _CODECS[response_format]
-    rate = sample_rate if codec.rates is None else _rate_that_keeps(sample_rate, codec.rates)
     if codec.muxer:
         return _MuxedEncoder(MEDIA_TYPES[response_format], sample_rate, rate, codec)
     return _FlacEncoder(MEDIA_TYPES[response_format], sample_rate, rate, codec, total_samples)
+
+
+def encoded_rate(response_format: str, sample_rate: int) -> int:
+    """The rate that is in the bytes of a format, for speech of `sample_rate`; raises as `open_encoder`."""
+    if response_format not in MEDIA_TYPES:
+        raise AudioError(f"response_format: unknown format {response_format!r}", f"use one of {', '.join(MEDIA_TYPES)}")
+    if response_format == "pcm":
+        return PCM_RATE
+    rates = None if response_format == "wav" else _CODECS[response_format].rates
+    return sample_rate if rates is None else _rate_that_keeps(sample_rate, rates)
 
 
 class _SampleEncoder(Encoder):

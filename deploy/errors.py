@@ -50,6 +50,11 @@ def overloaded(retry_after_s: float) -> ApiError:
     return ApiError(503, "the server has more to say than it can: try again later", "overloaded", None, retry_after_s)
 
 
+def internal_error() -> ApiError:
+    """A fault of ours, of which the log says more."""
+    return ApiError(500, "something unforeseen went wrong", "internal_error")
+
+
 def unavailable() -> ApiError:
     """Replicas died under the request more often than it is retried."""
     return ApiError(503, "no replica could finish the request: try again", "unavailable", None, 2)

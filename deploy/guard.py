@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from typing import Any
 from urllib.parse import urlsplit
 
-from deploy.errors import ApiError
+from deploy.errors import ApiError, internal_error
 from deploy.front import AnswerCut, Front
 from deploy.speech import SpeakerLost
 
@@ -60,7 +60,7 @@ class Guard:
             await call.refuse(ApiError(503, "the answer took too long", "timeout", None, 2), error)
         except Exception as error:
             log.exception("a handler failed")
-            await call.refuse(ApiError(500, "something unforeseen went wrong", "internal_error"), error)
+            await call.refuse(internal_error(), error)
         finally:
             self._tell(scope, call)
 
@@ -86,7 +86,7 @@ class Guard:
 
     def _welcome(self, origin: str, host: str) -> bool:
         origins = self.front.settings.origins
-        return "*" in origins or origin in origins or urlsplit(origin).netloc == host
+        return "*" in origins or origin in origins or origin.partition("://")[2] == host
 
     def _limited(self, scope: Scope, receive: Receive) -> Receive:
         """`receive` that raises ApiError 413 when the body grows too long."""
@@ -169,7 +169,10 @@ def too_large(limit: int) -> ApiError:
 
 
 def _host_name(host: str) -> str:
-    return (urlsplit(f"//{host}").hostname or "") if host.count("[") == host.count("]") else ""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:  # brackets around what is no address
+        return ""
 
 
 def _protocol_key(headers: dict[str, str]) -> str | None:

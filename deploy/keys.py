@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import secrets
 import time
 from collections.abc import Iterator
@@ -92,7 +93,7 @@ def _parsed(line: str, where: str) -> Key:
         key: Key = from_dict(Key, values)
     except (ValueError, TypeError, AttributeError, ConfigError) as error:
         raise ConfigError(f"{where}: not a key ({error})", "take the line as `--new-key` wrote it") from error
-    if len(key.sha256) != 64 or key.requests_per_minute < 1 or key.concurrent < 1:
+    if not re.fullmatch("[0-9a-f]{64}", key.sha256) or key.requests_per_minute < 1 or key.concurrent < 1:
         raise ConfigError(f"{where}: sha256 has 64 hexadecimal digits, limits are at least 1")
     return key
 

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import aclosing, suppress
 from typing import Any
 
@@ -40,18 +40,25 @@ class SpeakerPool:
     async def speak(self, job: SpeechJob) -> AsyncIterator[Sound | Refusal]:
         """See `SpeakerLink`."""
         self._last_job = time.monotonic()
-        link = self._chosen(job.voice) or await self._first()
+        link: LinkClient | None = self._chosen(job.voice) or await self._first()
         self._look()
-        sounds: Any = link.speak(job)
-        try:
-            async with aclosing(sounds):
-                async for item in sounds:
-                    if isinstance(item, Refusal) and item.kind == "draining":
-                        raise SpeakerLost("the speaker is about to stop")
-                    yield item
-        except SpeakerLost:
-            self._drop(link)
-            raise
+        full: set[LinkClient] = set()
+        while link is not None:
+            asked, link = link, None
+            sounds: Any = asked.speak(job)
+            try:
+                async with aclosing(sounds):
+                    async for item in sounds:
+                        if isinstance(item, Refusal) and item.kind == "draining":
+                            raise SpeakerLost("the speaker is about to stop")
+                        if isinstance(item, Refusal) and item.kind == "overloaded":
+                            full.add(asked)  # other fronts fill it too, and its home's voice
+                            link = self._chosen(job.voice, full)
+                        if link is None:
+                            yield item
+            except SpeakerLost:
+                self._drop(asked)
+                raise
 
     async def ready(self) -> bool:
         """See `SpeakerLink`; asks Serve anew, for a speaker that was known may be gone."""
@@ -68,8 +75,8 @@ class SpeakerPool:
     def known(self) -> int:
         return len(self._links)
 
-    def _chosen(self, voice: str) -> LinkClient | None:
-        links = list(self._links.values())
+    def _chosen(self, voice: str, full: Collection[LinkClient] = ()) -> LinkClient | None:
+        links = [link for link in self._links.values() if link not in full]
         if not links:
             return None
         home = None if voice == self._everywhere else max(links, key=lambda link: _weight(voice, link.address))

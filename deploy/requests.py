@@ -18,7 +18,7 @@ OPENAI_VOICES = frozenset(
     "alloy ash ballad cedar coral echo fable marin nova onyx sage shimmer verse".split()
 )  # they mean the default voice here
 MODELS = ("flowtts", "gpt-4o-mini-tts", "tts-1", "tts-1-hd")  # the last three so that clients need no change
-_SEEDS = 2**63
+SEEDS = 2**63
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -62,7 +62,7 @@ class TtsBody(BaseModel):
     phoneme_id: int | None = Field(default=None, ge=0, le=999, description="Instead of a text, for a tiny voice.")
     voice: str | None = Field(default=None, min_length=1, max_length=64, description="By default the first voice.")
     speaker: str | None = Field(default=None, max_length=64, description="Of a voice with several.")
-    seed: int = Field(default=0, ge=-_SEEDS, lt=_SEEDS, description="Another number, another reading.")
+    seed: int = Field(default=0, ge=-SEEDS, lt=SEEDS, description="Another number, another reading.")
     speed: float = Field(default=1.0, ge=0.25, le=4.0, allow_inf_nan=False)
     steps: int | None = Field(default=None, ge=1, le=64, description="Of the flow; by default the voice's.")
     temperature: float | None = Field(default=None, ge=0.0, le=2.0, allow_inf_nan=False)

@@ -29,6 +29,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -37,15 +38,16 @@ import numpy as np
 from fastapi import WebSocket, WebSocketDisconnect
 from pydantic import BaseModel, ConfigDict, Field
 
-from deploy.encoding import Encoder, open_encoder
+from deploy.encoding import Encoder, encoded_rate, open_encoder
 from deploy.errors import ApiError, overloaded
 from deploy.front import AnswerCut, Front
-from deploy.requests import Format, TtsBody, check_text, parse, tts_job
+from deploy.requests import SEEDS, Format, TtsBody, check_text, parse, tts_job
 from deploy.speech import SpeechJob
 from flowtts_core.text.sentences import split_sentences
 
 FIRST_CLAUSE, LATER_CLAUSE = 12, 40  # least characters of a clause that is no sentence: the first should be heard soon
 LONGEST = 240  # characters without an end, before they are cut at a blank
+LOOK = 2 * LONGEST  # characters that are looked at for an end: more would make a long text's time grow with its square
 MAX_WAITING = 64  # clauses
 PAUSE_S = 0.35  # after a sentence, as between sentences that come together
 _CLAUSE = re.compile(r"[,;:—–…][\"'’”)\]]*\s+|\s--+\s+")
@@ -63,15 +65,13 @@ class ClauseBuffer:
     def __len__(self) -> int:
         return len(self._text)
 
-    def add(self, text: str) -> list[str]:
-        """What has become complete; joined, the clauses are the text."""
+    def add(self, text: str) -> Iterator[str]:
+        """What has become complete, found as it is asked for; joined, the clauses are the text."""
         self._text += text
-        clauses = []
         while (end := self._complete()) is not None:
-            clauses.append(self._text[:end])
-            self._text = self._text[end:]
+            clause, self._text = self._text[:end], self._text[end:]
             self._first = False
-        return clauses
+            yield clause
 
     def flush(self) -> list[str]:
         """The rest."""
@@ -80,7 +80,7 @@ class ClauseBuffer:
 
     def _complete(self) -> int | None:
         """Where the first clause ends: at a sentence with another after it, else at a mark, else where it is too long."""
-        text = self._text
+        text = self._text[:LOOK]
         if re.search(r"[.!?…][\"'’”)\]]*\s+\S", text) or "\n" in text:
             sentences = split_sentences(text)
             if len(sentences) > 1 and sentences[1].start <= LONGEST:
@@ -101,7 +101,7 @@ class Start(BaseModel):
     type: str
     voice: str | None = Field(default=None, min_length=1, max_length=64)
     speaker: str | None = Field(default=None, max_length=64)
-    seed: int = 0
+    seed: int = Field(default=0, ge=-SEEDS, lt=SEEDS)
     speed: float = Field(default=1.0, ge=0.25, le=4.0, allow_inf_nan=False)
     steps: int | None = Field(default=None, ge=1, le=64)
     temperature: float | None = Field(default=None, ge=0.0, le=2.0, allow_inf_nan=False)
@@ -164,13 +164,13 @@ class _Conversation:
             await self._cancel()
         elif kind == "close":
             self._flush()
-            await self.waiting.join()
+            await self._spoken()
             return False
         else:
             raise ApiError(400, f"no such message: {str(kind)[:40]!r}", "invalid_value", "type")
         return True
 
-    def _take(self, clauses: list[str]) -> None:
+    def _take(self, clauses: Iterable[str]) -> None:
         for clause in clauses:
             if self.waiting.qsize() >= MAX_WAITING:
                 self.buffer.flush()
@@ -191,7 +191,8 @@ class _Conversation:
     def _job(self, text: str) -> SpeechJob:
         check_text(text, self.limits.tts_chars, "text")
         start = self.start.model_dump(exclude={"type"})
-        job = tts_job(TtsBody(text=text, stream=True, **start), self.front.voices, self.limits)
+        body = parse(TtsBody, json.dumps({**start, "text": text, "stream": True}).encode())
+        job = tts_job(body, self.front.voices, self.limits)
         self.count += 1
         return replace(job, seed=(job.seed + self.count) % 2**63)
 
@@ -203,6 +204,15 @@ class _Conversation:
         self.waiting, self.speaking = asyncio.Queue(), None
         self._fresh()
         await self._tell({"type": "cancelled"})
+
+    async def _spoken(self) -> None:
+        """Until nothing waits, or the speaker has stopped, as it does where the client is gone."""
+        assert self.speaking is not None
+        joining = asyncio.ensure_future(self.waiting.join())
+        try:
+            await asyncio.wait({joining, self.speaking}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            joining.cancel()
 
     def _silent(self) -> bool:
         return self.waiting.empty()
@@ -270,8 +280,7 @@ class _Conversation:
 
     async def _ready(self) -> None:
         voice = self.front.voices.find(self.start.voice)
-        with open_encoder(self.start.response_format, voice.sample_rate) as encoder:
-            rate = encoder.sample_rate
+        rate = encoded_rate(self.start.response_format, voice.sample_rate)
         await self._tell({"type": "ready", "sample_rate": rate, "response_format": self.start.response_format})
 
     async def _tell(self, values: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from deploy.scaling import TARGET_S, by_queued_audio
 from deploy.serve import arguments, free_port, is_loopback
 from deploy.settings import Limits, ServedVoice, Settings
 from deploy.speech import Refusal, Sound, SpeakerLost, SpeechJob, SpokenWord
-from deploy.websocket import ClauseBuffer
+from deploy.websocket import MAX_WAITING, ClauseBuffer, converse
 from flowtts_core.audio.files import to_int16
 from flowtts_core.errors import ConfigError
 from jobs.cli import build_parser, main
@@ -345,7 +346,8 @@ def test_a_key_that_is_removed_is_revoked(keys: tuple[Path, str]) -> None:
 
 def test_a_keys_file_must_be_one(tmp_path: Path) -> None:
     path = tmp_path / "keys"
-    for content in ("", "x", '{"name": "a"}', '{"name": "a", "sha256": "b"}', "[1]"):
+    unlike = json.dumps({"name": "a", "sha256": "é" * 64})  # comparing it would fail
+    for content in ("", "x", '{"name": "a"}', '{"name": "a", "sha256": "b"}', "[1]", unlike):
         path.write_text(content)
         with pytest.raises(ConfigError):
             read_keys(path)
@@ -365,12 +367,18 @@ def test_a_page_of_another_origin_gets_nothing() -> None:
         closed.client.websocket_connect("/ws", headers={"origin": "https://bad.example"}),
     ):
         pass
+    with (
+        pytest.raises(WebSocketDisconnect) as refused,
+        closed.client.websocket_connect("/ws", headers={"origin": "http://[a]"}),
+    ):
+        pass
+    assert refused.value.reason == "wrong_origin"
 
 
 def test_without_keys_only_local_names_are_answered() -> None:
     world = World(local_only=True)
     assert world.client.get("/healthz").status_code == 200
-    for host in ("evil.example", "evil.example:8000", "", "[::1", "127.0.0.1.evil.example"):
+    for host in ("evil.example", "evil.example:8000", "", "[::1", "[foo]", "]a[", "127.0.0.1.evil.example"):
         assert world.client.get("/v1/voices", headers={"host": host}).status_code == 403, host
     for host in ("localhost:8000", "[::1]:8000"):
         assert world.client.get("/v1/voices", headers={"host": host}).status_code == 200, host
@@ -393,7 +401,8 @@ def test_a_fault_of_ours_is_500_in_the_same_shape() -> None:
         def speak(self, job: SpeechJob) -> Any:
             raise ZeroDivisionError("ours")
 
-    assert World(Broken()).say().status_code == 500
+    answer = World(Broken()).say()
+    assert answer.status_code == 500 and error_of(answer)["code"] == "internal_error"
 
 
 def test_the_interface_describes_itself() -> None:
@@ -465,7 +474,8 @@ def test_cancel_silences() -> None:
 @pytest.mark.parametrize(
     "message",
     ["", "x", "[]", "{}", '{"type": 5}', '{"type": "dance"}', '{"type": "text"}', '{"type": "start", "voice": "../x"}',
-     '{"type": "start", "speed": 9}', '{"type": "start", "foo": 1}', "[" * 50_000],
+     '{"type": "start", "speed": 9}', '{"type": "start", "seed": 9223372036854775808}', '{"type": "start", "foo": 1}',
+     "[" * 50_000, r'{"type": "text", "text": "A lone \ud800. And"}'],
 )  # fmt: skip
 def test_a_wrong_message_is_answered_and_the_conversation_goes_on(message: str) -> None:
     with World().client.websocket_connect("/ws") as socket:
@@ -505,6 +515,45 @@ def test_clauses_are_whole_however_the_text_came(size: int) -> None:
     assert "".join(clauses) == text
     assert not any(clause.strip() in ("Mr.", "Yes,", "at 3.") for clause in clauses) and max(map(len, clauses)) <= 250
     assert not any(clause.rstrip().endswith("$3.") for clause in clauses)
+
+
+def test_a_long_text_in_one_message_does_not_hold_up_the_server() -> None:
+    text = "Hello there my friend. " * 4000
+    began = time.process_time()
+    assert len(list(islice(ClauseBuffer().add(text), MAX_WAITING))) == MAX_WAITING  # more of it is refused
+    assert time.process_time() - began < 2  # of minutes, where each clause were sought in all that is left
+
+
+def test_a_client_who_closes_and_goes_gives_its_place_back() -> None:
+    class Gone:
+        """A socket whose client said these messages, then went: what is sent to it fails."""
+
+        headers: dict[str, str] = {}
+        said = [{"type": "text", "text": "One is here. Two are here. Three are"}, {"type": "close"}]
+        told = 0
+
+        async def accept(self, subprotocol: Any) -> None:
+            pass
+
+        async def receive(self) -> Any:
+            return {"type": "websocket.receive", "text": json.dumps(self.said.pop(0))}
+
+        async def send_text(self, text: str) -> None:
+            self.told += 1
+            if self.told > 2:
+                raise WebSocketDisconnect(1006)
+
+        async def send_bytes(self, data: bytes) -> None:
+            raise WebSocketDisconnect(1006)
+
+        async def close(self, code: int = 1000, reason: str = "") -> None:
+            raise RuntimeError("closed")
+
+    async def scene() -> None:
+        async with asyncio.timeout(5):
+            await converse(Gone(), World().front)  # type: ignore[arg-type]  # a socket
+
+    asyncio.run(scene())
 
 
 # --- the wire ---------------------------------------------------------------------------------------------------------
@@ -558,10 +607,14 @@ def test_the_wire_carries_sounds_refusals_and_cancellation() -> None:
 def test_the_pool_shares_work_finds_speakers_and_drops_lost_ones() -> None:
     async def scene() -> None:
         said: list[list[str]] = [[], []]
+        full: list[int] = []
 
         def speaking(index: int) -> Any:
             async def speak(job: SpeechJob) -> AsyncIterator[Sound | Refusal]:
                 said[index].append(job.voice)
+                if index in full:
+                    yield Refusal("overloaded")
+                    return
                 await asyncio.sleep(0.05)
                 for sound in pieces(job):
                     yield sound
@@ -589,6 +642,12 @@ def test_the_pool_shares_work_finds_speakers_and_drops_lost_ones() -> None:
         said[0].clear(), said[1].clear()
         await asyncio.gather(*(hear("rms") for _ in range(8)))
         assert [len(voices) for voices in said] == [4, 4]
+        full.append(0)  # which still looks like the least busy
+        said[0].clear(), said[1].clear()
+        assert [await hear("rms") for _ in range(3)] == [4, 4, 4]
+        full.append(1)
+        assert await hear("rms") == 1  # a refusal
+        full.clear()
         said[0].clear(), said[1].clear()
         for _ in range(6):
             await hear("other")

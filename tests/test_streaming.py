@@ -351,7 +351,7 @@ def test_nothing_starves(fake: tuple[FakeVoice, StreamingEngine]) -> None:
 def test_a_newcomer_is_heard_soon_although_all_others_are_late(
     fake: tuple[FakeVoice, StreamingEngine], stream: bool
 ) -> None:
-    """20 long requests want 20 pieces a second or more, and 10 are made: they fall behind, who comes then must not wait for it."""
+    """20 long requests want 20 pieces a second or more, and get 10: they fall behind, and who comes then must not pay for it."""
     voice, engine = fake
     hold(voice, engine)
     tickets = [ask(engine, f"book{i}:30", stream=stream) for i in range(20)]
