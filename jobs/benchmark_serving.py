@@ -33,7 +33,7 @@ from jobs.serving_load import (
 
 PARTS = ("first", "goodput", "overload", "killed", "memory")
 USERS = 8  # at saturation: as many answers as a speaker makes at once
-KILL_EVERY_S = 5.0
+KILL_EVERY_S, KILLED_USERS = 5.0, 3
 START_S = 120.0
 Say = Callable[[str], None]
 
@@ -62,7 +62,7 @@ def serving(url: str | None, parts: Sequence[str], seconds: float, requests: int
             "first": lambda: summed(one_by_one(place, _twelve_words(200))),
             "goodput": lambda: summed(_for_seconds(place, USERS, seconds)),
             "overload": lambda: _overload(place, seconds, say),
-            "killed": lambda: _killed(place, pid, seconds),
+            "killed": lambda: _killed(seconds, say),
             "memory": lambda: _memory(place, pid, requests),
         }
         for part in parts:
@@ -151,24 +151,26 @@ def _overload(url: str, seconds: float, say: Say) -> dict[str, Any]:
     return {"capacity_per_s": capacity, "calm": calm, "flooded": flooded, "after": after}
 
 
-def _killed(url: str, pid: int, seconds: float) -> dict[str, Any]:
-    """Half the capacity, with a speaker killed -9 every few seconds."""
+def _killed(seconds: float, say: Say) -> dict[str, Any]:
+    """A server of two speakers, one of which is killed -9 every few seconds; a request may wait for a new one, but not be lost."""
     stop, kills = threading.Event(), []
+    with _server(say, replicas=2) as (url, pid):
+        one_by_one(url, _twelve_words(8))
 
-    def kill() -> None:
-        while not stop.wait(KILL_EVERY_S):
-            for speaker in _speakers(pid)[:1]:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(speaker, signal.SIGKILL)
-                    kills.append(speaker)
+        def kill() -> None:
+            while not stop.wait(KILL_EVERY_S):
+                for speaker in _speakers(pid)[:1]:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(speaker, signal.SIGKILL)
+                        kills.append(speaker)
 
-    thread = threading.Thread(target=kill)
-    thread.start()
-    try:
-        answers = as_they_come(url, mixed_texts(2000, seed=3), 2.0, seconds)
-    finally:
-        stop.set()
-        thread.join()
+        thread = threading.Thread(target=kill)
+        thread.start()
+        try:
+            answers = _for_seconds(url, KILLED_USERS, seconds)
+        finally:
+            stop.set()
+            thread.join()
     return {**summed(answers), "kills": len(kills)}
 
 
@@ -245,12 +247,13 @@ def _told(found: dict[str, Any]) -> str:
 
 
 @contextlib.contextmanager
-def _server(say: Say) -> Iterator[tuple[str, int]]:
+def _server(say: Say, replicas: int = 1) -> Iterator[tuple[str, int]]:
     """`flowtts serve` without its cache; gives its URL and process."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     say("starting the server")
     command = [sys.executable, "-m", "jobs.cli", "serve", "--port", str(port), "--no-cache"]
+    command += ["--replicas", str(replicas)]
     root = Path(__file__).resolve().parents[1]
     server = subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     url, until = f"http://127.0.0.1:{port}", time.perf_counter() + START_S
