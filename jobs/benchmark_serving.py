@@ -152,7 +152,7 @@ def _overload(url: str, seconds: float, say: Say) -> dict[str, Any]:
 
 
 def _killed(seconds: float, say: Say) -> dict[str, Any]:
-    """A server of two speakers, one of which is killed -9 every few seconds; a request may wait for a new one, but not be lost."""
+    """A server of two speakers, one killed -9 every few seconds: a request may wait for a new one, but must not be lost."""
     stop, kills = threading.Event(), []
     with _server(say, replicas=2) as (url, pid):
         one_by_one(url, _twelve_words(8))
