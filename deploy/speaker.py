@@ -149,7 +149,7 @@ class Speaker:
     Args:
         voices: that may be asked for; the first is loaded at once, so that a replica that is ready speaks.
         max_voices: how many stay loaded.
-        max_active: answers that each voice makes at once; a newcomer's first sound waits for a piece of each.
+        max_active: answers that each voice makes at once; a newcomer's first sound waits for a piece of each at most.
         max_queued_s: of audio that may wait for each voice.
         drain_s: that answers under way may take when the replica is told to stop.
         threads: of torch.
@@ -206,7 +206,8 @@ class Speaker:
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """What `deploy.scaling` decides by."""
-        return {"queued_s": self._queued_s(), "active": float(self._server.running)}
+        full = max((voice.active() / self._max_active for voice in self._loaded.values()), default=0.0)
+        return {"queued_s": self._queued_s(), "active": float(self._server.running), "full": full}
 
     async def drain(self) -> None:
         """End what was begun, take on nothing new, and let the voices go."""

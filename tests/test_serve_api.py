@@ -728,17 +728,20 @@ def test_a_taken_port_is_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("queued", "active", "low", "high", "wanted"),
+    ("queued", "active", "full", "low", "high", "wanted"),
     [
-        ([0.0], [0], 0, 4, 0), ([0.0], [1], 0, 4, 1), ([TARGET_S * 2.5], [9], 0, 4, 3),
-        ([TARGET_S, TARGET_S * 9], [1, 1], 1, 4, 4), ([0.0], [0], 2, 4, 2),
+        ([0.0], [0], [0.0], 0, 4, 0), ([0.0], [1], [0.1], 0, 4, 1), ([TARGET_S * 2.5], [9], [0.2], 0, 4, 3),
+        ([TARGET_S, TARGET_S * 9], [1, 1], [0.1, 0.1], 1, 4, 4), ([0.0], [0], [0.0], 2, 4, 2),
+        ([1.0], [8], [1.0], 1, 4, 2), ([1.0, 1.0], [5, 5], [0.6, 0.6], 1, 4, 2), ([1.0, 1.0], [8, 8], [1.0, 1.0], 1, 4, 3),
     ],
 )  # fmt: skip
 def test_speakers_follow_the_audio_that_waits(
-    queued: list[float], active: list[int], low: int, high: int, wanted: int
+    queued: list[float], active: list[int], full: list[float], low: int, high: int, wanted: int
 ) -> None:
+    given = {"queued_s": dict(enumerate(queued)), "active": dict(enumerate(active)), "full": dict(enumerate(full))}
+
     class Context:
-        aggregated_metrics = {"queued_s": dict(enumerate(queued)), "active": dict(enumerate(active))}  # noqa: RUF012
+        aggregated_metrics = given
         capacity_adjusted_min_replicas, capacity_adjusted_max_replicas = low, high
 
     assert by_queued_audio(Context())[0] == wanted
