@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 FRAMES_PER_BATCH = 640  # padded; on a CPU larger batches gain nothing
 # when a request that is not streamed is due after it came, and later by each second made of it
 ALLOWANCE_S, ALLOWANCE_PER_S = 0.25, 0.2
-HEAD_START_S = 1.0  # of a stream's first piece before pieces that are late
+HEAD_START_S = 4.0  # of a stream's first piece before pieces that are late; eight late ones' turn lasts some seconds
 _ALIKE = 0.6  # of a batch's most urgent piece: others of this size up to its inverse may join
 
 

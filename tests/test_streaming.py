@@ -339,12 +339,12 @@ def test_nothing_starves(fake: tuple[FakeVoice, StreamingEngine]) -> None:
     """A long request that is not streamed ends although a new short one comes with each batch."""
     voice, engine = fake
     hold(voice, engine)
-    tickets = [ask(engine, "book:10", stream=False)]
-    for batch in range(1, 300):
+    tickets = [ask(engine, "book:5", stream=False)]
+    for batch in range(1, 400):
         voice.after[batch] = lambda batch=batch: ask(engine, f"short{batch}:1")
     order = drain(voice, tickets)
     last = len(order) - order[::-1].index("book")
-    assert order[:last].count("book") == 10 and last < 200, order
+    assert order[:last].count("book") == 5 and last < 300, order
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -360,7 +360,7 @@ def test_a_newcomer_is_heard_soon_although_all_others_are_late(
         voice.after[batch] = lambda batch=batch: shorts.append(ask(engine, f"short{batch}:1"))
     order = drain(voice, tickets)
     for batch in (100, 250, 400):
-        assert order.index(f"short{batch}") <= batch + 12, "a piece of each at most, less those of the last second"
+        assert order.index(f"short{batch}") <= batch + 1, order.index(f"short{batch}")
     made = [order[:300].count(f"book{i}") for i in range(20)]
     assert max(made) - min(made) <= 2, "and those who are late take turns"
 
