@@ -54,21 +54,22 @@ def create_app(front: Front, *, tell_id: bool = True) -> Any:
         docs_url=None,  # they would load scripts from elsewhere
         redoc_url=None,
     )
-    if front.settings.origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=list(front.settings.origins),
-            allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type", "X-Request-ID"],
-            expose_headers=["X-Request-ID", "X-Cache", "X-Sample-Rate", "Retry-After"],
-        )
     app.add_exception_handler(ApiError, _on_api_error)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(Exception, _on_fault)
     _add_speech(app, front)
     _add_lists(app, front)
     _add_health(app, front)
-    return Guard(app, front, tell_id)
+    guard = Guard(app, front, tell_id)
+    if not front.settings.origins:
+        return guard
+    return CORSMiddleware(  # around the guard: a page must be able to read its refusals too
+        guard,
+        allow_origins=list(front.settings.origins),
+        allow_methods=["GET", "POST"],
+        allow_headers=["Authorization", "Content-Type", "X-Request-ID"],
+        expose_headers=["X-Request-ID", "X-Cache", "X-Sample-Rate", "Retry-After"],
+    )
 
 
 async def _on_api_error(request: Request, error: Exception) -> Response:

@@ -80,11 +80,13 @@ def add_key(path: Path, key: Key) -> None:
     Raises:
         ConfigError: when the name is taken.
     """
-    if path.exists() and path.read_text(encoding="utf-8").strip() and key.name in {k.name for k in read_keys(path)}:
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    if before.strip() and key.name in {k.name for k in read_keys(path)}:
         raise ConfigError(f"{path}: has a key named {key.name!r}", "choose another name, or remove its line")
     path.parent.mkdir(parents=True, exist_ok=True)
+    parted = "\n" if before and not before.endswith("\n") else ""  # an editor may leave out the last one
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(key)) + "\n")
+        file.write(parted + json.dumps(asdict(key)) + "\n")
 
 
 def _parsed(line: str, where: str) -> Key:

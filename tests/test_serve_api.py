@@ -353,13 +353,20 @@ def test_a_keys_file_must_be_one(tmp_path: Path) -> None:
             read_keys(path)
     with pytest.raises(ConfigError):
         read_keys(tmp_path / "absent")
+    added = tmp_path / "added"
+    add_key(added, new_key("a")[1])
+    added.write_text(added.read_text().rstrip("\n"))  # as some editors leave it
+    add_key(added, new_key("b")[1])
+    assert [key.name for key in read_keys(added)] == ["a", "b"]
 
 
 def test_a_page_of_another_origin_gets_nothing() -> None:
-    closed, opened = World(), World(origins=("https://good.example",))
+    closed, opened = World(), World(origins=("https://good.example",), local_only=True)
     asked = {"origin": "https://good.example", "access-control-request-method": "POST"}
     assert "access-control-allow-origin" not in closed.client.options("/tts", headers=asked).headers
     assert opened.client.options("/tts", headers=asked).headers["access-control-allow-origin"] == "https://good.example"
+    unread = opened.client.get("/v1/voices", headers={"host": "evil.example", "origin": "https://good.example"})
+    assert unread.status_code == 403 and unread.headers["access-control-allow-origin"] == "https://good.example"
     asked["origin"] = "https://bad.example"
     assert "access-control-allow-origin" not in opened.client.options("/tts", headers=asked).headers
     with (
