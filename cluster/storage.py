@@ -77,7 +77,9 @@ class Storage:
         if not self.remote:
             try:
                 with os.scandir(self.path(folder)) as entries:
-                    return dict(sorted((e.name, -1 if e.is_dir() else e.stat().st_size) for e in entries))
+                    # a link to nowhere, or a file that was removed meanwhile, is left out by itself
+                    there = [e for e in entries if e.is_dir() or os.path.exists(e.path)]
+                    return dict(sorted((e.name, -1 if e.is_dir() else e.stat().st_size) for e in there))
             except FileNotFoundError:
                 return {}
         try:

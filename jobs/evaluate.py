@@ -29,7 +29,7 @@ examples:
   flowtts evaluate new/ -o new-scores --against old-scores     is it better than what was judged before
   flowtts evaluate s3://speech/a -o s3://scores/a --device cuda --asr whisper:openai/whisper-large-v3
 
-exit codes: 0 judged, and all requirements met; 3 some clips could not be judged; 4 a requirement is not met."""
+exit codes: 0 judged, and all requirements met; 3 a judge could not judge some clips; 4 a requirement is not met."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
         _print(summary, output)
     if not all(met for _, met in held):
         return job.EXIT_BELOW
-    return job.EXIT_FAILED if found.failed else 0
+    return job.EXIT_FAILED if found.failed or found.in_part else 0
 
 
 def _options(args: argparse.Namespace) -> Any:
@@ -122,7 +122,7 @@ def _options(args: argparse.Namespace) -> Any:
     from jobs.evaluation_distances import DistanceConfig
 
     panel = PanelConfig(
-        **({"judges": chosen_judges(args.judges.split(","))} if args.judges else {}),
+        **({"judges": chosen_judges([name.strip() for name in args.judges.split(",")])} if args.judges else {}),
         asr=args.asr,
         speaker=args.speaker,
         mos=args.mos,
@@ -155,7 +155,7 @@ def _print(summary: dict[str, Any], output: str) -> None:
     console.print(table)
     for name, found in summary["distances"].items():
         if found.get("why"):
-            console.print(f"{name} is not measured: {found['why']}", highlight=False)
+            console.print(f"{name} is not measured: {found['why']}", highlight=False, markup=False)
     if summary["unpaired"]:
         console.print(f"{summary['unpaired']} clips have no clip of the same id in the reference", highlight=False)
     for folder, tests in summary["differences"].items():
@@ -163,13 +163,15 @@ def _print(summary: dict[str, Any], output: str) -> None:
             where = f"{test['value']:+.3g} ({shown(test['low'])} to {shown(test['high'])}), p {test['p']:.2g}"
             console.print(f"{test['metric']} against {folder}: {where}: {test['verdict']}", highlight=False, markup=False)
     for folder, names in summary["not_compared"].items():
-        console.print(f"not compared with {folder}, where other models judged: {', '.join(names)}", highlight=False)
+        console.print(f"not compared with {folder}, where other models judged: {', '.join(names)}", highlight=False, markup=False)
     for requirement in summary["requirements"]:
         console.print(f"{requirement['required']}: {'met' if requirement['met'] else 'NOT MET'}", highlight=False)
     if summary["failed"]:
         console.print(f"{summary['failed']} of {summary['clips']} clips could not be judged:", highlight=False)
         for reason, count in summary["reasons"].items():
             console.print(f"  {count} x {reason}", highlight=False, markup=False)
+    for judge, count in summary["in_part"].items():
+        console.print(f"{count} of {summary['clips']} clips could not be judged by {judge} (why: the page)", highlight=False)
     console.print(f"page: {output}/report.html", highlight=False, markup=False)
 
 

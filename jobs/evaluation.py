@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from cluster.journal import drop_journals
@@ -23,6 +25,7 @@ from jobs.evaluation_input import Item, find_items
 from jobs.evaluation_worker import PARTS, journal_name, judge_parts, part_is_whole, read_part
 
 JOB, SUMMARY = "evaluation.json", "scores.json"
+REPORT, CSV, PARQUET = "report.html", "clips.csv", "clips.parquet"
 ROWS_OF_A_PART = 24
 EXIT_BELOW, EXIT_FAILED = 4, 3
 
@@ -47,6 +50,8 @@ class Evaluation:
     """What an evaluation found.
 
     Attributes:
+        reasons: of the clips that could not be judged at all, by how many.
+        in_part: by judge, the clips that all but it could judge.
         scores: by metric, of all clips.
         distances: of distributions to the reference, as "kad.mel".
         rows: judged clips, as `jobs.evaluation_worker.SCHEMA` has them.
@@ -66,6 +71,7 @@ class Evaluation:
     unpaired: int | None = None
     wall_s: float = 0.0
     parts_resumed: int = 0
+    in_part: dict[str, int] = field(default_factory=dict)
 
     def value(self, metric: str) -> float | None:
         """Of a score or a distance; None where it could not be measured."""
@@ -177,7 +183,10 @@ def judged_otherwise(ours: Evaluation, theirs: Evaluation) -> set[str]:
     """The metrics for which the two runs asked different models: their figures say nothing of each other."""
     behind = {"words": "asr", "opinions": "mos", "speaker": "speaker"}
     differing = [judge for judge, model in behind.items() if getattr(ours.panel, model) != getattr(theirs.panel, model)]
-    return {metric.name for judge in differing for metric in JUDGES[judge].metrics}
+    differing += ["speaker"] if ours.panel.target != theirs.panel.target else []  # like another voice
+    barred = {metric.name for judge in differing for metric in JUDGES[judge].metrics}
+    claps = [[spec for spec in run.panel.embedders if spec.startswith("clap")] for run in (ours, theirs)]
+    return barred | ({"clap_score"} if claps[0] != claps[1] else set())
 
 
 def _require_judges(panel: PanelConfig, reference: str | None) -> None:
@@ -189,7 +198,11 @@ def _require_judges(panel: PanelConfig, reference: str | None) -> None:
 
 def _was_asked(metric: str, row: dict[str, Any]) -> bool:
     """Whether the judge of this metric was asked about the row, and could not answer."""
-    return any(f"{judge}: " in (row["reason"] or "") for judge in judges_of({metric}))
+    return any(_was_asked_by(judge, row) for judge in judges_of({metric}))
+
+
+def _was_asked_by(judge: str, row: dict[str, Any]) -> bool:
+    return row["status"] == "ok" and f"; {judge}: " in f"; {row['reason'] or ''}"
 
 
 def _items(root: str, limit: int | None) -> list[Item]:
@@ -210,12 +223,25 @@ def _parts(items: Sequence[tuple[Item, str | None]]) -> dict[int, list[tuple[Ite
 
 
 def _identity(sets: dict[str, tuple[str, list[tuple[Item, str | None]]]], options: Options) -> dict[str, Any]:
-    clips = {which: fingerprint([(i.id, i.text, i.place, p) for i, p in items]) for which, (_, items) in sets.items()}
+    clips = {
+        which: fingerprint([(i.id, i.text, i.place, i.stamp, i.error, place) for i, place in items])
+        for which, (_, items) in sets.items()
+    }
     return {
         "places": {which: root for which, (root, _) in sets.items()},
         "clips": clips,
+        "counts": {which: len(items) for which, (_, items) in sets.items()},
         "panel": to_dict(options.panel),
+        "target": _digest(options.panel.target),
     }
+
+
+def _digest(target: str | None) -> str | None:
+    """Of the target speaker's clip, which may be another one under the same name."""
+    try:
+        return None if target is None else hashlib.sha256(Path(target).read_bytes()).hexdigest()
+    except OSError as error:
+        raise ConfigError(f"the target speaker's clip {target}: {error.strerror or error}", "give another") from error
 
 
 def _claim(storage: Storage, job: dict[str, Any], overwrite: bool) -> None:
@@ -224,11 +250,14 @@ def _claim(storage: Storage, job: dict[str, Any], overwrite: bool) -> None:
     if held == job:
         return
     if held is not None and not overwrite:
-        raise OutputError(f"{storage.root} holds another evaluation", "choose another -o, or run with --overwrite")
+        differs = ", ".join(name for name in {**held, **job} if held.get(name) != job.get(name))
+        raise OutputError(
+            f"{storage.root} holds another evaluation (differs in {differs})", "choose another -o, or run with --overwrite"
+        )
     if held is None and any(not name.startswith(".") for name in storage.list()):
         raise OutputError(f"{storage.root} is not empty and holds no evaluation", "choose another folder with -o")
     storage.require_writable()
-    for name in ("generated", "reference"):
+    for name in ("generated", "reference", SUMMARY, REPORT, CSV, PARQUET):  # what they say is no longer so
         storage.delete(name)
     storage.write(JOB, json.dumps(job, indent=1).encode())
 
@@ -259,6 +288,7 @@ def _summed(
         unpaired=None if theirs is None else sum(row["status"] == "ok" and not row["reference"] for row in ours),
         wall_s=wall_s,
         parts_resumed=resumed,
+        in_part={judge: n for judge in panel.judges if (n := sum(_was_asked_by(judge, row) for row in ours))},
     )
 
 
@@ -266,7 +296,7 @@ def load(folder: str, distance: DistanceConfig | None = None) -> Evaluation:
     """An evaluation that was finished in this folder.
 
     Raises:
-        FlowTTSError: when there is none.
+        FlowTTSError: when there is none, or it was not finished.
     """
     storage = Storage(folder)
     try:
@@ -276,8 +306,13 @@ def load(folder: str, distance: DistanceConfig | None = None) -> Evaluation:
         rows = {
             w: [row for i in range(len(names)) for row in read_part(_of(storage, w), i)] for w, names in parts.items()
         }
-    except (FileNotFoundError, KeyError, ValueError, ConfigError) as error:
+    except (OSError, KeyError, ValueError, ConfigError) as error:
         raise FlowTTSError(f"{folder}: holds no evaluation ({error})", "give the -o of a flowtts evaluate") from error
+    for which, count in job.get("counts", {}).items():
+        if len(rows[which]) != count:
+            raise FlowTTSError(
+                f"{folder}: only {len(rows[which])} of {count} clips ({which}) are judged", "run its flowtts evaluate again first"
+            )
     places = job["places"]
     resumed = len(parts["generated"])
     return _summed(

@@ -76,6 +76,8 @@ def add_fad_of_clips(ours: Sequence[Row], theirs: Sequence[Row]) -> None:
         return
     kind = min(kinds, key=lambda kind: (kind == "mel", kind))
     reference = torch.from_numpy(np.concatenate([row["series"][kind] for row in theirs if kind in row["series"]]))
+    if len(reference) < 2:  # of one frame there is no covariance
+        return
     rows = [row for row in ours if kind in row["series"]]
     for row, value in zip(rows, fad_of_each([torch.from_numpy(row["series"][kind]) for row in rows], reference), strict=True):
         if np.isfinite(value):
@@ -128,10 +130,16 @@ def _conditioned(rows: Sequence[Row], kind: str) -> tuple[Tensor, Tensor]:
 
 
 def _windows(rows: Sequence[Row], kind: str) -> Tensor:
-    """[W, D] windows of all clips."""
+    """[W, D] windows of all clips, or an even choice of them; of a large corpus all would not fit into memory at once."""
     window = round(WINDOW_S * SERIES_HZ)
-    cut = [temporal_windows(torch.from_numpy(row["series"][kind]).double(), window) for row in rows if kind in row["series"]]
-    windows = torch.cat(cut) if cut else torch.zeros(0, 1)
-    if len(windows) > MOST_WINDOWS:
-        windows = windows[torch.linspace(0, len(windows) - 1, MOST_WINDOWS).long()]
-    return windows
+    series = [torch.from_numpy(row["series"][kind]) for row in rows if kind in row["series"]]
+    ends = np.cumsum([0, *(len(temporal_windows(frames, window)) for frames in series)])
+    total = int(ends[-1])
+    chosen = np.linspace(0, total - 1, min(total, MOST_WINDOWS)).astype(np.int64)
+    parts = np.searchsorted(chosen, ends)  # clip i has those from parts[i] to parts[i + 1]
+    cut = [
+        temporal_windows(frames, window)[chosen[first:last] - end].double()
+        for frames, end, first, last in zip(series, ends[:-1], parts[:-1], parts[1:], strict=True)
+        if last > first
+    ]
+    return torch.cat(cut) if cut else torch.zeros(0, 1)

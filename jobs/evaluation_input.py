@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,6 +24,7 @@ SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4b", ".m4a")
 _AUDIO_COLUMNS = ("audio", "flac", "wav")
 _TEXT_COLUMNS = ("text", "normalized", "transcript", "sentence")
 _SPEED_COLUMNS = ("compute_s", "latency_s")
+_ROW = re.compile(r"(.*\.parquet)#(\d+)", re.DOTALL)
 _ACCEPTED = "give a folder that flowtts synthesize or flowtts prepare reads or writes, a folder of audio, or Parquet"
 
 
@@ -36,6 +39,7 @@ class Item:
         error: why there is nothing to judge, where its maker had already set it aside.
         compute_s: computing time that made it, where its maker noted that.
         latency_s: from its request to its first sound, where that was noted.
+        stamp: what changes when its sound does: a digest, or the size and time of the file that holds it.
     """
 
     id: str
@@ -44,6 +48,7 @@ class Item:
     error: str = ""
     compute_s: float | None = None
     latency_s: float | None = None
+    stamp: str = ""
 
 
 def find_items(root: str) -> list[Item]:
@@ -61,6 +66,10 @@ def find_items(root: str) -> list[Item]:
         raise TextError(f"{root}: cannot be read ({error})", _ACCEPTED) from error
     if not items:
         raise TextError(f"{root}: holds no clips", _ACCEPTED)
+    for item in items:
+        shown = item.place.encode("utf-8", "backslashreplace").decode()
+        if shown != item.place:  # the tables could not hold it
+            raise TextError(f"{root}: the name {shown} is not UTF-8", "rename that file")
     for one, other in zip(items, items[1:], strict=False):
         if one.id == other.id:
             raise TextError(f"{root}: {one.place} and {other.place} have the same id {one.id!r}", "rename one of them")
@@ -70,7 +79,9 @@ def find_items(root: str) -> list[Item]:
 def read_clip(root: str, place: str) -> tuple[np.ndarray, int]:
     """The waveform [S] and sample rate of an item's place; raises AudioError when it cannot be read."""
     storage, _ = _rooted(root)
-    file, _, row = place.partition("#")
+    file, row = place, ""
+    if found := _ROW.fullmatch(place):
+        file, row = found.groups()
     try:
         data = _audio_column(storage.path(file))[int(row)].as_py() if row else storage.read(file)
     except FileNotFoundError:
@@ -81,6 +92,8 @@ def read_clip(root: str, place: str) -> tuple[np.ndarray, int]:
         data = data.get("bytes")
     if not data:
         raise AudioError(f"{place}: holds no audio")
+    if not isinstance(data, bytes):  # a path would be read from wherever it points
+        raise AudioError(f"{place}: its column of audio holds {type(data).__name__}, not the bytes of a file")
     try:
         return read_audio(data)
     except AudioError as error:
@@ -105,7 +118,7 @@ def _items(storage: Storage, name: str) -> Iterator[Item]:
     files = dict(_walk(storage))
     if "metadata.csv" in files:
         yield from _of_ljspeech(storage, files)
-    elif any(file.endswith(SUFFIXES) for file in files):
+    elif any(_is_audio(file) for file in files):
         yield from _of_files(storage, files)
     else:
         for file in files:
@@ -125,9 +138,10 @@ def _walk(storage: Storage, folder: str = "") -> Iterator[tuple[str, int]]:
 def _of_manifest(storage: Storage) -> Iterator[Item]:
     manifest = read_manifest(storage)
     costs = _costs(storage, manifest["duration"].to_pylist())
-    for row, cost in zip(manifest.select(["id", "text", "audio", "status", "reason"]).to_pylist(), costs, strict=True):
+    columns = ["id", "text", "audio", "status", "reason", "sha256"]
+    for row, cost in zip(manifest.select(columns).to_pylist(), costs, strict=True):
         error = "" if row["status"] == "ok" else f"set aside when it was made: {row['reason']}"
-        yield Item(row["id"], row["text"], row["audio"] or "", error, cost)
+        yield Item(row["id"], row["text"], row["audio"] or "", error, cost, stamp=row["sha256"] or "")
 
 
 def _costs(storage: Storage, durations: list[float]) -> list[float | None]:
@@ -145,12 +159,13 @@ def _costs(storage: Storage, durations: list[float]) -> list[float | None]:
 
 
 def _of_ljspeech(storage: Storage, files: dict[str, int]) -> Iterator[Item]:
-    places = {_stem(file): file for file in files if file.endswith(SUFFIXES)}
+    places = {_stem(file): file for file in files if _is_audio(file)}
     for line in storage.read("metadata.csv").decode("utf-8-sig", errors="replace").splitlines():
         parts = line.split("|")
         if len(parts) >= 2 and parts[0]:
             place = places.get(_stem(parts[0]), "")
-            yield Item(_stem(parts[0]), parts[-1], place, "" if place else f"metadata.csv names {parts[0]}, not there")
+            error = "" if place else f"metadata.csv names {parts[0]}, not there"
+            yield Item(_stem(parts[0]), parts[-1], place, error, stamp=_stamp(storage, place, files[place]) if place else "")
 
 
 def _of_files(storage: Storage, files: dict[str, int]) -> Iterator[Item]:
@@ -160,14 +175,14 @@ def _of_files(storage: Storage, files: dict[str, int]) -> Iterator[Item]:
             for line in storage.read(file).decode("utf-8", errors="replace").splitlines():
                 id, _, text = line.partition(" ")
                 texts[id] = text
-    audio = [file for file in files if file.endswith(SUFFIXES)]
+    audio = [file for file in files if _is_audio(file)]
     unique = len({_stem(file) for file in audio}) == len(audio)
     for file in audio:
         beside = f"{file.rpartition('.')[0]}.txt"
         said: str | None = texts.get(_stem(file))
         if said is None and beside in files:
             said = storage.read(beside).decode("utf-8-sig", errors="replace").strip()
-        yield Item(_stem(file) if unique else file.rpartition(".")[0], said, file)
+        yield Item(_stem(file) if unique else file.rpartition(".")[0], said, file, stamp=_stamp(storage, file, files[file]))
 
 
 def _of_parquet(storage: Storage, name: str) -> Iterator[Item]:
@@ -179,9 +194,12 @@ def _of_parquet(storage: Storage, name: str) -> Iterator[Item]:
         table = parquet.read(columns=[column for column in ("id", text, *_SPEED_COLUMNS) if column in columns])
     ids: list[Any] = table["id"].to_pylist() if "id" in columns else list(range(len(table)))
     texts: list[Any] = table[text].to_pylist() if text else [None] * len(ids)
+    stamp = _stamp(storage, name, storage.size(name))
     speeds = zip(*(table[c].to_pylist() if c in columns else [None] * len(ids) for c in _SPEED_COLUMNS), strict=True)
-    for row, (id, said, speed) in enumerate(zip(ids, texts, speeds, strict=True)):
-        yield Item(str(id) if "id" in columns else f"{_stem(name)}-{row:06d}", said, f"{name}#{row}", "", *speed)
+    for row, (id, said, (compute_s, latency_s)) in enumerate(zip(ids, texts, speeds, strict=True)):
+        words = None if said is None else str(said)
+        known = str(id) if "id" in columns else f"{_stem(name)}-{row:06d}"
+        yield Item(known, words, f"{name}#{row}", "", compute_s, latency_s, stamp)
 
 
 def _audio_name(columns: list[str], name: str) -> str:
@@ -206,4 +224,13 @@ def _audio_column(path: str) -> pa.ChunkedArray:
 
 def _stem(file: str) -> str:
     base = file.rpartition("/")[2]
-    return base.rpartition(".")[0] if base.endswith(SUFFIXES) else base
+    return base.rpartition(".")[0] if _is_audio(base) else base
+
+
+def _is_audio(file: str) -> bool:
+    return file.lower().endswith(SUFFIXES)
+
+
+def _stamp(storage: Storage, file: str, size: int) -> str:
+    """The size of a file and, of a local one, the time when it was written."""
+    return str(size) if storage.remote else f"{size} {os.stat(storage.path(file)).st_mtime_ns}"

@@ -15,12 +15,10 @@ import pyarrow.parquet as pq
 from cluster.storage import Storage
 from flowtts_core.config import to_dict
 from flowtts_core.metrics.requirements import Requirement
-from jobs.evaluation import SUMMARY, Evaluation, judged_otherwise
+from jobs.evaluation import CSV, PARQUET, REPORT, SUMMARY, Evaluation, judged_otherwise
 from jobs.evaluation_compare import differences_of
 from jobs.evaluation_html import of_clip, runs_of
 from jobs.evaluation_report import render
-
-REPORT, CSV, PARQUET = "report.html", "clips.csv", "clips.parquet"
 
 
 def write_outputs(
@@ -37,6 +35,7 @@ def write_outputs(
         "clips": found.clips,
         "failed": found.failed,
         "reasons": found.reasons,
+        "in_part": found.in_part,
         "scores": {name: score.to_json() for name, score in found.scores.items()},
         "distances": found.distances,
         "unpaired": found.unpaired,

@@ -109,6 +109,9 @@ def _verdict(evaluation: Evaluation, requirements: Sequence[tuple[Requirement, b
         kind, said = "yes", f"\u2713 {f'All {count} requirements are' if count > 1 else 'The requirement is'} met."
     lines = "".join(_requirement(evaluation, requirement, met) for requirement, met in requirements)
     judged = f"{evaluation.clips} clips, all judged."
+    if evaluation.in_part:
+        said = ", ".join(f"{n} not by {judge}" for judge, n in evaluation.in_part.items())
+        judged = f'{evaluation.clips} clips, <b class=warn>{said}</b> (<a href="#failed">why</a>).'
     if evaluation.failed:
         judged = (
             f"<b class=warn>{evaluation.failed} of {evaluation.clips} clips could not be judged.</b> "

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from cluster.journal import Journal
 from cluster.pool import run_tasks
 from cluster.storage import Storage
-from flowtts_core.errors import ConfigError, DependencyError, FlowTTSError
+from flowtts_core.errors import AudioError, ConfigError, DependencyError, FlowTTSError
 from flowtts_core.metrics.judges import Clip, Panel, PanelConfig
 from jobs.evaluation_input import Item, read_clip
 
@@ -131,7 +131,10 @@ class PartJudge:
         waveform, rate = read_clip(self._places[which], item.place)
         reference, reference_rate = None, 0
         if reference_place is not None:
-            reference, reference_rate = read_clip(self._places["reference"], reference_place)
+            try:
+                reference, reference_rate = read_clip(self._places["reference"], reference_place)
+            except AudioError as error:  # often of the same name: say whose fault it is
+                raise AudioError(f"its clip of the reference: {error.message}", error.remedy) from error
         return Clip(waveform, rate, item.text, reference, reference_rate, item.compute_s, item.latency_s)
 
 

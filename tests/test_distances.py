@@ -97,6 +97,9 @@ def test_conditional_kad_sees_swapped_texts() -> None:
     assert kad(more_sounds, sounds) < swapped
     with pytest.raises(ConfigError, match="60 evaluated embeddings for 59 conditions"):
         conditional_kad((sounds, texts[:59]), (sounds, texts))
+    mixed = conditional_kad((more_sounds.float(), more_texts), (sounds.float(), texts))
+    assert mixed == pytest.approx(matched, abs=1e-5)
+    assert mixed == pytest.approx(conditional_kad((more_sounds, more_texts.float()), (sounds, texts.float())), abs=1e-5)
 
 
 def test_temporal_windows_see_order() -> None:

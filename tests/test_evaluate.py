@@ -18,7 +18,7 @@ from cluster import manifest
 from cluster.storage import Storage
 from flowtts_core.audio.files import encode, write_audio
 from flowtts_core.errors import AudioError, ConfigError, FlowTTSError, OutputError, TextError
-from flowtts_core.metrics.judges import Clip, Panel, PanelConfig, Verdict
+from flowtts_core.metrics.judges import JUDGES, Clip, Panel, PanelConfig, Verdict
 from flowtts_core.text.document import TextRow
 from jobs import cli, evaluation
 from jobs.evaluation import (
@@ -373,3 +373,85 @@ def test_a_clip_over_which_judges_die_is_set_aside(inline: None, tmp_path: Path,
     rows = read_part(Storage(output.path("generated")), 0)
     assert [row["status"] for row in rows] == ["ok", "failed", "ok"]
     assert rows[1]["reason"] == "a judge's process died over it"
+
+
+def test_names_that_files_have(tmp_path: Path) -> None:
+    folder = tmp_path / "made"
+    (folder / "inner").mkdir(parents=True)
+    for name in ("take#1.wav", "B.wav", "inner/c.wav"):
+        write_audio(folder / name, sound(1), RATE)
+    (folder / "B.wav").rename(folder / "B.WAV")
+    (folder / "inner" / "gone.wav").symlink_to(tmp_path / "nowhere.wav")  # hides no other file
+    items = find_items(str(folder))
+    assert [item.id for item in items] == ["B", "c", "take#1"]
+    assert all(read_clip(str(folder), item.place)[1] == RATE for item in items)
+    (folder / "inner" / "c.wav").rename(folder / "inner" / "caf\udce9.wav")  # a name that is no UTF-8
+    with pytest.raises(TextError, match=r"inner/caf.*is not UTF-8"):
+        find_items(str(folder))
+
+
+def test_a_column_of_paths_is_not_followed(tmp_path: Path) -> None:
+    """Whoever writes a Parquet file must not choose which other files of this machine are read."""
+    write_audio(tmp_path / "private.wav", sound(1), RATE)
+    table = pa.table({"id": ["p"], "audio": [str(tmp_path / "private.wav")], "text": [5]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    (item,) = find_items(str(tmp_path / "a.parquet"))
+    assert item.text == "5"
+    with pytest.raises(AudioError, match="holds str, not the bytes"):
+        read_clip(str(tmp_path / "a.parquet"), item.place)
+
+
+def test_clips_that_changed_are_another_evaluation(inline: None, tmp_path: Path) -> None:
+    """Made anew under the same names, they must not get the scores of the old ones."""
+    folder, output = write_clips(tmp_path / "made", 3), tmp_path / "out"
+    judge(folder, None, output, "shape")
+    write_audio(folder / "c01.wav", 0.25 * sound(1), RATE)
+    with pytest.raises(OutputError, match=r"another evaluation \(differs in clips\)"):
+        judge(folder, None, output, "shape")
+    (output / "scores.json").write_text("{}", encoding="utf-8")
+    judge(folder, None, output, "shape", overwrite=True)
+    assert not (output / "scores.json").exists()  # it told of the old clips
+
+
+def test_another_target_speaker_is_another_evaluation(inline: None, tmp_path: Path) -> None:
+    folder, target = write_clips(tmp_path / "made", 1), tmp_path / "target.wav"
+
+    def run() -> Evaluation:
+        panel = PanelConfig(("shape",), target=str(target))
+        return evaluate(str(folder), None, str(tmp_path / "out"), Options(panel), lambda a, b: None)
+
+    with pytest.raises(ConfigError, match="target.wav"):
+        run()
+    write_audio(target, sound(1), RATE)
+    found = run()
+    assert judged_otherwise(found, replace(found, panel=PanelConfig(("shape",)))) == {"secs"}
+    write_audio(target, sound(2), RATE)
+    with pytest.raises(OutputError, match="differs in target"):
+        run()
+
+
+def test_an_unfinished_evaluation_is_not_compared_with(inline: None, tmp_path: Path) -> None:
+    judge(write_clips(tmp_path / "made", 30), None, tmp_path / "out", "shape")
+    assert load(str(tmp_path / "out")).clips == 30
+    (tmp_path / "out/generated/parts/00001.parquet").unlink()  # as if it had been killed before
+    with pytest.raises(FlowTTSError, match="only 24 of 30 clips"):
+        load(str(tmp_path / "out"))
+
+
+def test_a_judge_that_can_judge_no_clip_is_not_passed_over(
+    inline: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def deaf(panel: Panel, clip: Clip, verdict: Verdict) -> None:
+        raise AudioError("hears nothing")
+
+    monkeypatch.setitem(JUDGES, "words", replace(JUDGES["words"], judge=deaf))
+    command = ["evaluate", str(write_clips(tmp_path / "made", 2)), "--judges", "shape, words", "--no-progress"]
+    assert cli.main([*command, "-o", str(tmp_path / "out")]) == 3
+    assert "2 of 2 clips could not be judged by words" in capsys.readouterr().out.replace("\n", " ")
+    assert "2 not by words" in (tmp_path / "out/report.html").read_text(encoding="utf-8")
+
+
+def test_whose_clip_cannot_be_read_is_said(inline: None, tmp_path: Path) -> None:
+    made, real = write_clips(tmp_path / "made", 2), write_clips(tmp_path / "real", 2)
+    (real / "c01.wav").write_bytes(b"")
+    assert judge(made, real, tmp_path / "out", "shape").rows[1]["reason"].startswith("its clip of the reference: c01.wav")

@@ -10,6 +10,7 @@ import pytest
 import soundfile
 
 from flowtts_core.errors import AudioError
+from flowtts_core.metrics.judges import Clip, Panel, PanelConfig
 from flowtts_core.metrics.paired import pesq, si_sdr, time_for_time, warped
 from flowtts_core.metrics.signal import to_16k
 
@@ -86,3 +87,13 @@ def test_bad_clips(bad: np.ndarray) -> None:
     for measure in (warped, time_for_time):
         with pytest.raises(AudioError):
             measure(bad, RATE, np.ones(RATE, np.float32), RATE)
+
+
+def test_too_short_for_stoi_is_no_score_near_zero(speech: np.ndarray) -> None:
+    """pystoi gives 1e-5 for such a clip, even against itself; averaged, that would be taken for noise."""
+    pytest.importorskip("pystoi")
+    clip = speech[RATE : RATE + 4800]
+    assert time_for_time(clip, RATE, clip, RATE).stoi is None
+    verdict = Panel(PanelConfig(("copy",))).judge(Clip(clip, RATE, None, clip, RATE))
+    assert "STOI" in verdict.reasons["copy"]
+    assert verdict.values.keys() == {"mel_l1", "stft", "si_sdr"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -109,3 +111,18 @@ def test_errors_of_words_and_characters() -> None:
         ("equal", "cat sat", "cat sat"),
         ("delete", "here", ""),
     ]
+
+
+@pytest.mark.parametrize("found", [math.nan, math.inf, None], ids=["nan", "infinity", "a library's error"])
+def test_what_is_no_number_spoils_nothing(found: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def odd(panel: Panel, clip: Clip, verdict: judges.Verdict) -> None:
+        if found is None:
+            raise ZeroDivisionError("in a library")
+        verdict.values["secs"] = (found, 1.0)
+        verdict.embeddings["speaker"] = np.array([1.0, found])
+
+    monkeypatch.setitem(judges.JUDGES, "speaker", Judge(odd, judges.JUDGES["speaker"].metrics))
+    verdict = Panel(PanelConfig(("speaker", "shape"))).judge(Clip(np.ones(8000, np.float32) * 0.1, 8000))
+    assert "in a library" in verdict.reasons["speaker"] if found is None else "secs, speaker" in verdict.reasons["speaker"]
+    assert "secs" not in verdict.values and "speaker" not in verdict.embeddings
+    assert verdict.values["seconds"] == (1.0, 1.0)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -66,6 +66,14 @@ class Verdict:
     reasons: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
+    def drop_what_is_not_finite(self) -> list[str]:
+        """Remove figures, embeddings and series that hold NaN or infinity: one would spoil those of all clips."""
+        held: tuple[dict[str, Any], ...] = (self.values, self.embeddings, self.series)
+        lost = [(of, name) for of in held for name, found in of.items() if not np.isfinite(found).all()]
+        for of, name in lost:
+            del of[name]
+        return [name for _, name in lost]
+
 
 @dataclass(frozen=True)
 class PanelConfig:
@@ -124,6 +132,12 @@ class Panel:
                 raise
             except FlowTTSError as error:
                 verdict.reasons[name] = error.message
+            except MemoryError:  # the machine's, not the clip's
+                raise
+            except Exception as error:  # whatever a library makes of this clip, the other judges are asked
+                verdict.reasons[name] = f"{type(error).__name__}: {error}"[:500]
+            if lost := verdict.drop_what_is_not_finite():
+                verdict.reasons.setdefault(name, f"gives no finite number ({', '.join(lost)})")
             verdict.seconds[name] = time.perf_counter() - began
         return verdict
 
@@ -220,8 +234,10 @@ def _copy(panel: Panel, clip: Clip, verdict: Verdict) -> None:
         "mel_l1": (found.mel_l1, 1.0),
         "stft": (found.stft, 1.0),
         "si_sdr": (found.si_sdr, 1.0),
-        "stoi": (found.stoi, 1.0),
     }
+    if found.stoi is None:
+        raise AudioError("there is too little sound in the reference's clip for STOI", "give 0.4 s of speech or more")
+    verdict.values["stoi"] = (found.stoi, 1.0)
 
 
 def _pesq(panel: Panel, clip: Clip, verdict: Verdict) -> None:

@@ -98,9 +98,11 @@ def conditional_kad(
     for who, pair in (("evaluated", evaluated), ("reference", reference)):
         if len(pair[0]) != len(pair[1]):
             raise ConfigError(f"{len(pair[0])} {who} embeddings for {len(pair[1])} conditions", "give one for each")
-    ours, theirs, of_sounds = _points(*checked_pair(evaluated[0], reference[0]), kernel or Kernel())
+    sounds, conditions = checked_pair(evaluated[0], reference[0]), checked_pair(evaluated[1], reference[1])
+    kind = torch.promote_types(sounds[0].dtype, conditions[0].dtype)  # both lie in one tensor
+    ours, theirs, of_sounds = _points(sounds[0].to(kind), sounds[1].to(kind), kernel or Kernel())
     ours_from, theirs_from, of_conditions = _points(
-        *checked_pair(evaluated[1], reference[1]), condition_kernel or Kernel()
+        conditions[0].to(kind), conditions[1].to(kind), condition_kernel or Kernel()
     )
     width = ours.shape[1]
 

@@ -8,6 +8,7 @@ as after a vocoder or a codec.
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -59,12 +60,12 @@ def warped(ours: np.ndarray, ours_rate: int, theirs: np.ndarray, theirs_rate: in
 
 @dataclass(frozen=True)
 class TimeForTime:
-    """`mel_l1` in nats a band, `stft` without unit, `si_sdr` in dB, `stoi` from 0 to 1."""
+    """`mel_l1` in nats a band, `stft` without unit, `si_sdr` in dB, `stoi` from 0 to 1, None where the sound is too short."""
 
     mel_l1: float
     stft: float
     si_sdr: float
-    stoi: float
+    stoi: float | None
 
 
 def time_for_time(ours: np.ndarray, ours_rate: int, theirs: np.ndarray, theirs_rate: int) -> TimeForTime:
@@ -119,8 +120,15 @@ def pesq(estimate: np.ndarray, estimate_rate: int, target: np.ndarray, target_ra
         raise AudioError(f"PESQ cannot judge it: {error}") from error
 
 
-def _stoi(estimate: np.ndarray, target: np.ndarray) -> float:
-    return float(require("pystoi", EVAL).stoi(target, estimate, RATE, extended=False))
+def _stoi(estimate: np.ndarray, target: np.ndarray) -> float | None:
+    package = require("pystoi", EVAL)
+    with warnings.catch_warnings():
+        # below 30 frames of sound pystoi warns and gives 1e-5, whatever it heard
+        warnings.filterwarnings("error", "Not enough STFT frames", RuntimeWarning)
+        try:
+            return float(package.stoi(target, estimate, RATE, extended=False))
+        except RuntimeWarning:
+            return None
 
 
 def _cepstra(clip: np.ndarray) -> np.ndarray:
