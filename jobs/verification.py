@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cluster.manifest import sha256
 from flowtts_core.errors import ConfigError
 from flowtts_core.metrics.requirements import Requirement, parse_requirement, standing
 from flowtts_core.seeds import hash_seed
@@ -28,18 +30,25 @@ class GateConfig:
         takes: how often an utterance is spoken at most.
         asr: what transcribes; see `flowtts_core.metrics.asr`.
         target: a file of the speaker who should be heard, for `secs`.
+        target_digest: of what that file holds, found by itself: a job goes on only with the same speaker.
     """
 
     require: tuple[str, ...]
     takes: int = 3
     asr: str = "pocketsphinx"
     target: str | None = None
+    target_digest: str = field(default="", init=False)
 
     def __post_init__(self) -> None:
         if self.takes < 1:
             raise ConfigError(f"{self.takes} takes are none", "give --takes 1 or more; 1 judges without speaking again")
         if any(r.metric == "secs" for r in self.requirements) and self.target is None:
             raise ConfigError("--verify of secs needs a voice to compare with", "give --verify-speaker FILE")
+        if self.target is not None:
+            try:
+                object.__setattr__(self, "target_digest", sha256(Path(self.target).read_bytes()))
+            except OSError as error:
+                raise ConfigError(f"--verify-speaker {self.target}: {error.strerror or error}", "give a file") from error
 
     @cached_property
     def requirements(self) -> tuple[Requirement, ...]:

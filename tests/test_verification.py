@@ -12,6 +12,7 @@ import pytest
 from cluster import manifest
 from cluster.storage import Storage
 from flowtts_core.audio.files import read_audio
+from flowtts_core.config import to_dict
 from flowtts_core.errors import ConfigError
 from flowtts_core.metrics.judges import Clip, Panel, Verdict
 from flowtts_core.seeds import hash_seed
@@ -137,6 +138,17 @@ def test_another_gate_is_another_job(gated: list[str], tmp_path: Path) -> None:
     spoken(tmp_path, corpus(3))
     with pytest.raises(Exception, match="another job .differs in settings."):
         speak(corpus(3), tmp_path, TONE, Speaking(gate=GateConfig(("mos_overall>3",))))
+
+
+def test_another_speaker_in_the_same_file_is_another_gate(tmp_path: Path) -> None:
+    target = tmp_path / "speaker.wav"
+    with pytest.raises(ConfigError, match="speaker.wav"):
+        GateConfig(("secs>0.8",), target=str(target))
+    gates = []
+    for sound in (b"one", b"two"):
+        target.write_bytes(sound)
+        gates.append(to_dict(GateConfig(("secs>0.8",), target=str(target))))
+    assert gates[0] != gates[1]
 
 
 @pytest.mark.parametrize(
