@@ -31,11 +31,15 @@ EXIT_BELOW, EXIT_FAILED = 4, 3
 
 
 def chosen_judges(names: Sequence[str]) -> tuple[str, ...]:
-    """The judges of these names, each a judge's or a metric's; raises ConfigError for one that is neither."""
-    for name in names:
-        if name not in JUDGES and name not in METRICS:
-            raise ConfigError(f"no judge or metric {name!r}", f"use some of: {', '.join([*JUDGES, *METRICS])}")
+    """The judges of these names, each a judge's, a metric's or a distance's; raises ConfigError for one that is none."""
     wanted = {*names, *judges_of(set(names))}
+    for name in names:
+        distance, _, kind = name.partition(".")
+        if distance in KINDS:
+            wanted.add("series" if distance == "tkad" else "speaker" if kind == "speaker" else "shape")
+        elif name not in JUDGES and name not in METRICS:
+            known = [*JUDGES, *METRICS, *(f"{distance}.mel" for distance in KINDS)]
+            raise ConfigError(f"no judge or metric {name!r}", f"use some of: {', '.join(known)}")
     return tuple(judge for judge in JUDGES if judge in wanted)
 
 

@@ -320,6 +320,7 @@ def test_what_two_recognisers_heard_is_not_compared(inline: None, tmp_path: Path
 
 def test_judges_by_metric_and_judges_that_have_nothing_to_compare_with(tmp_path: Path) -> None:
     assert chosen_judges(["wer", "mcd", "shape"]) == ("words", "shape", "warp")
+    assert chosen_judges(["kad.mel", "tkad.mel", "fad.speaker"]) == ("speaker", "shape", "series")
     with pytest.raises(ConfigError, match="no judge or metric 'taste'"):
         chosen_judges(["taste"])
     with pytest.raises(ConfigError, match="give --reference"):

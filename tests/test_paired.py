@@ -38,6 +38,8 @@ def test_si_sdr_in_closed_form() -> None:
     assert si_sdr(-7 * (target + 0.1 * noise) + 3, target) == pytest.approx(20, abs=1e-6)
     with pytest.raises(AudioError, match="silent"):
         si_sdr(target, np.zeros(RATE))
+    with pytest.raises(AudioError, match="silent"):
+        si_sdr(np.zeros(RATE), target)
     with pytest.raises(AudioError, match="samples against"):
         si_sdr(target[1:], target)
 

@@ -91,7 +91,7 @@ def si_sdr(estimate: np.ndarray, target: np.ndarray) -> float:
     """Scale-invariant signal-to-distortion ratio of [S] against [S], in dB; higher is better.
 
     Raises:
-        AudioError: for lengths that differ, or a silent target.
+        AudioError: for lengths that differ, or a clip that is silent.
     """
     if len(estimate) != len(target):
         raise AudioError(f"{len(estimate)} samples against {len(target)}", "cut both to one length")
@@ -99,6 +99,8 @@ def si_sdr(estimate: np.ndarray, target: np.ndarray) -> float:
     energy = float(s @ s)
     if energy == 0:
         raise AudioError("the clip to compare with is silent")
+    if not x.any():  # as much signal as distortion, none, would count as 0 dB: more than many a clip that is heard
+        raise AudioError("the clip is silent")
     projected = (float(x @ s) / energy) * s
     rest = float(np.square(x - projected).sum())
     return 10 * math.log10(max(float(projected @ projected), 1e-20) / max(rest, 1e-20))
