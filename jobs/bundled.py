@@ -235,9 +235,7 @@ def _watch(runs: dict[str, Any], children: dict[str, subprocess.Popen[bytes]]) -
     )
     with Progress(*columns, console=Console(stderr=True), speed_estimate_period=120) as bar:
         tasks = {name: bar.add_task(name, total=runs[name].steps, completed=runs[name].last_step) for name in children}
-        while any(child.poll() is None for child in children.values()) and not any(
-            c.returncode for c in children.values()
-        ):
+        while None in (codes := [child.poll() for child in children.values()]) and not any(codes):
             time.sleep(1.0)
             for name, task in tasks.items():
                 bar.update(task, completed=int(read_progress(runs[name]).get("step", 0)))

@@ -77,7 +77,8 @@ def test_each_command_explains_itself(command: str, capsys: pytest.CaptureFixtur
         cli.main([command, "--help"])
     assert ended.value.code == 0
     assert f"flowtts {command}" in capsys.readouterr().out
-    assert callable(import_module(f"jobs.{cli.COMMANDS[command][0]}").run)
+    file = cli.COMMANDS[command][0]
+    assert callable(import_module(file if "." in file else f"jobs.{file}").run)
 
 
 @pytest.mark.parametrize("words", [[], ["sing"], ["say"], ["say", "x", "--no-such-option"]])
