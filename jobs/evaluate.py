@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from typing import Any
 
 EPILOG = """\
@@ -101,8 +102,12 @@ def run(args: argparse.Namespace) -> int:
     requirements = [job.requirement_of(text, options.panel) for text in args.require]
     others = [(folder, job.load(folder, options.distance)) for folder in args.against]
     output = args.output or f"{args.generated.rstrip('/').removesuffix('.parquet')}-evaluation"
-    with _Bar(show=not (args.no_progress or args.json)) as progress:
-        found = job.evaluate(args.generated, args.reference, output, options, progress)
+    try:
+        with _Bar(show=not (args.no_progress or args.json)) as progress:
+            found = job.evaluate(args.generated, args.reference, output, options, progress)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        raise
     held = [(requirement, requirement.met(found.value(requirement.metric))) for requirement in requirements]
     compared = [(folder, other, job.compare(found, other)) for folder, other in others]
     summary = write_outputs(Storage(output), found, held, compared, describe())
