@@ -46,7 +46,11 @@ def chosen_judges(names: Sequence[str]) -> tuple[str, ...]:
 def requirement_of(text: str, panel: PanelConfig) -> Requirement:
     """A bound on a metric or, as "kad.mel<0.01", on a distance; raises ConfigError for what is none."""
     embedders = ["speaker", "mel", *(spec.partition(":")[0] for spec in panel.embedders)]
-    return parse_requirement(text, [*METRICS, *(f"{distance}.{kind}" for distance in KINDS for kind in embedders)])
+    found = parse_requirement(text, [*METRICS, *(f"{distance}.{kind}" for distance in KINDS for kind in embedders)])
+    needed = chosen_judges([found.metric])
+    if not set(needed) & set(panel.judges):
+        raise ConfigError(f"{text!r}: nobody is asked for {found.metric}", f"add {needed[0]} to --judges")
+    return found
 
 
 @dataclass(frozen=True)
@@ -253,7 +257,8 @@ def _claim(storage: Storage, job: dict[str, Any], overwrite: bool) -> None:
     held = json.loads(storage.read(JOB)) if storage.exists(JOB) else None
     if held == job:
         return
-    if held is not None and not overwrite:
+    judged = any(name.endswith(".parquet") for which in ("generated", "reference") for name in _of(storage, which).list(PARTS))
+    if held is not None and judged and not overwrite:  # one that failed before its first clip holds nothing to keep
         differs = ", ".join(name for name in {**held, **job} if held.get(name) != job.get(name))
         raise OutputError(
             f"{storage.root} holds another evaluation (differs in {differs})", "choose another -o, or run with --overwrite"

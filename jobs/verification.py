@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster.manifest import sha256
+from flowtts_core.audio.files import encode, read_audio
 from flowtts_core.errors import ConfigError
 from flowtts_core.metrics.requirements import Requirement, parse_requirement, standing
 from flowtts_core.seeds import hash_seed
@@ -131,7 +132,9 @@ class Gate:
             return take
         if fault(take.result):
             return replace(take, verified=False)
-        verdict = self._panel.judge(Clip(take.result.waveform, take.result.sample_rate, unit.text))
+        # what will be saved, at its 16 bits: a recogniser may hear another word in the samples before rounding
+        waveform, rate = read_audio(encode(take.result.waveform, take.result.sample_rate, ".flac"))
+        verdict = self._panel.judge(Clip(waveform, rate, unit.text))
         values = {name: top / bottom for name, (top, bottom) in verdict.values.items() if bottom > 0}
         met = all(requirement.met(values.get(requirement.metric)) for requirement in self._config.requirements)
         return replace(take, verified=met, scores=tuple(values.items()))

@@ -296,6 +296,9 @@ def test_a_model_that_does_not_load_ends_the_job_with_the_reason(inline: None, t
     panel = PanelConfig(("words",), asr=f"whisper:{tmp_path / 'nothing'}")
     with pytest.raises(FlowTTSError, match="nothing"):
         evaluate(str(folder), None, str(tmp_path / "out"), Options(panel), lambda a, b: None)
+    assert judge(folder, None, tmp_path / "out", "shape").failed == 0  # it held nothing: the folder is free
+    with pytest.raises(ConfigError, match="add words to --judges"):
+        requirement_of("wer<1", PanelConfig(("shape",)))
 
 
 def test_one_speaker_can_be_the_target_of_all(inline: None, tmp_path: Path, shared_data: Path) -> None:
