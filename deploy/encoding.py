@@ -105,10 +105,10 @@ class Encoder:
         self.close()
 
     def _encode(self, piece: np.ndarray) -> bytes:
-        raise NotImplementedError
+        raise NotImplementedError  # each format's class has its own
 
     def _flush(self) -> bytes:
-        raise NotImplementedError
+        raise NotImplementedError  # each format's class has its own
 
 
 def open_encoder(response_format: str, sample_rate: int, total_samples: int | None = None) -> Encoder:

@@ -1,4 +1,7 @@
-"""What the front asks of a speaker, and what comes back: jobs, pieces of sound, refusals."""
+"""What the front asks of a speaker, and what comes back: jobs, pieces of sound, refusals.
+
+Jobs and words are `SynthesisRequest` and `WordTime` once more: their module imports torch, which a front does without.
+"""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -100,29 +101,37 @@ def _add_serving(kinds: Any) -> None:
     serving.set_defaults(run=run_serving)
 
 
-def run_distances(args: argparse.Namespace) -> int:
-    if args.draws < 2:
-        raise ConfigError(f"--draws {args.draws}: a spread needs at least 2")
+def _sayer(args: argparse.Namespace) -> Callable[[str], None]:
+    """Says a step on standard error; a --json that cannot be written is refused here, before the first."""
     from rich.console import Console
 
-    from jobs import benchmark_distances
-
+    if args.json:
+        require_folder(args.json)
     console = Console(stderr=True)
-    figures = benchmark_distances.run(args.draws, args.output, lambda step: console.print(step, highlight=False))
-    console.print(f"written: {args.output}/distances.md", highlight=False, markup=False)
+    return lambda step: console.print(step, highlight=False, markup=False)
+
+
+def _done(args: argparse.Namespace, figures: dict[str, Any]) -> int:
     if args.json:
         write_json(args.json, figures)
     return 0
 
 
-def run_judges(args: argparse.Namespace) -> int:
-    from rich.console import Console
+def run_distances(args: argparse.Namespace) -> int:
+    if args.draws < 2:
+        raise ConfigError(f"--draws {args.draws}: a spread needs at least 2")
+    from jobs import benchmark_distances
 
+    say = _sayer(args)
+    figures = benchmark_distances.run(args.draws, args.output, say)
+    say(f"written: {args.output}/distances.md")
+    return _done(args, figures)
+
+
+def run_judges(args: argparse.Namespace) -> int:
     from jobs import benchmark_judges
 
-    if args.json:
-        require_folder(args.json)
-    console = Console(stderr=True)
+    say = _sayer(args)
     figures = benchmark_judges.run(
         args.speech,
         args.speakers,
@@ -130,52 +139,33 @@ def run_judges(args: argparse.Namespace) -> int:
         args.n,
         workers=args.workers,
         keep=args.keep,
-        progress=lambda step: console.print(step, highlight=False),
+        progress=say,
     )
     page = args.output / "judges.md"
     print(page.read_text(encoding="utf-8"))
-    console.print(f"written: {page}", highlight=False, markup=False)
-    if args.json:
-        write_json(args.json, figures)
-    return 0
+    say(f"written: {page}")
+    return _done(args, figures)
 
 
 def run_evaluation(args: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from jobs import benchmark_evaluation
 
     try:
         workers = [int(number) for number in args.workers.split(",")]
     except ValueError:
         raise ConfigError(f"--workers {args.workers}: not numbers", "write for instance 1,2") from None
-    if args.json:
-        require_folder(args.json)
-    console = Console(stderr=True)
-    figures = benchmark_evaluation.scaling(
-        args.source, args.clips, workers, tuple(args.judges.split(",")), lambda step: console.print(step, highlight=False)
-    )
+    judges = tuple(args.judges.split(","))
+    figures = benchmark_evaluation.scaling(args.source, args.clips, workers, judges, _sayer(args))
     print(benchmark_evaluation.page(figures))
-    if args.json:
-        write_json(args.json, figures)
-    return 0
+    return _done(args, figures)
 
 
 def run_serving(args: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from jobs import benchmark_serving
 
-    if args.json:
-        require_folder(args.json)
-    console = Console(stderr=True)
-    figures = benchmark_serving.serving(
-        args.url, args.what.split(","), args.seconds, args.requests, lambda step: console.print(step, highlight=False)
-    )
+    figures = benchmark_serving.serving(args.url, args.what.split(","), args.seconds, args.requests, _sayer(args))
     print(benchmark_serving.page(figures))
-    if args.json:
-        write_json(args.json, figures)
-    return 0
+    return _done(args, figures)
 
 
 def run(args: argparse.Namespace) -> int:

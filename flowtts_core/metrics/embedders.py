@@ -93,7 +93,7 @@ class _Frames:
     name: str
 
     def frames(self, waveform: np.ndarray, sample_rate: int) -> tuple[np.ndarray, float]:
-        raise NotImplementedError
+        raise NotImplementedError  # each model's class has its own
 
     def embed(self, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
         found, _ = self.frames(waveform, sample_rate)
