@@ -19,6 +19,7 @@ OBJECT_STORE_BYTES = 256 << 20  # rows of text and small summaries travel throug
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "0",
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # a thread that still asks for results after the end must not start another Ray
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # keeps Ray from hiding (and warning about) accelerators of CPU actors
     "RAY_worker_niceness": "0",  # Ray's default of 15 lets any other busy program stop a job altogether
     "MALLOC_ARENA_MAX": "2",  # of glibc: each arena keeps what was freed in it
