@@ -351,7 +351,7 @@ def test_what_the_machine_lacks_is_not_the_rows_fault(
         with pytest.raises(FlowTTSError, match="run out"):
             speak(plan, tmp_path)
     else:
-        assert speak(plan, tmp_path).failed == 1
+        assert speak(plan, tmp_path / "job").failed == 1
 
 
 @pytest.mark.usefixtures("inline")
