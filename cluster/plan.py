@@ -117,7 +117,8 @@ class StoredPlan:
         names = set(there)
         candidates = [shard for shard in self.shards if shard.index in names]
         with ThreadPoolExecutor(_READERS) as pool:
-            found = dict(zip((s.index for s in candidates), pool.map(lambda s: footer(storage, s.index), candidates), strict=True))
+            digests = pool.map(lambda shard: footer(storage, shard.index), candidates)
+            found = dict(zip((shard.index for shard in candidates), digests, strict=True))
         return [shard for shard in self.shards if found.get(shard.index, "") not in _good(shard)]
 
     def with_older_rows_replaced(self, digests: Mapping[int, str | None]) -> StoredPlan:

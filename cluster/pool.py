@@ -43,7 +43,7 @@ class Stage:
     Attributes:
         make: makes what does it; called once in each process.
         pool: fewest and most processes.
-        actors: keep the processes for the whole job (what is costly to make); else they are plain tasks, at most `pool[1]` at once.
+        actors: keep the processes for the whole job (what is costly to make); else plain tasks, at most `pool[1]` at once.
         cpus, gpus: what each process takes in Ray's books; several actors share a GPU where each takes a part of it.
     """
 
@@ -230,7 +230,7 @@ def _dataset(stages: Sequence[Stage], tasks: dict[int, Task], info: SessionInfo)
     # A node that dies while an actor is being made would end the job; our own errors on loading come as results.
     ray.data.DataContext.get_current().max_consecutive_actor_init_deaths = 3
     rows = [{"key": key, "task": json.dumps(task), "table": None, "error": None} for key, task in tasks.items()]
-    dataset = ray.data.from_arrow([pa.Table.from_pylist([row], schema=_PARCEL) for row in rows])
+    dataset: Any = ray.data.from_arrow([pa.Table.from_pylist([row], schema=_PARCEL) for row in rows])
     run = uuid.uuid4().hex
     for stage in stages:
         options: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "num_cpus": stage.cpus, "zero_copy_batch": True}
@@ -304,7 +304,8 @@ def _room_is_wanted() -> bool:
         from ray._private.worker import global_worker
         from ray.autoscaler.v2.sdk import get_cluster_resource_state
 
-        return bool(get_cluster_resource_state(global_worker.gcs_client).pending_resource_requests)
+        inner: Any = global_worker
+        return bool(get_cluster_resource_state(inner.gcs_client).pending_resource_requests)
     except Exception:
         return False
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, BinaryIO, cast
 
 from flowtts_core.errors import DependencyError, OutputError
 
@@ -273,7 +273,7 @@ def _wanted(name: str, suffixes: tuple[str, ...]) -> bool:
     return name.lower().endswith(suffixes) and not name.startswith((".", "_"))
 
 
-def open_input(path: str) -> IO[bytes]:
+def open_input(path: str) -> BinaryIO:
     """A local file or an `s3://` object for reading, seekable."""
     if is_remote(path):
         return io.BufferedReader(_s3().open(path, "rb"), 1 << 20)  # s3fs's own `readline` takes no bound

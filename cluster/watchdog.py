@@ -1,4 +1,4 @@
-"""Ends its own process when a piece of work takes too long or too much memory: what hangs in native code cannot be interrupted."""
+"""Ends its own process when a piece of work takes too long or too much memory: nothing else stops native code."""
 
 from __future__ import annotations
 

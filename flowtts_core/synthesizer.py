@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from flowtts_core.acoustic.base import SPEEDS, Condition, Generated, GenerationSettings
-from flowtts_core.errors import FlowTTSError, TextError
+from flowtts_core.errors import FlowTTSError
 from flowtts_core.seeds import hash_seed
 from flowtts_core.text.frontend import EncodedText, TextFrontend
 from flowtts_core.text.parts import TextPart, encode_parts

@@ -13,6 +13,7 @@ from cluster.pool import StageWork, Task
 from cluster.storage import Storage
 
 AUDIO, ASIDE = "audio", "quarantine"
+FOLDERS = (AUDIO, ASIDE)  # of files with the audio of one row each
 ROWS = ("files", "parquet")
 
 

@@ -1,4 +1,4 @@
-"""The first stage of a synthesis job: reads a shard's units from the plan and turns their texts into tokens, on plain CPU tasks."""
+"""The first stage of a synthesis job: reads a shard's units from the plan and turns texts into tokens, on plain CPU tasks."""
 
 from __future__ import annotations
 

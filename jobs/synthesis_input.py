@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
-from itertools import islice
 from typing import Any
 
 from cluster.storage import InputFile, find_inputs, open_input, read_input
@@ -13,7 +12,18 @@ from flowtts_core.errors import ConfigError, FlowTTSError, TextError
 from flowtts_core.text.document import TextRow
 from flowtts_core.text.read import RowError, detect_format, iter_lines, iter_rows, read_document
 from flowtts_core.text.source import BOOKS
-from jobs.synthesis_plan import Book, Plan, Speaking, Taken, Unit, book_items, corpus_units, plan_book, safe_name, unique_name
+from jobs.synthesis_plan import (
+    Book,
+    Plan,
+    Speaking,
+    Taken,
+    Unit,
+    book_items,
+    corpus_units,
+    plan_book,
+    safe_name,
+    unique_name,
+)
 
 SUFFIXES = (".epub", ".txt", ".jsonl", ".csv", ".tsv", ".parquet")  # what is taken from folders
 _SLUG = 60  # characters of a book's or table's short name
@@ -78,8 +88,8 @@ def read_plan(inputs: Sequence[str], reading: Reading, speaking: Speaking) -> Pl
             raise TextError(f"{entries[0].name}: no rows to read", "is the file empty?")
         return plan
     [entry] = entries
-    document = _document(entry, reading)
-    return replace(plan_book(document, _own(speaking, entry), reading.chapters, reading.limit), sources=_sources(entries, reading))
+    plan = plan_book(_document(entry, reading), _own(speaking, entry), reading.chapters, reading.limit)
+    return replace(plan, sources=_sources(entries, reading))
 
 
 def _entries(path: str, reading: Reading) -> Iterator[Entry]:
@@ -99,8 +109,8 @@ def _found(path: str) -> list[InputFile]:
     try:
         return find_inputs(path, SUFFIXES)
     except FileNotFoundError:
-        raise TextError(f"{path}: no such file, or none that can be read", f"it may be a file, a folder with {', '.join(SUFFIXES)} "
-                        "files, a pattern such as 'books/*.epub', or s3://bucket/prefix") from None  # fmt: skip
+        accepted = f"a file, a folder with {', '.join(SUFFIXES)} files, a pattern as 'books/*.epub', or s3://bucket/prefix"
+        raise TextError(f"{path}: no such file, or none that can be read", f"give {accepted}") from None
     except OSError as error:
         raise TextError(f"{path}: cannot be read ({error})", "check the address and the keys") from error
 

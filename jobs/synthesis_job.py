@@ -1,4 +1,4 @@
-"""A synthesis job: inputs planned, units spoken shard by shard into a folder, resumable and exactly once, then joined and reported."""
+"""A synthesis job: inputs planned, units spoken shard by shard, resumable and exactly once, then joined and reported."""
 
 from __future__ import annotations
 
@@ -12,7 +12,18 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from cluster import plan as plans
-from cluster.manifest import MANIFEST, QUARANTINE, SHARDS, Totals, finish, iter_manifest, read_shard, shard_digest_of, shard_indexes, shard_name
+from cluster.manifest import (
+    MANIFEST,
+    QUARANTINE,
+    SHARDS,
+    Totals,
+    finish,
+    iter_manifest,
+    read_shard,
+    shard_digest_of,
+    shard_indexes,
+    shard_name,
+)
 from cluster.plan import Kept, Shard, StoredPlan
 from cluster.session import default_workers
 from cluster.storage import Storage
@@ -122,6 +133,14 @@ class Interrupted(Exception):
     """The job stopped before its end and can be resumed."""
 
 
+def stored_job(storage: Storage) -> StoredPlan:
+    """The plan of the job in a folder; raises OutputError where there is none."""
+    stored = plans.load(storage)
+    if stored is None:
+        raise OutputError(f"{storage.root}: no job of ours", "give the -o of a `flowtts synthesize`")
+    return stored
+
+
 class _Stopwatch:
     """Names the seconds of a job's steps as they end."""
 
@@ -145,6 +164,8 @@ def run_job(
     speaking: Speaking,
     options: Options,
     resolve: Callable[[str], Engine] | None = None,
+    again: dict[str, Any] | None = None,
+    stored: StoredPlan | None = None,
 ) -> Summary:
     """Speak every unit of the plan into the folder `output`; with the same arguments again, go on where it ended.
 
@@ -152,6 +173,8 @@ def run_job(
         plan: from `jobs.synthesis_input.read_plan`, `plan_book` or `plan_corpus`.
         output: a folder or `s3://bucket/prefix`.
         resolve: finds the engines of voices that rows ask for; None: the job has one voice.
+        again: JSON values that the caller wants noted, to go on with the job from its output alone.
+        stored: the output's own plan, to go on without reading the inputs.
 
     Raises:
         OutputError: when the folder belongs to another job, holds foreign files, cannot be written, or is at work.
@@ -161,7 +184,7 @@ def run_job(
     storage = Storage(output)
     workers = options.running.most or default_workers()
     with storage.lock(), Progress(storage, options.progress, workers) as progress:
-        return _Job(storage, plan, Voices(engine, resolve), speaking, options, progress).run()
+        return _Job(storage, plan, Voices(engine, resolve), speaking, options, progress, again or {}, stored).run()
 
 
 @dataclass
@@ -172,6 +195,8 @@ class _Job:
     speaking: Speaking
     options: Options
     progress: Progress
+    again: dict[str, Any]
+    given: StoredPlan | None = None
 
     def run(self) -> Summary:
         watch, storage, options = _Stopwatch(), self.storage, self.options
@@ -204,6 +229,9 @@ class _Job:
     def _planned(self) -> tuple[StoredPlan, dict[str, Any]]:
         """The job's plan, from the output where it is there already, and the job's identity."""
         storage = self.storage
+        if self.given is not None:
+            self._sweep()
+            return self.given, identity(self.given, self.voices.own, self.speaking)
         held, stored = _read_json(storage, JOB), plans.load(storage)
         if held is None:
             _require_ours(storage)
@@ -211,7 +239,7 @@ class _Job:
             job = identity(stored, self.voices.own, self.speaking)
             if job == held:
                 self._sweep()
-                return stored, job
+                return self._noted_again(stored), job
         storage.require_writable()
         name = uuid.uuid4().hex[:12]
         try:
@@ -224,7 +252,20 @@ class _Job:
     def _write(self, name: str, kept: dict[str, Kept] | None = None, first_index: int = 0) -> StoredPlan:
         plan, progress = self.plan, self.progress
         fresh = write_plan(self.storage, plan, self.speaking, self.voices, name, kept, first_index, progress.planning)
-        return replace(fresh, notes={**fresh.notes, "signature": self._signature()})
+        return self._noted(fresh)
+
+    def _noted(self, plan: StoredPlan) -> StoredPlan:
+        """The plan with what a repair needs to go on: how the job was run, apart from where."""
+        options = self.options
+        again = {"rows": options.rows, "book_format": options.book_format, "chapter_format": options.chapter_format}
+        return replace(plan, notes={**plan.notes, "signature": self._signature(), "again": {**self.again, **again}})
+
+    def _noted_again(self, stored: StoredPlan) -> StoredPlan:
+        """The plan that is there, which other formats may be wanted of now."""
+        noted = self._noted(stored)
+        if noted.notes != stored.notes:
+            plans.store(self.storage, noted)
+        return noted
 
     def _claimed(
         self, held: dict[str, Any] | None, stored: StoredPlan | None, fresh: StoredPlan
@@ -243,8 +284,8 @@ class _Job:
         if same and stored is not None and stored.texts == fresh.texts and not options.retry_failed:
             storage.delete(fresh.folder)
             self._sweep()
-            return stored, job
-        elif stored is not None and held is not None and (same or options.update):
+            return self._noted_again(stored), job
+        if stored is not None and held is not None and (same or options.update):
             kept, after = self._kept(stored)
             storage.delete(fresh.folder)
             fresh = self._write(fresh.folder.rpartition("/")[2], kept, after)
@@ -296,8 +337,7 @@ class _Job:
     # -- the work -------------------------------------------------------------------------------------------------------
 
     def _suffix(self, stored: StoredPlan) -> str:
-        """What the digest of a shard ends in: with another kind of rows its audio lies elsewhere."""
-        return "-files" if self.options.rows == "files" and stored.notes["kind"] != "book" else ""
+        return _suffix_of(self.options.rows, stored)
 
     def _footer(self, stored: StoredPlan) -> Callable[[Storage, int], str | None]:
         return partial(_bare_digest, self._suffix(stored))
@@ -356,8 +396,8 @@ class _Job:
             return []
         options = self.options
         formats = (options.book_format, options.chapter_format)
-        running = options.running
-        return assemble_books(self.storage, stored, *formats, running.most or default_workers(), running.address, self.progress.step)
+        workers, address = options.running.most or default_workers(), options.running.address
+        return assemble_books(self.storage, stored, *formats, workers, address, self.progress.step)
 
     def _note_outputs(self, stored: StoredPlan) -> None:
         """Note what will be made, beside what was, before the first of it exists: an interruption leaves nothing unknown."""
@@ -415,6 +455,16 @@ class _Job:
 def job_id(job: dict[str, Any]) -> str:
     """Names the job in its rows; the same for each run of it."""
     return fingerprint(job, 16)
+
+
+def _suffix_of(rows: str, stored: StoredPlan) -> str:
+    """What the digest of a shard ends in: with another kind of rows its audio lies elsewhere."""
+    return f"-{rows}" if rows != "parquet" and stored.notes["kind"] != "book" else ""
+
+
+def digest_suffix(stored: StoredPlan) -> str:
+    """What the digests of a stored job's shards end in."""
+    return _suffix_of(stored.notes["again"]["rows"], stored)
 
 
 def _bare_digest(suffix: str, storage: Storage, index: int) -> str | None:

@@ -1,4 +1,4 @@
-"""The stages of a synthesis job, one after the other: text front end, speaking, verifying, committing; and who runs them where."""
+"""The stages of a synthesis job, one after the other: text front end, speaking, verifying, committing; and who runs them."""
 
 from __future__ import annotations
 

@@ -6,8 +6,8 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any
 
@@ -173,7 +173,7 @@ class Taken:
 
 
 def corpus_units(rows: Iterable[TextRow | Unit], speaking: Speaking, taken: Taken | None = None) -> Iterator[Unit]:
-    """The units of rows. An id that occurs again is set aside as `id~2`, `id~3`, ..., after all others: the first keeps its row."""
+    """The units of rows. An id that occurs again is set aside as `id~2`, ..., after all others: the first keeps its row."""
     taken, doubled = taken or Taken(), []
     ids, files = taken.ids, taken.files
     for index, row in enumerate(rows):
@@ -197,8 +197,9 @@ def _stored(row: TextRow | Unit) -> TextRow | Unit:
 
 def _unit_of_row(row: TextRow, speaking: Speaking) -> Unit:
     seed = row.seed if row.seed is not None else unit_seed(speaking.seed, row.id)
-    return Unit(
-        row.id, _utf8(row.text), seed, 0, 0, "sentence", 0.0, row.speaker, "", "", "", row.voice, row.speed, row.steps, row.temperature
+    return Unit(  # fmt: skip
+        row.id, _utf8(row.text), seed, 0, 0, "sentence", 0.0,
+        row.speaker, "", "", "", row.voice, row.speed, row.steps, row.temperature,
     )
 
 

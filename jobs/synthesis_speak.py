@@ -80,7 +80,7 @@ class Speaker:
         waiting: list[Future[list[Spoken]]] = []
         for some in _slices(items):
             results = self.synthesize(some)
-            waiting.append(self._encoder.submit(lambda results=results: [stored(result) for result in results]))
+            waiting.append(self._encoder.submit(_stored_all, results))
         return [spoken for future in waiting for spoken in future.result()]
 
     def synthesize(self, items: Sequence[tuple[Unit, SynthesisRequest]]) -> list[Speech | SynthesisFailure]:
@@ -140,6 +140,10 @@ def _slices(items: Sequence[tuple[Unit, SynthesisRequest]]) -> Iterator[Sequence
             start, size = i + 1, 0
     if start < len(items):
         yield items[start:]
+
+
+def _stored_all(results: Sequence[Speech | SynthesisFailure]) -> list[Spoken]:
+    return [stored(result) for result in results]
 
 
 def stored(result: Speech | SynthesisFailure | None) -> Spoken:

@@ -102,7 +102,7 @@ def _applied(table: pa.Table, takes: dict[int, Take]) -> pa.Table:
     chapters = table.column("chapter").to_pylist()
     for i, take in takes.items():
         aside = take.verified is False and not chapters[i]
-        new = {
+        new: dict[str, Any] = {
             "verified": take.verified,
             "scores": list(take.scores),
             "reason": take.reason or None,

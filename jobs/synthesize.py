@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from jobs.synthesis_input import Reading
     from jobs.synthesis_job import Options, Summary
     from jobs.synthesis_plan import Speaking
+    from jobs.verification import GateConfig
 
 DESCRIPTION = """\
 Read a book, a library or a corpus aloud.
@@ -208,7 +209,38 @@ def synthesize(
     resolve = None if engine else partial(voice_engine, device=device, lexicon=words)
     engine = engine or voice_engine(voice, device, words)
     plan = read_plan(inputs, reading or Reading(), speaking)
-    return run_job(plan, output, engine, speaking, options or Options(), resolve)
+    again = {"voice": voice, "device": device, "lexicon": words}
+    return run_job(plan, output, engine, speaking, options or Options(), resolve, again)
+
+
+def go_on(output: str, *, workers: int | None = None, address: str | None = None, engine: Engine | None = None) -> Summary:
+    """Go on with the job in a folder, from what lies there alone: its inputs are not read again.
+
+    Raises:
+        OutputError: where there is no job.
+        VoiceError: where its voice is no longer there, or has changed.
+    """
+    from cluster.storage import Storage
+    from flowtts_core.errors import OutputError
+    from jobs.synthesis_job import JOB, Options, run_job, stored_job
+    from jobs.synthesis_pipeline import Running
+    from jobs.synthesis_plan import Plan, Speaking
+
+    storage = Storage(output)
+    stored = stored_job(storage)
+    again, job = dict(stored.notes["again"]), json.loads(storage.read(JOB))
+    formats = {name: again.pop(name) for name in ("rows", "book_format", "chapter_format")}
+    device, words = again.get("device", "cpu"), again.get("lexicon", {})
+    resolve = None if engine else partial(voice_engine, device=device, lexicon=words)
+    engine = engine or voice_engine(again.get("voice"), device, words)
+    if engine.fingerprint != job["voice_fingerprint"]:
+        raise OutputError(f"{output}: voice {engine.name} is not the one that spoke here", "put that voice back in its place")
+    running = Running(least=workers, most=workers, address=address, gpus=float(device == "cuda"))
+    plan = Plan(stored.notes["title"], stored.notes["kind"], tuple, tuple(stored.notes["sources"]))
+    settings = dict(job["settings"])
+    gate = settings.pop("gate")
+    speaking = Speaking(**settings, gate=None if gate is None else _gate(gate))
+    return run_job(plan, output, engine, speaking, Options(running=running, **formats), resolve, again, stored)
 
 
 @dataclass(frozen=True)
@@ -272,6 +304,17 @@ def voice_engine(voice: str | None, device: str, lexicon: dict[str, str]) -> Eng
         card.language,
         card.speakers,
     )
+
+
+def _gate(noted: dict[str, Any]) -> GateConfig:
+    """A gate from its JSON form; raises where the file of the speaker to compare with has changed."""
+    from flowtts_core.errors import ConfigError
+    from jobs.verification import GateConfig
+
+    gate = GateConfig(tuple(noted["require"]), noted["takes"], noted["asr"], noted["target"])
+    if gate.target_digest != noted["target_digest"]:
+        raise ConfigError(f"--verify-speaker {gate.target}: not the file that the job compared with", "put that file back")
+    return gate
 
 
 def _lexicon(path: str | None) -> dict[str, str]:

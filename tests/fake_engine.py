@@ -99,7 +99,8 @@ def run_here(stages: Sequence[Stage], tasks: Sequence[Task]) -> Iterator[Task]:
 def speak_inline(tasks: Sequence[Task], *, running: Running, told: Any = None, **arguments: Any) -> Iterator[dict]:
     """`jobs.synthesis_pipeline.speak_shards` without Ray."""
     arguments.pop("told", None)
-    stages = stages_of(arguments["output"], arguments["voices"], arguments["speaking"], arguments["rows"], arguments["job"], running, 1)
+    names = ("output", "voices", "speaking", "rows", "job")
+    stages = stages_of(*(arguments[name] for name in names), running, 1)
     yield from run_here(stages, tasks)
 
 
@@ -123,6 +124,7 @@ def speak_here(plan: Plan, storage: Storage, make: MakeTone, run: str = "r") -> 
 
     with mock.patch("jobs.synthesis_pipeline.uuid") as names:
         names.uuid4.return_value.hex = run
-        stages = stages_of(storage, Voices(engine), Speaking(), "files" if plan.kind != "book" else "parquet", "job", Running(), 1)
+        rows = "files" if plan.kind != "book" else "parquet"
+        stages = stages_of(storage, Voices(engine), Speaking(), rows, "job", Running(), 1)
     list(run_here(stages, tasks))
     return stored

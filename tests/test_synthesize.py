@@ -35,6 +35,7 @@ from jobs.synthesize import synthesize
 from tests.fake_engine import TONE, MakeTone, ToneSynthesizer, speak_here, speak_inline, store_here
 from tests.test_storage import s3_root  # noqa: F401 - a fixture
 
+
 @pytest.fixture
 def inline(monkeypatch: pytest.MonkeyPatch) -> None:
     """Speak in this process: the same job without Ray's seconds."""
