@@ -8,9 +8,12 @@ import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, Any
 
+import pyarrow as pa
+
 from cluster.storage import Storage
 
 TARS = "webdataset"
+_WORD = {"word": pa.string(), "start": pa.int32(), "end": pa.int32(), "start_s": pa.float64(), "end_s": pa.float64()}
 _WORD_DIGITS = 4  # a tenth of a millisecond: what a shard's float32 and the worker's float64 agree on
 
 
@@ -70,6 +73,22 @@ def _described(row: Mapping[str, Any]) -> dict[str, Any]:
         "phonemes": row.get("phonemes") or "",
         "provenance": {**provenance, "takes": row.get("takes") or 1, **judged},
     }
+
+
+def sample_schema(scores: Iterable[str] = ()) -> pa.Schema:
+    """The fields of a sample's JSON; `scores` are those of the job's gate, where it had one."""
+    strings = {name: pa.string() for name in ("model", "licence", "job", "sha256")}
+    measured = pa.struct([(name, pa.float64()) for name in scores])
+    judged = {"verified": pa.bool_(), "scores": measured} if measured.num_fields else {}
+    return pa.schema(
+        {
+            **{name: pa.string() for name in ("id", "text", "voice", "speaker")},
+            **{"seed": pa.int64(), "sample_rate": pa.int32(), "duration": pa.float64()},
+            "words": pa.list_(pa.struct(_WORD)),
+            "phonemes": pa.string(),
+            "provenance": pa.struct({**strings, "takes": pa.int32(), **judged}),
+        }
+    )
 
 
 def _word(word: Mapping[str, Any]) -> dict[str, Any]:
