@@ -20,6 +20,11 @@ from jobs.webdataset import sample_schema
 CARD = "README.md"
 
 _DATA = {"files": ["audio/*.flac", "audio/metadata.jsonl"], "parquet": "shards/*.parquet", "webdataset": "webdataset/*.tar"}
+_OPTIONS: dict[str, dict[str, Any]] = {  # of the hub's loaders
+    "files": {"drop_labels": True},
+    "parquet": {"filters": [[["status", "==", "ok"]]]},  # without those that were set aside
+    "webdataset": {},
+}
 _KNOWN_LICENCES = """apache-2.0 mit bsd bsd-2-clause bsd-3-clause cc0-1.0 cc-by-3.0 cc-by-4.0 cc-by-sa-3.0 cc-by-sa-4.0
 cc-by-nc-4.0 cc-by-nc-sa-4.0 cc-by-nc-nd-4.0 cc-by-nd-4.0 gpl-3.0 lgpl-3.0 agpl-3.0 mpl-2.0 openrail odc-by
 cdla-permissive-2.0""".split()
@@ -94,7 +99,7 @@ def render_card(facts: CardFacts) -> str:
     parts = [
         f"# {_line(facts.title) or 'Synthetic speech'}",
         f"{facts.rows:,} utterances, {facts.seconds / 3600:.2f} hours of **synthetic speech**: no person said these words. "
-        f"Made by {_line(facts.program)} from texts, with the voice {', '.join(_line(voice.name) for voice in facts.voices)}.",
+        f"Made by {_line(facts.program)} from texts, with {_voices(facts.voices)}.",
         "## How it was made",
         *(_voice(voice) for voice in facts.voices),
         _settings(facts),
@@ -112,7 +117,7 @@ def render_card(facts: CardFacts) -> str:
 
 
 def _header(facts: CardFacts) -> dict[str, Any]:
-    data = {"config_name": "default", "data_files": [{"split": "train", "path": _DATA[facts.form]}]}
+    data: dict[str, Any] = {"config_name": "default", "data_files": [{"split": "train", "path": _DATA[facts.form]}]}
     languages = sorted({voice.language.partition("-")[0].lower() for voice in facts.voices if voice.language})
     return {
         "pretty_name": _plain(facts.title) or "Synthetic speech",
@@ -122,7 +127,7 @@ def _header(facts: CardFacts) -> dict[str, Any]:
         "size_categories": [next((size for most, size in _SIZES if facts.rows < most), "n>1T")],
         "annotations_creators": ["machine-generated"],
         "tags": ["synthetic", "speech", "flowtts"],
-        "configs": [{**data, **({"drop_labels": True} if facts.form == "files" else {})}],
+        "configs": [{**data, **_OPTIONS[facts.form]}],
         "dataset_info": {"features": _columns(facts)},
     }
 
@@ -161,6 +166,11 @@ def _feature(kind: pa.DataType) -> dict[str, Any]:
         inner = kind.value_type
         return {"list": _features(inner) if pa.types.is_struct(inner) else _feature(inner)["dtype"]}
     return {"dtype": {"float": "float32", "double": "float64"}.get(str(kind), str(kind))}
+
+
+def _voices(voices: tuple[VoiceFacts, ...]) -> str:
+    names = ", ".join(_line(voice.name) for voice in voices)
+    return f"the voice {names}" if len(voices) == 1 else f"{len(voices)} voices: {names}"
 
 
 def _voice(voice: VoiceFacts) -> str:
@@ -226,7 +236,7 @@ def _limits(facts: CardFacts) -> str:
             judged,
             "- Numbers, names and abbreviations are read as the text front end took them, which may be wrong; see `phonemes`.",
             "- Word times are those that the model spoke by, not measured from the sound.",
-            "- One voice reads everything in much the same manner: a model trained on it will sound no more varied than that.",
+            "- A voice reads everything in much the same manner: what is trained on it will sound no more varied than that.",
         ]
     )
 

@@ -36,7 +36,7 @@ for row in rows.to_table(filter=pyarrow.dataset.field("status") == "ok").to_pyli
 ```"""
 
 _PARQUET = """\
-A row that was set aside is there too, with the `status` "failed" and the reason; leave those out:
+The shards hold rows that were set aside too, with the `status` "failed" and the reason; leave those out:
 
 ```python
 from io import BytesIO

@@ -17,8 +17,8 @@ _WORD = {"word": pa.string(), "start": pa.int32(), "end": pa.int32(), "start_s":
 _WORD_DIGITS = 4  # a tenth of a millisecond: what a shard's float32 and the worker's float64 agree on
 
 
-def tar_name(index: int) -> str:
-    return f"{TARS}/{index:05d}.tar"
+def tar_name(index: int, folder: str = TARS) -> str:
+    return f"{folder}/{index:05d}.tar"
 
 
 def place_of(tar: str, file: str) -> str:
@@ -41,7 +41,8 @@ def tar_of(rows: Iterable[Mapping[str, Any]]) -> bytes:
     """The tar of the rows that have audio, sorted by key; the same rows give the same bytes.
 
     Args:
-        rows: of a shard, each with its `flac` and with `audio` as `place_of` gives it; what has no `flac` is left out.
+        rows: of a shard, each with its `flac` and with `audio` as `place_of` gives it; what has no `flac` is left out. Those that
+            a gate set aside belong in a tar elsewhere: whoever trains on a tar takes all of it.
     """
     buffer = io.BytesIO()
     spoken = sorted((row for row in rows if row.get("flac")), key=lambda row: str(row["audio"]))
