@@ -65,20 +65,22 @@ def audit(
     plan: StoredPlan,
     suffix: str,
     folders: Collection[str],
+    reader: Callable[[Storage], Callable[[str], bytes]],
     told: Callable[[int, int], None] = lambda done, rows: None,
 ) -> Audit:
     """Look at everything that a job has written.
 
     Args:
         suffix: what the digests of its shards end in.
-        folders: of files with the audio of single rows.
+        folders: of files with audio outside the shards.
+        reader: makes what reads the audio at a place outside the shards; raises OSError where it is not.
         told: is called with the rows looked at so far, and all.
     """
     found = Audit(planned=plan.units)
     there = set(shard_indexes(storage))
     with ThreadPoolExecutor(_READERS) as pool:
         seen = 0
-        for shard, problems, counts in pool.map(lambda s: _of_shard(storage, plan, s, suffix, s.index in there), plan.shards):
+        for shard, problems, counts in pool.map(lambda s: _of_shard(storage, s, suffix, s.index in there, reader), plan.shards):
             found.findings += problems
             found.ok, found.set_aside = found.ok + counts[0], found.set_aside + counts[1]
             found.sounds, found.bytes = found.sounds + counts[2], found.bytes + counts[3]
@@ -92,7 +94,7 @@ def audit(
 
 
 def _of_shard(
-    storage: Storage, plan: StoredPlan, shard: Shard, suffix: str, exists: bool
+    storage: Storage, shard: Shard, suffix: str, exists: bool, reader: Callable[[Storage], Callable[[str], bytes]]
 ) -> tuple[Shard, list[Finding], tuple[int, int, int, int]]:
     name, nothing = shard_name(shard.index), (0, 0, 0, 0)
     if not exists:
@@ -106,13 +108,13 @@ def _of_shard(
         return shard, [Finding("wrong", name, "its rows are not those of the plan", shard.index)], nothing
     if shard.select is not None and bears == shard.older + suffix:
         table = table.take(pa.array(shard.select, pa.int64()))
-    problems, sounds, size = [], 0, 0
+    problems, sounds, size, read = [], 0, 0, reader(storage)
     for at, row in enumerate(table.select(["id", "audio", "sha256", "num_samples"]).to_pylist()):
         if not row["num_samples"]:
             continue
         data = table.column("flac")[at].as_py()
         if data is None:
-            data = _file(storage, row["audio"])
+            data = _outside(read, row["audio"])
         if data is None:
             problems.append(Finding("missing", str(row["audio"]), f"the audio of {row['id']}", shard.index))
         elif sha256(data) != row["sha256"]:
@@ -122,10 +124,10 @@ def _of_shard(
     return shard, problems, (ok, len(table) - ok, sounds, size)
 
 
-def _file(storage: Storage, name: str | None) -> bytes | None:
+def _outside(read: Callable[[str], bytes], place: str | None) -> bytes | None:
     try:
-        return storage.read(name) if name else None
-    except (FileNotFoundError, OSError):
+        return read(place) if place else None
+    except OSError:
         return None
 
 
@@ -192,13 +194,14 @@ def _orphans(storage: Storage, plan: StoredPlan, folders: Collection[str]) -> It
     listed = {folder: storage.list(folder) for folder in folders}
     if not any(listed.values()):
         return
-    wanted = set()
+    wanted: set[str] = set()
     for shard in plan.shards:
         try:
-            wanted.update(read_shard(storage, shard.index, ("audio",)).column("audio").to_pylist())
+            places = read_shard(storage, shard.index, ("audio",)).column("audio").to_pylist()
+            wanted.update(place.partition("#")[0] for place in places if place)
         except (pa.ArrowException, OSError, EOFError, ValueError):
             continue  # told above
     for folder, names in listed.items():
         for name in names:
-            if f"{folder}/{name}" not in wanted:
+            if f"{folder}/{name}" not in wanted and not name.startswith("metadata."):
                 yield Finding("orphan", f"{folder}/{name}", "audio that no row has")

@@ -37,6 +37,8 @@ _WORD = pa.struct(
     ]
 )
 
+_SCORE = pa.struct([("name", pa.string()), ("value", pa.float64())])
+
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -66,7 +68,7 @@ SCHEMA = pa.schema(
         ("steps", pa.int32()),  # of the flow; null: as many as the voice takes by itself
         ("takes", pa.int32()),  # which reading this is: 1, or more where a gate had it spoken again
         ("verified", pa.bool_()),  # whether it kept the gate's bounds; null without a gate
-        ("scores", pa.map_(pa.string(), pa.float64())),  # what the gate measured of it
+        ("scores", pa.list_(_SCORE)),  # what the gate measured of it; the datasets library knows no maps
     ]
 )
 """A row of the manifest."""
@@ -237,7 +239,7 @@ class _Sums:
 
     def _add_scores(self, totals: Totals, column: pa.ChunkedArray) -> None:
         for pairs in column.drop_null().to_pylist() if column.null_count < len(column) else ():
-            for name, value in pairs:
+            for name, value in (pair.values() for pair in pairs):
                 total, count = self._scores.get(name, (0.0, 0))
                 self._scores[name] = (total + value, count + 1)
         totals.scores = {name: total / count for name, (total, count) in self._scores.items()}
@@ -257,8 +259,13 @@ def _kind(row: dict[str, Any]) -> str:
 def _aside(row: dict[str, Any]) -> dict[str, Any]:
     """A line of the quarantine; one that was judged has its scores, and the place of its best take."""
     kept = {name: row[name] for name in ("id", "chapter", "text", "reason")}
-    judged = {"audio": row["audio"], "kept": row["status"] == "ok", "scores": dict(row["scores"] or [])}
+    judged = {"audio": row["audio"], "kept": row["status"] == "ok", "scores": scores_of(row)}
     return kept if row["verified"] is None else {**kept, **judged}
+
+
+def scores_of(row: dict[str, Any]) -> dict[str, float]:
+    """What the gate measured of a row, by name."""
+    return {score["name"]: score["value"] for score in row["scores"] or []}
 
 
 def _located(table: pa.Table, index: int) -> pa.Table:
@@ -307,7 +314,7 @@ def _writing(names: Sequence[str]) -> dict[str, Any]:
     # FLAC does not compress further; text does. Checksums let a resume see a damaged page.
     compression = {name: "NONE" if name == "flac" else "ZSTD" for name in names}
     codecs = {f"words.list.element.{field.name}": "ZSTD" for field in _WORD} | compression
-    codecs |= {f"scores.key_value.{part}": "ZSTD" for part in ("key", "value")}
+    codecs |= {f"scores.list.element.{field.name}": "ZSTD" for field in _SCORE}
     for nested in ("words", "scores"):
         codecs.pop(nested, None)
     return {"compression": codecs, "write_page_checksum": True, "use_dictionary": False, "write_statistics": False}

@@ -29,14 +29,17 @@ from cluster.session import default_workers
 from cluster.storage import Storage
 from flowtts_core.config import fingerprint, to_dict
 from flowtts_core.errors import ConfigError, OutputError
+from jobs import audiofolder
 from jobs.audiobook import BOOK_FORMATS, CHAPTER_FORMATS, CHAPTERS
+from jobs.dataset_card import CARD, CardFacts, VoiceFacts, render_card
 from jobs.synthesis_books import BOOKS, Assembled, assemble_books, planned_outputs
-from jobs.synthesis_commit import ASIDE, AUDIO, ROWS
+from jobs.synthesis_commit import FOLDERS, ROWS
 from jobs.synthesis_engine import Engine, Voices
 from jobs.synthesis_front import JOURNAL
 from jobs.synthesis_pipeline import Running, speak_shards
 from jobs.synthesis_plan import Plan, Speaking, identity, write_plan
 from jobs.synthesis_progress import RECORD, Progress
+from jobs.webdataset import TARS, split_place
 
 JOB = "job.json"
 SUMMARY = "summary.json"
@@ -44,6 +47,8 @@ OUTPUTS = "outputs.json"  # names of the books' files, written before the files 
 METADATA = "metadata.csv"
 REPORT = "report.html"
 EXIT_QUARANTINED = 3
+
+_ROW_FILES = tuple(f"{folder}/" for folder in (SHARDS, *FOLDERS))
 
 _OTHER_FOLDER = (
     "choose another folder with -o, run with --update to do what changed and keep the rest, "
@@ -58,7 +63,7 @@ class Options:
     Attributes:
         book_format: of the one tagged file: m4b, mp3 or opus.
         chapter_format: of the file per chapter: mp3, flac, opus, wav, or none.
-        rows: of a corpus: "files" writes audio/ID.flac, "parquet" keeps the audio in the shards.
+        rows: of a corpus: "files" writes audio/ID.flac, "parquet" keeps the audio in the shards, "webdataset" writes tars.
         running: how many processes, where, and how long they may take.
         overwrite: delete what another job of ours left in the output.
         update: the output holds this job with other inputs or settings: do what changed, keep the rest.
@@ -348,11 +353,11 @@ class _Job:
         if not self._suffix(stored):
             return pending
         todo = {shard.index for shard in pending}
-        there = {f"{folder}/{name}" for folder in (AUDIO, ASIDE) for name in self.storage.list(folder)}
+        there = {f"{folder}/{name}" for folder in FOLDERS for name in self.storage.list(folder)}
         for shard in stored.shards:
             if shard.index not in todo:
                 places = read_shard(self.storage, shard.index, ("audio",)).column("audio").to_pylist()
-                if any(place and place not in there for place in places):
+                if any(place and split_place(place)[0] not in there for place in places):
                     todo.add(shard.index)
         return [shard for shard in stored.shards if shard.index in todo]
 
@@ -411,8 +416,12 @@ class _Job:
         if stored.notes["kind"] == "book":
             return []
         if self.options.rows != "files":
-            return [shard_name(shard.index) for shard in stored.shards]
-        lines, names = [], []
+            tars = [f"{TARS}/{name}" for name in self.storage.list(TARS)] if self.options.rows == "webdataset" else []
+            return [*tars, *(shard_name(shard.index) for shard in stored.shards)]
+        columns = [field.name for field in audiofolder.SCHEMA]
+        rows = iter_manifest(self.storage, [*columns, "status", "audio"])
+        self.storage.write(audiofolder.METADATA, audiofolder.metadata_of(rows))
+        lines, names = [], [audiofolder.METADATA]
         for row in iter_manifest(self.storage, ("chapter", "text", "audio", "status")):
             if row["status"] == "ok" and not row["chapter"]:
                 text = " ".join(row["text"].replace("|", " ").split())
@@ -426,6 +435,7 @@ class _Job:
 
         storage = self.storage
         storage.write(REPORT, render(summary, job, storage, stored).encode("utf-8", "replace"))
+        storage.write(CARD, render_card(_card_facts(stored, summary, job, self.options.rows)).encode("utf-8", "replace"))
         self._delete_superseded(stored, files)
         record = {**asdict(summary), "job": fingerprint(job), "outputs": _outputs(self.options)}
         storage.write(SUMMARY, json.dumps(record, indent=1, ensure_ascii=False).encode("utf-8", "replace"))
@@ -437,16 +447,19 @@ class _Job:
             storage.delete(name)
         storage.delete(JOURNAL)
         if stored.notes["kind"] != "book":
+            wanted = {split_place(row["audio"])[0] for row in iter_manifest(storage, ("audio",)) if row["audio"]}
+            wanted |= {audiofolder.METADATA} if self.options.rows == "files" else set()
+            for folder in FOLDERS:
+                for name in storage.list(folder):
+                    if f"{folder}/{name}" not in wanted:
+                        storage.delete(f"{folder}/{name}")
+            for folder in FOLDERS:
+                if not storage.list(folder):
+                    storage.delete(folder)
             if self.options.rows != "files":
-                for name in (METADATA, AUDIO, ASIDE):
-                    storage.delete(name)
-            else:
-                wanted = {row["audio"] for row in iter_manifest(storage, ("audio",))}
-                for name in _audio_files(storage):
-                    if name not in wanted:
-                        storage.delete(name)
+                storage.delete(METADATA)
         if stored.notes["books"]:
-            made = [name for name in files if not name.startswith((f"{AUDIO}/", f"{SHARDS}/")) and name != METADATA]
+            made = [name for name in files if not name.startswith(_ROW_FILES) and name != METADATA]
             for name in sorted(set(_made(storage)) - set(made)):
                 storage.delete(name)
             storage.write(OUTPUTS, json.dumps({"files": made}, indent=1, ensure_ascii=False).encode())
@@ -470,9 +483,10 @@ def digest_suffix(stored: StoredPlan) -> str:
 def _bare_digest(suffix: str, storage: Storage, index: int) -> str | None:
     """The digest that a shard bears, empty where it is of another kind of rows."""
     found = shard_digest_of(storage, index)
-    if found is None or ("-" in found) != bool(suffix):
-        return None if found is None else ""
-    return found.removesuffix(suffix) if suffix else found
+    if found is None:
+        return None
+    digest, dash, kind = found.partition("-")
+    return digest if f"{dash}{kind}" == suffix else ""
 
 
 def _stray_shards(storage: Storage, stored: StoredPlan) -> Iterator[str]:
@@ -480,11 +494,6 @@ def _stray_shards(storage: Storage, stored: StoredPlan) -> Iterator[str]:
     for index in shard_indexes(storage):
         if index not in planned:
             yield shard_name(index)
-
-
-def _audio_files(storage: Storage) -> Iterator[str]:
-    for folder in (AUDIO, ASIDE):
-        yield from (f"{folder}/{name}" for name in storage.list(folder))
 
 
 def _require_ours(storage: Storage) -> None:
@@ -498,9 +507,10 @@ def _require_ours(storage: Storage) -> None:
 
 def clear(storage: Storage, but: str = "") -> None:
     """Delete what a job of ours made, and nothing else (`but` keeps one plan's folder): the job's record goes last."""
-    folders = (SHARDS, CHAPTERS, BOOKS, AUDIO, ASIDE, JOURNAL)
+    folders = (SHARDS, CHAPTERS, BOOKS, *FOLDERS, JOURNAL)
     plans.drop_others(storage, but)
-    for name in [*_made(storage), *folders, MANIFEST, QUARANTINE, METADATA, REPORT, SUMMARY, OUTPUTS, RECORD, plans.PLAN, JOB]:
+    records = (MANIFEST, QUARANTINE, METADATA, REPORT, CARD, SUMMARY, OUTPUTS, RECORD, plans.PLAN, JOB)
+    for name in [*_made(storage), *folders, *records]:
         storage.delete(name)
 
 
@@ -508,11 +518,10 @@ def _made(storage: Storage) -> list[str]:
     """The files that a job of ours made or was about to make here; a name that leads out of the folder is none of ours."""
     noted = [(_read_json(storage, record) or {}).get("files") for record in (OUTPUTS, SUMMARY)]
     names = {name for files in noted if isinstance(files, list) for name in files if isinstance(name, str)}
-    rows = (f"{SHARDS}/", f"{AUDIO}/")
     return sorted(
         name
         for name in names
-        if (path := PurePosixPath(name)).parts and not {"/", ".."} & set(path.parts) and not name.startswith(rows)
+        if (path := PurePosixPath(name)).parts and not {"/", ".."} & set(path.parts) and not name.startswith(_ROW_FILES)
     )
 
 
@@ -537,14 +546,34 @@ def _finished(storage: Storage, job: dict[str, Any], options: Options) -> Summar
         summary = Summary(**{**values, "files": tuple(values["files"]), "notes": tuple(values["notes"])})
     except (TypeError, KeyError):  # another version's fields, or a changed file: it is written again
         return None
-    rows = (f"{SHARDS}/", f"{AUDIO}/")  # these were looked at with their shards
-    names = [name for name in summary.files if not name.startswith(rows)]
+    names = [name for name in summary.files if not name.startswith(_ROW_FILES)]  # these were looked at with their shards
     whole = all(storage.exists(name) for name in [*names, MANIFEST, QUARANTINE, REPORT])
     return summary if whole else None
 
 
 def _outputs(options: Options) -> list[str]:
     return [options.book_format, options.chapter_format, options.rows]
+
+
+def _card_facts(stored: StoredPlan, summary: Summary, job: dict[str, Any], rows: str) -> CardFacts:
+    names = ("fingerprint", "licence", "source", "language")
+    voices = stored.notes["voices"].items()
+    return CardFacts(
+        title=summary.title,
+        form=rows if stored.notes["kind"] != "book" else "parquet",
+        job=job_id(job),
+        program=f"FlowTTS {job['program']}",
+        voices=tuple(VoiceFacts(name, *(facts[n] for n in names)) for name, facts in voices),
+        rows=summary.ok,
+        seconds=summary.seconds,
+        failed=summary.failed,
+        reasons=summary.reasons,
+        settings=job["settings"],
+        texts=job["texts"],
+        scores=summary.scores,
+        unverified=summary.unverified,
+        spoken_again=summary.spoken_again,
+    )
 
 
 def _summary(

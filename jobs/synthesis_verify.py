@@ -104,7 +104,7 @@ def _applied(table: pa.Table, takes: dict[int, Take]) -> pa.Table:
         aside = take.verified is False and not chapters[i]
         new: dict[str, Any] = {
             "verified": take.verified,
-            "scores": list(take.scores),
+            "scores": [{"name": name, "value": value} for name, value in take.scores],
             "reason": take.reason or None,
             "status": "failed" if aside else "ok",
         }

@@ -104,7 +104,7 @@ def _add_output(group: Any) -> None:
     group.add_argument("--format", default="m4b", help="of the book's one file: m4b, mp3 or opus (default: m4b)")
     group.add_argument("--chapter-format", default="mp3", help="mp3, flac, opus, wav or none (default: mp3)")
     group.add_argument(
-        "--rows", default="files", help="of a corpus: audio as files, or in the parquet shards (default: files)"
+        "--rows", default="files", help="of a corpus: files, parquet (in the shards) or webdataset (tars); default: files"
     )
     group.add_argument(
         "--overwrite", action="store_true", help="delete what another job of ours left in the output folder"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 from collections.abc import Callable
@@ -70,7 +71,25 @@ def verify(output: str, told: Callable[[int, int], None] = lambda done, rows: No
     plan = plans.load(storage)
     if plan is None:
         raise OutputError(f"{output}: no job of ours", "give the -o of a `flowtts synthesize`")
-    return audit(storage, plan, digest_suffix(plan), FOLDERS, told)
+    return audit(storage, plan, digest_suffix(plan), FOLDERS, _Sounds, told)
+
+
+class _Sounds:
+    """Reads audio outside the shards: a tar is opened once for all rows of a shard."""
+
+    def __init__(self, storage: Any) -> None:
+        self._storage, self._tar = storage, ""
+        self._reader: Any = None
+
+    def __call__(self, place: str) -> bytes:
+        from jobs.webdataset import TarReader, split_place
+
+        name, member = split_place(place)
+        if not member:
+            return bytes(self._storage.read(name))
+        if name != self._tar or self._reader is None:
+            self._tar, self._reader = name, TarReader(io.BytesIO(self._storage.read(name)))
+        return bytes(self._reader.read(member))
 
 
 def repair(output: str, found: Audit, *, workers: int | None = None, address: str | None = None) -> None:

@@ -7,7 +7,6 @@ import importlib.util
 import io
 import json
 import os
-import random
 import re
 import subprocess
 import sys
@@ -19,7 +18,6 @@ from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import soundfile
 from hypothesis import given
@@ -30,16 +28,15 @@ from cluster.storage import Storage
 from flowtts_core.errors import AudioError, TextError
 from flowtts_core.metrics.judges import PanelConfig
 from flowtts_core.text.document import TextRow
-from jobs import audiofolder, evaluation, evaluation_input, synthesis_job, webdataset
-from jobs.dataset_card import CARD, render_card
+from jobs import evaluation, evaluation_input, synthesis_job, webdataset
+from jobs.dataset_card import CARD
 from jobs.evaluation import Options, evaluate
 from jobs.evaluation_input import find_items, read_clip
 from jobs.evaluation_worker import PartJudge
-from jobs.synthesis_job import Engine, run_job
+from jobs.synthesis_job import run_job
 from jobs.synthesis_plan import Plan, Speaking, plan_corpus
 from jobs.webdataset import TarReader, key_of, place_of, read_member, tar_name, tar_of
-from tests.fake_engine import MakeTone, speak_inline
-from tests.test_dataset_card import facts
+from tests.fake_engine import TONE, speak_inline
 from tests.test_storage import s3_root  # noqa: F401 - a fixture
 
 FORMS = ("files", "parquet", "webdataset")
@@ -51,9 +48,6 @@ needs_libraries = pytest.mark.skipif(
 )
 has_torchcodec = importlib.util.find_spec("torchcodec") is not None
 needs_torchcodec = pytest.mark.skipif(not has_torchcodec, reason="needs torchcodec, which needs FFmpeg's libraries")
-map_of_scores = pytest.mark.xfail(
-    pa.types.is_map(manifest.SCHEMA.field("scores").type), reason="the datasets library knows no maps", strict=True
-)
 
 
 def plan() -> Plan:
@@ -63,22 +57,6 @@ def plan() -> Plan:
     return plan_corpus([TextRow(id, text) for id, text in zip(ids, texts, strict=True)], Speaking(), "A trial")
 
 
-def to_tars(folder: Path, units: Plan) -> None:
-    """Turn a job's output in Parquet into one in tars; its manifest in another order than the shards have."""
-    storage, located = Storage(str(folder)), []
-    for index, shard in enumerate(units.shards):
-        rows = manifest.read_shard(storage, index).to_pylist()
-        for unit, row in zip(shard, rows, strict=True):
-            row["audio"] = place_of(tar_name(index), unit.file) if row["flac"] else None
-        storage.write(tar_name(index), tar_of(rows))
-        rows = [{**row, "flac": None} for row in rows]
-        manifest.write_shard(storage, index, rows, manifest.shard_stats(storage, index))
-        located += rows
-    random.Random(1).shuffle(located)
-    table = pa.Table.from_pylist(located, schema=manifest.SHARD_SCHEMA).select(manifest.SCHEMA.names)
-    pq.write_table(table, folder / manifest.MANIFEST)
-
-
 @pytest.fixture(scope="module")
 def corpora(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The same corpus in each form, made by the job, each with its card."""
@@ -86,14 +64,7 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(synthesis_job, "speak_shards", speak_inline)
         for form in FORMS:
-            rows = "files" if form == "files" else "parquet"
-            options = synthesis_job.Options(rows=rows, workers=1)
-            run_job(plan(), str(base / form), Engine("tone", "tone-1", MakeTone()), Speaking(), options)
-    to_tars(base / "webdataset", plan())
-    storage = Storage(str(base / "files"))
-    storage.write(audiofolder.METADATA, audiofolder.metadata_of(manifest.read_manifest(storage).to_pylist()))
-    for form in FORMS:
-        (base / form / CARD).write_text(render_card(facts(form, rows=ROWS - 1)), encoding="utf-8")
+            run_job(plan(), str(base / form), TONE, Speaking(), synthesis_job.Options(rows=form))
     return {form: base / form for form in FORMS}
 
 
@@ -307,7 +278,7 @@ def snippets(folder: Path) -> list[str]:
 CASES = [
     ("files", 0),
     ("files", 1),
-    pytest.param("parquet", 0, marks=map_of_scores),
+    ("parquet", 0),
     ("parquet", 1),
     ("webdataset", 0),
 ]
@@ -331,7 +302,6 @@ print(len(rows), rows.features[column])
 
 
 @needs_libraries
-@map_of_scores
 def test_the_card_gives_the_library_its_columns(corpora: dict[str, Path], tmp_path: Path) -> None:
     """Of the Parquet form, which it reads without decoding."""
     code = _COUNT.format(folder=str(corpora["parquet"]))
@@ -340,7 +310,7 @@ def test_the_card_gives_the_library_its_columns(corpora: dict[str, Path], tmp_pa
 
 @needs_libraries
 @needs_torchcodec
-@pytest.mark.parametrize("form", [*FORMS[:1], pytest.param("parquet", marks=map_of_scores), *FORMS[2:]])
+@pytest.mark.parametrize("form", FORMS)
 def test_the_library_decodes_what_the_card_names(form: str, corpora: dict[str, Path], tmp_path: Path) -> None:
     code = _COUNT.format(folder=str(corpora[form])) + "print(rows[0][column].get_all_samples().sample_rate)"
     counted, rate = run_python(code, tmp_path).splitlines()

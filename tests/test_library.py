@@ -125,7 +125,7 @@ def write_rows(path: Path, texts: dict[str, str]) -> Path:
     return path
 
 
-@pytest.mark.parametrize("kind", ["parquet", "files"])
+@pytest.mark.parametrize("kind", ["parquet", "files", "webdataset"])
 def test_changed_rows_are_done_again_and_only_they(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     texts = {f"r{i}": f"This is row number {i}." for i in range(120)}
     source, out = write_rows(tmp_path / "rows.jsonl", texts), tmp_path / "out"

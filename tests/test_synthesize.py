@@ -428,7 +428,7 @@ def test_rows_become_a_corpus(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["out", "rows.jsonl"]
     lines = [line.split("|") for line in (out / "metadata.csv").read_text().splitlines()]
     assert all(len(line) == 3 for line in lines)
-    assert sorted(os.listdir(out / "audio")) == sorted(f"{name}.flac" for name, _, _ in lines)
+    assert sorted(os.listdir(out / "audio")) == sorted(["metadata.jsonl", *(f"{name}.flac" for name, _, _ in lines)])
     assert ["pipe", "One two three", "One two three"] in lines
     table = manifest.read_manifest(Storage(str(out))).to_pylist()
     by_id = {row["id"]: row for row in table}
