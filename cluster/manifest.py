@@ -155,7 +155,9 @@ def finish(storage: Storage, shards: Sequence[Sequence[str]]) -> Totals:
         compute_s += float(shard_stats(storage, index).get("compute_s", 0.0))
     table = pa.concat_tables(tables).replace_schema_metadata(None) if tables else SCHEMA.empty_table()
     verify((id_ for ids in shards for id_ in ids), table.column("id").to_pylist())
-    rows = table.select(["id", "chapter", "text", "reason", "audio", "status", "verified", "takes", "scores"]).to_pylist()
+    rows = table.select(
+        ["id", "chapter", "text", "reason", "audio", "status", "verified", "takes", "scores"]
+    ).to_pylist()
     failed = [row for row in rows if row["status"] != "ok"]
     short = [row for row in rows if row["verified"] is False]
     aside = [_aside(row) for row in rows if row["status"] != "ok" or row["verified"] is False]
