@@ -211,7 +211,9 @@ class LocalCluster:
             MODE: "token",
             TOKEN_PATH: str(self.folder / TOKEN_FILE),
             MARK: f"{self.folder}:{number}",
-            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),  # jobs say `python`
+            "PATH": os.pathsep.join(
+                [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
+            ),  # jobs say `python`
         }
         return {k: v for k, v in os.environ.items() if k not in (TOKEN, "RAY_ADDRESS")} | _ENVIRONMENT | own
 

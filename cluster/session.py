@@ -19,8 +19,8 @@ from flowtts_core.errors import ConfigError, FlowTTSError
 
 OBJECT_STORE_BYTES = 256 << 20  # rows of text and small summaries travel through it, never audio
 _ADDRESSES = (
-    "check --address: auto or HOST:6379 on a machine of the cluster, ray://HOST:10001 from outside, "
-    "http://HOST:8265 to send the command as a job"
+    "check --address: http://HOST:8265 sends the command as a job; auto or HOST:6379 on a machine of the cluster; "
+    "ray://HOST:10001 for training alone"
 )
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -58,17 +58,25 @@ def release_memory() -> None:
 
 
 @contextmanager
-def session(address: str | None = None, workers: int | None = None) -> Iterator[SessionInfo]:
+def session(address: str | None = None, workers: int | None = None, data: bool = True) -> Iterator[SessionInfo]:
     """Start a private Ray on this machine (or join the one at `address`) and leave it at the end.
 
     Args:
         address: None for an embedded one, which no other session can join; `host:6379` or `auto` on a machine of a cluster;
             `ray://host:10001` from outside, by Ray Client. `http://host:8265` takes whole commands (cluster/submission.py).
+        data: Ray Data will be used, which does not work through Ray Client.
         workers: how many one-core actors will run at once; the embedded Ray gets one logical core more for its tasks.
 
     Raises:
-        ConfigError: when the cluster cannot be reached, or its token is missing or another one.
+        ConfigError: when the cluster cannot be reached, its token is missing or another one, or the address is of the wrong form.
     """
+    if (
+        data and address is not None and address.startswith("ray://")
+    ):  # 2.60: 'Worker' object has no attribute 'core_worker'
+        raise ConfigError(
+            f"{address}: Ray Data does not work through Ray Client, only training does",
+            "send the command as a job: --address http://HOST:8265; or run it on a machine of the cluster: --address auto",
+        )
     os.environ.update({key: os.environ.get(key, value) for key, value in _ENVIRONMENT.items()})
     import ray  # after the environment, which Ray reads on import
 
@@ -103,7 +111,7 @@ def _options(address: str | None, workers: int | None) -> dict[str, Any]:
         raise ConfigError(f"{address}: a dashboard takes jobs, not sessions", _ADDRESSES)
     if ":" in address and (why := refusal(address)):
         raise ConfigError(f"cannot join Ray at {address}: {why}", REMEDY if "token" in why else _ADDRESSES)
-    return {"address": address} if address.startswith("ray://") else quiet | {"address": address}
+    return quiet | {"address": address}
 
 
 @contextmanager

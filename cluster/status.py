@@ -15,7 +15,7 @@ def read_status(address: str) -> dict[str, Any]:
     Raises:
         ConfigError: when the cluster cannot be reached.
     """
-    with session(address):
+    with session(address, data=False):
         import ray
 
         free = ray._private.state.available_resources_per_node()

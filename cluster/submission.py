@@ -44,7 +44,7 @@ def submit(words: Sequence[str], address: str) -> int:
     """
     entrypoint = shlex.join(["python", "-m", "jobs.cli", *_words_there(words, address)])
     with authentication(address, token_of(address)):
-        logging.getLogger("ray").setLevel(logging.ERROR)  # it tells of each package that it sends
+        logging.disable(logging.INFO)  # Ray tells of each package that it sends
         client = _client(address)
         runtime = {"py_modules": [str(_folder() / name) for name in PACKAGES], "env_vars": _ENVIRONMENT}
         try:

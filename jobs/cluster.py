@@ -56,7 +56,7 @@ def run_up(args: argparse.Namespace) -> int:
     print(f"{args.local} nodes of {args.cpus_per_node} CPU\n")
     print(f"  --address {record.address:<32} a job from this machine")
     print(f"  --address {record.dashboard:<32} the same, sent to the cluster: s3:// or whole paths (/...) only")
-    print(f"  --address {record.client:<32} by Ray Client")
+    print(f"  --address {record.client:<32} by Ray Client, for training alone")
     print(f"\nother programs: export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={record.token}")
     print("flowtts cluster down ends it")
     return 0

@@ -69,7 +69,9 @@ def test_a_token_is_made_once_and_for_its_owner_alone(no_token: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, "", "\n"])
-def test_a_token_that_is_not_there_is_told(no_token: Path, monkeypatch: pytest.MonkeyPatch, content: str | None) -> None:
+def test_a_token_that_is_not_there_is_told(
+    no_token: Path, monkeypatch: pytest.MonkeyPatch, content: str | None
+) -> None:
     path = no_token / "token"
     if content is not None:
         path.write_text(content)
@@ -99,9 +101,18 @@ def test_an_address_where_nothing_answers_is_told_at_once(no_token: Path) -> Non
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         began = time.monotonic()
         for form in (address, f"ray://{address}"):
-            with pytest.raises(ConfigError, match="nothing answers there"), session(form):
+            with pytest.raises(ConfigError, match="nothing answers there"), session(form, data=False):
                 pass
         assert time.monotonic() - began < 15
+
+
+def test_ray_data_is_refused_through_ray_client() -> None:
+    with (
+        pytest.raises(ConfigError, match="Ray Data does not work through Ray Client") as told,
+        session("ray://head:10001"),
+    ):
+        pass
+    assert "http://HOST:8265" in told.value.remedy
 
 
 def test_a_dashboard_is_no_session() -> None:
