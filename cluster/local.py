@@ -98,10 +98,11 @@ class LocalCluster:
             record = read_record(self.folder)
             where = f" at {record.address}" if record else ""
             raise ConfigError(f"a trial cluster is up already{where}", "flowtts cluster down")
-        self._clear()
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if self.folder.stat().st_uid != os.getuid():  # somebody else's folder under a name that all can guess
+        if self.folder.lstat().st_uid != os.getuid():  # somebody else's folder under a name that all can guess
             raise ConfigError(f"{self.folder} belongs to another user", "set TMPDIR to a folder of your own")
+        self._clear()
+        self.folder.mkdir(mode=0o700, exist_ok=True)
         self.folder.chmod(0o700)
         make_token(self.folder / TOKEN_FILE)
         try:

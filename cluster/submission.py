@@ -21,6 +21,7 @@ from flowtts_core.errors import ConfigError, FlowTTSError
 PACKAGES = ("flowtts_core", "cluster", "jobs", "deploy")
 STOP_SECONDS = 30.0
 POLL_SECONDS = 0.5
+SILENT_SECONDS = 120.0
 _ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
 
 
@@ -67,8 +68,9 @@ def _folder() -> Path:
 def _words_there(words: Sequence[str], address: str) -> list[str]:
     """The words for the cluster; refuses paths that would mean another file there, or none."""
     there = ["auto" if word == address else word.replace(f"={address}", "=auto") for word in words]
-    for word in there[1:]:
-        if not word.startswith("-") and not os.path.isabs(word) and os.path.exists(word):
+    named = [word for word in there if not word.startswith("-")]
+    for word in named[1:]:  # the first is the command
+        if not os.path.isabs(word) and os.path.exists(word):
             raise ConfigError(
                 f"{word}: a path on this machine, but the job runs on the cluster",
                 "give s3://..., or the whole path (/...) in a folder that all machines of the cluster share",
@@ -100,7 +102,7 @@ def _client(address: str) -> Any:
 
 async def _follow(client: Any, job: str) -> None:
     """Print the job's output until it ends; a connection that breaks does not end it."""
-    shown = 0
+    shown, silent_since = 0, time.monotonic()
     while True:
         try:
             seen = 0
@@ -111,8 +113,16 @@ async def _follow(client: Any, job: str) -> None:
                 print(fresh, end="", flush=True)
         except Exception:
             await asyncio.sleep(POLL_SECONDS)
-        if client.get_job_status(job).is_terminal():
-            return
+        try:
+            if client.get_job_status(job).is_terminal():
+                return
+            silent_since = time.monotonic()
+        except Exception as error:
+            if time.monotonic() - silent_since > SILENT_SECONDS:
+                raise FlowTTSError(
+                    f"job {job}: its cluster has not answered for {SILENT_SECONDS:.0f} s",
+                    "the job may have gone on; the same command goes on where it was",
+                ) from error
 
 
 def _exit_code(client: Any, job: str) -> int:
