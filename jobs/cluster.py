@@ -26,25 +26,29 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     actions = parser.add_subparsers(metavar="ACTION", required=True)
-    up = actions.add_parser("up", help="start a trial cluster")
-    up.add_argument("--local", type=int, default=3, metavar="N", help="so many nodes on this machine (3)")
-    up.add_argument("--cpus-per-node", type=int, default=1, metavar="N", help="logical CPUs of each (1)")
-    up.add_argument("--json", action="store_true", help="print the addresses as JSON")
-    up.set_defaults(run=run_up)
-    status = actions.add_parser("status", help="nodes, CPUs and GPUs, and what waits for them")
-    status.add_argument("--address", help="of a Ray cluster (default: the trial cluster)")
-    status.add_argument("--json", action="store_true", help="print it as JSON")
-    status.set_defaults(run=run_status)
-    kill = actions.add_parser("kill", help="end a node of the trial cluster as a power cut would")
-    kill.add_argument("node", type=int, help="its number: 1 is the head")
-    kill.set_defaults(run=run_kill)
-    add = actions.add_parser("add", help="start one more node of the trial cluster")
-    add.add_argument("--cpus-per-node", type=int, default=1, metavar="N", help="its logical CPUs (1)")
-    add.set_defaults(run=run_add)
-    actions.add_parser("down", help="end the trial cluster").set_defaults(run=run_down)
+    starts = actions.add_parser("up", help="start a trial cluster")
+    starts.add_argument("--local", type=int, default=3, metavar="N", help="so many nodes on this machine (3)")
+    starts.add_argument("--cpus-per-node", type=int, default=1, metavar="N", help="logical CPUs of each (1)")
+    starts.add_argument("--json", action="store_true", help="print the addresses as JSON")
+    starts.set_defaults(run=run, act=up)
+    tells = actions.add_parser("status", help="nodes, CPUs and GPUs, and what waits for them")
+    tells.add_argument("--address", help="of a Ray cluster (default: the trial cluster)")
+    tells.add_argument("--json", action="store_true", help="print it as JSON")
+    tells.set_defaults(run=run, act=status)
+    kills = actions.add_parser("kill", help="end a node of the trial cluster as a power cut would")
+    kills.add_argument("node", type=int, help="its number: 1 is the head")
+    kills.set_defaults(run=run, act=kill)
+    adds = actions.add_parser("add", help="start one more node of the trial cluster")
+    adds.add_argument("--cpus-per-node", type=int, default=1, metavar="N", help="its logical CPUs (1)")
+    adds.set_defaults(run=run, act=add)
+    actions.add_parser("down", help="end the trial cluster").set_defaults(run=run, act=down)
 
 
-def run_up(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
+    return int(args.act(args))
+
+
+def up(args: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from cluster.local import LocalCluster, default_folder
@@ -62,7 +66,7 @@ def run_up(args: argparse.Namespace) -> int:
     return 0
 
 
-def run_status(args: argparse.Namespace) -> int:
+def status(args: argparse.Namespace) -> int:
     from cluster.local import default_folder, read_record
     from cluster.status import read_status
     from flowtts_core.errors import ConfigError
@@ -71,20 +75,20 @@ def run_status(args: argparse.Namespace) -> int:
     address = args.address or (record.address if record else None)
     if address is None:
         raise ConfigError("no trial cluster is up", "flowtts cluster up --local 3, or give --address")
-    status = read_status(address)
+    found = read_status(address)
     if args.json:
-        print(json.dumps(status))
+        print(json.dumps(found))
         return 0
-    for node in status["nodes"]:
+    for node in found["nodes"]:
         have = ", ".join(f"{node['free'].get(k, 0):g} of {v:g} {k}s free" for k, v in node["total"].items())
         print(f"{node['name']:<20} {node['host']:<16} {'alive  ' + have if node['alive'] else 'lost'}")
-    for waiting in status["waiting"]:
+    for waiting in found["waiting"]:
         wants = ", ".join(f"{amount:g} {kind}" for kind, amount in waiting["wants"].items()) or "nothing"
         print(f"waiting: {waiting['count']} that want {wants}")
     return 0
 
 
-def run_kill(args: argparse.Namespace) -> int:
+def kill(args: argparse.Namespace) -> int:
     from cluster.local import LocalCluster, default_folder
     from flowtts_core.errors import ConfigError
 
@@ -96,14 +100,14 @@ def run_kill(args: argparse.Namespace) -> int:
     return 0
 
 
-def run_add(args: argparse.Namespace) -> int:
+def add(args: argparse.Namespace) -> int:
     from cluster.local import LocalCluster, default_folder
 
     print(f"node {LocalCluster(default_folder(), args.cpus_per_node).add_node()}")
     return 0
 
 
-def run_down(args: argparse.Namespace) -> int:
+def down(args: argparse.Namespace) -> int:
     from cluster.local import LocalCluster, default_folder
 
     nodes = LocalCluster(default_folder()).stop()
