@@ -25,10 +25,10 @@ _ADDRESSES = (
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "0",
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # a thread that still asks for results after the end must not start another Ray
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # keeps Ray from hiding (and warning about) accelerators of CPU actors
     "RAY_worker_niceness": "0",  # Ray's default of 15 lets any other busy program stop a job altogether
     "MALLOC_ARENA_MAX": "2",  # of glibc: each arena keeps what was freed in it
-    "RAY_ENABLE_AUTO_CONNECT": "0",  # a thread that is left after `ray.shutdown` would start a Ray of its own with its next call
     "OMP_NUM_THREADS": "1",  # workers inherit it: one thread each, or two torch workers on two cores collapse
 }
 

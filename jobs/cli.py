@@ -16,6 +16,8 @@ from flowtts_core.errors import FlowTTSError
 
 COMMANDS = {  # name -> (file of this folder, or another package's module, what it does)
     "synthesize": ("synthesize", "read a book, a text or a table of sentences aloud"),
+    "status": ("status", "how far a synthesis job is, running or dead"),
+    "verify": ("verify", "prove that a finished job is whole, or mend it"),
     "say": ("say", "say one text at once"),
     "voices": ("voices", "list the voices"),
     "serve": ("deploy.serve", "answer over HTTP as OpenAI's speech endpoint does"),
@@ -39,7 +41,7 @@ examples:
   flowtts doctor                                  what this machine has, and what is missing
 
 exit codes: 0 done; 1 failed; 2 wrong usage; 3 done, but some inputs were set aside; 4 a required score was missed;
-130 interrupted; 143 terminated.
+5 a job is not whole, or was stopped; 130 interrupted; 143 terminated.
 
 flowtts COMMAND --help says more about each."""
 

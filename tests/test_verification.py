@@ -18,7 +18,8 @@ from flowtts_core.metrics.judges import Clip, Panel, Verdict
 from flowtts_core.seeds import hash_seed
 from flowtts_core.text.document import TextRow
 from jobs import cli, synthesis_job
-from jobs.synthesis_job import Engine, Summary
+from jobs.synthesis_engine import Engine
+from jobs.synthesis_job import Summary
 from jobs.synthesis_plan import Plan, Speaking, plan_book, plan_corpus
 from jobs.verification import GateConfig
 from tests.fake_engine import MakeTone, speak_inline
