@@ -30,7 +30,7 @@ TRIES = 2
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_worker_niceness": "0",
-    "RAY_health_check_period_ms": "1000",  # a dead node is noticed after some 6 s; by Ray's own settings after 15
+    "RAY_health_check_period_ms": "1000",  # a dead node is noticed after 3 s; by Ray's own settings after some 12
     "OMP_NUM_THREADS": "1",
     "MALLOC_ARENA_MAX": "2",
 }
