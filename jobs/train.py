@@ -176,7 +176,7 @@ def train(
 
     runs = output.absolute().with_name(f"{output.absolute().name}-training")
     open_run(runs, data, recipe, workers or 1, vocoder)  # fail on wrong input before Ray starts
-    with session(address, workers or _cores()) as info:
+    with session(address, workers or _cores(), data=False) as info:
         gpu = _use_gpu(device, info.gpus)
         count = workers or (info.gpus if gpu else min(info.cpus - info.embedded, MOST_CPU_WORKERS))
         if gpu and count > info.gpus:  # Ray would wait for them for ever
