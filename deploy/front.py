@@ -21,7 +21,7 @@ from deploy.requests import VoiceList
 from deploy.settings import Settings
 from deploy.speech import Refusal, Sound, SpeakerLink, SpeakerLost, SpeechJob
 
-ATTEMPTS = 4  # a job that kills its speaker must not kill many
+ATTEMPTS = 4  # that bring nothing new: a job that kills its speaker must not kill many
 BACKOFF_S = 0.05
 
 
@@ -108,10 +108,12 @@ class Answering:
 
     async def _run(self) -> AsyncIterator[Sound]:
         """The job's sounds, from one speaker after the other if need be; raises AnswerCut."""
-        for attempt in range(ATTEMPTS):
-            if attempt:
+        failed = 0
+        while failed < ATTEMPTS:
+            if failed:
                 self._front.meters.retried()
-                await asyncio.sleep(BACKOFF_S * 2**attempt)
+                await asyncio.sleep(BACKOFF_S * 2**failed)
+            before = self.samples
             try:
                 async with aclosing(self._once()) as sounds:  # type: ignore[type-var]  # an async generator
                     async for sound in sounds:
@@ -120,7 +122,7 @@ class Answering:
                 self._front.meters.spoken(self._job.voice, self.seconds, time.perf_counter() - self._began)
                 return
             except SpeakerLost:
-                continue
+                failed = failed + 1 if self.samples == before else 1
         raise AnswerCut(unavailable())
 
     async def _once(self) -> AsyncIterator[Sound]:
