@@ -92,8 +92,7 @@ def _add_scale(kinds: Any) -> None:
         help="how synthesis jobs scale, and what Ray and our bookkeeping cost",
         description="The job against a bare loop over the same voice, workers, length buckets, and jobs of a model that does "
         "nothing at 10^3 to 10^6 rows, in one run.",
-        epilog="example:
-  flowtts benchmark scale --texts sentences.tsv --n 2000 --json figures.json",
+        epilog="example:\n  flowtts benchmark scale --texts sentences.tsv --n 2000 --json figures.json",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     scale.add_argument("--voice", help="a bundled voice's name or a voice folder (default: the bundled one)")

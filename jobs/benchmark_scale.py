@@ -59,7 +59,7 @@ def scale(
 
 
 def mixed(texts: Sequence[str], n: int) -> list[str]:
-    """`n` texts of mixed lengths, as a corpus of several kinds of books has them: phrases, sentences, and two sentences at once."""
+    """`n` texts of mixed lengths, as a mixed corpus has them: phrases, sentences, and two sentences at once."""
     rng, found = random.Random(7), []
     for i in range(n):
         text = texts[i % len(texts)]
@@ -382,7 +382,7 @@ def page(figures: dict[str, Any]) -> str:
     for job in figures.get("null", ()):
         steps = ", ".join(f"{name.removesuffix('_s')} {value:.1f}" for name, value in job["timings"].items())
         lines.append(
-            f"null model, {job['rows']:,} rows in {job['shards']} shards: {job['rows_per_s']:,.0f} rows/s, {job['seconds']:.1f} s "
+            f"null model, {job['rows']:,} rows, {job['shards']} shards: {job['rows_per_s']:,.0f} rows/s, {job['seconds']:.1f} s "
             f"({steps}); resume decides in {job['resume_s']:.2f} s; at most {job['peak_gib']:.2f} GiB"
         )
     lines += [f"{b['name']}: {b['value']:.4g} (bar {b['bar']}) {'met' if b['met'] else 'NOT MET'}" for b in figures["bars"]]
