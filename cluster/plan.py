@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from cluster.storage import Storage
 
 PLAN, PLANS = "plan.json", "plan"
-FIRST_ROWS = 4096  # of the first part, whose shards are small: a small job spreads over its workers and commits often
+FIRST_ROWS = 2048  # of the first part, whose shards are small: a small job spreads over its workers and commits often
 PART_ROWS = 16384
 BOOK_WINDOW = 2048  # rows of books that are sorted by length together: a book's audio should lie in few shards
 SHARD_UNITS, SHARD_CHARACTERS = 48, 6000  # about five minutes of speech: a killed job loses seconds of work per worker
