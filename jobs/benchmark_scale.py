@@ -98,27 +98,19 @@ def _units(texts: Sequence[str]) -> Any:
 
 
 def _job(voice: str | None, texts: Sequence[str], workers: int, output: Path) -> dict[str, Any]:
-    from jobs import synthesis_job
     from jobs.synthesis_job import Options, run_job
     from jobs.synthesis_pipeline import Running
     from jobs.synthesis_plan import Speaking
     from jobs.synthesize import voice_engine
 
     events: list[Event] = []
-    real = synthesis_job.speak_shards
 
-    def watched(tasks: Any, **arguments: Any) -> Iterator[dict[str, Any]]:
-        for result in real(tasks, **arguments):
-            events.append((time.perf_counter(), result["characters"], result["seconds"]))
-            yield result
+    def watch(result: dict[str, Any]) -> None:
+        events.append((time.perf_counter(), result["characters"], result["seconds"]))
 
     began = time.perf_counter()
-    synthesis_job.speak_shards = watched
-    try:
-        options = Options(rows="parquet", running=Running(least=workers, most=workers))
-        summary = run_job(_units(texts), str(output), voice_engine(voice, "cpu", {}), Speaking(), options)
-    finally:
-        synthesis_job.speak_shards = real
+    options = Options(rows="parquet", running=Running(least=workers, most=workers))
+    summary = run_job(_units(texts), str(output), voice_engine(voice, "cpu", {}), Speaking(), options, watch=watch)
     return {
         **steady(events, workers),
         "whole_s": time.perf_counter() - began,

@@ -90,6 +90,8 @@ class MakeFront:
 
         def work(task: Task, _: pa.Table | None) -> tuple[Task, pa.Table]:
             table = read_group(self.output, task["plan"], task["part"], task["group"])
+            if all(front(voice) is None for voice in set(table.column("voice").to_pylist())):
+                return task, table.append_column(PARTS, pa.nulls(len(table), pa.string()))
             units = units_of(table)
             speakable = [unit for unit in units if not unit.error and front(unit.voice) is not None]
             packed: dict[str, str] = {}

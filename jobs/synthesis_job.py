@@ -171,6 +171,7 @@ def run_job(
     resolve: Callable[[str], Engine] | None = None,
     again: dict[str, Any] | None = None,
     stored: StoredPlan | None = None,
+    watch: Callable[[dict[str, Any]], None] = lambda result: None,
 ) -> Summary:
     """Speak every unit of the plan into the folder `output`; with the same arguments again, go on where it ended.
 
@@ -180,6 +181,7 @@ def run_job(
         resolve: finds the engines of voices that rows ask for; None: the job has one voice.
         again: JSON values that the caller wants noted, to go on with the job from its output alone.
         stored: the output's own plan, to go on without reading the inputs.
+        watch: is told what became of each shard as it is committed.
 
     Raises:
         OutputError: when the folder belongs to another job, holds foreign files, cannot be written, or is at work.
@@ -189,7 +191,7 @@ def run_job(
     storage = Storage(output)
     workers = options.running.most or default_workers()
     with storage.lock(), Progress(storage, options.progress, workers) as progress:
-        return _Job(storage, plan, Voices(engine, resolve), speaking, options, progress, again or {}, stored).run()
+        return _Job(storage, plan, Voices(engine, resolve), speaking, options, progress, again or {}, stored, watch).run()
 
 
 @dataclass
@@ -202,6 +204,7 @@ class _Job:
     progress: Progress
     again: dict[str, Any]
     given: StoredPlan | None = None
+    watch: Callable[[dict[str, Any]], None] = lambda result: None
 
     def run(self) -> Summary:
         watch, storage, options = _Stopwatch(), self.storage, self.options
@@ -391,6 +394,7 @@ class _Job:
         self.progress.step("starting workers")
         for count, result in enumerate(speak_shards(tasks, **arguments), 1):
             self.progress.shard(result)
+            self.watch(result)
             if self.options.stop_after is not None and count >= self.options.stop_after:
                 raise Interrupted(f"stopped after {count} shards")
 

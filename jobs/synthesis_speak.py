@@ -152,10 +152,13 @@ def stored(result: Speech | SynthesisFailure | None) -> Spoken:
 
     if isinstance(result, SynthesisFailure):
         return Spoken(reason=result.reason or "the voice could not speak it")
-    if result is None or (reason := fault(result)):
-        return Spoken(reason=reason if result is not None else "the voice gave no result")
+    if result is None:
+        return Spoken(reason="the voice gave no result")
+    # samples that an engine has encoded are numbers
+    if reason := fault(result) if not result.flac or not len(result.waveform) else "":
+        return Spoken(reason=reason)
     flac = result.flac or encode(result.waveform, result.sample_rate, ".flac")
-    words = tuple(asdict(word) for word in result.words)
+    words = tuple(asdict(word) for word in result.words) if result.words else ()
     return Spoken(flac, result.sample_rate, len(result.waveform), words, result.phonemes, "", sha256(flac))
 
 
