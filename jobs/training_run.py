@@ -44,6 +44,11 @@ def place_of(path: str | Path) -> Path | Files:
     return Storage(str(path)) if is_remote(str(path)) else Path(path).absolute()
 
 
+def runs_of(output: str | Path) -> str:
+    """Where the runs lie that end in an output."""
+    return f"{files_of(place_of(output)).path().rstrip('/')}-training"
+
+
 @dataclass(frozen=True)
 class TrainingRun:
     """Everything a worker needs; the places must be seen by all workers.
@@ -84,9 +89,10 @@ def open_run(runs: str | Path, data: str | Path, recipe: Recipe, vocoder: str = 
     fitted = fit_to_data(recipe, examples)
     if isinstance(fitted, AcousticRecipe):
         _require_vocoder(fitted, vocoder)
-    identity = {"recipe": to_dict(fitted), "data": data_fingerprint(examples)}
+    settings = to_dict(fitted)
     for name in _BOOKKEEPING:
-        del identity["recipe"]["trainer"][name]  # type: ignore[attr-defined]
+        del settings["trainer"][name]
+    identity = {"recipe": settings, "data": data_fingerprint(examples)}
     folder = f"{files_of(place_of(runs)).path().rstrip('/')}/{fitted.name}-{fingerprint(identity)}"
     this = TrainingRun(folder, examples.path().rstrip("/"), fitted, vocoder)
     if RECORD not in this.files.list():
@@ -280,7 +286,7 @@ def read_progress(run: TrainingRun) -> dict[str, Any]:
     """What rank 0 reported last: `step`, losses and `trouble`; empty before the first step."""
     try:
         progress: dict[str, Any] = json.loads(run.files.read(PROGRESS))
-    except (OSError, ValueError):
+    except Exception:  # not there yet, or a store out of reach: it is looked for again
         return {}
     return progress
 

@@ -20,10 +20,10 @@ from flowtts_core.acoustic import MatchaConfig, MatchaTTS
 from flowtts_core.errors import ConfigError, FlowTTSError
 from flowtts_core.training.batches import AcousticBatches, VocoderBatches
 from flowtts_core.training.checkpoints import checkpoint_steps, latest_checkpoint
-from flowtts_core.training.examples import Examples
-from flowtts_core.training.tasks import AcousticTask, VocoderTask, VocoderTaskConfig
 from flowtts_core.training.distributed import ALONE, Ranks, TorchRanks
+from flowtts_core.training.examples import Examples
 from flowtts_core.training.log import TrainingLog
+from flowtts_core.training.tasks import AcousticTask, VocoderTask, VocoderTaskConfig
 from flowtts_core.training.trainer import MustGo, TrainConfig, Trainer, learning_rate_factor, native_bf16
 from flowtts_core.vocoder import GriffinLim, GriffinLimConfig, Vocos, VocosConfig
 from flowtts_core.vocoder.discriminators import DiscriminatorConfig

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import pickle
 import re
 from collections.abc import Callable
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from flowtts_core.errors import FlowTTSError
-from flowtts_core.training.files import Files, files_of, patiently
+from flowtts_core.training.files import Files, files_of, patiently, warn
 
 _DAMAGE = (RuntimeError, EOFError, pickle.UnpicklingError)  # what torch.load raises for a cut or altered file
 _NAME = re.compile(r"checkpoint-(\d+)\.pt")
@@ -61,9 +60,7 @@ def load_newest(place: Path | Files) -> dict[str, Any] | None:
         try:
             return load_checkpoint(files, steps[-1])
         except _DAMAGE as error:
-            logging.getLogger(__name__).warning(
-                "%s cannot be read (%s); trying the one before it", files.path(name), error
-            )
+            warn(f"{files.path(name)} cannot be read ({error}); trying the one before it")
             files.write(name.replace(".pt", ".damaged"), files.read(name))
             files.delete(name)
     if any(name.endswith(".damaged") for name in files.list()):
@@ -96,7 +93,7 @@ class CheckpointWriter:
         place: Path | Files,
         keep: int,
         beside: Callable[[], None] = lambda: None,
-        tell: Callable[[str], None] = logging.getLogger(__name__).warning,
+        tell: Callable[[str], None] = warn,
     ) -> None:
         self._files, self._keep, self._beside, self._tell = files_of(place), keep, beside, tell
         self._thread = ThreadPoolExecutor(1, "checkpoints")

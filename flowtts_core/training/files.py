@@ -87,9 +87,12 @@ def drop_parts(folder: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def patiently(
-    call: Callable[[], Result], what: str, tell: Callable[[str], None] = logging.getLogger(__name__).warning
-) -> Result:
+def warn(message: str) -> None:
+    """To the log: how troubles are told where nobody asks for them."""
+    logging.getLogger(__name__).warning(message)
+
+
+def patiently(call: Callable[[], Result], what: str, tell: Callable[[str], None] = warn) -> Result:
     """The result of a call to a store, which is tried again where the store was busy or out of reach.
 
     A file that is not there, or may not be touched, is no such case. Each failure is told.

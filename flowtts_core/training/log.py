@@ -11,7 +11,6 @@ from torch import Tensor
 
 from flowtts_core.training.files import Files
 
-
 LOG = "log.jsonl"
 
 

@@ -28,7 +28,7 @@ from flowtts_core.training.ahead import Ahead
 from flowtts_core.training.batches import Batches
 from flowtts_core.training.checkpoints import CheckpointWriter, checkpoint_steps, load_checkpoint, load_newest
 from flowtts_core.training.distributed import ALONE, Ranks
-from flowtts_core.training.files import Files, drop_parts, files_of
+from flowtts_core.training.files import Files, drop_parts, files_of, warn
 from flowtts_core.training.log import LOG, TrainingLog
 
 
@@ -100,7 +100,7 @@ class Trainer:
         device: torch.device | str = "cpu",
         ranks: Ranks = ALONE,
         on_step: Callable[[int, dict[str, float]], None] | None = None,
-        tell: Callable[[str], None] = logging.getLogger(__name__).warning,
+        tell: Callable[[str], None] = warn,
     ) -> None:
         self.task, self.batches, self.config = task, batches, config
         self.place, self.files = place, files_of(place)
