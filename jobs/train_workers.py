@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import tempfile
@@ -15,6 +16,7 @@ from cluster.storage import is_remote
 from flowtts_core.errors import ConfigError, FlowTTSError
 from jobs.train_starts import MOST_IN_VAIN, note_problem, note_start, problem_of
 
+_START_S = "180"  # Ray's own minute is too short where other programs keep the machine busy: it would start anew
 RESIZE_S = 60.0  # how often an elastic group looks whether it can grow
 _DRAIN_POLL_S = 5.0
 _notice = threading.Event()  # of this worker's process, which is one per worker
@@ -33,6 +35,7 @@ def fit(this: Any, workers: tuple[int, int], gpu: bool, embedded: bool) -> None:
     Raises:
         FlowTTSError: what a worker raised, after `MOST_IN_VAIN` starts without progress.
     """
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", _START_S)
     from ray.train import FailureConfig, LoggingConfig, RunConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
