@@ -14,65 +14,66 @@ from typing import Any
 
 from cluster.storage import is_remote
 from flowtts_core.errors import ConfigError, FlowTTSError
-from jobs.train_starts import MOST_IN_VAIN, note_problem, note_start, problem_of
+from jobs.train_starts import note_start
 
+MAX_FAILURES = 3  # restarts of the worker group without progress before the run gives up
 _START_S = "180"  # Ray's own minute is too short where other programs keep the machine busy: it would start anew
 RESIZE_S = 60.0  # how often an elastic group looks whether it can grow
 _DRAIN_POLL_S = 5.0
 _notice = threading.Event()  # of this worker's process, which is one per worker
 
 
-class InVain(Exception):
-    """Another start would end as the ones before."""
-
-
 def fit(this: Any, workers: tuple[int, int], gpu: bool, embedded: bool) -> None:
     """Run between `workers[0]` and `workers[1]` workers by Ray Train until the last step.
 
-    The checkpoints are the run folder's own, which the trainer writes atomically, so that Ray keeps no second copy and a
-    later command finds them whatever became of Ray; Ray's own notes go into a folder that lives as long as this call.
+    Failures between which there is progress are not counted: a long run may lose a hundred workers. The checkpoints are
+    the run folder's own, which the trainer writes atomically, so that Ray keeps no second copy and a later command finds
+    them whatever became of Ray; Ray's own notes go into a folder that lives as long as this call.
 
     Raises:
-        FlowTTSError: what a worker raised, after `MOST_IN_VAIN` starts without progress.
+        FlowTTSError: what a worker raised, after `MAX_FAILURES` restarts without progress.
     """
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", _START_S)
+    notes = Path(tempfile.mkdtemp()) if embedded else None
+    try:
+        while (began := this.last_step) < this.steps:
+            try:
+                _trainer(this, workers, gpu, f"{this.folder}/ray" if notes is None else str(notes)).fit()
+            except Exception as error:
+                if this.last_step <= began:
+                    raise _told(this, error) from error
+    finally:
+        _drop_notes(this, notes)
+
+
+def _trainer(this: Any, workers: tuple[int, int], gpu: bool, notes: str) -> Any:
     from ray.train import FailureConfig, LoggingConfig, RunConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    from cluster.session import root_cause
-
-    call = f"call-{time.time_ns()}"  # a name that Ray has seen would not train again
-    notes = Path(tempfile.mkdtemp()) if embedded else None
-    trainer = TorchTrainer(
+    return TorchTrainer(
         train_worker,
-        train_loop_config={"run": this, "gpu": gpu, "call": call},
+        train_loop_config={"run": this, "gpu": gpu},
         scaling_config=_scaling(workers, gpu),
         run_config=RunConfig(
-            name=call,
-            storage_path=f"{this.folder}/ray" if notes is None else str(notes),
-            failure_config=FailureConfig(max_failures=-1),  # the workers themselves see when it is in vain
+            name=f"attempt-{time.time_ns()}",  # a name that Ray has seen would not train again
+            storage_path=notes,
+            failure_config=FailureConfig(max_failures=MAX_FAILURES),
             logging_config=LoggingConfig(log_level="ERROR"),  # type: ignore[call-arg]  # the stub is of the first version
             callbacks=_notices(),
         ),
         torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
     )
-    try:
-        trainer.fit()
-    except Exception as error:
-        failures = getattr(error, "worker_failures", None) or {}
-        cause = next((root_cause(failure) for failure in failures.values()), root_cause(error))
-        if isinstance(cause, FlowTTSError):
-            raise cause from None
-        raise _stopped(this, str(cause)) from error
-    finally:
-        _drop_notes(this, notes)
-    if this.last_step < this.steps:
-        raise problem_of(this.files, call) or _stopped(this, f"workers died {MOST_IN_VAIN} times without getting further")
 
 
-def _stopped(this: Any, why: str) -> FlowTTSError:
-    return FlowTTSError(
-        f"training stopped at step {this.last_step} of {this.steps}: {why}", "run the same command again: it goes on"
+def _told(this: Any, error: Exception) -> FlowTTSError:
+    """What a user can read of what Ray raised: our own error in one of the workers, before those that it caused in others."""
+    from cluster.session import root_cause
+
+    failures = list((getattr(error, "worker_failures", None) or {}).values()) or [error]
+    causes = [root_cause(failure) for failure in failures]
+    own = next((cause for cause in causes if isinstance(cause, FlowTTSError)), None)
+    return own or FlowTTSError(
+        f"training stopped at step {this.last_step} of {this.steps}: {causes[0]}", "run the same command again: it goes on"
     )
 
 
@@ -125,16 +126,12 @@ def listen() -> None:
 
 
 def train_worker(config: dict[str, Any]) -> None:
-    """What each Ray Train worker runs.
-
-    It returns as if all was well where another start would be in vain, which Ray would make without end.
-    """
+    """What each Ray Train worker runs."""
     import ray.train
     import ray.train.torch
     import torch
 
     from flowtts_core.training.distributed import Ranks, TorchRanks
-    from flowtts_core.training.trainer import MustGo
     from jobs.training_run import train_rank
 
     this, context = config["run"], ray.train.get_context()
@@ -146,20 +143,10 @@ def train_worker(config: dict[str, Any]) -> None:
     threading.Thread(target=_watch_for_drain, name="drain", daemon=True).start()
 
     def on_resume(step: int) -> None:
-        hopeful = ranks.rank > 0 or step >= this.steps or note_start(this.files, config["call"], step, ranks.size)
-        if not ranks.first(int(hopeful), device):
-            raise InVain
+        if ranks.rank == 0:
+            note_start(this.files, step, ranks.size)
 
-    try:
-        train_rank(this, ranks, device=device, on_resume=on_resume)
-    except InVain:
-        return
-    except MustGo:
-        raise
-    except Exception as error:
-        with suppress(Exception):
-            note_problem(this.files, config["call"], error)
-        raise
+    train_rank(this, ranks, device=device, on_resume=on_resume)
 
 
 def _watch_for_drain() -> None:

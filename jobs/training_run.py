@@ -57,12 +57,14 @@ class TrainingRun:
         folder: of checkpoints, logs and `run.json`; its name holds the fingerprint of configuration and data.
         recipe: fitted to the data.
         vocoder: a voice or vocoder folder, or a bundled voice's name, that pairs with an acoustic model; "" is Griffin-Lim.
+        stop_at: stop at this step, as if cut there.
     """
 
     folder: str
     data: str
     recipe: Recipe
     vocoder: str = ""
+    stop_at: int | None = None
 
     @property
     def files(self) -> Files:
@@ -70,7 +72,7 @@ class TrainingRun:
 
     @property
     def steps(self) -> int:
-        return self.recipe.trainer.steps
+        return self.recipe.trainer.steps if self.stop_at is None else self.stop_at
 
     @property
     def last_step(self) -> int:
@@ -164,13 +166,11 @@ def train_rank(
     *,
     device: torch.device | str = "cpu",
     on_resume: Callable[[int], None] = lambda step: None,
-    stop_at: int | None = None,
 ) -> dict[str, float]:
     """What one worker does: build the task and fit it, from the run's newest checkpoint on; returns the last scalars.
 
     Args:
         on_resume: called with the step of that checkpoint before the first step.
-        stop_at: stop at this step, as if cut there.
     """
     task, batches = make_task(run)
     progress = _Progress(run)
@@ -185,7 +185,7 @@ def train_rank(
         tell=progress.tell,
     )
     on_resume(trainer.resume())
-    return trainer.fit(stop_at)
+    return trainer.fit(run.stop_at)
 
 
 def make_task(run: TrainingRun) -> tuple[Task, Batches]:
@@ -213,7 +213,7 @@ def trained_module(run: TrainingRun) -> nn.Module:
     """
     state = load_newest(run.files)
     step = 0 if state is None else state["step"]
-    if state is None or step < run.steps:
+    if state is None or step < run.recipe.trainer.steps:
         raise VoiceError(f"{run.folder}: at step {step} of {run.steps}", "run the same command again: it goes on")
     table = ACOUSTIC_MODELS if isinstance(run.recipe, AcousticRecipe) else VOCODERS
     module: nn.Module = build(table, spec_of(run.recipe.name, run.recipe.model))

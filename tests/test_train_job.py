@@ -86,7 +86,7 @@ def test_only_the_same_run_is_resumed(data, tmp_path):
 
 def test_an_unfinished_run_gives_no_voice(data, tmp_path):
     this = open_run(tmp_path / "runs", data, quick())
-    train_rank(this, stop_at=2)
+    train_rank(replace(this, stop_at=2))
     assert this.last_step == 2
     with pytest.raises(VoiceError, match="step 2 of 4.*\n.*goes on"):
         write_result(this, tmp_path / "amy")

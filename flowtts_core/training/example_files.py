@@ -118,13 +118,17 @@ class RowGroups:
         """Bring these into memory."""
         if self._readers is not None:
             missing = [group for group in dict.fromkeys(groups) if group not in self._groups]
+            list(self._readers.map(self._footer, dict.fromkeys(name for name, _ in missing)))  # once for each file
             list(self._readers.map(self.get, missing))
 
     def _read(self, group: Group) -> pa.Table:
         name, number = group
-        footer = self._footers.get(name, self._read_footer)
-        with pq.ParquetFile(RangeFile(self._files, name, self._sizes[name]), metadata=footer, pre_buffer=True) as file:
+        source = RangeFile(self._files, name, self._sizes[name])
+        with pq.ParquetFile(source, metadata=self._footer(name), pre_buffer=True) as file:
             return file.read_row_group(number, columns=self._columns, use_threads=False)
+
+    def _footer(self, name: str) -> pq.FileMetaData:
+        return self._footers.get(name, self._read_footer)
 
     def _read_footer(self, name: str) -> pq.FileMetaData:
         return pq.read_metadata(RangeFile(self._files, name, self._sizes[name]))
