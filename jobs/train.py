@@ -212,15 +212,15 @@ def train(
     from jobs.training_run import open_run, parameters_of, read_progress, runs_of, write_result
 
     this = open_run(runs_of(output), data, recipe, vocoder)  # fails on wrong input before Ray starts
-    asked = (workers, workers) if isinstance(workers, int) else workers
-    with session(address, asked[1] if asked else _cores()) as info:
-        gpu = _use_gpu(device, info.gpus)
-        count = max(1, info.gpus if gpu else min(info.cpus - info.embedded, MOST_CPU_WORKERS))
-        least, most = asked or (count, count)
-        if gpu and least > info.gpus:  # Ray would wait for them for ever
-            raise ConfigError(f"--workers {least}: Ray sees {info.gpus} GPUs", "fewer --workers, or --device cpu")
-        resumed = this.last_step
-        if resumed < this.steps:
+    resumed, gpu = this.last_step, False
+    if resumed < this.steps:
+        asked = (workers, workers) if isinstance(workers, int) else workers
+        with session(address, asked[1] if asked else _cores()) as info:
+            gpu = _use_gpu(device, info.gpus)
+            count = max(1, info.gpus if gpu else min(info.cpus - info.embedded, MOST_CPU_WORKERS))
+            least, most = asked or (count, count)
+            if gpu and least > info.gpus:  # Ray would wait for them for ever
+                raise ConfigError(f"--workers {least}: Ray sees {info.gpus} GPUs", "fewer --workers, or --device cpu")
             with Storage(this.folder).lock(), _progress(this, quiet):
                 fit(this, (least, most), gpu, info.embedded)
     starts = read_starts(this.files)
@@ -233,7 +233,7 @@ def train(
         steps=this.steps,
         resumed_from=resumed,
         starts=len(starts),
-        workers=starts[-1].workers if starts else most,
+        workers=starts[-1].workers if starts else 0,
         gpu=gpu,
         loss=next((v for k, v in read_progress(this).items() if k.endswith("/loss")), None),
         wall_s=round(time.perf_counter() - began, 2),

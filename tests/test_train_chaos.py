@@ -16,6 +16,7 @@ from cluster.storage import Storage
 from flowtts_core.errors import TextError
 from flowtts_core.training.examples import Examples
 from flowtts_core.training.log import LOG
+from flowtts_core.training.prepare import Limits, PrepareConfig
 from jobs.benchmark_training import compare, worker_processes
 from jobs.prepare import prepare
 from jobs.recipes import AcousticRecipe, matcha_debug
@@ -35,6 +36,7 @@ from tests.moto_store import s3_bucket
 from tests.speech_like import write_examples
 from tests.test_prepare import GOOD, corpus
 
+SHORT = PrepareConfig(limits=Limits(max_seconds=5))
 pytestmark = pytest.mark.timeout(1800)
 
 
@@ -62,7 +64,7 @@ def test_a_run_on_s3_ends_in_a_voice_there(tmp_path):
     source = corpus(tmp_path / "corpus")
     with s3_bucket("training") as bucket, pytest.MonkeyPatch.context() as patch:
         patch.setattr(job, "_prepare_shards", in_this_process)
-        prepare(source, f"{bucket}/data", clips_per_file=4)
+        prepare(source, f"{bucket}/data", SHORT, clips_per_file=4)
         examples = Examples(Storage(f"{bucket}/data"), ["id"])
         assert tuple(examples.key(i) for i in range(len(examples))) == GOOD
         recipe = replace(quick(), frames_per_batch=10_000)
@@ -88,7 +90,7 @@ def in_this_process(missing, prints, config, storage, address, workers):
 
 
 def prepared(tmp_path: Path, source: Path) -> Path:
-    prepare(source, tmp_path / "prepared", clips_per_file=4)
+    prepare(source, tmp_path / "prepared", SHORT, clips_per_file=4)
     return tmp_path / "prepared"
 
 
