@@ -17,6 +17,7 @@ from flowtts_core.errors import TextError
 from flowtts_core.training.examples import Examples
 from flowtts_core.training.log import LOG
 from flowtts_core.training.prepare import Limits, PrepareConfig
+from jobs import train_workers
 from jobs.benchmark_training import compare, worker_processes
 from jobs.prepare import prepare
 from jobs.recipes import AcousticRecipe, matcha_debug
@@ -158,3 +159,42 @@ def test_a_worker_that_fails_for_ever_ends_the_run_with_its_reason(tmp_path):
         path.rename(path.with_suffix(".gone"))
     with session(None, 1), pytest.raises(TextError, match="no Parquet files"):
         fit(lost, (1, 1), gpu=False, embedded=True)
+
+
+@pytest.mark.slow
+def test_a_lost_node_is_done_without_and_a_new_one_made_use_of(data, tmp_path, monkeypatch):
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setattr(train_workers, "RESIZE_S", 5.0)
+    chosen = quick(steps=1500, checkpoint_every=10, log_every=50)
+    this = open_run(runs_of(tmp_path / "amy"), data, chosen)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    over = threading.Event()
+
+    def started(workers: int, step: int) -> bool:
+        """Wait until the last start was of so many workers and training has come beyond a step."""
+        while not over.wait(0.2):
+            starts = read_starts(this.files)
+            if starts and starts[-1].workers == workers and int(read_progress(this).get("step", 0)) > step:
+                return True
+        return False
+
+    def take_and_give() -> None:
+        if started(2, 20):
+            cluster.remove_node(nodes[1], allow_graceful=False)
+        if started(1, 40):
+            cluster.add_node(num_cpus=1)
+
+    thread = threading.Thread(target=take_and_give)
+    thread.start()
+    try:
+        train(data, tmp_path / "amy", chosen, workers=(1, 2), device="cpu", address=cluster.address, quiet=True)
+    finally:
+        over.set()
+        thread.join()
+        cluster.shutdown()
+    counts = [start.workers for start in read_starts(this.files)]
+    assert counts[0] == 2
+    assert 1 in counts
+    assert counts[-1] == 2
