@@ -67,7 +67,7 @@ def compare(
 
 def _run(data: str, output: Path, recipe: Recipe, workers: int, every: float | None) -> dict[str, Any]:
     this = open_run(runs_of(output), data, recipe)
-    killer = Killer(this, every)
+    killer = Killer(this, every, output.with_name(f"{output.name}-kills.json"))
     with killer:
         trained = train(data, output, recipe, workers=workers, device="cpu", quiet=True)
     return {
@@ -78,11 +78,14 @@ def _run(data: str, output: Path, recipe: Recipe, workers: int, every: float | N
 
 
 class Killer:
-    """In a thread, kills one worker of this process's Ray every so many seconds, another one each time."""
+    """In a thread, kills one worker of this process's Ray every so many seconds, another one each time.
 
-    def __init__(self, this: TrainingRun, every: float | None) -> None:
-        self._this, self._every, self._over = this, every, threading.Event()
-        self.kills: list[Kill] = []
+    The kills are noted in a file, so that a benchmark that was cut, and goes on, knows those before.
+    """
+
+    def __init__(self, this: TrainingRun, every: float | None, notes: Path) -> None:
+        self._this, self._every, self._notes, self._over = this, every, notes, threading.Event()
+        self.kills = [Kill(**kill) for kill in json.loads(notes.read_text())] if notes.exists() else list[Kill]()
         self._thread = threading.Thread(target=self._kill, daemon=True)
 
     def __enter__(self) -> None:
@@ -108,6 +111,7 @@ class Killer:
             step, checkpoint = int(read_progress(self._this)["step"]), (checkpoint_steps(self._this.files) or [0])[-1]
             os.kill(workers[len(self.kills) % len(workers)], signal.SIGKILL)
             self.kills.append(Kill(time.time(), step, checkpoint))
+            self._notes.write_text(json.dumps([asdict(kill) for kill in self.kills]))
 
 
 def worker_processes() -> list[int]:

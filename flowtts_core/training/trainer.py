@@ -28,7 +28,7 @@ from flowtts_core.training.ahead import Ahead
 from flowtts_core.training.batches import Batches
 from flowtts_core.training.checkpoints import CheckpointWriter, checkpoint_steps, load_checkpoint, load_newest
 from flowtts_core.training.distributed import ALONE, Ranks
-from flowtts_core.training.files import Files, drop_parts, files_of, warn
+from flowtts_core.training.files import Files, drop_parts, files_of, patiently, warn
 from flowtts_core.training.log import LOG, TrainingLog
 
 
@@ -160,8 +160,8 @@ class Trainer:
         with tempfile.TemporaryDirectory() if local is None else nullcontext(str(local)) as folder:
             if local is not None:
                 drop_parts(local)
-            elif LOG in self.files.list():
-                Path(folder, LOG).write_bytes(self.files.read(LOG))
+            else:
+                patiently(lambda: _fetch_log(self.files, Path(folder)), "fetching the log")
             log = TrainingLog(Path(folder), self.step)
             beside = (lambda: log.mirror(self.files)) if local is None else (lambda: None)
             writer = CheckpointWriter(self.files, self.config.keep, beside, self.tell)
@@ -280,6 +280,11 @@ class _Output:
 
     log: TrainingLog
     writer: CheckpointWriter
+
+
+def _fetch_log(files: Files, folder: Path) -> None:
+    if LOG in files.list():
+        (folder / LOG).write_bytes(files.read(LOG))
 
 
 def learning_rate_factor(config: TrainConfig, step: int) -> float:
