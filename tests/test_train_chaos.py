@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -159,6 +161,41 @@ def test_a_worker_that_fails_for_ever_ends_the_run_with_its_reason(tmp_path):
         path.rename(path.with_suffix(".gone"))
     with session(None, 1), pytest.raises(TextError, match="no Parquet files"):
         fit(lost, (1, 1), gpu=False, embedded=True)
+
+
+@pytest.mark.slow
+def test_a_node_that_is_drained_leaves_a_checkpoint_first(data, tmp_path):
+    from ray.cluster_utils import Cluster
+
+    chosen = quick(steps=600, checkpoint_every=10_000)  # none but the last, and the one before it goes
+    this = open_run(runs_of(tmp_path / "amy"), data, chosen)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    over, drained = threading.Event(), list[int]()
+
+    def drain() -> None:
+        while not over.wait(0.2):
+            step = int(read_progress(this).get("step", 0))
+            if step >= 20:
+                drained.append(step)
+                command = ["drain-node", "--address", cluster.address, "--node-id", nodes[1].node_id]
+                command += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "test"]
+                command += ["--deadline-remaining-seconds", "60"]
+                subprocess.run([sys.executable, "-m", "ray.scripts.scripts", *command], check=True, capture_output=True)
+                return
+
+    thread = threading.Thread(target=drain)
+    thread.start()
+    try:
+        train(data, tmp_path / "amy", chosen, workers=(1, 2), device="cpu", address=cluster.address, quiet=True)
+    finally:
+        over.set()
+        thread.join()
+        cluster.shutdown()
+    starts = read_starts(this.files)
+    assert drained
+    assert [start.workers for start in starts][:2] == [2, 1]
+    assert starts[1].step >= drained[0]
 
 
 @pytest.mark.slow
