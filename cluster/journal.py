@@ -1,7 +1,7 @@
-"""Finds the item that kills its worker: notes, beside a shard's output, how often the shard was begun and died over which item.
+"""Finds the item that kills its worker: notes, beside a job's output, how often a shard was begun and over which item it died.
 
-Ray Data restarts a dead worker and gives it the same shard, without end. So after `CAREFUL_AFTER` deaths over a shard its items
-are taken one by one, each noted before it is touched; one that stood there at `DEADLY_AFTER` deaths is to be set aside.
+Ray Data restarts a dead worker and gives it the same shard, without end. So after a death over a shard its items are taken one by
+one, each noted before it is touched; one that stood there at `DEADLY_AFTER` deaths is to be set aside: it was tried three times.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 from cluster.storage import Storage
 from flowtts_core.errors import FlowTTSError
 
-CAREFUL_AFTER = 2
+CAREFUL_AFTER = 1
 DEADLY_AFTER = 2  # a single death over an item may be the machine's (memory that another process took)
-_SPARE_STARTS = 4  # beyond those that the items may cost
+_SPARE_STARTS = 20  # beyond those that the items may cost: spot machines come and go
 
 
 class Journal:
-    """One shard's journal, from the start of its work to `close`.
+    """One shard's journal in one stage of the work, from its start to `close`.
 
     Args:
         name: of its file in the output.
@@ -30,7 +30,7 @@ class Journal:
     Attributes:
         starts: how often this run began the shard, this time included.
         careful: whether to take the items one by one, calling `enter` before each.
-        deadly: items over which workers died.
+        deadly: items over which workers died, with the reason as far as it is known.
 
     Raises:
         FlowTTSError: when workers died over the shard more often than its items account for.
@@ -38,34 +38,45 @@ class Journal:
 
     def __init__(self, output: Storage, name: str, run: str, items: int) -> None:
         self._output, self._name = output, name
-        before: dict[str, Any] = {}
-        if output.exists(name):
-            before = json.loads(output.read(name) or b"{}")
-        if before.get("run") != run:
-            before = {"run": run, "starts": 0, "deaths": {}, "item": None}
+        before = self._before(run)
         self.starts: int = before["starts"] + 1
-        deaths = Counter(before["deaths"])
-        deaths.update([before["item"]] if before["item"] else [])
+        deaths, reasons = Counter[str](before["deaths"]), dict[str, str](before["reasons"])
+        if before["item"]:
+            deaths[before["item"]] += 1
+            reasons[before["item"]] = before["why"]
         self.careful = self.starts > CAREFUL_AFTER
-        self.deadly = {item for item, count in deaths.items() if count >= DEADLY_AFTER}
-        self._state = {"run": run, "starts": self.starts, "deaths": deaths, "item": None}
+        self.deadly = {item: reasons.get(item, "") for item, count in deaths.items() if count >= DEADLY_AFTER}
+        self._state = {"run": run, "starts": self.starts, "deaths": deaths, "reasons": reasons, "item": None, "why": ""}
         self._save()
         if self.starts > DEADLY_AFTER * items + CAREFUL_AFTER + _SPARE_STARTS:
             raise FlowTTSError(
                 f"workers died {self.starts - 1} times over {name}", "is there memory enough? try fewer --workers"
             )
 
+    def _before(self, run: str) -> dict[str, Any]:
+        fresh = {"run": run, "starts": 0, "deaths": {}, "reasons": {}, "item": None, "why": ""}
+        try:
+            found = json.loads(self._output.read(self._name) or b"{}")
+        except (FileNotFoundError, ValueError):
+            return fresh
+        return found if found.get("run") == run and fresh.keys() <= found.keys() else fresh
+
     def enter(self, item: str) -> None:
         """Note the item that is touched next."""
         self._state["item"] = item
         self._save()
 
+    def note_end(self, why: str) -> None:
+        """Note why the process is about to end."""
+        self._state["why"] = why
+        self._save()
+
     def close(self) -> None:
-        """The shard is committed."""
+        """The shard is through this stage."""
         self._output.delete(self._name)
 
     def _save(self) -> None:
-        self._output.write(self._name, json.dumps(self._state).encode())
+        self._output.write(self._name, json.dumps(self._state).encode(), durable=False)
 
 
 def drop_journals(output: Storage, folder: str, names: Collection[str]) -> None:

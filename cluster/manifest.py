@@ -8,15 +8,18 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import math
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cluster.plan import Shard, StoredPlan
 from cluster.storage import Storage
 from flowtts_core.errors import OutputError
 
@@ -34,16 +37,24 @@ _WORD = pa.struct(
     ]
 )
 
+_SCORE = pa.struct([("name", pa.string()), ("value", pa.float64())])
+
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
+        ("source", pa.string()),  # the book or table that it comes from
         ("chapter", pa.int32()),  # 1, 2, ... in a book; 0 for rows of a corpus
         ("index", pa.int32()),  # place in the chapter or corpus, from 0
         ("text", pa.string()),
         ("voice", pa.string()),
         ("speaker", pa.string()),
         ("seed", pa.int64()),
+        ("speed", pa.float64()),
+        ("temperature", pa.float64()),  # of the flow's noise; null: the voice's own
         ("model", pa.string()),  # fingerprint of the engine that spoke
+        ("licence", pa.string()),  # of the voice
+        ("job", pa.string()),  # the job that made it
+        ("fingerprint", pa.string()),  # of all that the sound depends on: text, voice, seed, settings
         ("audio", pa.string()),  # where: "shards/00003.parquet#17" (row) or "audio/x.flac"; null for a failed row
         ("sha256", pa.string()),  # of the FLAC bytes
         ("sample_rate", pa.int32()),
@@ -57,7 +68,7 @@ SCHEMA = pa.schema(
         ("steps", pa.int32()),  # of the flow; null: as many as the voice takes by itself
         ("takes", pa.int32()),  # which reading this is: 1, or more where a gate had it spoken again
         ("verified", pa.bool_()),  # whether it kept the gate's bounds; null without a gate
-        ("scores", pa.map_(pa.string(), pa.float64())),  # what the gate measured of it
+        ("scores", pa.list_(_SCORE)),  # what the gate measured of it; the datasets library knows no maps
     ]
 )
 """A row of the manifest."""
@@ -65,24 +76,33 @@ SCHEMA = pa.schema(
 SHARD_SCHEMA = SCHEMA.append(pa.field("flac", pa.binary()))
 """A row of a shard: the manifest's and the audio itself (null where the audio is a file of its own)."""
 
+_SHARD_NAME = re.compile(r"(\d{5,})\.parquet")
+_READERS = 4
+
 
 def shard_name(index: int) -> str:
     return f"{SHARDS}/{index:05d}.parquet"
+
+
+def shard_indexes(storage: Storage) -> list[int]:
+    """The numbers of the shards that are there, whole or not."""
+    return [int(match[1]) for name in storage.list(SHARDS) if (match := _SHARD_NAME.fullmatch(name))]
 
 
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def write_shard(storage: Storage, index: int, rows: Sequence[dict[str, Any]], stats: dict[str, Any]) -> None:
+def write_shard(storage: Storage, index: int, table: pa.Table, digest: str, stats: dict[str, Any]) -> None:
     """Commit a shard: once its name exists, its rows are done.
 
     Args:
-        rows: dicts with the fields of `SHARD_SCHEMA`.
+        table: of `SHARD_SCHEMA`.
+        digest: of the planned rows, by which a later run knows the shard (`cluster.plan.shard_digest`).
         stats: how the work went (`compute_s`, ...); kept in the file's metadata, apart from the reproducible rows.
     """
-    schema = SHARD_SCHEMA.with_metadata({"stats": json.dumps(stats)})
-    storage.write(shard_name(index), _parquet(pa.Table.from_pylist(list(rows), schema=schema)))
+    metadata = {"stats": json.dumps(stats), "plan": digest}
+    storage.write(shard_name(index), _parquet(table.replace_schema_metadata(metadata)))
 
 
 def read_shard(storage: Storage, index: int, columns: Sequence[str] | None = None) -> pa.Table:
@@ -98,86 +118,138 @@ def shard_rows(storage: Storage, index: int) -> int:
 
 
 def shard_stats(storage: Storage, index: int) -> dict[str, Any]:
-    with storage.open(shard_name(index)) as file:
-        metadata = pq.ParquetFile(file).schema_arrow.metadata or {}
-    return dict(json.loads(metadata.get(b"stats", b"{}")))
+    return dict(json.loads(_metadata(storage, index).get(b"stats", b"{}")))
 
 
-def shard_is_whole(storage: Storage, index: int, ids: Sequence[str]) -> bool:
-    """Whether the shard exists, reads back and holds exactly the planned ids in their order.
-
-    A local shard is read to its last byte; of a remote one, which a put makes whole or not at all, only the ids.
-    """
+def shard_digest_of(storage: Storage, index: int) -> str | None:
+    """The digest that a shard bears; None where the file is absent, cut off or none of ours. Reads its end alone."""
     try:
-        table = read_shard(storage, index, ("id",) if storage.remote else None)
-    except FileNotFoundError:
-        return False
+        return _metadata(storage, index).get(b"plan", b"").decode() or None
     except (pa.ArrowException, OSError, EOFError, ValueError):
-        return False  # cut off or damaged: it is done again
-    return table.column("id").to_pylist() == list(ids)
+        return None
 
 
-@dataclass(frozen=True)
+def _metadata(storage: Storage, index: int) -> dict[bytes, bytes]:
+    with storage.open(shard_name(index)) as file:
+        return pq.read_schema(file).metadata or {}
+
+
+@dataclass
 class Totals:
     """What a finished manifest holds.
 
     Attributes:
         seconds: of audio.
-        compute_s: spent on speaking by all workers.
+        compute_s, judging_s: spent on speaking, and on judging, by all workers.
         unverified: rows that fell short of the gate, whether they were set aside or kept.
         spoken_again: rows whose kept take is not the first.
         scores: the mean of each score over the rows that have it.
+        padding: of the frames that went through the model, the part that was padding.
     """
 
-    planned: int
-    ok: int
-    failed: int
-    seconds: float
-    compute_s: float
-    reasons: dict[str, int]
-    unverified: int
-    spoken_again: int
-    scores: dict[str, float]
+    planned: int = 0
+    ok: int = 0
+    seconds: float = 0.0
+    compute_s: float = 0.0
+    judging_s: float = 0.0
+    reasons: dict[str, int] = field(default_factory=dict)
+    unverified: int = 0
+    spoken_again: int = 0
+    scores: dict[str, float] = field(default_factory=dict)
+    padding: float = 0.0
+
+    @property
+    def failed(self) -> int:
+        return self.planned - self.ok
 
 
-def finish(storage: Storage, shards: Sequence[Sequence[str]]) -> Totals:
+def finish(storage: Storage, plan: StoredPlan, told: Callable[[int], None] = lambda rows: None) -> Totals:
     """Write `manifest.parquet` (all rows) and `quarantine.jsonl` (the failed ones); verify that each id is there once.
 
+    A part of the plan is in memory at a time.
+
     Args:
-        shards: the planned ids, by shard.
+        told: called with the rows that are written so far.
 
     Raises:
         OutputError: when an id is lost, doubled or unplanned: a fault of this program or a changed folder.
     """
-    tables, compute_s = [], 0.0
-    for index in range(len(shards)):
-        tables.append(_located(read_shard(storage, index, SCHEMA.names), index))
-        compute_s += float(shard_stats(storage, index).get("compute_s", 0.0))
-    table = pa.concat_tables(tables).replace_schema_metadata(None) if tables else SCHEMA.empty_table()
-    verify((id_ for ids in shards for id_ in ids), table.column("id").to_pylist())
-    rows = table.select(["id", "chapter", "text", "reason", "audio", "status", "verified", "takes", "scores"]).to_pylist()
-    failed = [row for row in rows if row["status"] != "ok"]
-    short = [row for row in rows if row["verified"] is False]
-    aside = [_aside(row) for row in rows if row["status"] != "ok" or row["verified"] is False]
-    storage.write(
-        QUARANTINE, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in aside).encode("utf-8", "replace")
-    )
-    storage.write(MANIFEST, _parquet(table))
-    durations = zip(table.column("duration").to_pylist(), rows, strict=True)
-    seconds = sum(duration for duration, row in durations if row["status"] == "ok")
-    # each row that was judged has figures of its own in its reason: they are counted under what they have in common
-    reasons = Counter(_kind(row) for row in failed)
-    return Totals(
-        planned=len(table),
-        ok=len(table) - len(failed),
-        failed=len(failed),
-        seconds=seconds,
-        compute_s=compute_s,
-        reasons=dict(reasons.most_common()),
-        unverified=len(short),
-        spoken_again=sum((row["takes"] or 1) > 1 for row in rows),
-        scores=_means(rows),
-    )
+    totals, sums = Totals(), _Sums()
+    with storage.workspace() as folder:
+        local, aside = folder / MANIFEST, folder / QUARANTINE
+        with pq.ParquetWriter(local, SCHEMA, **_writing(SCHEMA.names)) as writer, open(aside, "wb") as lines:
+            for part in range(plan.parts):
+                table = part_rows(storage, plan, part)
+                writer.write_table(table)
+                for row in sums.add(totals, table):
+                    lines.write((json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "replace"))
+                told(totals.planned)
+        sums.add_stats(totals, [shard_stats(storage, shard.index) for shard in plan.shards])
+        storage.put_file(aside, QUARANTINE)
+        storage.put_file(local, MANIFEST)
+    return totals
+
+
+def part_rows(storage: Storage, plan: StoredPlan, part: int) -> pa.Table:
+    """The manifest's rows of one part of a plan, in the job's order."""
+    planned = plan.read_part(storage, part, ("order", "id"))
+    shards = plan.part_shards(part)
+    with ThreadPoolExecutor(_READERS) as pool:
+        tables = list(pool.map(lambda shard: _rows_of(storage, shard), shards))
+    table = pa.concat_tables(tables).replace_schema_metadata(None)
+    if not table.column("id").equals(planned.column("id")):
+        verify(planned.column("id").to_pylist(), table.column("id").to_pylist())
+    return table.take(pc.sort_indices(planned.column("order"))).combine_chunks()
+
+
+def _rows_of(storage: Storage, shard: Shard) -> pa.Table:
+    try:
+        table = _located(read_shard(storage, shard.index, SCHEMA.names), shard.index)
+    except (pa.ArrowException, OSError, EOFError) as error:
+        raise OutputError(
+            f"{storage.path(shard_name(shard.index))}: cannot be read ({str(error).splitlines()[0]})",
+            "flowtts verify --repair makes it again",
+        ) from error
+    return table if shard.select is None else table.take(pa.array(shard.select, pa.int64()))
+
+
+class _Sums:
+    """Adds up the rows of a manifest, part by part."""
+
+    def __init__(self) -> None:
+        self._reasons: Counter[str] = Counter()
+        self._scores: dict[str, tuple[float, int]] = {}
+
+    def add(self, totals: Totals, table: pa.Table) -> list[dict[str, Any]]:
+        """Count a table's rows; returns the quarantine's lines of it."""
+        ok = pc.equal(table.column("status"), "ok")
+        totals.planned += len(table)
+        totals.ok += pc.sum(ok).as_py() or 0
+        totals.seconds += pc.sum(pc.if_else(ok, table.column("duration"), 0.0)).as_py() or 0.0
+        short = pc.fill_null(pc.invert(table.column("verified")), False)
+        totals.unverified += pc.sum(short).as_py() or 0
+        totals.spoken_again += pc.sum(pc.greater(pc.fill_null(table.column("takes"), 1), 1)).as_py() or 0
+        self._add_scores(totals, table.column("scores"))
+        columns = ["id", "chapter", "text", "reason", "audio", "status", "verified", "scores"]
+        rows = table.select(columns).filter(pc.or_(pc.invert(ok), short)).to_pylist()
+        # each row that was judged has figures of its own in its reason: they are counted under what they have in common
+        self._reasons.update(_kind(row) for row in rows if row["status"] != "ok")
+        totals.reasons = dict(self._reasons.most_common())
+        return [_aside(row) for row in rows]
+
+    def _add_scores(self, totals: Totals, column: pa.ChunkedArray) -> None:
+        for pairs in column.drop_null().to_pylist() if column.null_count < len(column) else ():
+            for name, value in (pair.values() for pair in pairs):
+                total, count = self._scores.get(name, (0.0, 0))
+                self._scores[name] = (total + value, count + 1)
+        totals.scores = {name: total / count for name, (total, count) in self._scores.items()}
+
+    @staticmethod
+    def add_stats(totals: Totals, stats: Sequence[dict[str, Any]]) -> None:
+        totals.compute_s = sum(float(s.get("compute_s", 0.0)) for s in stats)
+        totals.judging_s = sum(float(s.get("judging_s", 0.0)) for s in stats)
+        used, padded = (sum(s.get(name, 0) for s in stats) for name in ("tokens", "padded_tokens"))
+        totals.padding = 1 - used / padded if padded else 0.0
 
 
 def _kind(row: dict[str, Any]) -> str:
@@ -187,24 +259,22 @@ def _kind(row: dict[str, Any]) -> str:
 def _aside(row: dict[str, Any]) -> dict[str, Any]:
     """A line of the quarantine; one that was judged has its scores, and the place of its best take."""
     kept = {name: row[name] for name in ("id", "chapter", "text", "reason")}
-    judged = {"audio": row["audio"], "kept": row["status"] == "ok", "scores": dict(row["scores"] or [])}
+    judged = {"audio": row["audio"], "kept": row["status"] == "ok", "scores": scores_of(row)}
     return kept if row["verified"] is None else {**kept, **judged}
 
 
-def _means(rows: Iterable[dict[str, Any]]) -> dict[str, float]:
-    values: dict[str, list[float]] = {}
-    for row in rows:
-        for name, value in row["scores"] or []:
-            values.setdefault(name, []).append(value)
-    return {name: math.fsum(found) / len(found) for name, found in values.items()}
+def scores_of(row: dict[str, Any]) -> dict[str, float]:
+    """What the gate measured of a row, by name."""
+    return {score["name"]: score["value"] for score in row["scores"] or []}
 
 
 def _located(table: pa.Table, index: int) -> pa.Table:
     """The rows with the place of audio that lies in the shard itself."""
-    names, lengths = table.column("audio").to_pylist(), table.column("num_samples").to_pylist()
     places = [
         name or (f"{shard_name(index)}#{row}" if samples else None)
-        for row, (name, samples) in enumerate(zip(names, lengths, strict=True))
+        for row, (name, samples) in enumerate(
+            zip(table.column("audio").to_pylist(), table.column("num_samples").to_pylist(), strict=True)
+        )
     ]
     return table.set_column(table.schema.get_field_index("audio"), SCHEMA.field("audio"), pa.array(places, pa.string()))
 
@@ -219,29 +289,32 @@ def verify(planned: Iterable[str], found: Iterable[str]) -> None:
     raise OutputError(
         f"the output is not what was planned: {len(lost)} rows missing ({', '.join(lost[:5])}), "
         f"{len(extra)} unplanned or doubled ({', '.join(extra[:5])})",
-        "was the folder changed by hand? give another -o, or remove it and run again",
+        "was the folder changed by hand? flowtts verify --repair mends it",
     )
 
 
-def iter_rows(storage: Storage, shards: Iterable[int], columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The rows of shards in order, one shard in memory at a time."""
-    for index in shards:
-        yield from read_shard(storage, index, columns).to_pylist()
+def read_manifest(storage: Storage, columns: Sequence[str] | None = None) -> pa.Table:
+    return pq.read_table(io.BytesIO(storage.read(MANIFEST)), columns=list(columns) if columns else None)
 
 
-def read_manifest(storage: Storage) -> pa.Table:
-    return pq.read_table(io.BytesIO(storage.read(MANIFEST)))
+def iter_manifest(storage: Storage, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The rows of the manifest in the job's order, a group of them in memory at a time."""
+    with storage.open(MANIFEST) as file:
+        for batch in pq.ParquetFile(file).iter_batches(batch_size=8192, columns=list(columns)):
+            yield from batch.to_pylist()
 
 
 def _parquet(table: pa.Table) -> bytes:
     buffer = io.BytesIO()
+    pq.write_table(table, buffer, **_writing(table.column_names))
+    return buffer.getvalue()
+
+
+def _writing(names: Sequence[str]) -> dict[str, Any]:
     # FLAC does not compress further; text does. Checksums let a resume see a damaged page.
-    compression = {name: "NONE" if name == "flac" else "ZSTD" for name in table.column_names}
+    compression = {name: "NONE" if name == "flac" else "ZSTD" for name in names}
     codecs = {f"words.list.element.{field.name}": "ZSTD" for field in _WORD} | compression
-    codecs |= {f"scores.key_value.{part}": "ZSTD" for part in ("key", "value")}
+    codecs |= {f"scores.list.element.{field.name}": "ZSTD" for field in _SCORE}
     for nested in ("words", "scores"):
         codecs.pop(nested, None)
-    pq.write_table(
-        table, buffer, compression=codecs, write_page_checksum=True, use_dictionary=False, write_statistics=False
-    )
-    return buffer.getvalue()
+    return {"compression": codecs, "write_page_checksum": True, "use_dictionary": False, "write_statistics": False}

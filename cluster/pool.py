@@ -1,29 +1,149 @@
-"""Tasks through a pool of actors by Ray Data: a task in, its result out as it is finished, errors as what they were."""
+"""Work through stages of processes by Ray Data: a task in, its result out as it is finished, errors as what they were.
+
+A stage is a pool of actors (what must be loaded once: a voice, a judge) or of plain tasks. What stands between two stages is a
+parcel: the task as JSON and an Arrow table. A task must be safe to do again: whatever dies on the way, it is.
+"""
 
 from __future__ import annotations
 
 import json
+import queue
+import threading
+import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
 
-from cluster.session import release_memory, root_cause, session
+from cluster.session import SessionInfo, release_memory, root_cause, session
 from flowtts_core import errors
 from flowtts_core.errors import ConfigError, FlowTTSError
 
 Task = dict[str, Any]  # of JSON values, as its result is
 Work = Callable[[Task], Task]
+StageWork = Callable[[Task, "pa.Table | None"], "tuple[Task, pa.Table | None]"]
+
+WAVE = 4096  # tasks that Ray Data is given at once: the driver's memory and its start-up stay small however many there are
+STRIKES = 3  # failures of the cluster in a row, none of them after any progress, before the job gives up
+_LOOK_EVERY_S = 1.0
+_STUCK_S = 40.0  # that actors may wait for room while nothing is finished, before the pools are made anew
+_IN_FLIGHT = 2  # tasks given to an actor at once: the next is at hand when one is done, and few are redone after a death
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One kind of work.
+
+    Only one stage of a job may take CPUs in Ray's books. Two that do can wait for each other for ever once a node is lost: idle
+    actors of the one hold the cores that the other needs to make their input, and Ray Data takes no core from an idle actor.
+
+    Attributes:
+        make: makes what does it; called once in each process.
+        pool: fewest and most processes.
+        actors: keep the processes for the whole job (what is costly to make); else plain tasks, at most `pool[1]` at once.
+        cpus, gpus: what each process takes in Ray's books; several actors share a GPU where each takes a part of it.
+    """
+
+    name: str
+    make: Callable[[], StageWork]
+    pool: tuple[int, int] = (1, 1)
+    actors: bool = True
+    cpus: float = 0.0
+    gpus: float = 0.0
+
+
+@dataclass(frozen=True)
+class Patience:
+    """When a job that makes no progress is begun anew: after `stall_s` seconds without any task finished."""
+
+    stall_s: float = 1800.0
+    told: Callable[[str], None] = lambda what: None
+
+
+class Stalled(Exception):
+    """Nothing was finished for too long."""
+
+
+def run_stages(
+    stages: Sequence[Stage],
+    tasks: Sequence[Task],
+    *,
+    address: str | None,
+    cpus: int,
+    patience: Patience | None = None,
+) -> Iterator[Task]:
+    """Do the tasks, stage after stage; yields each result as it is there, in no fixed order.
+
+    When the cluster fails (a node is lost, actors wait for room that is gone, nothing moves), what is not finished is begun anew
+    with the machines that are there: a dead actor's tasks otherwise wait for ever for a restart that has no room.
+
+    Args:
+        address: of a Ray cluster; None starts a private one with room for `cpus` one-core actors.
+
+    Raises:
+        ConfigError: where the cluster cannot be reached, or has no GPU for an actor.
+        FlowTTSError: what the work raised, or that the cluster failed `STRIKES` times without any progress.
+    """
+    patience = patience or Patience()
+    left, strikes = dict(enumerate(tasks)), 0
+    while left:
+        wave, before = dict(islice(left.items(), WAVE)), len(left)
+        try:
+            with session(address, cpus) as info:
+                for key, result in _stream(stages, wave, info, patience):
+                    if left.pop(key, None) is not None:  # a task that was done twice counts once
+                        yield result
+        except FlowTTSError:
+            raise
+        except Exception as error:
+            cause = root_cause(error)
+            if not _clusters(error):  # a fault of this program: its innermost cause says most
+                raise cause from error
+            strikes = 0 if len(left) < before else strikes + 1
+            if strikes >= STRIKES:
+                raise FlowTTSError(
+                    f"the cluster failed {strikes} times without progress: {type(cause).__name__}: {cause}"[:2000],
+                    "is there memory and room enough? run the same command again: finished work is kept",
+                ) from error
+            patience.told(f"begun anew with {len(left)} tasks left: {type(cause).__name__}: {str(cause).splitlines()[0]}"[:300])
+
+
+def run_tasks(
+    make: Callable[[], Work], tasks: Sequence[Task], *, address: str | None, workers: int, gpus: float = 0
+) -> Iterator[Task]:
+    """Do the tasks on a pool of one-core actors: `run_stages` with a single stage.
+
+    Args:
+        make: makes what does the tasks; it travels to the actors by pickle.
+        gpus: of a GPU that each actor takes.
+    """
+    workers = max(1, min(workers, len(tasks)))
+    stage = Stage("work", _MakePlain(make), (workers, workers), cpus=1, gpus=gpus)
+    return run_stages([stage], tasks, address=address, cpus=workers)
+
+
+@dataclass(frozen=True)
+class _MakePlain:
+    """From work on tasks alone to work on parcels."""
+
+    make: Callable[[], Work]
+
+    def __call__(self) -> StageWork:
+        work = self.make()
+        return lambda task, table: (work(task), None)
 
 
 class Worker:
-    """An actor: makes its work once, then does one task after another.
+    """A process of a stage: makes its work once, then does one parcel after another.
 
     Args:
-        make: returns what does a task; called in the actor's process.
+        make: returns what does a task; called in the worker's process.
     """
 
-    def __init__(self, make: Callable[[], Work]) -> None:
+    def __init__(self, make: Callable[[], StageWork]) -> None:
         self._problem: Exception | None = None
         try:
             self._work = make()
@@ -31,67 +151,179 @@ class Worker:
             self._problem = error
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        rows = [self._row(json.loads(row["task"])) for row in batch.to_pylist()]
+        parcels = [self._parcel(row) for row in batch.to_pylist()]
         release_memory()
-        return pa.Table.from_pylist(rows)
+        return pa.Table.from_pylist(parcels, schema=_PARCEL)
 
-    def _row(self, task: Task) -> dict[str, str]:
+    def _parcel(self, row: dict[str, Any]) -> dict[str, Any]:
         """The result, or our own error, as a row: what Ray makes of a raised one has lost what a user can read."""
+        if row.get("error"):
+            return row
         try:
             if self._problem is not None:
                 raise self._problem
-            return {"result": json.dumps(self._work(task)), "error": ""}
+            task, table = self._work(json.loads(row["task"]), _table(row.get("table")))
+            return {"key": row["key"], "task": json.dumps(task), "table": _bytes(table), "error": None}
         except FlowTTSError as error:
             told = {"kind": type(error).__name__, "message": error.message, "remedy": error.remedy}
-            return {"result": "", "error": json.dumps(told)}
+            return {"key": row["key"], "task": None, "table": None, "error": json.dumps(told)}
 
 
-def results_of(batch: pa.Table) -> Iterator[Task]:
-    """What a `Worker` returned; raises the error that it returned instead."""
-    for row in batch.to_pylist():
-        if row["error"]:
-            told = json.loads(row["error"])
-            raise getattr(errors, told["kind"], FlowTTSError)(told["message"], told["remedy"])
-        yield json.loads(row["result"])
+# A parcel is one row, whatever its size: Ray Data cuts a block that grows too large between rows.
+_PARCEL = pa.schema([("key", pa.int64()), ("task", pa.string()), ("table", pa.large_binary()), ("error", pa.string())])
+_workers: dict[str, Worker] = {}  # of the stages of plain tasks, in the processes that have done any
 
 
-def run_tasks(
-    make: Callable[[], Work], tasks: Sequence[Task], *, address: str | None, workers: int, gpus: float = 0
-) -> Iterator[Task]:
-    """Do the tasks on a pool of one-core actors; yields each result as it is there, in no fixed order.
+def _in_task(batch: pa.Table, name: str, make: Callable[[], StageWork]) -> pa.Table:
+    if name not in _workers:
+        _workers[name] = Worker(make)
+    return _workers[name](batch)
 
-    Args:
-        make: makes what does the tasks; it travels to the actors by pickle.
-        address: of a Ray cluster; None starts a private one.
-        gpus: of a GPU that each actor takes.
 
-    Raises:
-        ConfigError: where the cluster cannot be reached, or has no GPU for an actor.
-        FlowTTSError: what the work raised.
-    """
-    workers = max(1, min(workers, len(tasks)))
-    with session(address, workers) as info:
-        import ray.data
+def _table(data: bytes | None) -> pa.Table | None:
+    return None if data is None else pa.ipc.open_stream(pa.py_buffer(data)).read_all()
 
-        if gpus and info.gpus < gpus:
-            raise ConfigError("--device cuda: Ray sees no GPU", "flowtts doctor says what this machine has")
-        if gpus:  # more would wait for a GPU for ever
-            workers = min(workers, int(info.gpus / gpus))
-        rows = [{"task": json.dumps(task)} for task in tasks]
-        dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-            Worker,
-            batch_size=1,  # a block is a task, one row; Ray refuses None together with GPUs
-            batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(size=workers),
-            fn_constructor_kwargs={"make": make},
-            num_cpus=1,
-            num_gpus=gpus or None,
-        )
+
+def _bytes(table: pa.Table | None) -> bytes | None:
+    if table is None:
+        return None
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def _stream(
+    stages: Sequence[Stage], tasks: dict[int, Task], info: SessionInfo, patience: Patience
+) -> Iterator[tuple[int, Task]]:
+    """(key, result) of each task; raises `Stalled` where nothing moves any more."""
+    dataset = _dataset(stages, tasks, info)
+    found: queue.Queue[Any] = queue.Queue()
+    threading.Thread(target=_pump, args=(dataset, found), daemon=True, name="results").start()
+    last, watch = time.monotonic(), _Watch()
+    while True:
         try:
-            for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-                assert isinstance(batch, pa.Table)
-                yield from results_of(batch)
-        except FlowTTSError:
-            raise
-        except Exception as error:  # a fault of this program, or of Ray: its innermost cause says most
-            raise root_cause(error) from error
+            what = found.get(timeout=_LOOK_EVERY_S)
+        except queue.Empty:
+            idle = time.monotonic() - last
+            if idle > patience.stall_s:
+                raise Stalled(f"no task was finished for {idle:.0f} s") from None
+            watch.look(idle)
+            continue
+        if what is None:
+            return
+        if isinstance(what, BaseException):
+            raise what
+        last = time.monotonic()
+        watch.moved()
+        for row in what.to_pylist():
+            if row["error"]:
+                told = json.loads(row["error"])
+                raise getattr(errors, told["kind"], FlowTTSError)(told["message"], told["remedy"])
+            yield row["key"], json.loads(row["task"])
+
+
+def _dataset(stages: Sequence[Stage], tasks: dict[int, Task], info: SessionInfo) -> Any:
+    import ray.data
+
+    assert sum(stage.cpus > 0 for stage in stages) <= 1
+    # A node that dies while an actor is being made would end the job; our own errors on loading come as results.
+    ray.data.DataContext.get_current().max_consecutive_actor_init_deaths = 3
+    rows = [{"key": key, "task": json.dumps(task), "table": None, "error": None} for key, task in tasks.items()]
+    dataset: Any = ray.data.from_arrow([pa.Table.from_pylist([row], schema=_PARCEL) for row in rows])
+    run = uuid.uuid4().hex
+    for stage in stages:
+        options: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "num_cpus": stage.cpus, "zero_copy_batch": True}
+        if stage.gpus:
+            if info.gpus < stage.gpus:
+                raise ConfigError("--device cuda: Ray sees no GPU", "flowtts doctor says what this machine has")
+            options["num_gpus"] = stage.gpus
+        least, most = _sized(stage, info, len(tasks))
+        if not stage.actors:
+            arguments = {"name": f"{run}-{stage.name}", "make": stage.make}
+            at_once = ray.data.TaskPoolStrategy(size=most)
+            dataset = dataset.map_batches(_in_task, fn_kwargs=arguments, compute=at_once, **options)
+            continue
+        pool = ray.data.ActorPoolStrategy(min_size=least, max_size=most, max_tasks_in_flight_per_actor=_IN_FLIGHT)
+        dataset = dataset.map_batches(Worker, fn_constructor_kwargs={"make": stage.make}, compute=pool, **options)
+    return dataset
+
+
+def _sized(stage: Stage, info: SessionInfo, tasks: int) -> tuple[int, int]:
+    """Fewest and most actors: no more than there are tasks, or room for; others would wait for a place for ever."""
+    room = stage.pool[1]
+    if stage.gpus:
+        room = int(info.gpus / stage.gpus + 1e-6)
+    elif stage.cpus:
+        room = int(info.cpus / stage.cpus + 1e-6)
+    most = max(1, min(stage.pool[1], tasks, room))
+    return max(1, min(stage.pool[0], most)), most
+
+
+def _pump(dataset: Any, found: queue.Queue[Any]) -> None:
+    """Hands on what the stages make, so that whoever waits for it can also watch the clock."""
+    try:
+        for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            found.put(batch)
+        found.put(None)
+    except BaseException as error:
+        found.put(error)
+
+
+class _Watch:
+    """Sees that actors wait for room which the cluster no longer has: a dead actor's tasks wait for its restart, for ever."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    def moved(self) -> None:
+        self._since = None
+
+    def look(self, idle: float) -> None:
+        """Raise `Stalled` when actors have waited for room, and nothing has moved, for too long."""
+        if idle < _STUCK_S / 2 or not (_room_is_wanted() and _actors_restart()):
+            self._since = None
+            return
+        self._since = self._since or time.monotonic()
+        if time.monotonic() - self._since > _STUCK_S / 2:
+            raise Stalled("a lost actor waits for room that the cluster no longer has")
+
+
+def _actors_restart() -> bool:
+    try:
+        from ray._private import state
+
+        return any(actor.get("State") == "RESTARTING" for actor in state.actors().values())
+    except Exception:  # an inner interface: without it the plain time limit still holds
+        return False
+
+
+def _room_is_wanted() -> bool:
+    """Whether something waits for resources; an actor that is merely slow to start has been given its own already."""
+    try:
+        from ray._private.worker import global_worker
+        from ray.autoscaler.v2.sdk import get_cluster_resource_state
+
+        inner: Any = global_worker
+        return bool(get_cluster_resource_state(inner.gcs_client).pending_resource_requests)
+    except Exception:
+        return False
+
+
+def _clusters(error: BaseException) -> bool:
+    """Whether machines failed, and not the work itself."""
+    from ray import exceptions as ray_errors
+
+    kinds: tuple[type[BaseException], ...] = (
+        Stalled,
+        ConnectionError,
+        ray_errors.RayActorError,
+        ray_errors.WorkerCrashedError,
+        ray_errors.NodeDiedError,
+        ray_errors.ObjectLostError,
+        ray_errors.OutOfMemoryError,
+        ray_errors.OwnerDiedError,
+        ray_errors.LocalRayletDiedError,
+        ray_errors.RaySystemError,
+    )
+    return isinstance(error, kinds) or isinstance(root_cause(error), kinds)

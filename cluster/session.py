@@ -13,12 +13,19 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from cluster.auth import REMEDY, authentication, refusal
+from cluster.local import token_of
 from flowtts_core.errors import ConfigError, FlowTTSError
 
 OBJECT_STORE_BYTES = 256 << 20  # rows of text and small summaries travel through it, never audio
+_ADDRESSES = (
+    "check --address: http://HOST:8265 sends the command as a job; auto or HOST:6379 on a machine of the cluster; "
+    "ray://HOST:10001 for training alone"
+)
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "0",
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # a thread that still asks for results after the end must not start another Ray
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # keeps Ray from hiding (and warning about) accelerators of CPU actors
     "RAY_worker_niceness": "0",  # Ray's default of 15 lets any other busy program stop a job altogether
     "MALLOC_ARENA_MAX": "2",  # of glibc: each arena keeps what was freed in it
@@ -51,36 +58,36 @@ def release_memory() -> None:
 
 
 @contextmanager
-def session(address: str | None = None, workers: int | None = None) -> Iterator[SessionInfo]:
+def session(address: str | None = None, workers: int | None = None, data: bool = True) -> Iterator[SessionInfo]:
     """Start a private Ray on this machine (or join the one at `address`) and leave it at the end.
 
     Args:
-        address: `ray://host:10001` or `host:6379`; None for an embedded one, which no other session can join.
+        address: None for an embedded one, which no other session can join; `host:6379` or `auto` on a machine of a cluster;
+            `ray://host:10001` from outside, by Ray Client. `http://host:8265` takes whole commands (cluster/submission.py).
+        data: Ray Data will be used, which does not work through Ray Client.
         workers: how many one-core actors will run at once; the embedded Ray gets one logical core more for its tasks.
 
     Raises:
-        ConfigError: when the cluster cannot be reached.
+        ConfigError: when the cluster cannot be reached, its token is missing or another one, or the address is of the wrong form.
     """
+    if (
+        data and address is not None and address.startswith("ray://")
+    ):  # 2.60: 'Worker' object has no attribute 'core_worker'
+        raise ConfigError(
+            f"{address}: Ray Data does not work through Ray Client, only training does",
+            "send the command as a job: --address http://HOST:8265; or run it on a machine of the cluster: --address auto",
+        )
     os.environ.update({key: os.environ.get(key, value) for key, value in _ENVIRONMENT.items()})
     import ray  # after the environment, which Ray reads on import
 
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
-    if address is None:
-        count = (workers or default_workers()) + 1
-        options |= {
-            "address": "local",
-            "num_cpus": count,
-            "include_dashboard": False,
-            "object_store_memory": OBJECT_STORE_BYTES,
-        }
-    else:
-        options |= {"address": address}
-    with _native_notes_dropped():
+    with authentication(address, token_of(address or "")), _native_notes_dropped():
         try:
             with _same_sigterm():
-                ray.init(**options)
+                ray.init(**_options(address, workers))
+        except ConfigError:
+            raise
         except Exception as error:  # a node that starts too slowly is a bare Exception to Ray
-            where, remedy = (address, "check --address") if address else ("this machine", "is it overloaded? run it again")
+            where, remedy = (address, _ADDRESSES) if address else ("this machine", "is it overloaded? run it again")
             raise ConfigError(f"cannot start or join Ray at {where}: {error}", remedy) from error
         _quiet_ray_data()
         try:
@@ -88,6 +95,23 @@ def session(address: str | None = None, workers: int | None = None) -> Iterator[
             yield SessionInfo(int(resources.get("CPU", 0)), int(resources.get("GPU", 0)), address is None)
         finally:
             ray.shutdown()
+
+
+def _options(address: str | None, workers: int | None) -> dict[str, Any]:
+    """What `ray.init` takes; an address that would not let us in is refused here and at once."""
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    if address is None:
+        return quiet | {
+            "address": "local",
+            "num_cpus": (workers or default_workers()) + 1,
+            "include_dashboard": False,
+            "object_store_memory": OBJECT_STORE_BYTES,
+        }
+    if address.startswith(("http://", "https://")):
+        raise ConfigError(f"{address}: a dashboard takes jobs, not sessions", _ADDRESSES)
+    if ":" in address and (why := refusal(address)):
+        raise ConfigError(f"cannot join Ray at {address}: {why}", REMEDY if "token" in why else _ADDRESSES)
+    return quiet | {"address": address}
 
 
 @contextmanager

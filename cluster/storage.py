@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import glob
+import io
 import os
 import shutil
 import tempfile
@@ -11,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, BinaryIO, cast
 
 from flowtts_core.errors import DependencyError, OutputError
 
@@ -108,8 +110,11 @@ class Storage:
         with open(self.path(name), "rb") as file:
             return os.pread(file.fileno(), size, start)
 
-    def write(self, name: str, data: bytes) -> None:
+    def write(self, name: str, data: bytes, *, durable: bool = True) -> None:
         """Write a file whole: a temporary name, fsync and rename; on S3 one put.
+
+        Args:
+            durable: survive a power cut too; a note that only this run reads need not.
 
         Raises:
             OutputError: for a full disk, a missing permission and the like; nothing of the file remains.
@@ -124,8 +129,9 @@ class Storage:
             try:
                 with open(temporary, "wb") as file:
                     _write_all(file, data)
-                    file.flush()
-                    os.fsync(file.fileno())
+                    if durable:
+                        file.flush()
+                        os.fsync(file.fileno())
                 os.replace(temporary, target)
             except BaseException:
                 temporary.unlink(missing_ok=True)
@@ -222,6 +228,65 @@ class Storage:
         self.delete(f"{PARTIAL}probe")
 
 
+@dataclass(frozen=True)
+class InputFile:
+    """A file to read; `stamp` changes when it does: its time here, its ETag in an object store."""
+
+    path: str
+    size: int
+    stamp: str
+
+
+def find_inputs(pattern: str, suffixes: tuple[str, ...]) -> list[InputFile]:
+    """The files that a path names, in order: a file, the files of a folder or `s3://` prefix, or those that match a glob.
+
+    Args:
+        suffixes: of the files that are taken from folders; a file that is named itself, or matched, is taken whatever its name.
+
+    Raises:
+        FileNotFoundError: where there are none.
+    """
+    found = _find_remote(pattern, suffixes) if is_remote(pattern) else _find_local(pattern, suffixes)
+    if not found:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), pattern)
+    return found
+
+
+def _find_local(pattern: str, suffixes: tuple[str, ...]) -> list[InputFile]:
+    if os.path.isdir(pattern):
+        paths = [os.path.join(folder, name) for folder, _, names in os.walk(pattern) for name in names if _wanted(name, suffixes)]
+    elif os.path.exists(pattern) or not any(c in pattern for c in "*?["):
+        paths = [pattern]
+    else:
+        paths = [path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path)]
+    stats = [(path, os.stat(path)) for path in sorted(paths)]
+    return [InputFile(path, stat.st_size, str(stat.st_mtime_ns)) for path, stat in stats]
+
+
+def _find_remote(pattern: str, suffixes: tuple[str, ...]) -> list[InputFile]:
+    store = _s3()
+    if any(c in pattern for c in "*?["):
+        entries = store.glob(pattern, detail=True)
+    else:
+        entries = store.find(pattern, detail=True)
+    bare = pattern.removeprefix("s3://").rstrip("/")
+    files = [e for _, e in sorted(entries.items()) if e["type"] == "file"]
+    if not any(c in pattern for c in "*?["):
+        files = [e for e in files if e["name"] == bare or _wanted(e["name"].rpartition("/")[2], suffixes)]
+    return [InputFile(f"s3://{e['name']}", int(e["size"]), str(e.get("ETag", ""))) for e in files]
+
+
+def _wanted(name: str, suffixes: tuple[str, ...]) -> bool:
+    return name.lower().endswith(suffixes) and not name.startswith((".", "_"))
+
+
+def open_input(path: str) -> BinaryIO:
+    """A local file or an `s3://` object for reading, seekable."""
+    if is_remote(path):
+        return io.BufferedReader(_s3().open(path, "rb"), 1 << 20)  # s3fs's own `readline` takes no bound
+    return open(path, "rb")
+
+
 def read_input(path: str) -> bytes:
     """The bytes of a local file or of an `s3://` object."""
     if is_remote(path):
@@ -241,4 +306,6 @@ def _s3() -> Any:
     except ImportError as error:
         raise DependencyError("s3:// paths need the package s3fs", "pip install s3fs") from error
     # Listings are never cached: another process writes here too. s3fs caches the instance by its arguments.
-    return s3fs.S3FileSystem(use_listings_cache=False)
+    # A store at scale answers some calls with 500, 503 or a broken connection: each is tried ten times, longer and longer apart.
+    retries = {"retries": {"max_attempts": 10, "mode": "standard"}}
+    return s3fs.S3FileSystem(use_listings_cache=False, config_kwargs=retries)

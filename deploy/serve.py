@@ -137,7 +137,7 @@ def serving(options: dict[str, Any], host: str, port: int, address: str | None =
     port = free_port(host, port)
     from cluster.session import root_cause, session
 
-    with _environment(own=address is None), session(address, options["max_replicas"]):
+    with _environment(own=address is None), session(address, options["max_replicas"], data=False):
         from ray import serve
         from ray.serve.config import HTTPOptions
 

@@ -20,9 +20,10 @@ from flowtts_core.acoustic.matcha import MatchaTTS
 from flowtts_core.acoustic.windows import STRIDE, Draft, can_be_windowed, decode, lay_out
 from flowtts_core.errors import ConfigError, TextError
 from flowtts_core.seeds import hash_seed
-from flowtts_core.synthesizer import MAX_TOKENS, SynthesisRequest, VoiceSynthesizer, WordTime, generation_settings
+from flowtts_core.synthesizer import SynthesisRequest, VoiceSynthesizer, WordTime, generation_settings
 from flowtts_core.text.chunking import longest_part
 from flowtts_core.text.frontend import EncodedText
+from flowtts_core.text.parts import MAX_TOKENS
 from flowtts_core.text.sentences import split_sentences
 
 FIRST_FRAMES = 36  # of sound in a stream's first window (0.4 s of a 22 kHz voice): what the listener waits for

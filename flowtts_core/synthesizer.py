@@ -19,10 +19,10 @@ import numpy as np
 import torch
 
 from flowtts_core.acoustic.base import SPEEDS, Condition, Generated, GenerationSettings
-from flowtts_core.errors import FlowTTSError, TextError
+from flowtts_core.errors import FlowTTSError
 from flowtts_core.seeds import hash_seed
-from flowtts_core.text.chunking import speakable_chunks
 from flowtts_core.text.frontend import EncodedText, TextFrontend
+from flowtts_core.text.parts import TextPart, encode_parts
 from flowtts_core.voice import Voice, load_voice
 from flowtts_core.voice_card import VoiceCard
 
@@ -31,7 +31,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SynthesisRequest:
-    """One utterance. Fields left None take the voice's own defaults."""
+    """One utterance. Fields left None take the voice's own defaults.
+
+    `parts` is the text as the voice's own front end encoded it elsewhere; None has the synthesizer do that.
+    """
 
     text: str
     seed: int = 0
@@ -39,6 +42,7 @@ class SynthesisRequest:
     steps: int | None = None
     temperature: float | None = None
     speaker: str | None = None
+    parts: tuple[TextPart, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -54,12 +58,16 @@ class WordTime:
 
 @dataclass(frozen=True)
 class Speech:
-    """A result: `waveform` [S] float32 in [-1, 1]."""
+    """A result: `waveform` [S] float32 in [-1, 1].
+
+    `flac` is the same sound encoded, from an engine that has it so already; empty where it does not.
+    """
 
     waveform: np.ndarray
     sample_rate: int
     words: tuple[WordTime, ...] = ()
     phonemes: str = ""
+    flac: bytes = b""
 
     @property
     def seconds(self) -> float:
@@ -82,7 +90,6 @@ class Synthesizer(Protocol):
     def synthesize(self, requests: Sequence[SynthesisRequest]) -> list[Speech | SynthesisFailure]: ...
 
 
-MAX_TOKENS = 400  # of one pass through the model (about 17 s of speech); longer texts are split at clauses
 TOKENS_PER_BATCH = 1000  # padded; on a CPU larger batches cost memory and gain nothing, for a GPU give more
 
 
@@ -115,6 +122,7 @@ class VoiceSynthesizer:
 
     Attributes:
         last_timings: seconds that the last call spent in "frontend", "acoustic" and "vocoder".
+        last_tokens: tokens of the last call, and those with the padding that its batches needed.
     """
 
     def __init__(self, voice: Voice, *, tokens_per_batch: int = TOKENS_PER_BATCH, device: str | None = None) -> None:
@@ -124,6 +132,7 @@ class VoiceSynthesizer:
         self.sample_rate = voice.card.sample_rate
         self.fingerprint = voice.card.fingerprint
         self.last_timings: dict[str, float] = {}
+        self.last_tokens = (0, 0)
 
     @classmethod
     def load(
@@ -136,7 +145,7 @@ class VoiceSynthesizer:
 
     def synthesize(self, requests: Sequence[SynthesisRequest]) -> list[Speech | SynthesisFailure]:
         """Speak each request; one that cannot be spoken gives a SynthesisFailure and harms no other."""
-        self.last_timings = {"frontend": 0.0, "acoustic": 0.0, "vocoder": 0.0}
+        self.last_timings, self.last_tokens = {"frontend": 0.0, "acoustic": 0.0, "vocoder": 0.0}, (0, 0)
         failures: dict[int, SynthesisFailure] = {}
         pieces: list[_Piece] = []
         with self._stopwatch("frontend"):
@@ -171,29 +180,11 @@ class VoiceSynthesizer:
         settings = generation_settings(request, self.voice.card)
         speaker = self.speaker_index(request.speaker)
         pieces = []
-        for part, (start, encoded) in enumerate(self._encoded_parts(request.text)):
-            seed = hash_seed(int(request.seed), part) if part else int(request.seed)
-            pieces.append(_Piece(index, encoded, start, seed, speaker, settings))
+        parts = encode_parts(request.text, self.frontend) if request.parts is None else request.parts
+        for number, part in enumerate(parts):
+            seed = hash_seed(int(request.seed), number) if number else int(request.seed)
+            pieces.append(_Piece(index, part.encoded, part.offset, seed, speaker, settings))
         return pieces
-
-    def _encoded_parts(self, text: str) -> Iterator[tuple[int, EncodedText]]:
-        """(offset, tokens) of the text, in parts where it is too long for one pass; raises TextError if all is unspeakable."""
-        if (
-            len(text) <= 2 * MAX_TOKENS
-        ):  # English has about 2 tokens a character, blanks included: longer ones never fit
-            encoded = self.frontend.encode(text)
-            if len(encoded.tokens) <= MAX_TOKENS:
-                yield 0, encoded
-                return
-        spoken = 0
-        chunks = speakable_chunks(text, self.frontend, MAX_TOKENS)
-        for chunk in chunks:
-            try:
-                yield chunk.start, self.frontend.encode(chunk.text)
-                spoken += 1
-            except TextError:
-                if spoken == 0 and chunk is chunks[-1]:
-                    raise
 
     def speaker_index(self, name: str | None) -> int:
         """The model's number of a speaker, the first where none is named; raises FlowTTSError for an unknown one."""
@@ -233,6 +224,8 @@ class VoiceSynthesizer:
         return [part for piece in batch for part in self._speak_apart([piece], failures)]
 
     def _speak(self, batch: list[_Piece]) -> list[_Spoken]:
+        lengths = [len(piece.encoded.tokens) for piece in batch]
+        self.last_tokens = (self.last_tokens[0] + sum(lengths), self.last_tokens[1] + max(lengths) * len(lengths))
         with self._stopwatch("acoustic"), torch.inference_mode():
             generated = self._generate(batch)
         with self._stopwatch("vocoder"), torch.inference_mode():

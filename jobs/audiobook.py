@@ -1,8 +1,10 @@
-"""From finished shards to an audiobook: one timeline, one gain, a file per chapter and one of the whole."""
+"""From a book's finished rows to an audiobook: one timeline, one gain, a file per chapter and one of the whole."""
 
 from __future__ import annotations
 
 import json
+import os
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
@@ -20,7 +22,7 @@ from flowtts_core.audio.tagged import AudioWriter, ChapterMark, Tags, cover_kind
 from flowtts_core.errors import OutputError, TextError
 from flowtts_core.text.document import Document
 from jobs.subtitles import Cue, srt, vtt
-from jobs.synthesis_plan import Plan, Unit, safe_name
+from jobs.synthesis_plan import Book, Unit, safe_name
 
 TARGET_LUFS = -19.0  # the loudness of spoken mono files that the issue of this job names
 BOOK_FORMATS = ("m4b", "mp3", "opus")
@@ -30,6 +32,9 @@ WORDS = "words.json"
 _DURATION_SLACK_S = 0.3  # encoders pad to whole frames and prepend a delay
 
 Report = Callable[[str], None]
+Rows = Sequence[tuple[Unit, dict[str, Any]]]  # a book's units in order, each with its row of the manifest
+
+_PLACE = re.compile(r"shards/(\d+)\.parquet#(\d+)")
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,7 @@ class Utterance:
     """A spoken unit on the book's timeline, in samples: `[start, end)`, then `pause` samples of silence."""
 
     unit: Unit
-    shard: int
-    row: int
+    place: str  # of its audio, as the manifest has it
     start: int
     end: int
     pause: int
@@ -88,19 +92,48 @@ class Audiobook:
     notes: tuple[str, ...]
 
 
-def timeline_of(plan: Plan, output: Storage) -> Timeline:
-    """Lay the spoken units of the shards end to end, in the plan's order; a failed unit takes no time but its pause.
+class Spool:
+    """The encoded utterances of a book in one local file, each found at once: a book's rows lie scattered over shards.
+
+    Args:
+        shards: where the shards are, each of which is read once.
+        folder: for the file.
+    """
+
+    def __init__(self, shards: Storage, places: Sequence[str], folder: Path) -> None:
+        self._spans: dict[str, tuple[int, int]] = {}
+        by_shard: dict[int, list[tuple[int, str]]] = {}
+        for place in places:
+            match = _PLACE.fullmatch(place)
+            assert match is not None, place
+            by_shard.setdefault(int(match[1]), []).append((int(match[2]), place))
+        local = folder / "spool"
+        with output_errors(local), open(local, "wb") as file:
+            for shard, rows in sorted(by_shard.items()):
+                column = read_shard(shards, shard, ("flac",)).column("flac")
+                for row, place in rows:
+                    data = column[row].as_py()
+                    self._spans[place] = (file.tell(), len(data))
+                    file.write(data)
+        self._file = os.open(local, os.O_RDONLY)
+
+    def read(self, place: str) -> bytes:
+        """May be called by several threads at once."""
+        start, length = self._spans[place]
+        return os.pread(self._file, length, start)
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+def timeline_of(book: Book, rows: Rows) -> Timeline:
+    """Lay the spoken units of a book end to end, in its order; a failed unit takes no time but its pause.
 
     Raises:
         TextError: when nothing at all was spoken.
         OutputError: when the units differ in sample rate.
     """
-    assert plan.document is not None
-    rows: list[tuple[Unit, int, int, dict[str, Any]]] = []
-    for index, units in enumerate(plan.shards):
-        table = read_shard(output, index, ("num_samples", "sample_rate", "words", "status"))
-        rows += [(unit, index, i, row) for i, (unit, row) in enumerate(zip(units, table.to_pylist(), strict=True))]
-    rates = {row["sample_rate"] for *_, row in rows if row["status"] == "ok"}
+    rates = {row["sample_rate"] for _, row in rows if row["status"] == "ok"}
     if not rates:
         raise TextError("nothing of the book could be spoken", "quarantine.jsonl says why, sentence by sentence")
     if len(rates) > 1:
@@ -108,12 +141,14 @@ def timeline_of(plan: Plan, output: Storage) -> Timeline:
         raise OutputError(f"the shards mix sample rates {sorted(rates)}", remedy)
     rate, clock = int(rates.pop()), 0
     chapters: dict[int, list[Utterance]] = {}
-    for unit, shard, i, row in rows:
+    for unit, row in rows:
         length, pause = int(row["num_samples"] or 0), round(unit.pause_s * rate)
         words = tuple(row["words"] or ())
-        chapters.setdefault(unit.chapter, []).append(Utterance(unit, shard, i, clock, clock + length, pause, words))
+        chapters.setdefault(unit.chapter, []).append(
+            Utterance(unit, row["audio"] or "", clock, clock + length, pause, words)
+        )
         clock += length + pause
-    return Timeline(rate, tuple(_span(plan.document, number, items) for number, items in chapters.items()))
+    return Timeline(rate, tuple(_span(book.document, number, items) for number, items in chapters.items()))
 
 
 def _span(document: Document, number: int, utterances: list[Utterance]) -> ChapterSpan:
@@ -131,26 +166,21 @@ def _chapter_name(document: Document, number: int) -> str:
     return f"{number:0{digits}d} - {safe_name(_chapter_title(document, number))}"
 
 
-def planned_files(plan: Plan, book_format: str, chapter_format: str) -> tuple[str, ...]:
-    """The names of all files that `assemble` will make, the book first."""
-    assert plan.document is not None
-    base, document = safe_name(plan.document.title), plan.document
+def planned_files(book: Book, numbers: Sequence[int], book_format: str, chapter_format: str) -> tuple[str, ...]:
+    """The names of all files that `assemble` will make of these chapters, the book first."""
+    base, document = safe_name(book.document.title), book.document
     names = [f"{base}.{book_format}", f"{base}.srt", f"{base}.vtt", WORDS]
-    for number in dict.fromkeys(unit.chapter for unit in plan.units) if chapter_format != "none" else ():
+    for number in numbers if chapter_format != "none" else ():
         chapter = f"{CHAPTERS}/{_chapter_name(document, number)}"
         names += [f"{chapter}.{chapter_format}", f"{chapter}.srt", f"{chapter}.vtt"]
     return tuple(names)
 
 
-def chapter_audio(output: Storage, chapter: ChapterSpan) -> Iterator[np.ndarray]:
-    """The chapter's waveform in pieces ([S] float32): each utterance, and the silence after it; one shard in memory."""
-    held, table = -1, None
+def chapter_audio(spool: Spool, chapter: ChapterSpan) -> Iterator[np.ndarray]:
+    """The chapter's waveform in pieces ([S] float32): each utterance, and the silence after it."""
     for utterance in chapter.utterances:
         if utterance.spoken:
-            if utterance.shard != held:
-                table, held = read_shard(output, utterance.shard, ("flac",)), utterance.shard
-            assert table is not None
-            waveform, _ = read_audio(table.column("flac")[utterance.row].as_py())
+            waveform, _ = read_audio(spool.read(utterance.place))
             assert len(waveform) == utterance.end - utterance.start, utterance.unit.id
             yield waveform
         if utterance.pause:
@@ -158,47 +188,60 @@ def chapter_audio(output: Storage, chapter: ChapterSpan) -> Iterator[np.ndarray]
 
 
 def assemble(
-    plan: Plan, output: Storage, book_format: str, chapter_format: str, workers: int, report: Report = lambda _: None
+    book: Book,
+    rows: Rows,
+    shards: Storage,
+    output: Storage,
+    book_format: str,
+    chapter_format: str,
+    workers: int,
+    report: Report = lambda _: None,
 ) -> Audiobook:
     """Measure, level and write the whole book; each file appears complete or not at all.
 
     The gain is one for the book, so that its own dynamics stay; a limiter holds peaks under -1 dBFS
-    (`flowtts_core.audio.loudness.amplify`). The same shards give the same bytes.
+    (`flowtts_core.audio.loudness.amplify`). The same rows give the same bytes.
+
+    Args:
+        shards: where the audio lies.
+        output: the book's own folder.
 
     Raises:
         OutputError: when a file cannot be written or does not read back as long as it should be.
     """
-    assert plan.document is not None
-    timeline = timeline_of(plan, output)
+    timeline = timeline_of(book, rows)
     with (
         output.workspace() as folder,
         ThreadPoolExecutor(max_workers=max(1, workers)) as pool,  # encoders release the GIL
     ):
         stop = threading.Event()
+        spool = Spool(shards, [row["audio"] for _, row in rows if row["num_samples"]], folder)
         try:
             report("measuring loudness")
-            meters = [pool.submit(_measure, timeline, chapter, output, stop) for chapter in timeline.chapters]
+            meters = [pool.submit(_measure, timeline, chapter, spool, stop) for chapter in timeline.chapters]
             _raise_first(meters)
             measured = _joined([future.result() for future in meters], timeline.sample_rate)
             gain = gain_to(TARGET_LUFS, measured)
-            job = _Writing(plan, timeline, output, folder, gain, report, stop)
-            book = pool.submit(job.book, book_format)
+            job = _Writing(book.document, timeline, spool, output, folder, gain, report, stop)
+            whole = pool.submit(job.book, book_format)
             singles = [pool.submit(job.chapter, chapter, chapter_format) for chapter in timeline.chapters]
-            _raise_first([book, *singles])
+            _raise_first([whole, *singles])
         except BaseException:  # Ctrl-C or a full disk: the others must not write hours of audio to no end
             stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(wait=True, cancel_futures=True)
             raise
+        finally:
+            spool.close()
         written = [future.result() for future in singles]
-        book_name = book.result()
+        book_name = whole.result()
     files = [
         book_name,
         *(name for name, _ in written if name),
-        *_write_texts(plan, timeline, output, chapter_format != "none"),
+        *_write_texts(book.document, timeline, output, chapter_format != "none"),
     ]
     notes = (
         ()
-        if plan.document.cover is None or cover_kind(plan.document.cover)
+        if book.document.cover is None or cover_kind(book.document.cover)
         else ("the cover is neither JPEG nor PNG: left out",)
     )
     loudness = _joined([meter for _, meter in written], timeline.sample_rate)
@@ -223,9 +266,9 @@ def _until(stop: threading.Event, pieces: Iterator[np.ndarray]) -> Iterator[np.n
         yield piece
 
 
-def _measure(timeline: Timeline, chapter: ChapterSpan, output: Storage, stop: threading.Event) -> LoudnessMeter:
+def _measure(timeline: Timeline, chapter: ChapterSpan, spool: Spool, stop: threading.Event) -> LoudnessMeter:
     meter = LoudnessMeter(timeline.sample_rate)
-    for piece in _until(stop, chapter_audio(output, chapter)):
+    for piece in _until(stop, chapter_audio(spool, chapter)):
         meter.update(piece)
     return meter
 
@@ -239,8 +282,9 @@ def _joined(meters: Sequence[LoudnessMeter], sample_rate: int) -> float:
 
 @dataclass(frozen=True)
 class _Writing:
-    plan: Plan
+    document: Document
     timeline: Timeline
+    spool: Spool
     output: Storage
     folder: Path
     gain: float
@@ -248,8 +292,7 @@ class _Writing:
     stop: threading.Event
 
     def book(self, format: str) -> str:
-        document = self.plan.document
-        assert document is not None
+        document = self.document
         marks = tuple(ChapterMark(c.title, c.start, c.end) for c in self.timeline.chapters)
         tags = Tags(
             document.title,
@@ -269,9 +312,8 @@ class _Writing:
         return name
 
     def chapter(self, chapter: ChapterSpan, format: str) -> tuple[str, LoudnessMeter]:
-        document, rate = self.plan.document, self.timeline.sample_rate
+        document, rate = self.document, self.timeline.sample_rate
         meter = LoudnessMeter(rate)
-        assert document is not None
         if format == "none":
             for piece in self._pieces(chapter):
                 meter.update(piece)
@@ -288,7 +330,7 @@ class _Writing:
         return name, meter
 
     def _pieces(self, chapter: ChapterSpan) -> Iterator[np.ndarray]:
-        for piece in _until(self.stop, chapter_audio(self.output, chapter)):
+        for piece in _until(self.stop, chapter_audio(self.spool, chapter)):
             yield amplify(piece, self.gain, self.timeline.sample_rate)
 
     def _write(self, writer: AudioWriter, chapter: ChapterSpan, meter: LoudnessMeter | None = None) -> None:
@@ -354,16 +396,15 @@ def word_times(timeline: Timeline, title: str) -> dict[str, Any]:
     return {"title": title, "seconds": round(timeline.seconds, 3), "chapters": chapters}
 
 
-def _write_texts(plan: Plan, timeline: Timeline, output: Storage, per_chapter: bool) -> list[str]:
+def _write_texts(document: Document, timeline: Timeline, output: Storage, per_chapter: bool) -> list[str]:
     """Subtitles of the whole and of each chapter, and the word times; returns their names."""
-    assert plan.document is not None
-    rate, base = timeline.sample_rate, safe_name(plan.document.title)
+    rate, base = timeline.sample_rate, safe_name(document.title)
     whole = cues([u for c in timeline.chapters for u in c.utterances], rate)
     texts = {f"{base}.srt": srt(whole), f"{base}.vtt": vtt(whole)}
     for chapter in timeline.chapters if per_chapter else ():
         own = cues(chapter.utterances, rate, chapter.start)
         texts |= {f"{CHAPTERS}/{chapter.name}.srt": srt(own), f"{CHAPTERS}/{chapter.name}.vtt": vtt(own)}
-    texts[WORDS] = json.dumps(word_times(timeline, plan.document.title), ensure_ascii=False, indent=1)
+    texts[WORDS] = json.dumps(word_times(timeline, document.title), ensure_ascii=False, indent=1)
     for name, text in texts.items():
         output.write(name, text.encode("utf-8", "replace"))
     return list(texts)

@@ -16,6 +16,8 @@ from flowtts_core.errors import FlowTTSError
 
 COMMANDS = {  # name -> (file of this folder, or another package's module, what it does)
     "synthesize": ("synthesize", "read a book, a text or a table of sentences aloud"),
+    "status": ("status", "how far a synthesis job is, running or dead"),
+    "verify": ("verify", "prove that a finished job is whole, or mend it"),
     "say": ("say", "say one text at once"),
     "voices": ("voices", "list the voices"),
     "serve": ("deploy.serve", "answer over HTTP as OpenAI's speech endpoint does"),
@@ -24,6 +26,7 @@ COMMANDS = {  # name -> (file of this folder, or another package's module, what 
     "train": ("train", "train a voice"),
     "import": ("import_voice", "make a voice from a published checkpoint"),
     "benchmark": ("benchmark", "measure a voice's quality and speed"),
+    "cluster": ("cluster", "a trial cluster on this machine; the state of any cluster"),
     "doctor": ("doctor", "what this machine has, and what is missing"),
 }
 INTERRUPTED, TERMINATED = 130, 143  # 128 + SIGINT and SIGTERM, as shells give it
@@ -38,7 +41,7 @@ examples:
   flowtts doctor                                  what this machine has, and what is missing
 
 exit codes: 0 done; 1 failed; 2 wrong usage; 3 done, but some inputs were set aside; 4 a required score was missed;
-130 interrupted; 143 terminated.
+5 a job is not whole, or was stopped; 130 interrupted; 143 terminated.
 
 flowtts COMMAND --help says more about each."""
 
@@ -69,6 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with _terminable() as terminated:
         try:
             args = build_parser(next((word for word in words if not word.startswith("-")), None)).parse_args(words)
+            if str(getattr(args, "address", None)).startswith(("http://", "https://")):
+                return _submit(words, args)
             return int(args.run(args))
         except (KeyboardInterrupt, Exception) as error:
             if debug:
@@ -76,6 +81,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             message, code = _verdict(error, terminated.is_set())
             _complain(message)
             return code
+
+
+def _submit(words: Sequence[str], args: argparse.Namespace) -> int:
+    """Send the whole command to a cluster, which runs it there."""
+    from cluster.submission import refuse_local_output, submit
+
+    refuse_local_output(args)
+    return submit(words, args.address)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from flowtts_core.metrics.judges import JUDGES, METRICS, PanelConfig, judges_of
 from flowtts_core.metrics.requirements import Requirement, parse_requirement
 from flowtts_core.metrics.scores import Score, Scores, paired_difference
 from jobs.evaluation_distances import KINDS, DistanceConfig, add_fad_of_clips, distances
-from jobs.evaluation_input import Item, find_items
+from jobs.evaluation_input import Item, find_items, lies_at
 from jobs.evaluation_worker import PARTS, journal_name, judge_parts, part_is_whole, read_part
 
 JOB, SUMMARY = "evaluation.json", "scores.json"
@@ -226,7 +226,7 @@ def _of(storage: Storage, which: str) -> Storage:
 
 
 def _parts(items: Sequence[tuple[Item, str | None]]) -> dict[int, list[tuple[Item, str | None]]]:
-    starts = range(0, len(items), ROWS_OF_A_PART)
+    items, starts = sorted(items, key=lambda pair: lies_at(pair[0])), range(0, len(items), ROWS_OF_A_PART)
     return {i: list(items[start : start + ROWS_OF_A_PART]) for i, start in enumerate(starts)}
 
 
@@ -280,6 +280,7 @@ def _summed(
     wall_s: float,
     resumed: int,
 ) -> Evaluation:
+    rows = {which: sorted(judged, key=lambda row: str(row["id"])) for which, judged in rows.items()}
     ours, theirs = rows["generated"], rows.get("reference")
     failed = [row for row in ours if row["status"] != "ok"]
     if theirs is not None:

@@ -1,4 +1,4 @@
-"""What is to be judged: clips with their texts, found in a job's manifest, an LJSpeech folder, loose audio files or Parquet."""
+"""What is to be judged: clips with their texts, found in a job's manifest, an LJSpeech folder, audio files, Parquet or tars."""
 
 from __future__ import annotations
 
@@ -6,26 +6,28 @@ import io
 import os
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import count
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.manifest import MANIFEST, read_manifest, shard_rows, shard_stats
+from cluster.manifest import MANIFEST, SHARDS, read_manifest, read_shard, shard_stats
 from cluster.storage import Storage
 from flowtts_core.audio.files import read_audio
 from flowtts_core.errors import AudioError, TextError
+from jobs.webdataset import TarReader, samples, split_place
 
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4b", ".m4a")
 _AUDIO_COLUMNS = ("audio", "flac", "wav")
 _TEXT_COLUMNS = ("text", "normalized", "transcript", "sentence")
 _SPEED_COLUMNS = ("compute_s", "latency_s")
 _ROW = re.compile(r"(.*\.parquet)#(\d+)", re.DOTALL)
-_ACCEPTED = "give a folder that flowtts synthesize or flowtts prepare reads or writes, a folder of audio, or Parquet"
+_ACCEPTED = "give a folder that flowtts synthesize or flowtts prepare reads or writes, of audio, of Parquet or of WebDataset tars"
+_OPEN_AT_ONCE = 16  # shards of a store, each of which answers after a while
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Item:
     Attributes:
         id: what pairs it with the same clip of a reference or of another run.
         text: what it should say; None where nothing tells.
-        place: relative to the root: a file, or "file.parquet#row" of a Parquet file.
+        place: relative to the root: a file, "file.parquet#row" of a Parquet file, or "file.tar#member" of a tar.
         error: why there is nothing to judge, where its maker had already set it aside.
         compute_s: computing time that made it, where its maker noted that.
         latency_s: from its request to its first sound, where that was noted.
@@ -79,11 +81,8 @@ def find_items(root: str) -> list[Item]:
 def read_clip(root: str, place: str) -> tuple[np.ndarray, int]:
     """The waveform [S] and sample rate of an item's place; raises AudioError when it cannot be read."""
     storage, _ = _rooted(root)
-    file, row = place, ""
-    if found := _ROW.fullmatch(place):
-        file, row = found.groups()
     try:
-        data = _audio_column(storage.path(file))[int(row)].as_py() if row else storage.read(file)
+        data = _bytes_at(storage, place)
     except FileNotFoundError:
         raise AudioError(f"{place}: no such file", "was it moved or deleted?") from None
     except (pa.ArrowException, OSError, IndexError) as error:
@@ -100,9 +99,32 @@ def read_clip(root: str, place: str) -> tuple[np.ndarray, int]:
         raise AudioError(error.message.replace("these bytes", place), error.remedy) from error
 
 
+def lies_at(item: Item) -> tuple[str, int, str]:
+    """Sorts items as they lie: whoever reads them in this order opens a file of many clips once.
+
+    The order of ids does not: a job may have sorted by length what it spoke.
+    """
+    if found := _ROW.fullmatch(item.place):
+        return found[1], int(found[2]), ""
+    file, member = split_place(item.place)
+    return file, 0, member
+
+
+def _bytes_at(storage: Storage, place: str) -> Any:
+    if found := _ROW.fullmatch(place):
+        return _audio_column(storage.path(found[1]))[int(found[2])].as_py()
+    tar, member = split_place(place)
+    if member:
+        try:
+            return _tar(storage.path(tar)).read(member)
+        except FileNotFoundError:
+            pass  # unless a file has such a name
+    return storage.read(place)
+
+
 def _rooted(root: str) -> tuple[Storage, str]:
-    """A folder to read from, and the one Parquet file in it that was named, if one was."""
-    if root.endswith(".parquet"):
+    """A folder to read from, and the one file of many clips in it that was named, if one was."""
+    if root.endswith((".parquet", ".tar")):
         folder, _, name = root.rpartition("/")
         return Storage(folder or "."), name
     return Storage(root), ""
@@ -110,7 +132,7 @@ def _rooted(root: str) -> tuple[Storage, str]:
 
 def _items(storage: Storage, name: str) -> Iterator[Item]:
     if name:
-        yield from _of_parquet(storage, name)
+        yield from _of_tar(storage, name) if name.endswith(".tar") else _of_parquet(storage, name)
         return
     if storage.exists(MANIFEST):
         yield from _of_manifest(storage)
@@ -121,7 +143,10 @@ def _items(storage: Storage, name: str) -> Iterator[Item]:
     elif any(_is_audio(file) for file in files):
         yield from _of_files(storage, files)
     else:
-        for file in files:
+        tars = [file for file in files if file.endswith(".tar")]
+        for file in tars:
+            yield from _of_tar(storage, file)
+        for file in [] if tars else files:
             if file.endswith(".parquet"):
                 yield from _of_parquet(storage, file)
 
@@ -136,26 +161,28 @@ def _walk(storage: Storage, folder: str = "") -> Iterator[tuple[str, int]]:
 
 
 def _of_manifest(storage: Storage) -> Iterator[Item]:
-    manifest = read_manifest(storage)
-    costs = _costs(storage, manifest["duration"].to_pylist())
-    columns = ["id", "text", "audio", "status", "reason", "sha256"]
-    for row, cost in zip(manifest.select(columns).to_pylist(), costs, strict=True):
+    rows = read_manifest(storage).select(["id", "text", "audio", "status", "reason", "sha256", "duration"]).to_pylist()
+    costs = _costs(storage, {row["id"]: row["duration"] or 0.0 for row in rows})
+    for row in rows:
         error = "" if row["status"] == "ok" else f"set aside when it was made: {row['reason']}"
-        yield Item(row["id"], row["text"], row["audio"] or "", error, cost, stamp=row["sha256"] or "")
+        yield Item(row["id"], row["text"], row["audio"] or "", error, costs.get(row["id"]), stamp=row["sha256"] or "")
 
 
-def _costs(storage: Storage, durations: list[float]) -> list[float | None]:
-    """The computing time of each row: its part, by length, of what its shard took; None where the shards are gone."""
-    found: list[float | None] = []
-    for index in count():
-        try:
-            rows, compute_s = shard_rows(storage, index), shard_stats(storage, index).get("compute_s")
-        except (FileNotFoundError, OSError, pa.ArrowException):
-            break
-        mine = durations[len(found) : len(found) + rows]
-        spoken = sum(mine)
-        found += [compute_s * s / spoken if compute_s is not None and spoken else None for s in mine]
-    return found if len(found) == len(durations) else [None] * len(durations)
+def _costs(storage: Storage, durations: dict[str, float]) -> dict[str, float]:
+    """The computing time of each id: its part, by length, of what its shard took; without those whose shard is gone."""
+    numbers = [name.removesuffix(".parquet") for name in storage.list(SHARDS) if name.endswith(".parquet")]
+    with ThreadPoolExecutor(_OPEN_AT_ONCE) as pool:
+        found = pool.map(partial(_costs_of_shard, storage, durations), [int(n) for n in numbers if n.isdecimal()])
+        return {id: cost for costs in found for id, cost in costs.items()}
+
+
+def _costs_of_shard(storage: Storage, durations: dict[str, float], index: int) -> dict[str, float]:
+    try:
+        ids, compute_s = read_shard(storage, index, ("id",))["id"].to_pylist(), shard_stats(storage, index).get("compute_s")
+    except (OSError, pa.ArrowException):  # its audio may lie elsewhere, and is judged without
+        return {}
+    spoken = sum(durations.get(id, 0.0) for id in ids)
+    return {} if compute_s is None or not spoken else {id: compute_s * durations.get(id, 0.0) / spoken for id in ids}
 
 
 def _of_ljspeech(storage: Storage, files: dict[str, int]) -> Iterator[Item]:
@@ -202,6 +229,15 @@ def _of_parquet(storage: Storage, name: str) -> Iterator[Item]:
         yield Item(known, words, f"{name}#{row}", "", compute_s, latency_s, stamp)
 
 
+def _of_tar(storage: Storage, name: str) -> Iterator[Item]:
+    stamp = _stamp(storage, name, storage.size(name))
+    with storage.open(name) as file:
+        for key, member, described in samples(TarReader(file), SUFFIXES):
+            said = next((described[column] for column in _TEXT_COLUMNS if column in described), None)
+            words = None if said is None else str(said)
+            yield Item(str(described.get("id") or key), words, f"{name}#{member}", stamp=stamp)
+
+
 def _audio_name(columns: list[str], name: str) -> str:
     found = next((column for column in _AUDIO_COLUMNS if column in columns), None)
     if "flac" in columns:  # a shard of ours: its column "audio" is a place
@@ -220,6 +256,13 @@ def _audio_column(path: str) -> pa.ChunkedArray:
     parquet = pq.ParquetFile(data)
     column = _audio_name(parquet.schema_arrow.names, path)
     return parquet.read(columns=[column])[column]
+
+
+@lru_cache(maxsize=2)
+def _tar(path: str) -> TarReader:
+    """A tar, held open and its headers read: its clips too follow one another."""
+    folder, _, name = path.rpartition("/")
+    return TarReader(Storage(folder).open(name))
 
 
 def _stem(file: str) -> str:

@@ -62,7 +62,7 @@ def add_parser(subparsers: Any) -> None:
         "-o", "--output", required=True, help="folder or s3:// place to make; the workers must see it too"
     )
     parser.add_argument("--workers", type=int, help="processes (default: the cores of this machine)")
-    parser.add_argument("--address", help="a Ray cluster, for example ray://head:10001 (default: this machine)")
+    parser.add_argument("--address", help="a Ray cluster, for example http://head:8265 (default: this machine)")
     parser.add_argument("--resample", action="store_true", help="convert other sample rates")
     parser.add_argument("--max-seconds", type=float, help="set longer clips aside (default: 20)")
     parser.add_argument("--lexicon", type=Path, help="JSON object of word -> IPA that goes before the phonemizer")

@@ -1,37 +1,59 @@
-"""A synthesis job: units spoken shard by shard into a folder, resumable and exactly once, then joined and reported."""
+"""A synthesis job: inputs planned, units spoken shard by shard, resumable and exactly once, then joined and reported."""
 
 from __future__ import annotations
 
 import json
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from cluster.journal import drop_journals
-from cluster.manifest import MANIFEST, QUARANTINE, SHARDS, Totals, finish, read_shard, shard_is_whole, shard_name
+from cluster import plan as plans
+from cluster.manifest import (
+    MANIFEST,
+    QUARANTINE,
+    SHARDS,
+    Totals,
+    finish,
+    iter_manifest,
+    read_shard,
+    shard_digest_of,
+    shard_indexes,
+    shard_name,
+)
+from cluster.plan import Kept, Shard, StoredPlan
 from cluster.session import default_workers
 from cluster.storage import Storage
-from flowtts_core.config import fingerprint
+from flowtts_core.config import fingerprint, to_dict
 from flowtts_core.errors import ConfigError, OutputError
-from jobs.audiobook import BOOK_FORMATS, CHAPTER_FORMATS, CHAPTERS, Audiobook, assemble, planned_files
-from jobs.synthesis_plan import Plan, Speaking, Unit, identity
-from jobs.synthesis_progress import Progress
-from jobs.synthesis_worker import ASIDE, AUDIO, MakeSynthesizer, journal_name, speak_shards
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from jobs import audiofolder
+from jobs.audiobook import BOOK_FORMATS, CHAPTER_FORMATS, CHAPTERS
+from jobs.dataset_card import CARD, CardFacts, VoiceFacts, render_card
+from jobs.synthesis_books import BOOKS, Assembled, assemble_books, planned_outputs
+from jobs.synthesis_commit import FOLDERS, ROWS
+from jobs.synthesis_engine import Engine, Voices
+from jobs.synthesis_front import JOURNAL
+from jobs.synthesis_pipeline import Running, speak_shards
+from jobs.synthesis_plan import Plan, Speaking, identity, write_plan
+from jobs.synthesis_progress import RECORD, Progress
+from jobs.webdataset import TARS, split_place
 
 JOB = "job.json"
 SUMMARY = "summary.json"
-OUTPUTS = "outputs.json"  # names of a book's files, written before the files are
+OUTPUTS = "outputs.json"  # names of the books' files, written before the files are
 METADATA = "metadata.csv"
 REPORT = "report.html"
 EXIT_QUARANTINED = 3
 
-_OTHER_FOLDER = "choose another folder with -o, or run with --overwrite to delete that job's work first"
+_ROW_FILES = tuple(f"{folder}/" for folder in (SHARDS, *FOLDERS))
+
+_OTHER_FOLDER = (
+    "choose another folder with -o, run with --update to do what changed and keep the rest, "
+    "or with --overwrite to delete that job's work first"
+)
 
 
 @dataclass(frozen=True)
@@ -41,21 +63,21 @@ class Options:
     Attributes:
         book_format: of the one tagged file: m4b, mp3 or opus.
         chapter_format: of the file per chapter: mp3, flac, opus, wav, or none.
-        rows: of a corpus: "files" writes audio/ID.flac, "parquet" keeps the audio in the shards.
-        workers: actors, one core each; None takes every core.
-        address: of a Ray cluster; None starts a private one.
-        gpus: of a GPU per worker.
+        rows: of a corpus: "files" writes audio/ID.flac, "parquet" keeps the audio in the shards, "webdataset" writes tars.
+        running: how many processes, where, and how long they may take.
         overwrite: delete what another job of ours left in the output.
+        update: the output holds this job with other inputs or settings: do what changed, keep the rest.
+        retry_failed: do again what was set aside.
         stop_after: end after so many shards, as an interruption would (a trial of the resume).
     """
 
     book_format: str = "m4b"
     chapter_format: str = "mp3"
     rows: str = "files"
-    workers: int | None = None
-    address: str | None = None
-    gpus: float = 0
+    running: Running = Running()
     overwrite: bool = False
+    update: bool = False
+    retry_failed: bool = False
     progress: bool = False
     stop_after: int | None = None
 
@@ -63,12 +85,12 @@ class Options:
         for name, value, known in (
             ("format", self.book_format, BOOK_FORMATS),
             ("chapter format", self.chapter_format, CHAPTER_FORMATS),
-            ("rows", self.rows, ("files", "parquet")),
+            ("rows", self.rows, ROWS),
         ):
             if value not in known:
                 raise ConfigError(f"unknown {name} {value!r}", f"use one of {', '.join(known)}")
-        if self.workers is not None and self.workers < 1:
-            raise ConfigError(f"{self.workers} workers cannot work", "give at least 1, or leave --workers out")
+        if self.overwrite and self.update:
+            raise ConfigError("--overwrite deletes what --update would keep", "give one of them")
 
 
 @dataclass(frozen=True)
@@ -95,6 +117,10 @@ class Summary:
     shards: int
     shards_resumed: int
     files: tuple[str, ...]
+    books: int = 0
+    judging_s: float = 0.0
+    padding: float = 0.0
+    timings: dict[str, float] = field(default_factory=dict)
     loudness_lufs: float | None = None
     notes: tuple[str, ...] = ()
     made_by: dict[str, Any] = field(default_factory=dict)
@@ -112,22 +138,48 @@ class Interrupted(Exception):
     """The job stopped before its end and can be resumed."""
 
 
-@dataclass(frozen=True)
-class Engine:
-    """What speaks: its name, a fingerprint that changes with its sound, a picklable maker for the workers, its flow's steps."""
-
-    name: str
-    fingerprint: str
-    make: MakeSynthesizer
-    steps: int = 1
+def stored_job(storage: Storage) -> StoredPlan:
+    """The plan of the job in a folder; raises OutputError where there is none."""
+    stored = plans.load(storage)
+    if stored is None:
+        raise OutputError(f"{storage.root}: no job of ours", "give the -o of a `flowtts synthesize`")
+    return stored
 
 
-def run_job(plan: Plan, output: str, engine: Engine, speaking: Speaking, options: Options) -> Summary:
+class _Stopwatch:
+    """Names the seconds of a job's steps as they end."""
+
+    def __init__(self) -> None:
+        self.started = self._last = time.perf_counter()
+        self.seconds: dict[str, float] = {}
+
+    def end(self, step: str) -> None:
+        now = time.perf_counter()
+        self.seconds[step], self._last = round(now - self._last, 3), now
+
+    @property
+    def whole(self) -> float:
+        return time.perf_counter() - self.started
+
+
+def run_job(
+    plan: Plan,
+    output: str,
+    engine: Engine,
+    speaking: Speaking,
+    options: Options,
+    resolve: Callable[[str], Engine] | None = None,
+    again: dict[str, Any] | None = None,
+    stored: StoredPlan | None = None,
+) -> Summary:
     """Speak every unit of the plan into the folder `output`; with the same arguments again, go on where it ended.
 
     Args:
         plan: from `jobs.synthesis_input.read_plan`, `plan_book` or `plan_corpus`.
         output: a folder or `s3://bucket/prefix`.
+        resolve: finds the engines of voices that rows ask for; None: the job has one voice.
+        again: JSON values that the caller wants noted, to go on with the job from its output alone.
+        stored: the output's own plan, to go on without reading the inputs.
 
     Raises:
         OutputError: when the folder belongs to another job, holds foreign files, cannot be written, or is at work.
@@ -135,82 +187,330 @@ def run_job(plan: Plan, output: str, engine: Engine, speaking: Speaking, options
         Interrupted: after `options.stop_after` shards.
     """
     storage = Storage(output)
-    with storage.lock():
-        return _run_job(plan, storage, engine, speaking, options)
+    workers = options.running.most or default_workers()
+    with storage.lock(), Progress(storage, options.progress, workers) as progress:
+        return _Job(storage, plan, Voices(engine, resolve), speaking, options, progress, again or {}, stored).run()
 
 
-def _run_job(plan: Plan, storage: Storage, engine: Engine, speaking: Speaking, options: Options) -> Summary:
-    started = time.perf_counter()
-    job = identity(plan, engine.name, engine.fingerprint, speaking)
-    claim(storage, job, options.overwrite)
-    audio_files = plan.document is None and options.rows == "files"
-    pending = {i: units for i, units in enumerate(plan.shards) if not _is_done(storage, i, units, audio_files)}
-    outcome = _finished(storage, job, options) if not pending else None
-    if outcome is not None:
-        return replace(outcome, shards_resumed=len(plan.shards), wall_s=time.perf_counter() - started)
-    drop_journals(storage, SHARDS, {journal_name(i) for i in range(len(plan.shards)) if i not in pending})
-    if plan.document is not None:
-        _note_outputs(storage, planned_files(plan, options.book_format, options.chapter_format))
-    storage.delete(SUMMARY)
-    with Progress(plan, set(pending), options.progress) as progress:
-        arguments = {
-            "make_synthesizer": engine.make,
-            "output": storage,
-            "voice": engine.name,
-            "speaking": speaking,
-            "run": uuid.uuid4().hex,
-            "audio_files": audio_files,
-            "keep_unverified": plan.document is not None,
-            "steps": engine.steps,
-        }
-        _speak(pending, arguments, options, progress)
-        totals = finish(storage, plan.ids)
-        book = None
-        if plan.document is not None and totals.ok:
-            workers = options.workers or default_workers()
-            book = assemble(plan, storage, options.book_format, options.chapter_format, workers, progress.step)
-        files = book.files if book else tuple(_corpus_files(plan, storage, audio_files))
-    summary = _summary(
-        plan, storage, totals, book, files, len(plan.shards) - len(pending), time.perf_counter() - started
-    )
-    _write_report(plan, storage, summary, job)
-    _delete_superseded(plan, storage, files, audio_files)
-    record = {**asdict(summary), "job": fingerprint(job), "outputs": _outputs(options)}
-    storage.write(SUMMARY, json.dumps(record, indent=1, ensure_ascii=False).encode("utf-8", "replace"))
-    return summary
+@dataclass
+class _Job:
+    storage: Storage
+    plan: Plan
+    voices: Voices
+    speaking: Speaking
+    options: Options
+    progress: Progress
+    again: dict[str, Any]
+    given: StoredPlan | None = None
 
+    def run(self) -> Summary:
+        watch, storage, options = _Stopwatch(), self.storage, self.options
+        stored, job = self._planned()
+        watch.end("plan_s")
+        pending = self._pending(stored)
+        watch.end("resume_s")
+        done = len(stored.shards) - len(pending)
+        outcome = _finished(storage, job, options) if not pending else None
+        if outcome is not None:
+            return replace(outcome, shards_resumed=done, wall_s=watch.whole)
+        storage.delete(JOURNAL)
+        self._note_outputs(stored)
+        storage.delete(SUMMARY)
+        self._speak(stored, pending, job)
+        watch.end("speak_s")
+        stored = self._settled(stored)
+        self.progress.step("writing the manifest")
+        totals = finish(storage, stored)
+        watch.end("manifest_s")
+        books = self._books(stored) if totals.ok else []
+        watch.end("books_s")
+        files = [name for book in books for name in book.files] + self._corpus_files(stored)
+        summary = _summary(stored, storage, totals, books, files, done, watch)
+        self._report(stored, summary, job, files)
+        return summary
 
-def claim(storage: Storage, job: dict[str, Any], overwrite: bool) -> None:
-    """Make the folder this job's, or find that it already is.
+    # -- the plan -------------------------------------------------------------------------------------------------------
 
-    Raises:
-        OutputError: when it is another job's (the message says what differs), or holds files but no job of ours.
-    """
-    held = _read_json(storage, JOB)
-    cleared = held is not None and held != job and overwrite
-    if held is not None and held != job and not overwrite:
-        differing = ", ".join(sorted(key for key in {*held, *job} if held.get(key) != job.get(key)))
-        raise OutputError(f"{storage.root} holds another job (differs in {differing})", _OTHER_FOLDER)
-    if cleared:
-        clear(storage)
-        held = None
-    if held is None and not cleared:  # beside a job of ours other files may lie, and --overwrite leaves them
-        foreign = [name for name in storage.list() if name != JOB and not name.startswith(".")]
-        if foreign:
-            raise OutputError(
-                f"{storage.root} is not empty and not ours ({', '.join(foreign[:3])}, ...)",
-                "choose another folder with -o",
-            )
-    storage.require_writable()
-    storage.sweep()
-    storage.sweep(SHARDS)
-    if held is None:
+    def _planned(self) -> tuple[StoredPlan, dict[str, Any]]:
+        """The job's plan, from the output where it is there already, and the job's identity."""
+        storage = self.storage
+        if self.given is not None:
+            self._sweep()
+            return self.given, identity(self.given, self.voices.own, self.speaking)
+        held, stored = _read_json(storage, JOB), plans.load(storage)
+        if held is None:
+            _require_ours(storage)
+        elif stored is not None and not self.options.retry_failed and self._unchanged(stored):
+            job = identity(stored, self.voices.own, self.speaking)
+            if job == held:
+                self._sweep()
+                return self._noted_again(stored), job
+        storage.require_writable()
+        name = uuid.uuid4().hex[:12]
+        try:
+            fresh = self._write(name)
+            return self._claimed(held, stored, fresh)
+        except BaseException:
+            storage.delete(f"{plans.PLANS}/{name}")
+            raise
+
+    def _write(self, name: str, kept: dict[str, Kept] | None = None, first_index: int = 0) -> StoredPlan:
+        plan, progress = self.plan, self.progress
+        fresh = write_plan(self.storage, plan, self.speaking, self.voices, name, kept, first_index, progress.planning)
+        return self._noted(fresh)
+
+    def _noted(self, plan: StoredPlan) -> StoredPlan:
+        """The plan with what a repair needs to go on: how the job was run, apart from where."""
+        options = self.options
+        again = {"rows": options.rows, "book_format": options.book_format, "chapter_format": options.chapter_format}
+        return replace(plan, notes={**plan.notes, "signature": self._signature(), "again": {**self.again, **again}})
+
+    def _noted_again(self, stored: StoredPlan) -> StoredPlan:
+        """The plan that is there, which other formats may be wanted of now."""
+        noted = self._noted(stored)
+        if noted.notes != stored.notes:
+            plans.store(self.storage, noted)
+        return noted
+
+    def _claimed(
+        self, held: dict[str, Any] | None, stored: StoredPlan | None, fresh: StoredPlan
+    ) -> tuple[StoredPlan, dict[str, Any]]:
+        """Make the folder this job's, or find that it already is.
+
+        Raises:
+            OutputError: when it is another job's; the message says what differs.
+        """
+        storage, options = self.storage, self.options
+        job = identity(fresh, self.voices.own, self.speaking)
+        same = held == job
+        if held is not None and not same and not (options.overwrite or options.update):
+            differing = ", ".join(sorted(key for key in {*held, *job} if held.get(key) != job.get(key)))
+            raise OutputError(f"{storage.root} holds another job (differs in {differing})", _OTHER_FOLDER)
+        if same and stored is not None and stored.texts == fresh.texts and not options.retry_failed:
+            storage.delete(fresh.folder)
+            self._sweep()
+            return self._noted_again(stored), job
+        if stored is not None and held is not None and (same or options.update):
+            kept, after = self._kept(stored)
+            storage.delete(fresh.folder)
+            fresh = self._write(fresh.folder.rpartition("/")[2], kept, after)
+        elif held is not None and not same:
+            clear(storage, but=fresh.folder)
+        self._sweep()
+        storage.delete(SUMMARY)  # a plan and a summary of another would contradict each other
+        plans.store(storage, fresh)
         storage.write(JOB, json.dumps(job, indent=1, ensure_ascii=False).encode())
+        return fresh, job
+
+    def _signature(self) -> str:
+        """What tells that inputs and settings are as they were; empty where that cannot be told without reading the inputs."""
+        if not self.plan.sources:
+            return ""
+        return fingerprint([list(self.plan.sources), self.plan.title, to_dict(self.speaking)])
+
+    def _unchanged(self, stored: StoredPlan) -> bool:
+        notes = stored.notes
+        if not notes.get("signature") or notes["signature"] != self._signature():
+            return False
+        voices = [(name, facts["fingerprint"]) for name, facts in notes["voices"].items()]
+        return all(not self.voices.problem(name) and self.voices.find(name).fingerprint == print for name, print in voices)
+
+    def _kept(self, stored: StoredPlan) -> tuple[dict[str, Kept], int]:
+        """What is done already, by id, and the number after the last shard's."""
+        self.progress.step("looking for what is done already")
+        gone = {shard.index for shard in self._pending(stored)}
+        stored = self._settled(stored)
+        kept: dict[str, Kept] = {}
+        for part in range(stored.parts):
+            rows = stored.read_part(self.storage, part, ("id", "fingerprint")).to_pylist()
+            place = 0
+            for shard in stored.part_shards(part):
+                own, place = rows[place : place + shard.rows], place + shard.rows
+                if shard.index in gone:
+                    continue
+                places = shard.select if shard.select is not None else range(shard.rows)
+                status = read_shard(self.storage, shard.index, ("status",)).column("status").to_pylist()
+                for row, at in zip(own, places, strict=True):
+                    if status[at] == "ok" or not self.options.retry_failed:
+                        kept[row["id"]] = Kept(row["fingerprint"], shard.index, at, shard.older or shard.digest)
+        return kept, max((shard.index for shard in stored.shards), default=-1) + 1
+
+    def _sweep(self) -> None:
+        self.storage.sweep()
+        self.storage.sweep(SHARDS)
+
+    # -- the work -------------------------------------------------------------------------------------------------------
+
+    def _suffix(self, stored: StoredPlan) -> str:
+        return _suffix_of(self.options.rows, stored)
+
+    def _footer(self, stored: StoredPlan) -> Callable[[Storage, int], str | None]:
+        return partial(_bare_digest, self._suffix(stored))
+
+    def _pending(self, stored: StoredPlan) -> list[Shard]:
+        """The shards that are to be spoken."""
+        pending = stored.pending(self.storage, self._footer(stored), shard_indexes(self.storage))
+        if not self._suffix(stored):
+            return pending
+        todo = {shard.index for shard in pending}
+        there = {f"{folder}/{name}" for folder in FOLDERS for name in self.storage.list(folder)}
+        for shard in stored.shards:
+            if shard.index not in todo:
+                places = read_shard(self.storage, shard.index, ("audio",)).column("audio").to_pylist()
+                if any(place and split_place(place)[0] not in there for place in places):
+                    todo.add(shard.index)
+        return [shard for shard in stored.shards if shard.index in todo]
+
+    def _settled(self, stored: StoredPlan) -> StoredPlan:
+        """The plan as the files have it: one that held older rows too may have been made anew without them."""
+        mixed = [shard.index for shard in stored.shards if shard.select is not None]
+        footer = self._footer(stored)
+        return stored.with_older_rows_replaced({index: footer(self.storage, index) for index in mixed}) if mixed else stored
+
+    def _speak(self, stored: StoredPlan, pending: list[Shard], job: dict[str, Any]) -> None:
+        characters, todo = sum(s.characters for s in stored.shards), sum(s.characters for s in pending)
+        rows_todo = sum(shard.rows for shard in pending)
+        self.progress.begin(stored.units, characters, stored.units - rows_todo, characters - todo)
+        if not pending:
+            return
+        suffix = self._suffix(stored)
+        tasks = [
+            {"shard": s.index, "plan": stored.folder, "part": s.part, "group": s.group, "digest": s.digest + suffix,
+             "characters": s.characters, "rows": s.rows}
+            for s in pending
+        ]  # fmt: skip
+        arguments: dict[str, Any] = {
+            "output": self.storage,
+            "voices": self.voices,
+            "speaking": self.speaking,
+            "rows": self.options.rows,
+            "job": job_id(job),
+            "running": self.options.running,
+            "told": self.progress.trouble,
+        }
+        self.progress.step("starting workers")
+        for count, result in enumerate(speak_shards(tasks, **arguments), 1):
+            self.progress.shard(result)
+            if self.options.stop_after is not None and count >= self.options.stop_after:
+                raise Interrupted(f"stopped after {count} shards")
+
+    # -- what comes out -------------------------------------------------------------------------------------------------
+
+    def _books(self, stored: StoredPlan) -> list[Assembled]:
+        if not stored.notes["books"]:
+            return []
+        options = self.options
+        formats = (options.book_format, options.chapter_format)
+        workers, address = options.running.most or default_workers(), options.running.address
+        return assemble_books(self.storage, stored, *formats, workers, address, self.progress.step)
+
+    def _note_outputs(self, stored: StoredPlan) -> None:
+        """Note what will be made, beside what was, before the first of it exists: an interruption leaves nothing unknown."""
+        if stored.notes["books"]:
+            planned = planned_outputs(stored, self.options.book_format, self.options.chapter_format)
+            names = sorted({*_made(self.storage), *planned})
+            self.storage.write(OUTPUTS, json.dumps({"files": names}, indent=1, ensure_ascii=False).encode())
+
+    def _corpus_files(self, stored: StoredPlan) -> list[str]:
+        """Write `metadata.csv` in LJSpeech's form (name|text|text) beside the audio; returns what the corpus consists of."""
+        if stored.notes["kind"] == "book":
+            return []
+        if self.options.rows != "files":
+            tars = [f"{TARS}/{name}" for name in self.storage.list(TARS)] if self.options.rows == "webdataset" else []
+            return [*tars, *(shard_name(shard.index) for shard in stored.shards)]
+        columns = [field.name for field in audiofolder.SCHEMA]
+        rows = iter_manifest(self.storage, [*columns, "status", "audio"])
+        self.storage.write(audiofolder.METADATA, audiofolder.metadata_of(rows))
+        lines, names = [], [audiofolder.METADATA]
+        for row in iter_manifest(self.storage, ("chapter", "text", "audio", "status")):
+            if row["status"] == "ok" and not row["chapter"]:
+                text = " ".join(row["text"].replace("|", " ").split())
+                lines.append(f"{PurePosixPath(row['audio']).stem}|{text}|{text}\n")
+                names.append(row["audio"])
+        self.storage.write(METADATA, "".join(lines).encode())
+        return [METADATA, *names]
+
+    def _report(self, stored: StoredPlan, summary: Summary, job: dict[str, Any], files: list[str]) -> None:
+        from jobs.synthesis_report import render
+
+        storage = self.storage
+        storage.write(REPORT, render(summary, job, storage, stored).encode("utf-8", "replace"))
+        storage.write(CARD, render_card(_card_facts(stored, summary, job, self.options.rows)).encode("utf-8", "replace"))
+        self._delete_superseded(stored, files)
+        record = {**asdict(summary), "job": fingerprint(job), "outputs": _outputs(self.options)}
+        storage.write(SUMMARY, json.dumps(record, indent=1, ensure_ascii=False).encode("utf-8", "replace"))
+
+    def _delete_superseded(self, stored: StoredPlan, files: Iterable[str]) -> None:
+        """Delete what this job made in another format, or of rows that are no more, now that the new files are there."""
+        storage = self.storage
+        for name in _stray_shards(storage, stored):
+            storage.delete(name)
+        storage.delete(JOURNAL)
+        if stored.notes["kind"] != "book":
+            wanted = {split_place(row["audio"])[0] for row in iter_manifest(storage, ("audio",)) if row["audio"]}
+            wanted |= {audiofolder.METADATA} if self.options.rows == "files" else set()
+            for folder in FOLDERS:
+                for name in storage.list(folder):
+                    if f"{folder}/{name}" not in wanted:
+                        storage.delete(f"{folder}/{name}")
+            for folder in FOLDERS:
+                if not storage.list(folder):
+                    storage.delete(folder)
+            if self.options.rows != "files":
+                storage.delete(METADATA)
+        if stored.notes["books"]:
+            made = [name for name in files if not name.startswith(_ROW_FILES) and name != METADATA]
+            for name in sorted(set(_made(storage)) - set(made)):
+                storage.delete(name)
+            storage.write(OUTPUTS, json.dumps({"files": made}, indent=1, ensure_ascii=False).encode())
 
 
-def clear(storage: Storage) -> None:
-    """Delete what a job of ours made, and nothing else: the job's record goes last."""
-    for name in [*_made(storage), SHARDS, CHAPTERS, AUDIO, ASIDE, MANIFEST, QUARANTINE, METADATA, REPORT, SUMMARY, OUTPUTS, JOB]:
+def job_id(job: dict[str, Any]) -> str:
+    """Names the job in its rows; the same for each run of it."""
+    return fingerprint(job, 16)
+
+
+def _suffix_of(rows: str, stored: StoredPlan) -> str:
+    """What the digest of a shard ends in: with another kind of rows its audio lies elsewhere."""
+    return f"-{rows}" if rows != "parquet" and stored.notes["kind"] != "book" else ""
+
+
+def digest_suffix(stored: StoredPlan) -> str:
+    """What the digests of a stored job's shards end in."""
+    return _suffix_of(stored.notes["again"]["rows"], stored)
+
+
+def _bare_digest(suffix: str, storage: Storage, index: int) -> str | None:
+    """The digest that a shard bears, empty where it is of another kind of rows."""
+    found = shard_digest_of(storage, index)
+    if found is None:
+        return None
+    digest, dash, kind = found.partition("-")
+    return digest if f"{dash}{kind}" == suffix else ""
+
+
+def _stray_shards(storage: Storage, stored: StoredPlan) -> Iterator[str]:
+    planned = {shard.index for shard in stored.shards}
+    for index in shard_indexes(storage):
+        if index not in planned:
+            yield shard_name(index)
+
+
+def _require_ours(storage: Storage) -> None:
+    """Raise OutputError when the folder holds files but no job of ours."""
+    foreign = [name for name in storage.list() if not name.startswith(".") and name not in (plans.PLANS, RECORD)]
+    if foreign:
+        raise OutputError(
+            f"{storage.root} is not empty and not ours ({', '.join(foreign[:3])}, ...)", "choose another folder with -o"
+        )
+
+
+def clear(storage: Storage, but: str = "") -> None:
+    """Delete what a job of ours made, and nothing else (`but` keeps one plan's folder): the job's record goes last."""
+    folders = (SHARDS, CHAPTERS, BOOKS, *FOLDERS, JOURNAL)
+    plans.drop_others(storage, but)
+    records = (MANIFEST, QUARANTINE, METADATA, REPORT, CARD, SUMMARY, OUTPUTS, RECORD, plans.PLAN, JOB)
+    for name in [*_made(storage), *folders, *records]:
         storage.delete(name)
 
 
@@ -218,24 +518,11 @@ def _made(storage: Storage) -> list[str]:
     """The files that a job of ours made or was about to make here; a name that leads out of the folder is none of ours."""
     noted = [(_read_json(storage, record) or {}).get("files") for record in (OUTPUTS, SUMMARY)]
     names = {name for files in noted if isinstance(files, list) for name in files if isinstance(name, str)}
-    return sorted(name for name in names if (path := PurePosixPath(name)).parts and not {"/", ".."} & set(path.parts))
-
-
-def _note_outputs(storage: Storage, planned: Iterable[str]) -> None:
-    """Note what will be made, beside what was, before the first of it exists: an interruption leaves nothing unknown."""
-    names = sorted({*_made(storage), *planned})
-    storage.write(OUTPUTS, json.dumps({"files": names}, indent=1, ensure_ascii=False).encode())
-
-
-def _delete_superseded(plan: Plan, storage: Storage, files: Iterable[str], audio_files: bool) -> None:
-    """Delete what this job made in another format before, now that the new files are there."""
-    if plan.document is None:
-        for name in () if audio_files else (METADATA, AUDIO, ASIDE):
-            storage.delete(name)
-        return
-    for name in sorted(set(_made(storage)) - set(files)):
-        storage.delete(name)
-    storage.write(OUTPUTS, json.dumps({"files": list(files)}, indent=1, ensure_ascii=False).encode())
+    return sorted(
+        name
+        for name in names
+        if (path := PurePosixPath(name)).parts and not {"/", ".."} & set(path.parts) and not name.startswith(_ROW_FILES)
+    )
 
 
 def _read_json(storage: Storage, name: str) -> dict[str, Any] | None:
@@ -249,16 +536,6 @@ def _read_json(storage: Storage, name: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else {"unreadable": True}
 
 
-def _is_done(storage: Storage, index: int, units: Sequence[Unit], audio_files: bool) -> bool:
-    if not shard_is_whole(storage, index, [unit.id for unit in units]):
-        return False
-    rows = read_shard(storage, index, ("audio", "num_samples")).to_pylist()
-    named = [row["audio"] for row in rows if row["num_samples"]]
-    if not audio_files:
-        return not any(named)  # a name: another run of this job wrote files, and the shard holds no audio
-    return all(name and storage.exists(name) for name in named)
-
-
 def _finished(storage: Storage, job: dict[str, Any], options: Options) -> Summary | None:
     """The summary of a job that needs nothing more: the same job and outputs, and all its files are there."""
     record = _read_json(storage, SUMMARY) or {}
@@ -269,7 +546,8 @@ def _finished(storage: Storage, job: dict[str, Any], options: Options) -> Summar
         summary = Summary(**{**values, "files": tuple(values["files"]), "notes": tuple(values["notes"])})
     except (TypeError, KeyError):  # another version's fields, or a changed file: it is written again
         return None
-    whole = all(storage.exists(name) for name in [*summary.files, MANIFEST, QUARANTINE, REPORT])
+    names = [name for name in summary.files if not name.startswith(_ROW_FILES)]  # these were looked at with their shards
+    whole = all(storage.exists(name) for name in [*names, MANIFEST, QUARANTINE, REPORT])
     return summary if whole else None
 
 
@@ -277,70 +555,61 @@ def _outputs(options: Options) -> list[str]:
     return [options.book_format, options.chapter_format, options.rows]
 
 
-def _speak(
-    pending: dict[int, tuple[Unit, ...]], arguments: dict[str, Any], options: Options, progress: Progress
-) -> None:
-    if not pending:
-        return
-    workers = options.workers or default_workers()
-    progress.step("starting workers")
-    for count, result in enumerate(speak_shards(dict(pending), arguments, options.address, workers, options.gpus), 1):
-        progress.shard(result)
-        if options.stop_after is not None and count >= options.stop_after:
-            raise Interrupted(f"stopped after {count} shards")
-
-
-def _corpus_files(plan: Plan, storage: Storage, audio_files: bool) -> Iterable[str]:
-    """Write `metadata.csv` in LJSpeech's form (name|text|text) beside the audio; returns what the corpus consists of."""
-    if not audio_files:
-        return [shard_name(index) for index in range(len(plan.shards))]
-    lines, names = [], []
-    for index, units in enumerate(plan.shards):
-        table: pa.Table = read_shard(storage, index, ("audio", "status"))
-        for unit, row in zip(units, table.to_pylist(), strict=True):
-            if row["status"] == "ok":
-                text = " ".join(unit.text.replace("|", " ").split())
-                lines.append(f"{unit.file}|{text}|{text}\n")
-                names.append(row["audio"])
-    storage.write(METADATA, "".join(lines).encode())
-    return [METADATA, *names]
+def _card_facts(stored: StoredPlan, summary: Summary, job: dict[str, Any], rows: str) -> CardFacts:
+    names = ("fingerprint", "licence", "source", "language")
+    voices = stored.notes["voices"].items()
+    return CardFacts(
+        title=summary.title,
+        form=rows if stored.notes["kind"] != "book" else "parquet",
+        job=job_id(job),
+        program=f"FlowTTS {job['program']}",
+        voices=tuple(VoiceFacts(name, *(facts[n] for n in names)) for name, facts in voices),
+        rows=summary.ok,
+        seconds=summary.seconds,
+        failed=summary.failed,
+        reasons=summary.reasons,
+        settings=job["settings"],
+        texts=job["texts"],
+        scores=summary.scores,
+        unverified=summary.unverified,
+        spoken_again=summary.spoken_again,
+    )
 
 
 def _summary(
-    plan: Plan,
+    stored: StoredPlan,
     storage: Storage,
     totals: Totals,
-    book: Audiobook | None,
-    files: tuple[str, ...],
+    books: list[Assembled],
+    files: list[str],
     resumed: int,
-    wall_s: float,
+    watch: _Stopwatch,
 ) -> Summary:
     from jobs.synthesis_report import made_by
 
+    notes = [warning for book in stored.notes["books"] for warning in book["warnings"]]
     return Summary(
         output=storage.root,
-        kind="book" if plan.document else "corpus",
-        title=plan.title,
+        kind=stored.notes["kind"],
+        title=stored.notes["title"],
         units=totals.planned,
         ok=totals.ok,
         failed=totals.failed,
         reasons=totals.reasons,
-        seconds=book.timeline.seconds if book else totals.seconds,
+        seconds=books[0].seconds if stored.notes["kind"] == "book" and books else totals.seconds,
         compute_s=totals.compute_s,
         unverified=totals.unverified,
         spoken_again=totals.spoken_again,
         scores=totals.scores,
-        wall_s=wall_s,
-        shards=len(plan.shards),
+        wall_s=watch.whole,
+        shards=len(stored.shards),
         shards_resumed=resumed,
-        files=files,
-        loudness_lufs=book.written_lufs if book else None,
-        notes=(*(plan.document.warnings if plan.document else ()), *(book.notes if book else ())),
+        files=tuple(files),
+        books=len(books),
+        judging_s=totals.judging_s,
+        padding=totals.padding,
+        timings=watch.seconds,
+        loudness_lufs=books[0].written_lufs if len(books) == 1 else None,
+        notes=(*notes, *(note for book in books for note in book.notes)),
         made_by=made_by(),
     )
-
-
-def _write_report(plan: Plan, storage: Storage, summary: Summary, job: dict[str, Any]) -> None:
-    from jobs.synthesis_report import render
-
-    storage.write(REPORT, render(summary, job, storage, plan).encode("utf-8", "replace"))

@@ -9,16 +9,17 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from cluster.manifest import iter_rows
+from cluster.manifest import iter_manifest
+from cluster.plan import StoredPlan
 from cluster.storage import Storage
 from jobs import machine
 from jobs.audiobook import CHAPTERS
-from jobs.synthesis_plan import Plan
 
 if TYPE_CHECKING:
     from jobs.synthesis_job import Summary
 
 _OUTLIERS = 12
+_LOOKED_AT, _ASIDE_SHOWN = 50_000, 1000
 _SHORT = 12  # units of fewer characters vary too much in pace to be suspicious
 STYLE = """
 :root{color-scheme:light dark;--fg:#1d2430;--soft:#5b6676;--bg:#fff;--card:#f3f5f8;--line:#d9dee6;--warn:#a33a00;
@@ -59,18 +60,20 @@ def made_by() -> dict[str, Any]:
     return {**host, "python": platform.python_version(), **{name: found for name, found in versions.items() if found}}
 
 
-def render(summary: Summary, job: dict[str, Any], storage: Storage, plan: Plan) -> str:
-    """The page; it refers to the audio by relative links and to nothing else."""
-    columns = ("id", "chapter", "text", "duration", "status", "reason", "attempts", "num_samples", "audio", "verified")
-    rows = list(iter_rows(storage, range(len(plan.shards)), columns))
+def render(summary: Summary, job: dict[str, Any], storage: Storage, plan: StoredPlan) -> str:
+    """The page; it refers to the audio by relative links and to nothing else. Of a large job it looks at some rows."""
+    rows, every = _rows(storage, summary)
+    books = plan.notes["books"]
+    only = books[0] if summary.kind == "book" and books else None
     title = _text(summary.title or "Synthesis")
-    author = f"<p class=soft>{_text(plan.document.author)}</p>" if plan.document and plan.document.author else ""
+    author = f"<p class=soft>{_text(only['author'])}</p>" if only and only["author"] else ""
     parts = [
         f"<h1>{title}</h1>{author}",
         _tiles(summary),
         _main_player(summary),
-        _chapters(summary, plan, rows) if plan.document else _samples(rows),
+        _chapters(summary, only["chapters"], rows) if only else _books(summary, books) + _samples(rows),
         _quarantine(summary, rows),
+        f"<p class=soft>What follows looks at one of {every} rows.</p>" if every > 1 else "",
         _outliers(rows),
         _facts(
             "Voice and settings", {"voice": job["voice"], "fingerprint": job["voice_fingerprint"], **job["settings"]}
@@ -84,6 +87,28 @@ def render(summary: Summary, job: dict[str, Any], storage: Storage, plan: Plan) 
     return (
         f"<!doctype html><html lang=en><head>{head}<style>{STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
     )
+
+
+def _rows(storage: Storage, summary: Summary) -> tuple[list[dict[str, Any]], int]:
+    """Rows to show and how many each stands for: all of a small job; of a large one every so many, and what was set aside."""
+    columns = ("id", "chapter", "text", "duration", "status", "reason", "attempts", "num_samples", "audio", "verified")
+    every = max(1, summary.units // _LOOKED_AT)
+    rows, aside = [], 0
+    for i, row in enumerate(iter_manifest(storage, columns)):
+        bad = row["status"] != "ok" or row["verified"] is False
+        aside += bad
+        if i % every == 0 or (bad and aside <= _ASIDE_SHOWN):
+            rows.append(row)
+    return rows, every
+
+
+def _books(summary: Summary, books: Sequence[dict[str, Any]]) -> str:
+    lines = []
+    for book in books[:200]:
+        names = [name for name in summary.files if name.startswith(f"books/{book['slug']}/") and "/chapters/" not in name]
+        player = _player(names[0]) if names else "<span class=warn>nothing could be spoken</span>"
+        lines.append([("", f"<b>{_text(book['title'])}</b>"), ("sentences", str(book["units"])), ("", player)])
+    return "<h2>Books</h2>" + _table(("book", "sentences", ""), lines) if lines else ""
 
 
 def clock(seconds: float) -> str:
@@ -139,8 +164,7 @@ def _main_player(summary: Summary) -> str:
     return f"<p>{_player(book)}</p><p class=soft>" + ", ".join(_link(name) for name in links) + "</p>"
 
 
-def _chapters(summary: Summary, plan: Plan, rows: Sequence[dict[str, Any]]) -> str:
-    assert plan.document is not None
+def _chapters(summary: Summary, titles: Sequence[str], rows: Sequence[dict[str, Any]]) -> str:
     by_number: dict[int, list[dict[str, Any]]] = {}
     for row in rows:
         by_number.setdefault(row["chapter"], []).append(row)
@@ -154,7 +178,7 @@ def _chapters(summary: Summary, plan: Plan, rows: Sequence[dict[str, Any]]) -> s
         seconds = sum(row["duration"] for row in own)
         failed = sum(row["status"] != "ok" for row in own)
         player = _player(names[number]) if number in names else ""
-        title = plan.document.chapters[number - 1].title
+        title = titles[number - 1]
         counts = [("speech", clock(seconds)), ("sentences", str(len(own))), ("set aside", str(failed))]
         lines.append([("", f"<b>{number}. {_text(title)}</b>"), *counts, ("", player)])
     return "<h2>Chapters</h2>" + _table(("chapter", "speech", "sentences", "set aside", ""), lines)
@@ -165,7 +189,7 @@ def _number(name: str) -> int:
 
 
 def _samples(rows: Sequence[dict[str, Any]]) -> str:
-    spoken = [row for row in rows if row["status"] == "ok" and row["audio"]]
+    spoken = [row for row in rows if row["status"] == "ok" and row["audio"] and "#" not in row["audio"]]  # files can be played
     picked = spoken[:: max(1, len(spoken) // 10)][:10]
     return (
         "<h2>Samples</h2>" + _table(("id", "text", ""), [_unit_line(row, _player(row["audio"])) for row in picked])
@@ -178,7 +202,7 @@ def _quarantine(summary: Summary, rows: Sequence[dict[str, Any]]) -> str:
     """What was set aside, and what a book kept though no take was verified."""
     parts = []
     failed = [row for row in rows if row["status"] != "ok"]
-    if failed:
+    if summary.failed:
         reasons = "".join(f"<li>{count} x {_text(reason)}</li>" for reason, count in list(summary.reasons.items())[:10])
         parts.append(f"<h2 class=warn>Set aside</h2><ul>{reasons}</ul>{_aside(failed)}")
     kept = [row for row in rows if row["status"] == "ok" and row["verified"] is False]

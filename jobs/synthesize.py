@@ -7,23 +7,31 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flowtts_core.synthesizer import VoiceSynthesizer
+    from flowtts_core.text.frontend import FrontendConfig
+    from jobs.synthesis_engine import Encode, Engine
     from jobs.synthesis_input import Reading
-    from jobs.synthesis_job import Engine, Options, Summary
+    from jobs.synthesis_job import Options, Summary
     from jobs.synthesis_plan import Speaking
+    from jobs.verification import GateConfig
 
 DESCRIPTION = """\
-Read a book or a corpus aloud.
+Read a book, a library or a corpus aloud.
 
 A book (EPUB, Project Gutenberg text, plain text) becomes one tagged file with chapter marks and cover, a file for each
 chapter, subtitles (SRT, VTT), word times (words.json) and a report (report.html). Rows (JSONL, CSV, TSV, Parquet, or
-lines of text with --lines) become a folder of audio files with metadata.csv, ready for `flowtts prepare`.
+lines of text with --lines) become a folder of audio files with metadata.csv, ready for `flowtts prepare`; columns voice, speaker,
+seed, speed, steps and temperature say how a row is spoken. Several inputs make one job: each book gets its folder under books/.
+An input is a file, a folder, a pattern, an s3:// object or prefix, or a list of inputs: a table with a column `input`.
 
 A job that was stopped, by Ctrl-C, a crash or a full disk, goes on where it ended when the same command runs again, and
-gives the same files. What cannot be spoken is set aside in quarantine.jsonl with the reason; the rest is not harmed."""
+gives the same files. What cannot be spoken is set aside in quarantine.jsonl with the reason; the rest is not harmed. When texts
+or settings have changed, --update speaks what changed and keeps the rest. `flowtts status DIR` shows how far a job is, `flowtts
+verify DIR` proves that a finished one is whole."""
 
 EPILOG = """\
 examples:
@@ -33,7 +41,9 @@ examples:
   flowtts synthesize texts.jsonl -o corpus/                   rows {"id": ..., "text": ...} to corpus/audio/ID.flac
   flowtts synthesize notes.txt --lines -o lines/              each line is a row
   flowtts synthesize texts.jsonl -o corpus/ --verify 'wer<0.3'    each row heard by a recogniser, and spoken again if need be
-  flowtts synthesize s3://texts/a.parquet -o s3://speech/a --rows parquet --address ray://head:10001
+  flowtts synthesize 'library/*.epub' -o audiobooks/              many books, one job: audiobooks/books/NAME/
+  flowtts synthesize list.jsonl -o out/                           rows {"input": "a.epub", "voice": "amy", "speed": 1.1}
+  flowtts synthesize s3://texts/ -o s3://speech/a --rows parquet --address ray://head:10001 --min 4 --max 64
 
 exit codes: 0 all is spoken; 3 done, but some rows were set aside or not verified; 1 failed; 2 wrong usage; 130 interrupted;
 143 terminated."""
@@ -47,7 +57,7 @@ def add_parser(subparsers: Any) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="one book, or tables of rows; local or s3://")
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="books, tables, lists of inputs; folders, patterns, s3://")
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="where everything goes; local or s3://")
     parser.add_argument("--voice", help="a bundled voice's name or a voice folder (default: the bundled one)")
     _add_reading(parser.add_argument_group("what is read"))
@@ -94,18 +104,29 @@ def _add_output(group: Any) -> None:
     group.add_argument("--format", default="m4b", help="of the book's one file: m4b, mp3 or opus (default: m4b)")
     group.add_argument("--chapter-format", default="mp3", help="mp3, flac, opus, wav or none (default: mp3)")
     group.add_argument(
-        "--rows", default="files", help="of a corpus: audio as files, or in the parquet shards (default: files)"
+        "--rows", default="files", help="of a corpus: files, parquet (in the shards) or webdataset (tars); default: files"
     )
     group.add_argument(
         "--overwrite", action="store_true", help="delete what another job of ours left in the output folder"
     )
+    group.add_argument(
+        "--update", action="store_true", help="the output holds this job with other inputs or settings: do what changed"
+    )
+    group.add_argument("--retry-failed", action="store_true", help="speak again what an earlier run set aside")
 
 
 def _add_running(group: Any) -> None:
     group.add_argument(
         "--workers", type=int, metavar="N", help="processes that speak, a core each (default: every core)"
     )
+    group.add_argument("--min", type=int, metavar="N", help="on a cluster: processes that speak at least, and")
+    group.add_argument("--max", type=int, metavar="N", help="at most; Ray adds and takes away as work and machines do")
     group.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the voice runs (default: cpu)")
+    group.add_argument("--gpus-per-worker", type=float, default=1.0, metavar="X", help="0.5: two share one (default: 1)")
+    group.add_argument("--verifiers", type=int, metavar="N", help="processes that judge for --verify (default: by --workers)")
+    group.add_argument("--item-timeout", type=float, default=600.0, metavar="S", help="seconds for one utterance (default: 600)")
+    group.add_argument("--worker-memory", type=float, metavar="GIB", help="a worker that takes more is ended (default: no bound)")
+    group.add_argument("--stall-after", type=float, default=3600.0, metavar="S", help="seconds without progress (default: 3600)")
     group.add_argument("--address", help="a Ray cluster, for example ray://head:10001 (default: this machine alone)")
     group.add_argument("--json", action="store_true", help="print a summary as JSON")
     group.add_argument("--no-progress", action="store_true", help="no progress bar")
@@ -114,20 +135,31 @@ def _add_running(group: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     from jobs.synthesis_input import Reading
     from jobs.synthesis_job import Options
+    from jobs.synthesis_pipeline import Running
     from jobs.synthesis_plan import Speaking
     from jobs.verification import GateConfig
 
     reading = Reading(args.chapters, args.include_matter, args.lines, args.max_sentences)
     gate = GateConfig(tuple(args.verify), args.takes, args.asr, args.verify_speaker) if args.verify else None
     speaking = Speaking(args.seed, args.speed, args.steps, gate=gate)
+    running = Running(
+        least=args.min or args.workers,
+        most=args.max or args.workers,
+        address=args.address,
+        gpus=args.gpus_per_worker if args.device == "cuda" else 0.0,
+        verifiers=args.verifiers,
+        item_s=args.item_timeout,
+        memory_gib=args.worker_memory,
+        stall_s=args.stall_after,
+    )
     options = Options(
         book_format=args.format,
         chapter_format=args.chapter_format,
         rows=args.rows,
-        workers=args.workers,
-        address=args.address,
-        gpus=float(args.device == "cuda"),
+        running=running,
         overwrite=args.overwrite,
+        update=args.update,
+        retry_failed=args.retry_failed,
         progress=not args.no_progress and sys.stderr.isatty(),
     )
     try:
@@ -159,8 +191,8 @@ def synthesize(
     """Read the inputs aloud into the folder `output`; the same call again goes on where an earlier one ended.
 
     Args:
-        inputs: one book, or tables; see `jobs.synthesis_input.read_plan`.
-        voice: a bundled voice's name or a folder; None is the default voice.
+        inputs: books and tables; see `jobs.synthesis_input.read_plan`.
+        voice: a bundled voice's name or a folder; None is the default voice. Rows may ask for others.
         lexicon: a file of the user's own pronunciations.
         engine: speaks in place of a voice of ours.
 
@@ -174,9 +206,41 @@ def synthesize(
 
     words = _lexicon(lexicon)
     speaking = replace(speaking or Speaking(), lexicon=fingerprint(words) if words else "")
+    resolve = None if engine else partial(voice_engine, device=device, lexicon=words)
     engine = engine or voice_engine(voice, device, words)
-    plan = read_plan(inputs, reading or Reading(), speaking, engine.name)
-    return run_job(plan, output, engine, speaking, options or Options())
+    plan = read_plan(inputs, reading or Reading(), speaking)
+    again = {"voice": voice, "device": device, "lexicon": words}
+    return run_job(plan, output, engine, speaking, options or Options(), resolve, again)
+
+
+def go_on(output: str, *, workers: int | None = None, address: str | None = None, engine: Engine | None = None) -> Summary:
+    """Go on with the job in a folder, from what lies there alone: its inputs are not read again.
+
+    Raises:
+        OutputError: where there is no job.
+        VoiceError: where its voice is no longer there, or has changed.
+    """
+    from cluster.storage import Storage
+    from flowtts_core.errors import OutputError
+    from jobs.synthesis_job import JOB, Options, run_job, stored_job
+    from jobs.synthesis_pipeline import Running
+    from jobs.synthesis_plan import Plan, Speaking
+
+    storage = Storage(output)
+    stored = stored_job(storage)
+    again, job = dict(stored.notes["again"]), json.loads(storage.read(JOB))
+    formats = {name: again.pop(name) for name in ("rows", "book_format", "chapter_format")}
+    device, words = again.get("device", "cpu"), again.get("lexicon", {})
+    resolve = None if engine else partial(voice_engine, device=device, lexicon=words)
+    engine = engine or voice_engine(again.get("voice"), device, words)
+    if engine.fingerprint != job["voice_fingerprint"]:
+        raise OutputError(f"{output}: voice {engine.name} is not the one that spoke here", "put that voice back in its place")
+    running = Running(least=workers, most=workers, address=address, gpus=float(device == "cuda"))
+    plan = Plan(stored.notes["title"], stored.notes["kind"], tuple, tuple(stored.notes["sources"]))
+    settings = dict(job["settings"])
+    gate = settings.pop("gate")
+    speaking = Speaking(**settings, gate=None if gate is None else _gate(gate))
+    return run_job(plan, output, engine, speaking, Options(running=running, **formats), resolve, again, stored)
 
 
 @dataclass(frozen=True)
@@ -202,6 +266,19 @@ class MakeVoice:
         return VoiceSynthesizer(voice, device=self.device)
 
 
+@dataclass(frozen=True)
+class MakeEncoder:
+    """Makes a voice's text front end in a process that needs no model."""
+
+    config: FrontendConfig
+
+    def __call__(self) -> Encode:
+        from flowtts_core.text.frontend import TextFrontend
+        from flowtts_core.text.parts import encode_parts
+
+        return partial(encode_parts, frontend=TextFrontend(self.config))
+
+
 def voice_engine(voice: str | None, device: str, lexicon: dict[str, str]) -> Engine:
     """The engine of a voice of ours; only its card is read here, the weights in the workers.
 
@@ -209,11 +286,35 @@ def voice_engine(voice: str | None, device: str, lexicon: dict[str, str]) -> Eng
         VoiceError: where there is no such voice or its card is damaged.
     """
     from flowtts_core.voice_card import find_voice, load_card
-    from jobs.synthesis_job import Engine
+    from jobs.synthesis_engine import Engine
 
     folder = find_voice(voice)
     card = load_card(folder)
-    return Engine(card.name, card.fingerprint, MakeVoice(str(folder.absolute()), device, lexicon), card.steps)
+    frontend = card.frontend
+    if lexicon:
+        frontend = replace(frontend, lexicon={**(frontend.lexicon or {}), **lexicon})
+    return Engine(
+        voice if voice is not None else card.name,
+        card.fingerprint,
+        MakeVoice(str(folder.absolute()), device, lexicon),
+        card.steps,
+        MakeEncoder(frontend),
+        card.licence,
+        card.source,
+        card.language,
+        card.speakers,
+    )
+
+
+def _gate(noted: dict[str, Any]) -> GateConfig:
+    """A gate from its JSON form; raises where the file of the speaker to compare with has changed."""
+    from flowtts_core.errors import ConfigError
+    from jobs.verification import GateConfig
+
+    gate = GateConfig(tuple(noted["require"]), noted["takes"], noted["asr"], noted["target"])
+    if gate.target_digest != noted["target_digest"]:
+        raise ConfigError(f"--verify-speaker {gate.target}: not the file that the job compared with", "put that file back")
+    return gate
 
 
 def _lexicon(path: str | None) -> dict[str, str]:
@@ -231,6 +332,8 @@ def _print(summary: Summary) -> None:
     print(f"{summary.title}: {clock(summary.seconds)} of audio from {summary.ok} {what}, in {clock(summary.wall_s)}")
     if summary.kind == "book" and summary.files:
         print(f"  {summary.output}/{summary.files[0]}")
+    elif summary.books:
+        print(f"  {summary.books} books in {summary.output}/books/")
     print(f"  {summary.output}/report.html")
     for name, value in summary.scores.items():
         print(f"  {name} {value:.3g} on average")

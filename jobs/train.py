@@ -215,7 +215,7 @@ def train(
     resumed, gpu = this.last_step, False
     if resumed < this.steps:
         asked = (workers, workers) if isinstance(workers, int) else workers
-        with session(address, asked[1] if asked else _cores()) as info:
+        with session(address, asked[1] if asked else _cores(), data=False) as info:
             gpu = _use_gpu(device, info.gpus)
             count = max(1, info.gpus if gpu else min(info.cpus - info.embedded, MOST_CPU_WORKERS))
             least, most = asked or (count, count)

@@ -126,14 +126,14 @@ class Gate:
         """The take with its scores; one that did not come to be, for its text or the machine, is not judged."""
         from flowtts_core.metrics.judges import Clip
         from flowtts_core.synthesizer import Speech
-        from jobs.synthesis_worker import fault
+        from jobs.synthesis_speak import fault
 
         if not isinstance(take.result, Speech):
             return take
         if fault(take.result):
             return replace(take, verified=False)
         # what will be saved, at its 16 bits: a recogniser may hear another word in the samples before rounding
-        waveform, rate = read_audio(encode(take.result.waveform, take.result.sample_rate, ".flac"))
+        waveform, rate = read_audio(take.result.flac or encode(take.result.waveform, take.result.sample_rate, ".flac"))
         verdict = self._panel.judge(Clip(waveform, rate, unit.text))
         values = {name: top / bottom for name, (top, bottom) in verdict.values.items() if bottom > 0}
         met = all(requirement.met(values.get(requirement.metric)) for requirement in self._config.requirements)

@@ -6,15 +6,20 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from cluster import plan as plans
+from cluster.plan import StoredPlan
+from cluster.pool import Stage, Task
 from cluster.storage import Storage
 from flowtts_core.synthesizer import Speech, SynthesisFailure, SynthesisRequest, WordTime
-from jobs.synthesis_plan import Plan, Speaking
-from jobs.synthesis_worker import ShardWorker
+from jobs.synthesis_engine import Engine, Voices
+from jobs.synthesis_pipeline import Running, stages_of
+from jobs.synthesis_plan import Plan, Speaking, write_plan
 
 RATE = 16000
 
@@ -40,6 +45,10 @@ class ToneSynthesizer:
             return Speech(np.full(800, np.nan, np.float32), RATE)
         if "CRASHES" in text:
             os._exit(9)
+        if "HANGS" in text:
+            time.sleep(10_000)
+        if "DEVOURS" in text:
+            self._held = [np.ones(1 << 24, np.uint8) for _ in range(1024) if not time.sleep(0.005)]
         if "ONCE" in text and not os.path.exists(self._crash_once):
             Path(self._crash_once).touch()
             os._exit(9)
@@ -74,14 +83,48 @@ class MakeTone:
         return ToneSynthesizer(self.delay_s, self.crash_once)
 
 
-def speak_inline(shards: dict, worker_args: dict, *_: object, **__: object) -> Iterator[dict]:
-    """`jobs.synthesis_worker.speak_shards` without Ray: one worker, in this process."""
-    worker = ShardWorker(**worker_args)
-    for index, units in shards.items():
-        yield worker({"shard": index, "units": [asdict(unit) for unit in units]})
+TONE = Engine("tone", "tone-1", MakeTone())
 
 
-def speak_here(plan: Plan, storage: Storage, make: MakeTone) -> None:
+def run_here(stages: Sequence[Stage], tasks: Sequence[Task]) -> Iterator[Task]:
+    """`cluster.pool.run_stages` without Ray: all stages in this process, one task after the other."""
+    works = [stage.make() for stage in stages]
+    for task in tasks:
+        table = None
+        for work in works:
+            task, table = work(task, table)
+        yield task
+
+
+def speak_inline(tasks: Sequence[Task], *, running: Running, told: Any = None, **arguments: Any) -> Iterator[dict]:
+    """`jobs.synthesis_pipeline.speak_shards` without Ray."""
+    arguments.pop("told", None)
+    names = ("output", "voices", "speaking", "rows", "job")
+    stages = stages_of(*(arguments[name] for name in names), running, 1)
+    yield from run_here(stages, tasks)
+
+
+def store_here(plan: Plan, storage: Storage, speaking: Speaking | None = None, engine: Engine = TONE) -> StoredPlan:
+    """Store a plan as a job would."""
+    stored = write_plan(storage, plan, speaking or Speaking(), Voices(engine), "test")
+    plans.store(storage, stored)
+    return stored
+
+
+def speak_here(plan: Plan, storage: Storage, make: MakeTone, run: str = "r") -> StoredPlan:
     """Speak all shards of a plan in this process."""
-    arguments = {"make_synthesizer": make, "output": storage, "voice": "tone", "speaking": Speaking(), "run": "r"}
-    list(speak_inline(dict(enumerate(plan.shards)), {**arguments, "audio_files": plan.document is None}))
+    engine = Engine("tone", "tone-1", make)
+    stored = store_here(plan, storage, engine=engine)
+    tasks = [
+        {"shard": s.index, "plan": stored.folder, "part": s.part, "group": s.group, "digest": s.digest, "rows": s.rows,
+         "characters": s.characters}
+        for s in stored.shards
+    ]  # fmt: skip
+    from unittest import mock
+
+    with mock.patch("jobs.synthesis_pipeline.uuid") as names:
+        names.uuid4.return_value.hex = run
+        rows = "files" if plan.kind != "book" else "parquet"
+        stages = stages_of(storage, Voices(engine), Speaking(), rows, "job", Running(), 1)
+    list(run_here(stages, tasks))
+    return stored

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -21,9 +22,10 @@ from flowtts_core.audio.tagged import read_tags
 from flowtts_core.errors import OutputError, TextError
 from flowtts_core.text.document import Chapter, Document, Sentence
 from jobs import audiobook
-from jobs.audiobook import Audiobook, ChapterSpan, assemble, planned_files, timeline_of, word_times
+from jobs.audiobook import Audiobook, ChapterSpan, Rows, Spool, assemble, planned_files, timeline_of, word_times
 from jobs.subtitles import Cue, srt, vtt
-from jobs.synthesis_plan import Plan, Speaking, plan_book
+from jobs.synthesis_books import book_rows
+from jobs.synthesis_plan import Book, Speaking, plan_book, stored_book
 from tests.fake_engine import RATE, MakeTone, speak_here
 
 CHAPTERS = {
@@ -51,21 +53,33 @@ def book() -> Document:
     )
 
 
-@pytest.fixture(scope="module")
-def spoken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Storage]:
-    storage = Storage(str(tmp_path_factory.mktemp("book")))
-    plan = plan_book(book(), Speaking())
-    speak_here(plan, storage, MakeTone())
-    return plan, storage
+class Spoken(NamedTuple):
+    """What `assemble` begins with."""
+
+    book: Book
+    rows: Rows
+    shards: Storage
+    output: Storage
+
+
+def spoken_book(document: Document, storage: Storage) -> Spoken:
+    stored = speak_here(plan_book(document, Speaking()), storage, MakeTone())
+    note = stored.notes["books"][0]
+    return Spoken(stored_book(storage, note), book_rows(storage, stored, note), storage, storage)
 
 
 @pytest.fixture(scope="module")
-def made(spoken: tuple[Plan, Storage]) -> Audiobook:
+def spoken(tmp_path_factory: pytest.TempPathFactory) -> Spoken:
+    return spoken_book(book(), Storage(str(tmp_path_factory.mktemp("book"))))
+
+
+@pytest.fixture(scope="module")
+def made(spoken: Spoken) -> Audiobook:
     return assemble(*spoken, "m4b", "flac", workers=2)
 
 
-def path(spoken: tuple[Plan, Storage], name: str) -> Path:
-    return Path(spoken[1].path(name))
+def path(spoken: Spoken, name: str) -> Path:
+    return Path(spoken.output.path(name))
 
 
 def test_files_are_named_after_the_book_and_its_chapters(made: Audiobook) -> None:
@@ -77,12 +91,11 @@ def test_files_are_named_after_the_book_and_its_chapters(made: Audiobook) -> Non
     ]
 
 
-def test_the_one_file_has_chapters_tags_and_cover(spoken: tuple[Plan, Storage], made: Audiobook) -> None:
+def test_the_one_file_has_chapters_tags_and_cover(spoken: Spoken, made: Audiobook) -> None:
     info = read_tags(path(spoken, made.book))
     assert [title for title, _, _ in info.chapters] == list(CHAPTERS)
     assert (info.tags["title"], info.tags["artist"]) == ("The Trial: a Book", "A. Author")
-    assert spoken[0].document is not None
-    assert info.cover == spoken[0].document.cover
+    assert info.cover == spoken.book.document.cover is not None
     rate = made.timeline.sample_rate
     for (_, start, end), chapter in zip(info.chapters, made.timeline.chapters, strict=True):
         assert start == pytest.approx(chapter.start / rate, abs=0.002)
@@ -91,7 +104,7 @@ def test_the_one_file_has_chapters_tags_and_cover(spoken: tuple[Plan, Storage], 
 
 
 def test_every_sentence_sounds_where_the_timeline_says_and_pauses_are_silent(
-    spoken: tuple[Plan, Storage], made: Audiobook
+    spoken: Spoken, made: Audiobook
 ) -> None:
     for chapter in made.timeline.chapters:
         waveform, rate = read_audio(path(spoken, f"chapters/{chapter.name}.flac"))
@@ -105,7 +118,7 @@ def test_every_sentence_sounds_where_the_timeline_says_and_pauses_are_silent(
                 assert np.sqrt(np.mean(np.square(waveform[start:end]))) > 0.02
 
 
-def test_the_book_is_as_loud_as_promised(spoken: tuple[Plan, Storage], made: Audiobook) -> None:
+def test_the_book_is_as_loud_as_promised(spoken: Spoken, made: Audiobook) -> None:
     pieces = [read_audio(path(spoken, f"chapters/{c.name}.flac"))[0] for c in made.timeline.chapters]
     whole = np.concatenate(pieces)
     assert integrated_loudness(whole, RATE) == pytest.approx(-19, abs=0.2)
@@ -115,7 +128,7 @@ def test_the_book_is_as_loud_as_promised(spoken: tuple[Plan, Storage], made: Aud
     assert integrated_loudness(coded, rate) == pytest.approx(-19, abs=0.5)
 
 
-def test_subtitles_hold_every_spoken_sentence_at_its_time(spoken: tuple[Plan, Storage], made: Audiobook) -> None:
+def test_subtitles_hold_every_spoken_sentence_at_its_time(spoken: Spoken, made: Audiobook) -> None:
     text = path(spoken, "The Trial a Book.srt").read_text()
     cues = re.findall(r"(\d\d):(\d\d):(\d\d),(\d{3}) --> \S+\n(.*?)\n(?:\n|$)", text, re.S)
     texts = [" ".join(cue[4].split()) for cue in cues]
@@ -128,7 +141,7 @@ def test_subtitles_hold_every_spoken_sentence_at_its_time(spoken: tuple[Plan, St
     assert "II. Tea &amp; &lt;Cake&gt;" in own
 
 
-def test_word_times_are_in_order_and_inside_their_sentence(spoken: tuple[Plan, Storage], made: Audiobook) -> None:
+def test_word_times_are_in_order_and_inside_their_sentence(spoken: Spoken, made: Audiobook) -> None:
     found = json.loads(path(spoken, "words.json").read_text())
     assert found == word_times(made.timeline, "The Trial: a Book")
     for chapter in found["chapters"]:
@@ -144,9 +157,9 @@ def test_word_times_are_in_order_and_inside_their_sentence(spoken: tuple[Plan, S
 
 
 @pytest.mark.parametrize("format", ["m4b", "mp3", "opus"])
-def test_the_same_shards_make_the_same_bytes(spoken: tuple[Plan, Storage], format: str) -> None:
+def test_the_same_shards_make_the_same_bytes(spoken: Spoken, format: str) -> None:
     def bytes_of() -> dict[str, bytes]:
-        return {name: spoken[1].read(name) for name in assemble(*spoken, format, "mp3", workers=2).files}
+        return {name: spoken.output.read(name) for name in assemble(*spoken, format, "mp3", workers=2).files}
 
     first = bytes_of()
     assert first == bytes_of()
@@ -155,9 +168,9 @@ def test_the_same_shards_make_the_same_bytes(spoken: tuple[Plan, Storage], forma
 
 @pytest.mark.parametrize("format", ["m4b", "mp3", "opus"])
 def test_a_file_cut_short_by_a_full_disk_is_never_committed(
-    spoken: tuple[Plan, Storage], format: str, monkeypatch: pytest.MonkeyPatch
+    spoken: Spoken, format: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan, storage = spoken
+    storage = spoken.output
     before = storage.list()
     real = audiobook.seconds_held
 
@@ -167,23 +180,23 @@ def test_a_file_cut_short_by_a_full_disk_is_never_committed(
 
     monkeypatch.setattr(audiobook, "seconds_held", cut)
     with pytest.raises(OutputError, match="instead of"):
-        assemble(plan, storage, format, "none", workers=1)
+        assemble(*spoken, format, "none", workers=1)
     assert storage.list() == before
 
 
-def test_what_is_planned_is_what_is_made(spoken: tuple[Plan, Storage], made: Audiobook) -> None:
-    assert sorted(planned_files(spoken[0], "m4b", "flac")) == sorted(made.files)
+def test_what_is_planned_is_what_is_made(spoken: Spoken, made: Audiobook) -> None:
+    assert sorted(planned_files(spoken.book, [1, 2, 3], "m4b", "flac")) == sorted(made.files)
 
 
 @pytest.mark.parametrize("phase", ["measuring", "writing"])
 def test_one_failure_stops_the_others(
-    spoken: tuple[Plan, Storage], monkeypatch: pytest.MonkeyPatch, phase: str
+    spoken: Spoken, monkeypatch: pytest.MonkeyPatch, phase: str
 ) -> None:
     calls, real = count(), audiobook.chapter_audio
 
-    def endless(output: Storage, chapter: ChapterSpan) -> Iterator[np.ndarray]:
+    def endless(spool: Spool, chapter: ChapterSpan) -> Iterator[np.ndarray]:
         if phase == "writing" and next(calls) < 3:
-            yield from real(output, chapter)
+            yield from real(spool, chapter)
             return
         if chapter.number == 3:
             raise OSError(errno.ENOSPC, "No space left on device")
@@ -198,10 +211,9 @@ def test_one_failure_stops_the_others(
 
 def test_a_book_of_which_nothing_was_spoken_is_an_error(tmp_path: Path) -> None:
     document = Document("X", (Chapter("c", "UNSPEAKABLE", (Sentence("UNSPEAKABLE", 0, 11),)),))
-    plan, storage = plan_book(document, Speaking()), Storage(str(tmp_path))
-    speak_here(plan, storage, MakeTone())
+    nothing = spoken_book(document, Storage(str(tmp_path)))
     with pytest.raises(TextError, match="nothing of the book"):
-        timeline_of(plan, storage)
+        timeline_of(nothing.book, nothing.rows)
 
 
 def test_subtitle_clocks_and_wrapping() -> None:

@@ -265,7 +265,7 @@ def test_what_is_no_checkpoint_makes_no_voice(tmp_path: Path, capsys: pytest.Cap
 
 def test_more_training_workers_than_gpus_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     @contextmanager
-    def one_gpu(*_: object) -> Iterator[session.SessionInfo]:
+    def one_gpu(*_: object, **__: object) -> Iterator[session.SessionInfo]:
         yield session.SessionInfo(8, 1, True)
 
     monkeypatch.setattr(session, "session", one_gpu)

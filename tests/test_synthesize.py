@@ -26,23 +26,14 @@ from flowtts_core.errors import ConfigError, FlowTTSError, OutputError, TextErro
 from flowtts_core.synthesizer import SynthesisRequest
 from flowtts_core.text.document import Chapter, Document, Sentence, TextRow
 from jobs import cli, synthesis_job, synthesis_plan
+from jobs.synthesis_engine import Engine
 from jobs.synthesis_input import Reading, read_plan
-from jobs.synthesis_job import Engine, Interrupted, Options, Summary, run_job
-from jobs.synthesis_plan import (
-    SHARD_CHARACTERS,
-    SHARD_UNITS,
-    Plan,
-    Speaking,
-    parse_chapters,
-    plan_book,
-    plan_corpus,
-    safe_name,
-)
+from jobs.synthesis_job import Interrupted, Options, Summary, run_job
+from jobs.synthesis_pipeline import Running
+from jobs.synthesis_plan import Plan, Speaking, parse_chapters, plan_book, plan_corpus, safe_name
 from jobs.synthesize import synthesize
-from tests.fake_engine import MakeTone, ToneSynthesizer, speak_here, speak_inline
+from tests.fake_engine import TONE, MakeTone, ToneSynthesizer, speak_here, speak_inline, store_here
 from tests.test_storage import s3_root  # noqa: F401 - a fixture
-
-TONE = Engine("tone", "tone-1", MakeTone())
 
 
 @pytest.fixture
@@ -68,13 +59,9 @@ def book(chapters: int = 2, sentences: int = 70, extra: tuple[str, ...] = ()) ->
 def speak(
     plan: Plan, output: Path | str, engine: Engine = TONE, speaking: Speaking | None = None, **options: object
 ) -> Summary:
-    return run_job(
-        plan,
-        str(output),
-        engine,
-        speaking or Speaking(),
-        Options(**{"chapter_format": "none", "workers": 2, **options}),
-    )
+    running = Running(most=2, gpus=options.pop("gpus", 0.0))
+    given = Options(**{"chapter_format": "none", "running": running, **options})
+    return run_job(plan, str(output), engine, speaking or Speaking(), given)
 
 
 def digests(output: Path, summary: Summary) -> dict[str, str]:
@@ -85,42 +72,38 @@ def digests(output: Path, summary: Summary) -> dict[str, str]:
 # -- the plan -----------------------------------------------------------------------------------------------------------
 
 
-def test_ids_seeds_and_shards_depend_on_the_texts_alone() -> None:
+def test_ids_and_seeds_depend_on_the_texts_alone() -> None:
     plan = plan_book(book(), Speaking(seed=3))
-    assert plan == plan_book(book(), Speaking(seed=3))
+    assert plan.units == plan_book(book(), Speaking(seed=3)).units
     assert plan.units[0].id == "0001-0001"
     assert plan.units[72].id == "0002-0002"
     assert len({unit.seed for unit in plan.units}) == len(plan.units)
     assert plan.units[5].seed != plan_book(book(), Speaking(seed=4)).units[5].seed
     assert plan_book(book(), Speaking(seed=3), "2").units == plan.units[71:]  # a part is spoken as it is in the whole
-    assert [unit for shard in plan.shards for unit in shard] == list(plan.units)
-    for shard in plan.shards:
-        assert len(shard) <= SHARD_UNITS
-        assert len(shard) == 1 or sum(len(unit.text) for unit in shard) <= SHARD_CHARACTERS
 
 
 def test_a_row_keeps_its_own_seed_and_a_doubled_id_is_set_aside() -> None:
     rows = [TextRow("a", "one", seed=7), TextRow("a", "two"), TextRow("A", "three")]
     plan = plan_corpus(rows, Speaking(), "rows")
-    assert [unit.id for unit in plan.units] == ["a", "a~2", "A"]
+    assert [unit.id for unit in plan.units] == ["a", "A", "a~2"]  # the doubled ones last: by then all other ids are known
     assert plan.units[0].seed == 7
-    assert "more than once" in plan.units[1].error
+    assert "more than once" in plan.units[2].error
     assert len({unit.file.lower() for unit in plan.units}) == 3
 
 
 def test_a_doubled_id_takes_no_other_rows_id() -> None:
     names = ["a", "a", "a~2", "\udce9", "?"]
     plan = plan_corpus([TextRow(name, "text") for name in names], Speaking(), "caf\udce9")
-    assert [unit.id for unit in plan.units] == ["a", "a~3", "a~2", "?", "?~2"]
-    assert [bool(unit.error) for unit in plan.units] == [False, True, False, False, True]
+    assert [unit.id for unit in plan.units] == ["a", "a~2", "?", "a~3", "?~2"]
+    assert [bool(unit.error) for unit in plan.units] == [False, False, False, True, True]
     assert plan.title == "caf?"
 
 
-def test_another_version_of_the_program_is_another_job(monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = plan_book(book(), Speaking())
-    before = synthesis_plan.identity(plan, "tone", "1", Speaking())
+def test_another_version_of_the_program_is_another_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = store_here(plan_book(book(), Speaking()), Storage(str(tmp_path)))
+    before = synthesis_plan.identity(stored, TONE, Speaking())
     monkeypatch.setattr(synthesis_plan, "__version__", "99")
-    assert synthesis_plan.identity(plan, "tone", "1", Speaking()) != before
+    assert synthesis_plan.identity(stored, TONE, Speaking()) != before
 
 
 @pytest.mark.parametrize(("text", "chosen"), [("", [1, 2, 3, 4]), ("2", [2]), ("1-2, 4", [1, 2, 4]), ("3-", [3, 4])])
@@ -200,10 +183,10 @@ def test_a_job_stopped_and_resumed_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_a_finished_job_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = plan_book(book(), Speaking())
     first = speak(plan, tmp_path)
-    monkeypatch.setattr(synthesis_job, "assemble", None)  # would fail if called
+    monkeypatch.setattr(synthesis_job, "assemble_books", None)  # would fail if called
     for options in ({}, {"overwrite": True}):  # which deletes another job's work
         again = speak(plan, tmp_path, **options)
-        assert (again.files, again.seconds, again.shards_resumed) == (first.files, first.seconds, len(plan.shards))
+        assert (again.files, again.seconds, again.shards_resumed) == (first.files, first.seconds, first.shards)
 
 
 @pytest.mark.usefixtures("inline")
@@ -220,14 +203,13 @@ def test_a_summary_that_another_version_wrote_is_written_again(tmp_path: Path) -
 def test_another_format_takes_the_shards_that_are_there(tmp_path: Path) -> None:
     plan = plan_book(book(), Speaking())
     speak(plan, tmp_path)
-    left = [f"{manifest.SHARDS}/attempts-00001.json", f"{manifest.SHARDS}/attempts-old.json"]
-    for name in left:  # the journal of a run that was killed when it had just finished the shard
-        (tmp_path / name).write_text("{}")
+    (tmp_path / "journal").mkdir(exist_ok=True)  # of a run that was killed when it had just finished the shard
+    (tmp_path / "journal" / "00001-speak.json").write_text("{}")
     summary = speak(plan, tmp_path, book_format="opus")
-    assert summary.shards_resumed == len(plan.shards)
+    assert summary.shards_resumed == summary.shards
     assert summary.files[0] == "A Trial.opus"
     assert not (tmp_path / "A Trial.m4b").exists()
-    assert [(tmp_path / name).exists() for name in left] == [False, True]
+    assert not (tmp_path / "journal").exists()
     assert speak(plan, tmp_path, book_format="opus").wall_s < summary.wall_s  # found finished
 
 
@@ -295,12 +277,12 @@ def test_overwriting_believes_no_name_that_leads_out(tmp_path: Path) -> None:
 def test_overwriting_an_interrupted_job_leaves_none_of_its_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(plan: Plan, output: Storage, *_: object) -> None:
-        output.write("A Trial.m4b", b"whole")
+    def interrupted(storage: Storage, *_: object) -> None:
+        storage.write("A Trial.m4b", b"whole")
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(synthesis_job, "assemble", interrupted)
+        patch.setattr(synthesis_job, "assemble_books", interrupted)
         with pytest.raises(KeyboardInterrupt):
             speak(plan_book(book(1, 5), Speaking()), tmp_path)
     speak(plan_book(replace(book(1, 6), title="Another"), Speaking()), tmp_path, overwrite=True)
@@ -320,8 +302,8 @@ class Killed(BaseException):
     """Stands for the death of a worker's process."""
 
 
-@pytest.mark.parametrize(("deaths", "failed"), [(3, 0), (4, 1)])
-def test_only_a_unit_that_kills_twice_is_set_aside(
+@pytest.mark.parametrize(("deaths", "failed"), [(2, 0), (3, 1)])
+def test_a_unit_that_kills_three_times_is_set_aside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deaths: int, failed: int
 ) -> None:
     left, real = iter(range(deaths)), ToneSynthesizer._one
@@ -333,7 +315,7 @@ def test_only_a_unit_that_kills_twice_is_set_aside(
 
     monkeypatch.setattr(ToneSynthesizer, "_one", dies)
     plan, storage = plan_book(book(1, 5, ("This is FATAL.",)), Speaking()), Storage(str(tmp_path))
-    for _ in range(deaths):  # two before the worker is careful
+    for _ in range(deaths):  # one before the worker is careful
         with pytest.raises(Killed):
             speak_here(plan, storage, MakeTone())
     speak_here(plan, storage, MakeTone())
@@ -344,9 +326,9 @@ def test_only_a_unit_that_kills_twice_is_set_aside(
 @pytest.mark.parametrize(
     ("error", "ends_the_job"),
     [
-        (MemoryError("no room"), True),
+        (MemoryError("no room"), False),  # while others find room, it is the row that wants too much
         (OSError(errno.EMFILE, "Too many open files"), True),
-        (type("OutOfMemoryError", (RuntimeError,), {})("CUDA"), True),
+        (type("OutOfMemoryError", (RuntimeError,), {})("CUDA"), False),
         (OSError(errno.ENOENT, "no such word list"), False),
     ],
 )
@@ -362,11 +344,15 @@ def test_what_the_machine_lacks_is_not_the_rows_fault(
 
     plan = plan_book(book(1, 5, ("This is FATAL.",)), Speaking())
     monkeypatch.setattr(ToneSynthesizer, "_one", fails)
+    if isinstance(error, MemoryError):
+        starved = plan_book(book(1, 5, ("FATAL one.", "FATAL two.", "FATAL three.")), Speaking())
+        with pytest.raises(FlowTTSError, match="run out"):
+            speak(starved, tmp_path / "starved")
     if ends_the_job:
         with pytest.raises(FlowTTSError, match="run out"):
             speak(plan, tmp_path)
     else:
-        assert speak(plan, tmp_path).failed == 1
+        assert speak(plan, tmp_path / "job").failed == 1
 
 
 @pytest.mark.usefixtures("inline")
@@ -442,14 +428,14 @@ def test_rows_become_a_corpus(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["out", "rows.jsonl"]
     lines = [line.split("|") for line in (out / "metadata.csv").read_text().splitlines()]
     assert all(len(line) == 3 for line in lines)
-    assert sorted(os.listdir(out / "audio")) == sorted(f"{name}.flac" for name, _, _ in lines)
+    assert sorted(os.listdir(out / "audio")) == sorted(["metadata.jsonl", *(f"{name}.flac" for name, _, _ in lines)])
     assert ["pipe", "One two three", "One two three"] in lines
     table = manifest.read_manifest(Storage(str(out))).to_pylist()
     by_id = {row["id"]: row for row in table}
     assert by_id["u5"]["seed"] == 5
     assert manifest.sha256((out / by_id["../../up"]["audio"]).read_bytes()) == by_id["../../up"]["sha256"]
     reasons = [json.loads(line)["reason"] for line in (out / manifest.QUARANTINE).read_text().splitlines()]
-    assert ["twice" in reasons[0], "empty" in reasons[1], "amy" in reasons[2], "JSON" in reasons[3]] == [True] * 4
+    assert ["empty" in reasons[0], "amy" in reasons[1], "JSON" in reasons[2], "twice" in reasons[3]] == [True] * 4
 
 
 @pytest.mark.usefixtures("inline")
@@ -507,14 +493,13 @@ def test_inputs_that_do_not_go_together_are_named(tmp_path: Path) -> None:
     text.write_text("Some words. And more.")
     rows = rows_file(tmp_path)
     for inputs, reading, error in (
-        ([text, rows], Reading(), TextError),
-        ([text, text], Reading(), TextError),
+        ([text, text], Reading(chapters="1"), ConfigError),
         ([rows], Reading(chapters="1"), ConfigError),
         ([tmp_path / "absent.txt"], Reading(), TextError),
     ):
         with pytest.raises(error):
-            read_plan([str(path) for path in inputs], reading, Speaking(), "tone")
-    both = read_plan([str(text), str(text)], Reading(lines=True), Speaking(), "tone")
+            read_plan([str(path) for path in inputs], reading, Speaking())
+    both = read_plan([str(text), str(text)], Reading(lines=True), Speaking())
     assert [unit.text for unit in both.units] == ["Some words. And more."] * 2
     assert [(unit.id, unit.error) for unit in both.units] == [("a-line-00000001", ""), ("a~2-line-00000001", "")]
 
@@ -557,7 +542,7 @@ def test_workers_that_die_cost_only_the_row_that_kills(tmp_path: Path) -> None:
     assert [line["text"] for line in failed] == ["this CRASHES"]
     assert "died" in failed[0]["reason"]
     assert summary.ok == summary.units - 1
-    assert not [name for name in os.listdir(tmp_path / "out" / "shards") if name.startswith("attempts")]
+    assert not (tmp_path / "out" / "journal").exists()
 
 
 def test_a_voice_that_does_not_load_ends_the_job_with_its_own_error(tmp_path: Path) -> None:
@@ -592,9 +577,9 @@ def test_a_driver_killed_three_times_gives_the_same_files(tmp_path: Path) -> Non
                 break
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert counts[-1] < len(plan.shards)
+    assert counts[-1] < whole.shards
     done = speak(plan, tmp_path / "killed", Engine("tone", "tone-1", MakeTone()), chapter_format="mp3")
-    assert 0 < done.shards_resumed < len(plan.shards)
+    assert 0 < done.shards_resumed < whole.shards
     assert digests(tmp_path / "killed", done) == digests(tmp_path / "whole", whole)
 
 

@@ -18,7 +18,8 @@ from flowtts_core.metrics.judges import Clip, Panel, Verdict
 from flowtts_core.seeds import hash_seed
 from flowtts_core.text.document import TextRow
 from jobs import cli, synthesis_job
-from jobs.synthesis_job import Engine, Summary
+from jobs.synthesis_engine import Engine
+from jobs.synthesis_job import Summary
 from jobs.synthesis_plan import Plan, Speaking, plan_book, plan_corpus
 from jobs.verification import GateConfig
 from tests.fake_engine import MakeTone, speak_inline
@@ -76,7 +77,7 @@ def test_the_best_of_three_takes_is_kept(gated: list[str], tmp_path: Path) -> No
         # a measured pitch is off by a few Hz: none of these texts has a tone so near to the bound or to another take
         kept = next((i for i, tone in enumerate(tones) if tone > 3.5), int(np.argmax(tones)))
         assert (row["takes"], row["seed"], row["steps"]) == (kept + 1, seeds[kept], [None, 8, 16][kept]), unit.text
-        assert dict(row["scores"])["mos_overall"] == pytest.approx(tones[kept], abs=1e-3)
+        assert manifest.scores_of(row)["mos_overall"] == pytest.approx(tones[kept], abs=1e-3)
         assert row["verified"] == (tones[kept] > 3.5)
         assert row["status"] == ("ok" if row["verified"] else "failed")
         again, short = again + (kept > 0), short + (not row["verified"])
@@ -180,4 +181,4 @@ def test_the_bundled_voice_is_heard_and_spoken_again(tmp_path: Path) -> None:
     assert [row["verified"] for row in rows[:2]] == [True, True]
     assert rows[2]["takes"] >= 1
     assert rows[2]["verified"] is False
-    assert dict(rows[2]["scores"])["wer"] >= 0.4
+    assert manifest.scores_of(rows[2])["wer"] >= 0.4

@@ -59,7 +59,7 @@ class TextRow:
     Attributes:
         id: unique in the job; made from the row number where the file gives none.
         text: what is read.
-        voice, seed, speaker: per-row settings where the file has such columns, else None.
+        voice, seed, speaker, speed, steps, temperature: per-row settings where the file has such columns, else None.
     """
 
     id: str
@@ -67,3 +67,6 @@ class TextRow:
     voice: str | None = None
     seed: int | None = None
     speaker: str | None = None
+    speed: float | None = None
+    steps: int | None = None
+    temperature: float | None = None

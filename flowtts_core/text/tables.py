@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,6 +21,9 @@ from flowtts_core.text.source import TABLES, Format, Source, detect_format, open
 _MAX_LINE = 16 << 20  # bytes; a longer line is no row of text
 _BAD = re.compile("[\x00\ud800-\udfff]")
 _SEED_LIMIT = 1 << 63
+SETTINGS: Final = ("voice", "seed", "speaker", "speed", "steps", "temperature")
+_SET = frozenset(SETTINGS)
+_RANGES = {"speed": (0.25, 4.0), "steps": (0, 1000), "temperature": (0.0, 2.0)}
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ def iter_rows(
 ) -> Iterator[TextRow | RowError]:
     """The rows of a JSONL, CSV, TSV or Parquet file, in order, as a stream.
 
-    Columns: `text_column`, and where there are any `id_column`, "voice", "seed" and "speaker". A file of
+    Columns: `text_column`, and where there are any `id_column` and those of `SETTINGS`. A file of
     `id|text|normalized` lines without a header (LJSpeech's) reads as those three columns.
 
     Args:
@@ -127,9 +130,30 @@ def _row(record: dict[str, Any], made: str, text_column: str, id_column: str) ->
             raise _BadRow(f"{text_column!r} holds {what} at character {bad.start()}")
         if not text.strip():
             raise _BadRow(f"{text_column!r} is empty")
-        return TextRow(row_id, text, _name(record, "voice"), _seed(record.get("seed")), _name(record, "speaker"))
+        if not record.keys() & _SET:
+            return TextRow(row_id, text)
+        speed, temperature, steps = _number(record, "speed"), _number(record, "temperature"), _number(record, "steps")
+        if steps is not None and steps != int(steps):
+            raise _BadRow(f"'steps' must be a whole number, not {steps!r}")
+        whole = None if steps is None else int(steps)
+        voice, speaker = _name(record, "voice"), _name(record, "speaker")
+        return TextRow(row_id, text, voice, _seed(record.get("seed")), speaker, speed, whole, temperature)
     except _BadRow as error:
         raise _BadRow(str(error), row_id) from None
+
+
+def _number(record: dict[str, Any], column: str) -> float | None:
+    value = record.get(column)
+    if value is None or value == "":
+        return None
+    low, high = _RANGES[column]
+    try:
+        number = float("nan") if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not low <= number <= high:  # NaN is in no range
+        raise _BadRow(f"{column!r} must be a number from {low:g} to {high:g}, not {value!r}"[:200])
+    return number
 
 
 def _name(record: dict[str, Any], column: str) -> str | None:
@@ -267,7 +291,7 @@ def _parquet_records(file: BinaryIO, name: str, text_column: str, id_column: str
         raise TextError(f"{name}: damaged Parquet ({str(error).splitlines()[0]})", remedy) from error
     columns = table.schema_arrow.names
     _require(columns, text_column, name)
-    wanted = [c for c in dict.fromkeys((id_column, text_column, "voice", "seed", "speaker")) if c in columns]
+    wanted = [c for c in dict.fromkeys((id_column, text_column, *SETTINGS)) if c in columns]
     number = 0
     try:
         for batch in table.iter_batches(batch_size=1024, columns=wanted):

@@ -1,0 +1,134 @@
+"""`flowtts verify`: proves that a finished job is whole, and with --repair makes it so."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cluster.audit import Audit
+
+SHOWN = 20
+NOT_WHOLE = 5  # exit code
+
+DESCRIPTION = """\
+Prove that a synthesis job is whole: every planned id stands once in the manifest or, with its reason, in the quarantine; every
+sound has the sha256 that was noted when it was made; the manifest says what the shards say; no file is there that no row has.
+
+--repair deletes what is damaged or too much, then speaks the rows that are missing, as the job would have."""
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "verify",
+        help="prove that a finished job is whole",
+        description=DESCRIPTION,
+        epilog="examples:\n  flowtts verify audiobook/\n  flowtts verify s3://speech/corpus --repair --address ray://head:10001\n\n"
+        "exit codes: 0 whole (or made so); 3 whole, with rows set aside; 5 not whole; 1 no job there.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("output", help="the job's output folder or s3:// prefix")
+    parser.add_argument("--repair", action="store_true", help="make it whole")
+    parser.add_argument("--workers", type=int, metavar="N", help="of a repair: processes that speak (default: every core)")
+    parser.add_argument("--address", help="of a repair: a Ray cluster (default: this machine)")
+    parser.add_argument("--json", action="store_true", help="print everything that was found as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    found = verify(args.output, _teller())
+    if args.repair and not found.whole:
+        if not args.json:
+            print(told(found, args.output))
+            print("repairing", file=sys.stderr)
+        repair(args.output, found, workers=args.workers, address=args.address)
+        found = verify(args.output, _teller())
+    print(json.dumps({**asdict(found), "whole": found.whole}, ensure_ascii=False) if args.json else told(found, args.output))
+    if not found.whole:
+        return NOT_WHOLE
+    return 3 if found.set_aside else 0
+
+
+def verify(output: str, told: Callable[[int, int], None] = lambda done, rows: None) -> Audit:
+    """Look at all that a job has written.
+
+    Raises:
+        OutputError: where there is no job.
+    """
+    from cluster import plan as plans
+    from cluster.audit import audit
+    from cluster.storage import Storage
+    from flowtts_core.errors import OutputError
+    from jobs.synthesis_commit import FOLDERS
+    from jobs.synthesis_job import digest_suffix
+
+    storage = Storage(output)
+    plan = plans.load(storage)
+    if plan is None:
+        raise OutputError(f"{output}: no job of ours", "give the -o of a `flowtts synthesize`")
+    return audit(storage, plan, digest_suffix(plan), FOLDERS, _Sounds, told)
+
+
+class _Sounds:
+    """Reads audio outside the shards: a tar is opened once for all rows of a shard."""
+
+    def __init__(self, storage: Any) -> None:
+        self._storage, self._tar = storage, ""
+        self._reader: Any = None
+
+    def __call__(self, place: str) -> bytes:
+        from jobs.webdataset import TarReader, split_place
+
+        name, member = split_place(place)
+        if not member:
+            return bytes(self._storage.read(name))
+        if name != self._tar or self._reader is None:
+            self._tar, self._reader = name, TarReader(io.BytesIO(self._storage.read(name)))
+        return bytes(self._reader.read(member))
+
+
+def repair(output: str, found: Audit, *, workers: int | None = None, address: str | None = None) -> None:
+    """Delete what is damaged or too much, and let the job go on: it speaks what is missing and writes its manifest anew.
+
+    Raises:
+        FlowTTSError: where the job's voice is no longer there, and whatever the job raises.
+    """
+    from cluster.manifest import MANIFEST, shard_name
+    from cluster.storage import Storage
+    from jobs.synthesis_job import SUMMARY
+    from jobs.synthesize import go_on
+
+    storage = Storage(output)
+    for finding in found.findings:
+        if finding.kind == "orphan":
+            storage.delete(finding.name)
+    for index in {finding.shard for finding in found.findings if finding.shard is not None}:
+        storage.delete(shard_name(index))
+    storage.delete(MANIFEST)
+    storage.delete(SUMMARY)
+    go_on(output, workers=workers, address=address)
+
+
+def told(found: Audit, output: str) -> str:
+    """For people."""
+    lines = [f"{f.kind}: {f.name}: {f.what}" for f in found.findings[:SHOWN]]
+    if len(found.findings) > SHOWN:
+        lines.append(f"... and {len(found.findings) - SHOWN} more (--json lists them)")
+    size = f"{found.sounds} sounds, {found.bytes / 1e6:.1f} MB"
+    if found.whole:
+        lines.append(f"{output}: whole: of {found.planned} rows {found.ok} spoken, {found.set_aside} set aside; {size}")
+    else:
+        counts = ", ".join(f"{count} {kind}" for kind, count in found.counts.items())
+        lines.append(f"{output}: NOT whole: {counts}; {size} looked at\n  remedy: flowtts verify {output} --repair")
+    return "\n".join(lines)
+
+
+def _teller() -> Callable[[int, int], None]:
+    if not sys.stderr.isatty():
+        return lambda done, rows: None
+    return lambda done, rows: print(f"\r{done:,} of {rows:,} rows", end="\n" if done >= rows else "", file=sys.stderr, flush=True)

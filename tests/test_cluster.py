@@ -1,0 +1,286 @@
+"""The cluster: what an address means, who is let in, a trial cluster that loses nodes, and commands sent as jobs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from argparse import Namespace
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster import auth, local
+from cluster.local import LocalCluster, Record
+from cluster.resources import PROFILES, Resources, profile
+from cluster.session import session
+from cluster.submission import _words_there, is_dashboard, refuse_local_output
+from flowtts_core.errors import ConfigError
+from jobs import cli
+
+ROOT = Path(__file__).resolve().parents[1]
+linux = pytest.mark.skipif(sys.platform != "linux", reason="a trial cluster needs Linux")
+
+
+@pytest.fixture
+def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of a trial cluster, by a path short enough for Ray's sockets, which commands take for the user's own."""
+    with tempfile.TemporaryDirectory(prefix="ft") as place:
+        monkeypatch.setenv("TMPDIR", place)
+        monkeypatch.setattr(tempfile, "tempdir", None)
+        yield local.default_folder()
+
+
+@pytest.fixture
+def no_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A home without a token, and nothing of tokens in the environment."""
+    for name in (auth.MODE, auth.TOKEN, auth.TOKEN_PATH):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+def flowtts(*words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "jobs.cli", *words],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+
+
+def test_a_token_is_made_once_and_for_its_owner_alone(no_token: Path) -> None:
+    with auth.authentication(None):
+        path = no_token / ".ray" / "auth_token"
+        first = path.read_text()
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert len(first) >= 32
+    with auth.authentication(None):
+        assert path.read_text() == first
+
+
+@pytest.mark.parametrize("content", [None, "", "\n"])
+def test_a_token_that_is_not_there_is_told(
+    no_token: Path, monkeypatch: pytest.MonkeyPatch, content: str | None
+) -> None:
+    path = no_token / "token"
+    if content is not None:
+        path.write_text(content)
+    monkeypatch.setenv(auth.TOKEN_PATH, str(path))
+    with pytest.raises(ConfigError, match=r"RAY_AUTH_TOKEN_PATH=.*(No such file|empty)") as told, session("auto"):
+        pass
+    assert "chmod 600" in told.value.remedy
+
+
+def test_a_mode_without_a_token_is_told(no_token: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(auth.MODE, "token")
+    with pytest.raises(ConfigError, match="no token on this machine"), session("127.0.0.1:1"):
+        pass
+
+
+def test_the_environment_is_put_back(no_token: Path, tmp_path: Path) -> None:
+    auth.make_token(tmp_path / "other")
+    before = dict(os.environ)
+    with auth.authentication("127.0.0.1:1", tmp_path / "other"):
+        assert os.environ[auth.TOKEN_PATH] == str(tmp_path / "other")
+    assert dict(os.environ) == before
+
+
+def test_an_address_where_nothing_answers_is_told_at_once(no_token: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        began = time.monotonic()
+        for form in (address, f"ray://{address}"):
+            with pytest.raises(ConfigError, match="nothing answers there"), session(form, data=False):
+                pass
+        assert time.monotonic() - began < 15
+
+
+def test_ray_data_is_refused_through_ray_client() -> None:
+    with (
+        pytest.raises(ConfigError, match="Ray Data does not work through Ray Client") as told,
+        session("ray://head:10001"),
+    ):
+        pass
+    assert "http://HOST:8265" in told.value.remedy
+
+
+def test_a_dashboard_is_no_session() -> None:
+    with pytest.raises(ConfigError, match="takes jobs"), session("http://127.0.0.1:8265"):
+        pass
+    assert is_dashboard("https://head")
+    assert not is_dashboard("ray://head:10001")
+    assert not is_dashboard(None)
+
+
+def test_only_the_actors_take_cpus() -> None:
+    """Or a lost node stops a job for ever: see docs/cluster.md."""
+    for one in PROFILES.values():
+        assert one.actor_options()["num_cpus"] > 0
+        assert one.task_options() == {"num_cpus": 0}
+        assert one.second_pool_options()["num_cpus"] == 0
+
+
+def test_a_profile_says_how_many_actors_fit() -> None:
+    assert Resources(cpus=1).most_actors(8, 0) == 8
+    assert profile("gpu").most_actors(8, 2) == 2
+    assert profile("gpu-shared").most_actors(8, 2) == 8
+    assert Resources(cpus=0.1).most_actors(0.3, 0) == 3
+    assert profile("gpu-shared").actor_options()["num_gpus"] == 0.25
+    with pytest.raises(ConfigError, match="an actor takes 1 CPUs and 1 GPUs; Ray has 8 and 0"):
+        profile("gpu").most_actors(8, 0)
+    with pytest.raises(ConfigError, match="no profile 'big'"):
+        profile("big")
+
+
+def test_a_job_gets_the_same_words_but_for_the_address() -> None:
+    words = ["synthesize", "s3://b/book.epub", "-o", "s3://b/out", "--address", "http://head:8265", "--workers", "2"]
+    assert _words_there(words, "http://head:8265") == [*words[:5], "auto", *words[6:]]
+    assert _words_there(["train", "--address=http://head:8265"], "http://head:8265") == ["train", "--address=auto"]
+
+
+def test_paths_of_this_machine_are_refused_for_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("book.epub").touch()
+    with pytest.raises(ConfigError, match="book.epub: a path on this machine"):
+        _words_there(["synthesize", "book.epub"], "http://head:8265")
+    with pytest.raises(ConfigError, match="-o out: the job runs on the cluster"):
+        refuse_local_output(Namespace(output=Path("out")))
+    refuse_local_output(Namespace(output="s3://bucket/out"))
+    refuse_local_output(Namespace(output=tmp_path))
+    refuse_local_output(Namespace())
+
+
+def test_the_token_of_the_own_trial_cluster_is_found_by_its_address(folder: Path) -> None:
+    assert local.token_of("127.0.0.2:6379") is None
+    folder.mkdir()
+    record = Record("127.0.0.2:6379", "ray://127.0.0.2:1", "http://127.0.0.2:2", "there")
+    (folder / local.RECORD).write_text(json.dumps(vars(record)))
+    for address in (record.address, record.client, record.dashboard, f"{record.dashboard}/"):
+        assert local.token_of(address) == Path("there")
+    assert local.token_of("127.0.0.2:6380") is None
+
+
+def test_without_a_trial_cluster_the_commands_say_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["cluster", "down"]) == 0
+    assert "no trial cluster was up" in capsys.readouterr().out
+    assert cli.main(["cluster", "status"]) == 2
+    assert cli.main(["cluster", "kill", "2"]) == 2
+    assert "flowtts cluster up" in capsys.readouterr().err
+    assert not folder.exists()
+
+
+@linux
+@pytest.mark.parametrize("nodes", [0, -1, 101])
+def test_a_number_of_nodes_out_of_range_is_refused(folder: Path, nodes: int) -> None:
+    with pytest.raises(ConfigError, match="use 1 to 100 nodes"):
+        LocalCluster(folder).start(nodes)
+    assert not folder.exists()
+
+
+def where(count: int) -> set[str]:
+    """The nodes that so many tasks ran on."""
+    import ray
+
+    @ray.remote(num_cpus=1, scheduling_strategy="SPREAD")
+    def host() -> str:
+        time.sleep(0.5)
+        return str(ray.util.get_node_ip_address())
+
+    return set(ray.get([host.remote() for _ in range(count)]))
+
+
+@linux
+def test_a_trial_cluster_is_joined_and_leaves_nothing(folder: Path, no_token: Path, tmp_path: Path) -> None:
+    with LocalCluster(folder, cpus=2, dashboard=False) as cluster:
+        record = cluster.start(1)
+        assert Path(record.token).stat().st_mode & 0o777 == 0o600
+        with session(record.address) as info:
+            assert (info.cpus, info.embedded) == (2, False)
+            assert where(2) == {"127.0.0.2"}
+        auth.make_token(tmp_path / "wrong")
+        for environment, why in (({auth.MODE: "disabled"}, "asks for a token"), ({}, "its token is another one")):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("cluster.session.token_of", lambda address: None)
+                patch.setenv(auth.TOKEN_PATH, str(tmp_path / "wrong"))
+                for name, value in environment.items():
+                    patch.setenv(name, value)
+                with pytest.raises(ConfigError, match=why), session(record.address):
+                    pass
+        with pytest.raises(ConfigError, match="is up already"):
+            cluster.start(1)
+        processes = [process for node in cluster.processes().values() for process in node]
+        assert len(processes) >= 3
+    assert not any(process.is_running() for process in processes)
+    assert not folder.exists()
+
+
+@pytest.mark.slow
+@linux
+def test_a_trial_cluster_loses_and_gains_nodes(folder: Path) -> None:
+    with LocalCluster(folder, dashboard=False) as cluster:
+        record = cluster.start(3)
+        assert sorted(cluster.processes()) == [1, 2, 3]
+        with session(record.address) as info:
+            assert info.cpus == 3
+            assert where(9) == {"127.0.0.2", "127.0.0.3", "127.0.0.4"}
+            cluster.kill_node(3)
+            assert sorted(cluster.processes()) == [1, 2]
+            import ray
+
+            until = time.monotonic() + 60
+            while sum(node["Alive"] for node in ray.nodes()) > 2:
+                assert time.monotonic() < until, "Ray has not noticed the death of a node"
+                time.sleep(0.2)
+            assert cluster.add_node() == 3
+            assert where(9) == {"127.0.0.2", "127.0.0.3", "127.0.0.4"}
+
+
+@pytest.mark.slow
+@linux
+def test_a_trial_cluster_takes_jobs_and_outlives_its_shell(folder: Path, tmp_path: Path) -> None:
+    """`up` in a shell that ends; then a job sent to it: its output, its exit code, and its end by Ctrl-C."""
+    text = tmp_path / "text.txt"
+    text.write_text("Good evening. " * 3)
+    try:
+        up = flowtts("cluster", "up", "--local", "2", "--json")
+        assert up.returncode == 0, up.stderr
+        record = Record(**json.loads(up.stdout))
+        status = json.loads(flowtts("cluster", "status", "--json").stdout)
+        assert [(node["alive"], node["total"]["CPU"]) for node in status["nodes"]] == [(True, 1), (True, 1)]
+        words = ("synthesize", str(text), "--no-progress", "--workers", "1", "--address", record.dashboard)
+        done = flowtts(*words, "-o", str(tmp_path / "out"))
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert list((tmp_path / "out").glob("*.m4b"))
+        failed = flowtts(*words, "-o", str(tmp_path / "out2"), "--voice", "s3-less-voice")
+        assert failed.returncode == 1
+        assert "remedy" in failed.stdout
+        text.write_text("It rains. " * 2000)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "jobs.cli", *words, "-o", str(tmp_path / "long")],
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("job raysubmit_")
+        time.sleep(15)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert "STOPPED" in told
+    finally:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            assert "ended 2 nodes" in flowtts("cluster", "down").stdout
+    assert not folder.exists()
