@@ -71,7 +71,7 @@ def _run(data: str, output: Path, recipe: Recipe, workers: int, every: float | N
     with killer:
         trained = train(data, output, recipe, workers=workers, device="cpu", quiet=True)
     return {
-        "run": trained.run, "wall_s": trained.wall_s, "starts": trained.starts,
+        "run": trained.run, "wall_s": trained.wall_s, "from_step": trained.resumed_from, "starts": trained.starts,
         "kills": [asdict(kill) for kill in killer.kills], "lost": lost_steps(killer.kills, read_starts(this.files)),
         "restart_s": _restarts(killer.kills, read_starts(this.files)),
     }  # fmt: skip
@@ -171,8 +171,9 @@ def page(figures: dict[str, Any]) -> str:
     return "\n".join([
         f"{figures['recipe']}, {figures['steps']} steps, {figures['workers']} workers, a checkpoint every"
         f" {figures['checkpoint_every']} steps; {machine.get('processor')}, {machine.get('cores')} cores",
-        f"left alone:  {alone['wall_s']:7.1f} s, loss {loss['alone']:.6f}",
-        f"killed {len(killed['kills'])} times: {killed['wall_s']:7.1f} s, loss {loss['killed']:.6f}",
+        f"left alone:  {alone['wall_s']:7.1f} s from step {alone['from_step']}, loss {loss['alone']:.6f}",
+        f"killed {len(killed['kills'])} times: {killed['wall_s']:7.1f} s from step {killed['from_step']},"
+        f" loss {loss['killed']:.6f}",
         f"loss of {figures['steps_logged']} logged steps apart by at most {figures['loss_apart_most']:.2e},"
         f" averaged weights by {figures['weights_apart_most']:.2e}",
         f"steps lost beyond the last checkpoint: {max([0, *backwards])}; steps redone after a kill: {redone}",
