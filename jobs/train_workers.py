@@ -33,7 +33,8 @@ def fit(this: Any, workers: tuple[int, int], gpu: bool, embedded: bool) -> None:
     Raises:
         FlowTTSError: what a worker raised, after `MAX_FAILURES` restarts without progress.
     """
-    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", _START_S)
+    if embedded:  # a cluster may have lost the node that Ray waits for
+        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", _START_S)
     notes = Path(tempfile.mkdtemp()) if embedded else None
     try:
         while (began := this.last_step) < this.steps:
