@@ -203,7 +203,7 @@ def test_a_lost_node_is_done_without_and_a_new_one_made_use_of(data, tmp_path, m
     from ray.cluster_utils import Cluster
 
     monkeypatch.setattr(train_workers, "RESIZE_S", 5.0)
-    chosen = quick(steps=1500, checkpoint_every=10, log_every=50)
+    chosen = quick(steps=700, checkpoint_every=10)
     this = open_run(runs_of(tmp_path / "amy"), data, chosen)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
@@ -217,19 +217,21 @@ def test_a_lost_node_is_done_without_and_a_new_one_made_use_of(data, tmp_path, m
                 return True
         return False
 
-    def take_and_give() -> None:
+    def work() -> None:
+        try:
+            train(data, tmp_path / "amy", chosen, workers=(1, 2), device="cpu", address=cluster.address, quiet=True)
+        finally:
+            over.set()
+
+    thread = threading.Thread(target=work)  # nodes are added by the main thread alone
+    thread.start()
+    try:
         if started(2, 20):
             cluster.remove_node(nodes[1], allow_graceful=False)
         if started(1, 40):
             cluster.add_node(num_cpus=1)
-
-    thread = threading.Thread(target=take_and_give)
-    thread.start()
-    try:
-        train(data, tmp_path / "amy", chosen, workers=(1, 2), device="cpu", address=cluster.address, quiet=True)
-    finally:
-        over.set()
         thread.join()
+    finally:
         cluster.shutdown()
     counts = [start.workers for start in read_starts(this.files)]
     assert counts[0] == 2
