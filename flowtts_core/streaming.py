@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
+from weakref import WeakSet
 
 import torch
 
@@ -35,6 +36,8 @@ FRAMES_PER_BATCH = 640  # padded; on a CPU larger batches gain nothing
 # when a request that is not streamed is due after it came, and later by each second made of it
 ALLOWANCE_S, ALLOWANCE_PER_S = 0.25, 0.2
 HEAD_START_S = 4.0  # of a stream's first piece before pieces that are late; eight late ones' turn lasts some seconds
+# of all requests together, 88 MB; beyond it nothing more is made for those who have this much to read, looked at this often
+MAX_UNREAD_S, ENOUGH_UNREAD_S, LOOK_EVERY_S = 1000.0, 10.0, 0.1
 _ALIKE = 0.6  # of a batch's most urgent piece: others of this size up to its inverse may join
 
 
@@ -116,7 +119,8 @@ class StreamingEngine:
     Pieces are made in the order in which they are due: a stream's first at once, its later ones when the listener's buffer
     runs dry; those of a request that is not streamed an allowance after it came, which grows with what was made of it, so
     that a long one leaves room for others. What is late takes turns, and a first piece goes before it. None of these times
-    moves while a piece waits, so none waits for ever. Pieces like the most urgent one in size are made with it.
+    moves while a piece waits, so none waits for ever. Pieces like the most urgent one in size are made with it. Listeners who
+    do not read are waited for once too much lies unread.
 
     Args:
         speaker: a voice, a synthesizer, or anything that has StreamingVoice's methods.
@@ -150,6 +154,7 @@ class StreamingEngine:
         self.max_active = max_active
         self._changed = threading.Condition()
         self._jobs: list[_Job] = []
+        self._unread: WeakSet[Ticket] = WeakSet()  # done, but for their listeners
         self._counts = _Counts()
         self._closed: EngineClosed | None = None
         self._thread = threading.Thread(target=self._run, name="flowtts-engine", daemon=True)
@@ -257,6 +262,8 @@ class StreamingEngine:
                     if self._closed is not None:
                         return
                     batch = self._choose()
+                    if not batch:
+                        self._changed.wait(LOOK_EVERY_S)
                 if batch:
                     self._make(batch)
         except BaseException as error:  # whatever it is, nobody may wait for a thread that is gone
@@ -267,7 +274,7 @@ class StreamingEngine:
 
     def _choose(self) -> list[_Job]:
         """The most urgent piece, and others by urgency that are like it in size and settings, within the budget."""
-        jobs = sorted((job for job in self._jobs if not job.ticket.done), key=lambda job: job.due)
+        jobs = sorted(self._listened_to(), key=lambda job: job.due)
         if not jobs:
             return []
         head = jobs[0]
@@ -280,6 +287,12 @@ class StreamingEngine:
                 batch.append(job)
                 longest = max(longest, frames)
         return batch
+
+    def _listened_to(self) -> list[_Job]:
+        """The jobs to go on with: all, or while too much lies unread, those whose listeners keep up."""
+        jobs = [job for job in self._jobs if not job.ticket.done]
+        unread_s = sum(ticket.unread_s for ticket in self._unread) + sum(job.ticket.unread_s for job in jobs)
+        return jobs if unread_s <= MAX_UNREAD_S else [job for job in jobs if job.ticket.unread_s < ENOUGH_UNREAD_S]
 
     def _make(self, batch: list[_Job]) -> None:
         """Make the next piece of each; where that fails, of each alone, and one that fails ends its own request."""
@@ -321,3 +334,5 @@ class StreamingEngine:
             if job.heard_from is None:
                 job.heard_from = now
         job.ticket._put(Chunk(sound.waveform, self.sample_rate, sound.words, sound.last))
+        if sound.last:
+            self._unread.add(job.ticket)

@@ -56,6 +56,7 @@ class Ticket:
         self._ended = False
         self._cancelled = False
         self._listener: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
+        self._unread = 0  # samples
 
     def chunks(self) -> Iterator[Chunk]:
         """The chunks as they come, each once; blocks.
@@ -106,6 +107,7 @@ class Ticket:
         with self._changed:
             self._cancelled = self._ended = True
             self._chunks.clear()
+            self._unread = 0
             self._error = self._error or Cancelled("the request was cancelled")
             self._notify()
         self._wake()
@@ -119,12 +121,19 @@ class Ticket:
         """Whether the engine has nothing more to do for it (spoken, failed or cancelled)."""
         return self._ended
 
+    @property
+    def unread_s(self) -> float:
+        """Seconds of sound that were made and not read."""
+        return self._unread / self.sample_rate
+
     def _ready(self) -> bool:
         return bool(self._chunks) or self._ended
 
     def _take(self) -> Chunk | None:
         if self._chunks:
-            return self._chunks.popleft()
+            chunk = self._chunks.popleft()
+            self._unread -= len(chunk.waveform)
+            return chunk
         if self._error is not None:
             raise self._error
         return None
@@ -134,6 +143,7 @@ class Ticket:
             if self._ended:
                 return
             self._chunks.append(chunk)
+            self._unread += len(chunk.waveform)
             self._ended = chunk.last
             self._notify()
 

@@ -84,6 +84,7 @@ def add_parser(subparsers: Any) -> None:
     evaluation.set_defaults(run=run_evaluation)
     _add_serving(kinds)
     _add_training(kinds)
+    _add_scale(kinds)
 
 
 def _add_training(kinds: Any) -> None:
@@ -103,6 +104,25 @@ def _add_training(kinds: Any) -> None:
     training.add_argument("--keep", type=Path, metavar="FOLDER", help="keep both runs here; a finished one is not redone")
     training.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
     training.set_defaults(run=run_training)
+
+
+def _add_scale(kinds: Any) -> None:
+    scale = kinds.add_parser(
+        "scale",
+        help="how synthesis jobs scale, and what Ray and our bookkeeping cost",
+        description="The job against a bare loop over the same voice, workers, length buckets, and jobs of a model that does "
+        "nothing at 10^3 to 10^6 rows, in one run.",
+        epilog="example:\n  flowtts benchmark scale --texts sentences.tsv --n 2000 --json figures.json",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    scale.add_argument("--voice", help="a bundled voice's name or a voice folder (default: the bundled one)")
+    scale.add_argument("--texts", type=Path, help="one text a line, or TSV with a header (default: a chapter of Alice)")
+    scale.add_argument("--n", type=int, default=2000, help="texts to speak; repeated as need be (default: 2000)")
+    scale.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
+    scale.add_argument("--null-rows", default="1000,10000,100000,1000000", help="sizes of the jobs without a model")
+    scale.add_argument("--what", default="buckets,ray,null", help="parts of it (default: all)")
+    scale.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
+    scale.set_defaults(run=run_scale)
 
 
 def _add_serving(kinds: Any) -> None:
@@ -196,6 +216,22 @@ def run_training(args: argparse.Namespace) -> int:
     chosen = recipe(args.recipe, {**parse_settings(args.settings), "trainer.steps": args.steps})
     figures = benchmark_training.compare(args.data, chosen, args.workers, args.every, args.keep, _sayer(args))
     print(benchmark_training.page(figures))
+    return _done(args, figures)
+
+
+def run_scale(args: argparse.Namespace) -> int:
+    if args.n < 50 or args.workers < 1:
+        raise ConfigError(f"--n {args.n} --workers {args.workers}: at least 50 texts and a worker")
+    try:
+        rows = [int(number) for number in args.null_rows.split(",")]
+    except ValueError:
+        raise ConfigError(f"--null-rows {args.null_rows}: not numbers", "write for instance 1000,100000") from None
+    from jobs import benchmark_scale, benchmark_speed
+
+    say = _sayer(args)
+    texts = benchmark_scale.mixed([text for _, text in benchmark_speed.read_texts(args.texts)], args.n)
+    figures = benchmark_scale.scale(args.voice, texts, args.what.split(","), args.workers, rows, say)
+    print(benchmark_scale.page(figures))
     return _done(args, figures)
 
 

@@ -267,7 +267,7 @@ def _server(say: Say, replicas: int = 1) -> Iterator[tuple[str, int]]:
             time.sleep(0.5)
         yield url, server.pid
     finally:
-        server.send_signal(signal.SIGINT)
+        server.terminate()  # not SIGINT, which what runs in a shell's background ignores
         try:
             server.wait(60)
         except subprocess.TimeoutExpired:

@@ -9,9 +9,10 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count, islice
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from cluster.plan import PLANS, Kept, PlanWriter, StoredPlan
+from cluster.plan import COLUMNS, PLANS, Kept, PlanWriter, StoredPlan
 from cluster.storage import Storage
 from flowtts_core import __version__
 from flowtts_core.config import to_dict
@@ -177,12 +178,13 @@ def corpus_units(rows: Iterable[TextRow | Unit], speaking: Speaking, taken: Take
     taken, doubled = taken or Taken(), []
     ids, files = taken.ids, taken.files
     for index, row in enumerate(rows):
-        unit = row if isinstance(row, Unit) else _unit_of_row(row, speaking)
-        if unit.id in ids:
-            doubled.append((index, unit))
+        id = row.id
+        if id in ids:
+            doubled.append((index, row if isinstance(row, Unit) else _unit_of_row(row, speaking, index, "")))
             continue
-        ids.add(unit.id)
-        yield replace(unit, index=index, file=unique_name(safe_name(unit.id, 120), files))
+        ids.add(id)
+        file = unique_name(safe_name(id, 120), files)
+        yield replace(row, index=index, file=file) if isinstance(row, Unit) else _unit_of_row(row, speaking, index, file)
     for index, unit in doubled:
         error = unit.error or f"the id {unit.id!r} occurs more than once"
         name = _numbered(unit.id, ids)
@@ -195,11 +197,11 @@ def _stored(row: TextRow | Unit) -> TextRow | Unit:
     return row if row.id.isascii() else replace(row, id=_utf8(row.id))
 
 
-def _unit_of_row(row: TextRow, speaking: Speaking) -> Unit:
+def _unit_of_row(row: TextRow, speaking: Speaking, index: int, file: str) -> Unit:
     seed = row.seed if row.seed is not None else unit_seed(speaking.seed, row.id)
     return Unit(  # fmt: skip
-        row.id, _utf8(row.text), seed, 0, 0, "sentence", 0.0,
-        row.speaker, "", "", "", row.voice, row.speed, row.steps, row.temperature,
+        row.id, _utf8(row.text), seed, 0, index, "sentence", 0.0,
+        row.speaker, file, "", "", row.voice, row.speed, row.steps, row.temperature,
     )
 
 
@@ -223,7 +225,7 @@ def write_plan(
         TextError: for an input that cannot be read, or where there is nothing to speak.
     """
     writer = PlanWriter(storage, f"{PLANS}/{name}", kept, first_index)
-    prints = Fingerprints(speaking, voices)
+    prints, stored = Fingerprints(speaking, voices), attrgetter(*COLUMNS[:-1])
     books: list[dict[str, Any]] = []
     voice_names: dict[str | None, int] = {}
     rows = 0
@@ -239,12 +241,7 @@ def write_plan(
         unit = prints.checked(item)
         if not unit.error:
             voice_names[unit.voice] = voice_names.get(unit.voice, 0) + 1
-        writer.add(
-            (
-                unit.id, unit.source, unit.chapter, unit.index, unit.text, unit.role, unit.pause_s, unit.voice, unit.speaker,
-                unit.seed, unit.speed, unit.steps, unit.temperature, unit.file, unit.error, prints.of(unit),
-            )
-        )  # fmt: skip
+        writer.add((*stored(unit), prints.of(unit)))
         rows += 1
         if rows % 1000 == 0:
             told(rows)

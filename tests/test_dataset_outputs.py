@@ -120,7 +120,8 @@ def test_a_tar_has_the_same_bytes_whatever_the_order(corpora: dict[str, Path]) -
 
 
 def test_a_sample_describes_itself(corpora: dict[str, Path]) -> None:
-    reader = TarReader(io.BytesIO((corpora["webdataset"] / tar_name(0)).read_bytes()))
+    tars = [TarReader(io.BytesIO(path.read_bytes())) for path in (corpora["webdataset"] / webdataset.TARS).iterdir()]
+    reader = next(tar for tar in tars if "a%2Eb.json" in tar.names)
     described = json.loads(reader.read("a%2Eb.json"))
     table = pa.Table.from_pylist([described], schema=webdataset.sample_schema())
     assert table.to_pylist() == [described]  # every field, each of its type, and no other
@@ -169,9 +170,10 @@ def test_evaluate_finds_and_reads_every_form(form: str, corpora: dict[str, Path]
 def test_each_row_has_its_part_of_what_its_own_shard_took(corpora: dict[str, Path]) -> None:
     root = str(corpora["webdataset"])
     costs = {item.id: item.compute_s for item in find_items(root)}
-    for index, shard in enumerate(plan().shards):
+    for index in manifest.shard_indexes(Storage(root)):
         spent = manifest.shard_stats(Storage(root), index)["compute_s"]
-        assert sum(costs[unit.id] or 0.0 for unit in shard) == pytest.approx(spent)
+        ids = manifest.read_shard(Storage(root), index, ("id",)).column("id").to_pylist()
+        assert sum(costs[id] or 0.0 for id in ids) == pytest.approx(spent)
 
 
 def test_tars_alone_and_one_tar_are_read(corpora: dict[str, Path], tmp_path: Path) -> None:
@@ -180,7 +182,8 @@ def test_tars_alone_and_one_tar_are_read(corpora: dict[str, Path], tmp_path: Pat
     assert len(items) == ROWS - 1
     assert {item.id for item in items} > set(IDS)
     one = find_items(f"{folder}/00001.tar")
-    assert len(one) == ROWS - len(plan().shards[0])
+    status = manifest.read_shard(Storage(str(corpora["webdataset"])), 1, ("status",)).column("status").to_pylist()
+    assert len(one) == status.count("ok")
     assert read_clip(f"{folder}/00001.tar", one[0].place)[1] == 16000
     (tmp_path / "bad.tar").write_bytes(b"no tar at all" * 100)
     with pytest.raises(TextError, match="cannot be read"):

@@ -9,6 +9,8 @@ import importlib
 import json
 import re
 import shlex
+import shutil
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -353,6 +355,21 @@ def test_every_metric_that_is_looked_at_exists(expression: str) -> None:
     if len(names) == 1 and (tags := ours.get(next(iter(names)))) is not None:
         by = {label.strip() for group in re.findall(r"by \(([^)]*)\)", expression) for label in group.split(",")}
         assert by <= tags | {"le"}
+
+
+def test_prometheus_reads_every_expression(tmp_path: Path) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("no promtool: Debian's package prometheus has it")
+    looked_at = [
+        {"record": f"looked_at:{n}", "expr": expression.replace("$__rate_interval", "1m")}
+        for n, expression in enumerate(expressions())
+    ]
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": looked_at}]}), encoding="utf-8")
+    for file in (DEPLOY / "alerts.yaml", rules):
+        done = subprocess.run([promtool, "check", "rules", str(file)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
 
 
 def test_every_metric_of_ours_is_looked_at() -> None:

@@ -13,7 +13,7 @@ from cluster import plan as plans
 from cluster.storage import Storage, find_inputs
 from flowtts_core.errors import ConfigError, OutputError, TextError, VoiceError
 from flowtts_core.text.document import TextRow
-from jobs import cli, synthesis_job, synthesize
+from jobs import cli, synthesis_books, synthesis_job, synthesize
 from jobs.status import status
 from jobs.synthesis_engine import Engine, Voices
 from jobs.synthesis_input import Reading, read_plan
@@ -30,6 +30,7 @@ BELL = Engine("bell", "bell-1", MakeTone(), licence="CC0-1.0")
 def inline(monkeypatch: pytest.MonkeyPatch) -> None:
     """Speak in this process: the same job without Ray's seconds."""
     monkeypatch.setattr(synthesis_job, "speak_shards", speak_inline)
+    monkeypatch.setattr(synthesis_books, "run_tasks", lambda make, tasks, **_: map(make(), tasks))
 
 
 def voice_of(name: str) -> Engine:

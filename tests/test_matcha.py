@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 from pathlib import Path
@@ -16,6 +17,7 @@ from flowtts_core.acoustic.alignment import expand_by_path, path_durations
 from flowtts_core.acoustic.matcha import Draws, Prior
 from flowtts_core.acoustic.matcha_decoder import published_frames
 from flowtts_core.audio.mel import MelConfig
+from flowtts_core.nn.conv import TimeConv
 from flowtts_core.nn.time_embedding import sinusoidal_embedding
 
 TOLERANCE = {"atol": 1e-4, "rtol": 1e-4}
@@ -175,3 +177,22 @@ def test_path_helpers_agree_with_dense_products():
     dense = torch.nn.functional.one_hot(path.clamp(min=0), 3).float() * (path >= 0).unsqueeze(2)
     torch.testing.assert_close(expand_by_path(values, path), dense @ values)
     assert path_durations(path, 3).tolist() == [[2.0, 1.0, 2.0]]
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("time", [1, 2, 7, 64])
+def test_a_convolution_by_taps_is_torchs(batch: int, time: int) -> None:
+    """The way without gradients against `conv1d`; weights that change in place are seen."""
+    conv = TimeConv(6, 5, 3)
+    x = torch.randn(batch, time, 6)
+
+    def expected() -> torch.Tensor:
+        return torch.nn.functional.conv1d(x.transpose(1, 2), conv.weight, conv.bias, padding=1).transpose(1, 2)
+
+    for _ in range(2):
+        with torch.inference_mode():
+            torch.testing.assert_close(conv(x), expected())
+            torch.testing.assert_close(copy.deepcopy(conv)(x), expected())
+        with torch.no_grad():
+            conv.weight.mul_(-2)
+    assert conv(x).requires_grad

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -254,6 +255,49 @@ def test_a_body_that_comes_too_slowly_is_given_up(url: str) -> None:
         assert b" 408 " in slow.recv(4096).split(b"\r\n")[0]
 
 
+def test_headers_that_come_too_slowly_are_given_up(url: str) -> None:
+    host, port = urlsplit(url).netloc.split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as slow:
+        slow.sendall(b"POST /tts HTTP/1.1\r\nHost: ")
+        began = time.monotonic()
+        assert b" 408 " in slow.recv(4096).split(b"\r\n")[0]
+        assert time.monotonic() - began < 15
+
+
+def children(name: str) -> list[int]:
+    """Process ids below ours whose command line has this."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            if entry.name.isdecimal() and name.encode() in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+    return [pid for pid in found if descends_from_us(pid)]
+
+
+def test_the_proxys_counters_answer_this_machine_alone(url: str) -> None:
+    [settings] = {
+        word
+        for pid in children("haproxy.cfg")
+        for word in Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+        if word.endswith("haproxy.cfg")
+    }
+    places = [line.split()[1] for line in Path(settings).read_text().splitlines() if line.split()[:1] == ["bind"]]
+    assert len(places) == 3 and all(place.startswith("127.0.0.1:") for place in places)
+
+
+def test_a_clients_slowness_costs_no_memory_without_end(url: str) -> None:
+    """Answers that nobody reads: the speakers stop making them, and others are answered."""
+    host, port = urlsplit(url).netloc.split(":")
+    body = json.dumps({"text": TEXT * 100, "stream": True}).encode()
+    head = f"POST /tts HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    with ExitStack() as stack:
+        for _ in range(4):
+            deaf = stack.enter_context(socket.create_connection((host, int(port))))
+            deaf.sendall(head.encode() + body)
+        assert post(url, "/tts", {"text": "Still here."})[0] == 200
+    assert speakers_are_idle(20)
+
+
 def same_sound(one: bytes, other: bytes) -> bool:
     """Up to a few steps of 16 bit: the batch that a piece was made in shows there."""
     a, b = samples_of(one), samples_of(other)
@@ -285,6 +329,25 @@ def test_a_killed_speaker_loses_no_answer(url: str, client: Any, wav: bytes) -> 
     while len(replicas("Speaker")) < 2 and time.monotonic() < until:
         time.sleep(0.2)
     assert len(replicas("Speaker")) == 2  # replaced
+
+
+@pytest.mark.parametrize("name", ["ray::ServeReplica:flowtts:Front", "haproxy.cfg"])
+def test_a_killed_front_or_proxy_is_replaced(url: str, name: str) -> None:
+    """Answers wait for a new front; without a proxy nobody listens, but for seconds. Then none is refused or wrong."""
+    with ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(post, url, "/tts", {"text": TEXT * 4, "seed": i}) for i in range(2)]
+        time.sleep(0.1)
+        for pid in children(name):
+            os.kill(pid, signal.SIGKILL)
+        if "Front" in name:
+            assert [one.result()[0] for one in asked] == [200, 200]
+    until, status = time.monotonic() + 60, 0
+    while status != 200 and time.monotonic() < until:
+        with suppress(OSError, http.client.HTTPException):
+            status = post(url, "/tts", {"text": "Here again."})[0]
+            assert status in (200, 503)
+        time.sleep(0.1)
+    assert status == 200 and children(name)
 
 
 # --- slow: what the bars of the issue ask for ------------------------------------------------------------------------

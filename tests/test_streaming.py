@@ -19,6 +19,7 @@ import torch
 
 from deploy.speaker import INLINE_CHARS, FlowVoice
 from deploy.speech import SpeechJob
+from flowtts_core import streaming
 from flowtts_core.audio.mel import LogMel, MelConfig
 from flowtts_core.errors import FlowTTSError, TextError
 from flowtts_core.streaming import Cancelled, EngineClosed, Overloaded, StreamingEngine, Ticket, join
@@ -406,6 +407,28 @@ def test_a_full_queue_says_when_to_come_again() -> None:
     drain(voice, tickets)
     assert ask(engine, "more:9").speech().seconds == 9
     engine.close()
+
+
+def test_who_does_not_read_is_waited_for_and_holds_up_nobody(
+    fake: tuple[FakeVoice, StreamingEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory has a bound whatever listeners do: what is unread at most, and a little for each of those who keep up."""
+    monkeypatch.setattr(streaming, "MAX_UNREAD_S", 20.0)
+    monkeypatch.setattr(streaming, "ENOUGH_UNREAD_S", 3.0)
+    voice, engine = fake
+    voice.gate.set()
+    done, deaf = ask(engine, "done:15"), ask(engine, "deaf:40")
+    until = time.monotonic() + 10
+    while done.unread_s + deaf.unread_s <= 20 and time.monotonic() < until:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    waiting = done.unread_s + deaf.unread_s  # of one that is done, too
+    assert 20 < waiting <= 22
+    assert ask(engine, "reads:30").speech().seconds == 30
+    assert done.unread_s + deaf.unread_s == waiting
+    assert deaf.speech().seconds == 40
+    done.cancel()
+    assert done.unread_s == 0
 
 
 def test_no_more_requests_than_may_be_active_whoever_asks_at_once() -> None:

@@ -52,7 +52,7 @@ class Document:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TextRow:
     """One row of a corpus (JSONL, CSV/TSV, Parquet, or a plain line): synthesised as one utterance.
 

@@ -95,23 +95,22 @@ def iter_lines(source: Source, name: str = "") -> Iterator[TextRow | RowError]:
 def _checked(records: Records, text_column: str, id_column: str, prefix: str = "row") -> Iterator[TextRow | RowError]:
     seen: set[str] = set()
     for number, record in records:
-        made = f"{prefix}-{number:08d}"
         try:
             if isinstance(record, _BadRow):
                 raise record
-            row = _row(record, made, text_column, id_column)
+            row = _row(record, prefix, number, text_column, id_column)
             if row.id in seen:
                 raise _BadRow(f"id {row.id!r} occurs twice", row.id)
             seen.add(row.id)
             yield row
         except _BadRow as error:
-            yield RowError(error.row_id or made, number, str(error))
+            yield RowError(error.row_id or f"{prefix}-{number:08d}", number, str(error))
 
 
-def _row(record: dict[str, Any], made: str, text_column: str, id_column: str) -> TextRow:
+def _row(record: dict[str, Any], prefix: str, number: int, text_column: str, id_column: str) -> TextRow:
     identity = record.get(id_column)
     if identity is None or identity == "":
-        row_id = made
+        row_id = f"{prefix}-{number:08d}"
     elif isinstance(identity, str | int) and not isinstance(identity, bool):
         row_id = str(identity)
         if _BAD.search(row_id):

