@@ -103,6 +103,13 @@ class Storage:
         with self.open(name) as file:
             return file.read()
 
+    def read_range(self, name: str, start: int, size: int) -> bytes:
+        """`size` bytes from byte `start` on, fewer at the end of the file; on S3 one request."""
+        if self.remote:
+            return bytes(_s3().cat_file(self.path(name), start=start, end=start + size))
+        with open(self.path(name), "rb") as file:
+            return os.pread(file.fileno(), size, start)
+
     def write(self, name: str, data: bytes, *, durable: bool = True) -> None:
         """Write a file whole: a temporary name, fsync and rename; on S3 one put.
 

@@ -83,7 +83,27 @@ def add_parser(subparsers: Any) -> None:
     evaluation.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
     evaluation.set_defaults(run=run_evaluation)
     _add_serving(kinds)
+    _add_training(kinds)
     _add_scale(kinds)
+
+
+def _add_training(kinds: Any) -> None:
+    training = kinds.add_parser(
+        "training",
+        help="what lost workers cost a training",
+        description="Train twice, left alone and with one worker killed every so many seconds, and compare.",
+        epilog="example:\n  flowtts benchmark training --data data/ --steps 600 --every 60",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    training.add_argument("--data", required=True, help="folder made by `flowtts prepare`")
+    training.add_argument("--recipe", default="matcha", help="what to train (default: matcha)")
+    training.add_argument("--steps", type=int, default=600, help="optimiser steps (default: 600)")
+    training.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
+    training.add_argument("--every", type=float, default=60.0, help="seconds between kills (default: 60)")
+    training.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help="of the recipe")
+    training.add_argument("--keep", type=Path, metavar="FOLDER", help="keep both runs here; a finished one is not redone")
+    training.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
+    training.set_defaults(run=run_training)
 
 
 def _add_scale(kinds: Any) -> None:
@@ -185,6 +205,17 @@ def run_serving(args: argparse.Namespace) -> int:
 
     figures = benchmark_serving.serving(args.url, args.what.split(","), args.seconds, args.requests, _sayer(args))
     print(benchmark_serving.page(figures))
+    return _done(args, figures)
+
+
+def run_training(args: argparse.Namespace) -> int:
+    from jobs import benchmark_training
+    from jobs.prepare import parse_settings
+    from jobs.recipes import recipe
+
+    chosen = recipe(args.recipe, {**parse_settings(args.settings), "trainer.steps": args.steps})
+    figures = benchmark_training.compare(args.data, chosen, args.workers, args.every, args.keep, _sayer(args))
+    print(benchmark_training.page(figures))
     return _done(args, figures)
 
 

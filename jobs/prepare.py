@@ -13,13 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cluster.storage import Storage
+from cluster.storage import Storage, is_remote
 from flowtts_core.config import fingerprint, override, to_dict
 from flowtts_core.errors import ConfigError, OutputError, TextError
+from flowtts_core.training.example_files import INDEX, index_bytes
 from flowtts_core.training.examples import META, DatasetMeta
 from flowtts_core.training.prepare import PrepareConfig
 from jobs.clips import Clip, read_clips
-from jobs.prepare_worker import NOTE, ShardPreparer
+from jobs.prepare_worker import NOTE, ShardPreparer, file_name
 
 QUARANTINE, STATISTICS = "quarantine.jsonl", "statistics.json"
 SOME_SET_ASIDE = 3  # exit code
@@ -50,13 +51,16 @@ def add_parser(subparsers: Any) -> None:
         "143 terminated\n\nexamples:\n"
         "  flowtts prepare LJSpeech-1.1/ -o data/\n"
         "  flowtts prepare clips.jsonl -o data/ --resample --max-seconds 12\n"
+        "  flowtts prepare LJSpeech-1.1/ -o s3://bucket/data     # keys and endpoint from the AWS_ variables\n"
         "  flowtts prepare corpus.parquet -o data/ --set mel.sample_rate=24000 --set frontend.add_blank=false",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "input", type=Path, help="an LJSpeech-format folder, a .jsonl (audio, text, speaker, id) or Parquet"
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder to make; the workers must see it too")
+    parser.add_argument(
+        "-o", "--output", required=True, help="folder or s3:// place to make; the workers must see it too"
+    )
     parser.add_argument("--workers", type=int, help="processes (default: the cores of this machine)")
     parser.add_argument("--address", help="a Ray cluster, for example http://head:8265 (default: this machine)")
     parser.add_argument("--resample", action="store_true", help="convert other sample rates")
@@ -93,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(f"{args.output}: {result.clips} clips, {result.hours:.2f} h, in {result.wall_s:.0f} s")
         if result.set_aside:
-            print(f"{result.set_aside} clips set aside: {args.output / QUARANTINE} says why")
+            print(f"{result.set_aside} clips set aside: {Storage(args.output).path(QUARANTINE)} says why")
     return SOME_SET_ASIDE if result.set_aside else 0
 
 
@@ -137,7 +141,7 @@ def read_lexicon(path: Path) -> dict[str, str]:
 
 def prepare(
     source: Path,
-    output: Path,
+    output: str | Path,
     config: PrepareConfig | None = None,
     *,
     workers: int | None = None,
@@ -161,11 +165,11 @@ def prepare(
         OutputError: when the folder holds other data, cannot be written, or another run is at work there.
     """
     began = time.perf_counter()
-    config, output = config or PrepareConfig(), output.absolute()
+    config = config or PrepareConfig()
     clips = read_clips(source)
     shards = {i: clips[at : at + clips_per_file] for i, at in enumerate(range(0, len(clips), clips_per_file))}
     prints = {i: _shard_print(config, shard) for i, shard in shards.items()}
-    storage = Storage(str(output))
+    storage = Storage(str(output) if is_remote(str(output)) else str(Path(output).absolute()))
     with storage.lock():
         records = _finished(storage, prints, overwrite)
         done = sum(len(shards[i]) for i in records)
@@ -220,7 +224,8 @@ def _finished(storage: Storage, prints: dict[int, str], overwrite: bool) -> dict
             "choose another folder with -o, or give --overwrite",
         )
     if len(records) < len(prints) or foreign:
-        storage.delete(META)
+        for name in (META, INDEX):
+            storage.delete(name)
     for name in foreign:
         storage.delete(name)
     return records
@@ -284,11 +289,20 @@ def _finish(
         speakers=len(speakers),
         wall_s=round(time.perf_counter() - began, 2),
     )
+    if all("index" in record for record in records):  # else some are of an older version, and training looks by itself
+        storage.write(INDEX, index_bytes(_entries(records)))
     statistics = {key: value for key, value in asdict(result).items() if key != "wall_s"}
     storage.write(STATISTICS, (json.dumps(statistics, indent=1) + "\n").encode())
     meta = DatasetMeta(config.mel, config.frontend, speakers, licence, source.name)
     storage.write(META, (json.dumps(to_dict(meta), indent=1) + "\n").encode())
     return result
+
+
+def _entries(records: list[dict[str, Any]]) -> Iterator[tuple[str, int, int, int, int, str]]:
+    """Of the index: where each example lies, and how long it is."""
+    for record in records:
+        for group, (frames, tokens, speaker) in enumerate(record["index"]):
+            yield file_name(record["shard"]), group, 0, frames, tokens, speaker
 
 
 class _progress:

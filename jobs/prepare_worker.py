@@ -15,6 +15,10 @@ from jobs.clips import Clip, audio_of
 NOTE = b"flowtts"  # key of a file's own record in its Parquet metadata
 
 
+def file_name(shard: int) -> str:
+    return f"clips-{shard:05d}.parquet"
+
+
 class ShardPreparer:
     """A worker: prepares the clips of a shard and commits its Parquet file, record included."""
 
@@ -31,7 +35,7 @@ class ShardPreparer:
         return {"shard": task["shard"], **self.prepare_shard(task["shard"], task["print"], clips)}
 
     def prepare_shard(self, index: int, print_: str, clips: list[Clip]) -> dict[str, Any]:
-        """Write `clips-INDEX.parquet`; returns its record."""
+        """Write the shard's file; returns its record."""
         rows: list[dict[str, Any]] = []
         aside: list[dict[str, str]] = []
         # a new run sweeps the notes of the old one away: it needs no name
@@ -45,10 +49,15 @@ class ShardPreparer:
                 aside.append({"id": clip.id, "reason": made, "audio": clip.path, "text": clip.text})
             else:
                 rows.append(made)
-        note = {"print": print_, "set_aside": aside, **_sums(rows)}
-        self._storage.write(f"clips-{index:05d}.parquet", _parquet_bytes(rows, note))
+        note = {"print": print_, "set_aside": aside, **_sums(rows), "index": _index(rows)}
+        self._storage.write(file_name(index), _parquet_bytes(rows, note))
         journal.close()
         return note
+
+
+def _index(rows: list[dict[str, Any]]) -> list[tuple[int, int, str]]:
+    """Frames, tokens and speaker of each example: what training must know of all of them beforehand."""
+    return [(row["n_frames"], len(row["tokens"]), row["speaker"]) for row in rows]
 
 
 def _sums(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -67,10 +76,12 @@ def _sums(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _parquet_bytes(rows: list[dict[str, Any]], note: dict[str, Any]) -> bytes:
+    """A row group for each example, so that training can read one without the others."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     table = pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata({NOTE: json.dumps(note).encode()})
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="none", use_dictionary=False)  # half-precision mels and FLAC do not shrink
+    # half-precision mels and FLAC do not shrink; statistics of them would only swell the footer
+    pq.write_table(table, sink, row_group_size=1, compression="none", use_dictionary=False, write_statistics=False)
     return sink.getvalue().to_pybytes()

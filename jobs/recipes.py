@@ -22,7 +22,7 @@ class AcousticRecipe:
     Attributes:
         name: in `ACOUSTIC_MODELS`; `model` is its config. Mel, its statistics, and the numbers of symbols and speakers
             are those of the data, whatever stands here.
-        frames_per_batch: budget of padded frames of each worker's batch.
+        frames_per_batch: budget of padded frames of a batch, which the workers share: many of them want a larger one.
         probe_items: utterances whose synthesis is logged now and then.
         limit: train on the first so many examples only.
     """
@@ -41,7 +41,7 @@ class VocoderRecipe:
 
     Attributes:
         name: in `VOCODERS`; `model` is its config, whose mel becomes that of the data.
-        batch_size, crop_frames: crops of a worker's batch, and the length of each.
+        batch_size, crop_frames: crops of a batch, which the workers share, and the length of each.
         probe_frames: length of the crops that are logged now and then.
     """
 

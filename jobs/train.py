@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,12 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from flowtts_core.errors import ConfigError, FlowTTSError
+from flowtts_core.errors import ConfigError
 from jobs.prepare import parse_settings
 
-MAX_FAILURES = 3  # restarts of the worker group before the run gives up
-MOST_CPU_WORKERS = 4  # by default; each adds a batch to a step, so many more would change what is learnt
-_POLL_S = 0.5
+MOST_CPU_WORKERS = 4  # by default; they share the items of a batch, of which our recipes' have a dozen or two
 _DEFAULTS: dict[str, Any] = {  # of the options that some recipes have no use for
     "data": None, "model": "matcha", "texts": None, "vocoder": "", "steps": None, "workers": None, "device": "auto",
     "address": None, "settings": [],
@@ -27,7 +25,14 @@ _DEFAULTS: dict[str, Any] = {  # of the options that some recipes have no use fo
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training run did; `resumed_from` is the step it went on from, `loss` the last one that was logged."""
+    """What a training run did.
+
+    Attributes:
+        resumed_from: the step it went on from.
+        starts: how often its workers were started in all, by this command and those before.
+        workers: how many there were at the last start.
+        loss: the last one that was logged.
+    """
 
     output: str
     run: str
@@ -35,6 +40,7 @@ class Trained:
     parameters: int
     steps: int
     resumed_from: int
+    starts: int
     workers: int
     gpu: bool
     loss: float | None
@@ -46,21 +52,23 @@ def add_parser(subparsers: Any) -> None:
         "train",
         help="train a voice or a vocoder",
         description="Train an acoustic model on prepared data and write a voice, or train a vocoder. A run that was"
-        " interrupted, or whose worker died, goes on from its last checkpoint when the same command is run again;"
-        " other settings or data start another run. Checkpoints and logs lie beside the output, in OUTPUT-training/.",
+        " interrupted goes on from its last checkpoint when the same command is run again, on any number of workers:"
+        " they share each batch, whose items and order do not depend on them. Where a worker dies, those that are left go"
+        " on from the last checkpoint. Other settings or data start another run. Checkpoints and logs lie beside the"
+        " output, in OUTPUT-training/. Data and output may be s3:// places, with endpoint and keys from the AWS_"
+        " variables; examples are read as they are needed.",
         epilog="examples:\n"
         "  flowtts train data/ -o voices/amy\n"
         "  flowtts train data/ --model vocos -o vocoders/amy\n"
         "  flowtts train data/ -o voices/amy --vocoder vocoders/amy --steps 40000 --set trainer.learning_rate=3e-4\n"
+        "  flowtts train s3://bucket/data -o s3://bucket/voices/amy --workers 1-8 --address ray://head:10001\n"
         "  flowtts train --recipe bundled --texts book.epub -o voices/mine   # corpus, both models, scores: about 2 hours\n"
         "  flowtts train --recipe tiny -o out/tiny                           # two tones on the raw waveform: seconds\n"
         "  tensorboard --logdir voices/amy-training",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "data", type=Path, nargs="?", help="folder made by `flowtts prepare`; the workers must see it too"
-    )
-    parser.add_argument("-o", "--output", type=Path, help="folder of the voice (or vocoder) to make")
+    parser.add_argument("data", nargs="?", help="folder or s3:// place made by `flowtts prepare`; the workers must see it")
+    parser.add_argument("-o", "--output", help="folder or s3:// place of the voice (or vocoder) to make")
     parser.add_argument(
         "--model", choices=("matcha", "vocos"), default="matcha", help="what to train (default: matcha)"
     )
@@ -69,7 +77,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--vocoder", default="", help="vocoder or voice folder for the voice (default: Griffin-Lim)")
     parser.add_argument("--steps", type=int, help="optimiser steps (default: the recipe's)")
     parser.add_argument(
-        "--workers", type=int, help=f"processes (default: the GPUs, or the cores up to {MOST_CPU_WORKERS})"
+        "--workers",
+        help="processes, or the fewest and the most, as in 1-4: as many as there is room for"
+        f" (default: the GPUs, or the cores up to {MOST_CPU_WORKERS})",
     )
     parser.add_argument(
         "--device", choices=("auto", "cpu", "gpu"), default="auto", help="default: GPUs where there are any"
@@ -93,8 +103,7 @@ def run(args: argparse.Namespace) -> int:
     _require_used(args, ("texts",))
     if args.data is None or args.output is None:
         raise ConfigError("DATA and -o are needed", "flowtts train data/ -o voices/mine")
-    if args.workers is not None and args.workers < 1:
-        raise ConfigError("--workers must be 1 or more")
+    workers = None if args.workers is None else workers_of(args.workers)
     from jobs.recipes import recipe
 
     settings: dict[str, Any] = dict(parse_settings(args.settings))
@@ -106,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
         args.output,
         chosen,
         vocoder=args.vocoder,
-        workers=args.workers,
+        workers=workers,
         device=args.device,
         address=args.address,
         quiet=args.json,
@@ -117,6 +126,19 @@ def run(args: argparse.Namespace) -> int:
         print(f"{result.output}: {result.model}, {result.parameters / 1e6:.1f} M parameters, step {result.steps}")
         print(f"logs: tensorboard --logdir {result.run}")
     return 0
+
+
+def workers_of(text: str) -> tuple[int, int]:
+    """The fewest and the most workers of `2` or `1-4`.
+
+    Raises:
+        ConfigError: for anything else.
+    """
+    found = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
+    least, most = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+    if not 1 <= least <= most:
+        raise ConfigError(f"--workers {text}", "give a number from 1 on, or the fewest and the most, as in 1-4")
+    return least, most
 
 
 def _require_used(args: argparse.Namespace, unused: Sequence[str]) -> None:
@@ -137,7 +159,7 @@ def _run_whole(args: argparse.Namespace) -> int:
     if args.recipe == "tiny":
         from jobs.tiny import train_tiny
 
-        print(json.dumps(train_tiny(args.output), indent=1))
+        print(json.dumps(train_tiny(_local(args.output)), indent=1))
         return 0
     if args.texts is None:
         raise ConfigError(
@@ -145,7 +167,8 @@ def _run_whole(args: argparse.Namespace) -> int:
         )
     from jobs.bundled import RECIPES, make_bundled
 
-    made = make_bundled(args.texts, args.output, RECIPES[args.recipe](), args.workers)
+    workers = None if args.workers is None else workers_of(args.workers)[1]
+    made = make_bundled(args.texts, _local(args.output), RECIPES[args.recipe](), workers)
     if args.json:
         print(json.dumps(asdict(made)))
     else:
@@ -153,39 +176,54 @@ def _run_whole(args: argparse.Namespace) -> int:
     return 0
 
 
+def _local(output: str) -> Path:
+    from cluster.storage import is_remote
+
+    if is_remote(output):
+        raise ConfigError(f"-o {output}: this recipe works in a local folder", "give one, and copy the voice")
+    return Path(output)
+
+
 def train(
-    data: Path,
-    output: Path,
+    data: str | Path,
+    output: str | Path,
     recipe: Any,
     *,
     vocoder: str = "",
-    workers: int | None = None,
+    workers: int | tuple[int, int] | None = None,
     device: str = "auto",
     address: str | None = None,
     quiet: bool = False,
 ) -> Trained:
     """Train to the recipe's last step and write the voice or vocoder to `output`.
 
+    Args:
+        data, output: folders or s3:// places.
+        workers: how many, or the fewest and the most.
+
     Raises:
-        FlowTTSError: what a worker raised, after `MAX_FAILURES` restarts.
+        FlowTTSError: what a worker raised, after several starts without progress.
     """
     began = time.perf_counter()
     from cluster.session import session
     from cluster.storage import Storage
-    from jobs.training_run import open_run, parameters_of, read_progress, write_result
+    from jobs.train_starts import read_starts
+    from jobs.train_workers import fit
+    from jobs.training_run import open_run, parameters_of, read_progress, runs_of, write_result
 
-    runs = output.absolute().with_name(f"{output.absolute().name}-training")
-    open_run(runs, data, recipe, workers or 1, vocoder)  # fail on wrong input before Ray starts
-    with session(address, workers or _cores(), data=False) as info:
-        gpu = _use_gpu(device, info.gpus)
-        count = workers or (info.gpus if gpu else min(info.cpus - info.embedded, MOST_CPU_WORKERS))
-        if gpu and count > info.gpus:  # Ray would wait for them for ever
-            raise ConfigError(f"--workers {count}: Ray sees {info.gpus} GPUs", "fewer --workers, or --device cpu")
-        this = open_run(runs, data, recipe, max(1, count), vocoder)
-        resumed = this.last_step
-        if resumed < this.steps:
+    this = open_run(runs_of(output), data, recipe, vocoder)  # fails on wrong input before Ray starts
+    resumed, gpu = this.last_step, False
+    if resumed < this.steps:
+        asked = (workers, workers) if isinstance(workers, int) else workers
+        with session(address, asked[1] if asked else _cores(), data=False) as info:
+            gpu = _use_gpu(device, info.gpus)
+            count = max(1, info.gpus if gpu else min(info.cpus - info.embedded, MOST_CPU_WORKERS))
+            least, most = asked or (count, count)
+            if gpu and least > info.gpus:  # Ray would wait for them for ever
+                raise ConfigError(f"--workers {least}: Ray sees {info.gpus} GPUs", "fewer --workers, or --device cpu")
             with Storage(this.folder).lock(), _progress(this, quiet):
-                _fit(this, gpu)
+                fit(this, (least, most), gpu, info.embedded)
+    starts = read_starts(this.files)
     write_result(this, output)
     return Trained(
         output=str(output),
@@ -194,7 +232,8 @@ def train(
         parameters=parameters_of(this),
         steps=this.steps,
         resumed_from=resumed,
-        workers=this.world_size,
+        starts=len(starts),
+        workers=starts[-1].workers if starts else 0,
         gpu=gpu,
         loss=next((v for k, v in read_progress(this).items() if k.endswith("/loss")), None),
         wall_s=round(time.perf_counter() - began, 2),
@@ -211,69 +250,6 @@ def _use_gpu(device: str, gpus: int) -> bool:
     if device == "gpu" and not gpus:
         raise ConfigError("--device gpu: Ray sees no GPU", "flowtts doctor says what this machine has")
     return gpus > 0 and device != "cpu"
-
-
-def _fit(this: Any, gpu: bool) -> None:
-    """Run the workers by Ray Train until the last step; a dead worker restarts them all from the last checkpoint.
-
-    The checkpoints are the run folder's own, which the trainer writes atomically, so that Ray keeps no second copy and a
-    later command finds them whatever became of Ray; Ray's own notes go into a folder that lives as long as this call.
-    """
-    from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
-
-    from cluster.session import root_cause
-
-    notes = Path(this.folder, "ray")
-    trainer = TorchTrainer(
-        train_worker,
-        train_loop_config={"run": this, "gpu": gpu},
-        scaling_config=ScalingConfig(
-            num_workers=this.world_size, use_gpu=gpu, resources_per_worker={"CPU": 1, "GPU": int(gpu)}
-        ),
-        run_config=RunConfig(
-            name=f"attempt-{time.time_ns()}",  # a name that Ray has seen would not train again
-            storage_path=str(notes),
-            failure_config=FailureConfig(max_failures=MAX_FAILURES),
-            logging_config=LoggingConfig(log_level="ERROR"),  # type: ignore[call-arg]  # the stub is of the first version
-        ),
-        torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
-    )
-    try:
-        trainer.fit()
-    except Exception as error:
-        failures = getattr(error, "worker_failures", None) or {}
-        cause = next((root_cause(failure) for failure in failures.values()), root_cause(error))
-        if isinstance(cause, FlowTTSError):
-            raise cause from None
-        raise FlowTTSError(
-            f"training stopped at step {this.last_step} of {this.steps}: {cause}",
-            "run the same command again: it goes on",
-        ) from error
-    finally:
-        shutil.rmtree(notes, ignore_errors=True)
-
-
-def train_worker(config: dict[str, Any]) -> None:
-    """What each Ray Train worker runs."""
-    import ray.train
-    import ray.train.torch
-    import torch
-
-    from flowtts_core.training.distributed import average_gradients
-    from jobs.training_run import train_rank
-
-    this, context = config["run"], ray.train.get_context()
-    device = ray.train.torch.get_device() if config["gpu"] else torch.device("cpu")
-    if not config["gpu"]:
-        torch.set_num_threads(1)
-    train_rank(
-        this,
-        context.get_world_rank(),
-        device=device,
-        reduce_gradients=average_gradients if context.get_world_size() > 1 else None,
-        on_checkpoint=lambda step, scalars: ray.train.report({"step": step, **scalars}),
-    )
 
 
 @contextmanager
@@ -296,7 +272,9 @@ def _progress(this: Any, quiet: bool) -> Iterator[None]:
             f"training {this.recipe.name}", total=this.steps, completed=this.last_step, loss="", speed=""
         )
         watcher = threading.Thread(
-            target=_watch, args=(this, lambda **new: shown.update(task, **new), stop), daemon=True
+            target=_watch,
+            args=(this, lambda **new: shown.update(task, **new), shown.console.print, stop),
+            daemon=True,
         )
         watcher.start()
         try:
@@ -306,12 +284,14 @@ def _progress(this: Any, quiet: bool) -> Iterator[None]:
             watcher.join()
 
 
-def _watch(this: Any, update: Callable[..., None], stop: threading.Event) -> None:
-    from jobs.training_run import read_progress
+def _watch(this: Any, update: Callable[..., None], tell: Callable[[str], None], stop: threading.Event) -> None:
+    from cluster.storage import is_remote
+    from jobs.training_run import REPORT_EVERY_S, read_progress
 
     first: tuple[float, float] | None = None
+    told = ""
     while True:
-        last_look = stop.wait(_POLL_S)
+        last_look = stop.wait(REPORT_EVERY_S[is_remote(this.folder)])
         seen = read_progress(this)
         if seen:
             now, step = time.monotonic(), seen["step"]
@@ -319,5 +299,8 @@ def _watch(this: Any, update: Callable[..., None], stop: threading.Event) -> Non
             speed = (step - first[1]) / (now - first[0]) if now > first[0] else 0.0
             loss = next((f"loss {value:.3f}" for name, value in seen.items() if name.endswith("/loss")), "")
             update(completed=step, loss=loss, speed=f"{speed:.1f} steps/s" if speed else "")
+            if seen.get("trouble", "") != told:
+                told = seen["trouble"]
+                tell(told)
         if last_look:
             return

@@ -23,7 +23,9 @@ def buzz(samples: int, pitch: float, sample_rate: int = 22050) -> np.ndarray:
     return (0.25 * tone * swell).astype(np.float32)
 
 
-def write_examples(folder: Path, frames: list[int], files: int = 2, mel: MelConfig | None = None) -> Path:
+def write_examples(
+    folder: Path, frames: list[int], files: int = 2, mel: MelConfig | None = None, row_group_size: int | None = None
+) -> Path:
     """A prepared folder with one clip per entry of `frames`; token ids stay below 24."""
     mel, rng = mel or MelConfig(), np.random.default_rng(0)
     log_mel = LogMel(mel)
@@ -35,7 +37,8 @@ def write_examples(folder: Path, frames: list[int], files: int = 2, mel: MelConf
         picture = log_mel(torch.from_numpy(waveform)[None])[0].numpy()
         rows.append(example_row(f"clip-{i:03d}", f"text {i}", tokens, picture, waveform, mel.sample_rate))
     for i, part in enumerate(np.array_split(np.arange(len(rows)), files)):
-        pq.write_table(pa.Table.from_pylist([rows[j] for j in part], SCHEMA), folder / f"clips-{i:05d}.parquet")
+        table = pa.Table.from_pylist([rows[j] for j in part], SCHEMA)
+        pq.write_table(table, folder / f"clips-{i:05d}.parquet", row_group_size=row_group_size)
     values = np.concatenate([np.frombuffer(row["mel"], np.float16).astype(np.float64) for row in rows])
     statistics = {"mel_mean": float(values.mean()), "mel_std": float(values.std())}
     (folder / "statistics.json").write_text(json.dumps(statistics))

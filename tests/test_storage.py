@@ -69,6 +69,8 @@ def behaves(storage: Storage, local: Path) -> None:
     assert storage.list() == {"a": -1}
     assert storage.read("a/one.bin") == b"22"
     assert (storage.exists("a/one.bin"), storage.exists("a/none.bin"), storage.size("a/two.bin")) == (True, False, 3)
+    assert storage.read_range("a/two.bin", 1, 1) == b"3"
+    assert storage.read_range("a/two.bin", 1, 9) == b"33"
     with storage.open("a/two.bin") as file:
         assert file.seek(1) == 1
         assert file.read() == b"33"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import multiprocessing
 import socket
@@ -18,19 +19,16 @@ from torch import Tensor, nn
 from flowtts_core.acoustic import MatchaConfig, MatchaTTS
 from flowtts_core.errors import ConfigError, FlowTTSError
 from flowtts_core.training.batches import AcousticBatches, VocoderBatches
-from flowtts_core.training.checkpoints import latest_checkpoint
+from flowtts_core.training.checkpoints import checkpoint_steps, latest_checkpoint
+from flowtts_core.training.distributed import ALONE, Ranks, TorchRanks
 from flowtts_core.training.examples import Examples
+from flowtts_core.training.log import TrainingLog
 from flowtts_core.training.tasks import AcousticTask, VocoderTask, VocoderTaskConfig
-from flowtts_core.training.trainer import (
-    TrainConfig,
-    Trainer,
-    TrainingLog,
-    learning_rate_factor,
-    native_bf16,
-)
+from flowtts_core.training.trainer import MustGo, TrainConfig, Trainer, learning_rate_factor, native_bf16
 from flowtts_core.vocoder import GriffinLim, GriffinLimConfig, Vocos, VocosConfig
 from flowtts_core.vocoder.discriminators import DiscriminatorConfig
 from tests.speech_like import write_examples
+from tests.thread_ranks import together
 
 FAST = TrainConfig(steps=6, warmup_steps=2, log_every=1, checkpoint_every=2, sample_every=1000, precision="fp32")
 JUDGES = DiscriminatorConfig(periods=(2,), period_channels=(4, 8), n_ffts=(256,), resolution_channels=4)
@@ -41,21 +39,21 @@ def data(tmp_path_factory) -> Path:
     return write_examples(tmp_path_factory.mktemp("data"), [40 + 7 * (i * 5 % 23) for i in range(24)])
 
 
-def acoustic_trainer(data: Path, folder: Path, config: TrainConfig = FAST) -> Trainer:
+def acoustic_trainer(data: Path, folder: Path, config: TrainConfig = FAST, ranks: Ranks = ALONE) -> Trainer:
     torch.manual_seed(0)
     batches = AcousticBatches(Examples(data, ["tokens", "mel"]), 600, 0)
     statistics = json.loads((data / "statistics.json").read_text())
     model = MatchaTTS(dataclasses.replace(MatchaConfig.debug(), **statistics))
     task = AcousticTask(model, batches.items([0]), GriffinLim(GriffinLimConfig(iterations=2)))
-    return Trainer(task, batches, config, folder)
+    return Trainer(task, batches, config, folder, ranks=ranks)
 
 
-def vocoder_trainer(data: Path, folder: Path, config: TrainConfig = FAST) -> Trainer:
+def vocoder_trainer(data: Path, folder: Path, config: TrainConfig = FAST, ranks: Ranks = ALONE) -> Trainer:
     torch.manual_seed(0)
     batches = VocoderBatches(Examples(data, ["mel", "audio"]), 2, 16, 0)
     vocoder = Vocos(VocosConfig(dim=16, intermediate_dim=32, num_layers=1))
-    task = VocoderTask(vocoder, batches.at(0, 0, 1), VocoderTaskConfig(adversarial_from=3, discriminators=JUDGES))
-    return Trainer(task, batches, config, folder)
+    task = VocoderTask(vocoder, batches.at(0), VocoderTaskConfig(adversarial_from=3, discriminators=JUDGES))
+    return Trainer(task, batches, config, folder, ranks=ranks)
 
 
 class Quadratic:
@@ -63,7 +61,8 @@ class Quadratic:
 
     ema_module = "model"
 
-    def __init__(self, start: float = 1.0) -> None:
+    def __init__(self, start: float = 1.0, ranks: Ranks = ALONE) -> None:
+        self.ranks = ranks
         self.model = nn.Linear(1, 1, bias=False)
         nn.init.constant_(self.model.weight, start)
         self.modules: dict[str, nn.Module] = {"model": self.model}
@@ -73,21 +72,24 @@ class Quadratic:
         return {"model": list(self.model.parameters())}
 
     def updates(self, batch: Tensor, step: int, generator: torch.Generator) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        yield "model", {"loss": (self.model(batch) - 3 * batch).square().mean()}
+        squares = (self.model(batch) - 3 * batch).square()
+        yield "model", {"loss": self.ranks.total(squares.sum()) / 4}
 
     def sample(self, module: nn.Module, step: int, log: TrainingLog) -> None:
         self.sampled.append(step)
 
 
 class Numbers:
-    """A batch of four numbers for each (step, rank); `poisoned` steps hold one that is not a number."""
+    """A batch of four numbers for each step, dealt out to the ranks; of `poisoned` steps the first is not a number."""
 
     def __init__(self, poisoned: frozenset[int] = frozenset()) -> None:
         self.poisoned = poisoned
 
-    def at(self, step: int, rank: int, world_size: int) -> Tensor:
-        values = torch.from_numpy(np.random.default_rng((step, rank)).normal(size=(4, 1)).astype(np.float32))
-        return values * float("nan") if step in self.poisoned else values
+    def at(self, step: int, ranks: Ranks = ALONE) -> Tensor:
+        values = torch.from_numpy(np.random.default_rng(step).normal(size=(4, 1)).astype(np.float32))
+        if step in self.poisoned:
+            values[0] = float("nan")
+        return values[ranks.rank :: ranks.size]
 
 
 def state_of(trainer: Trainer) -> dict[str, Tensor]:
@@ -167,12 +169,23 @@ def test_a_run_whose_checkpoints_are_all_damaged_does_not_start_anew(tmp_path):
             Trainer(Quadratic(), Numbers(), FAST, tmp_path).fit()
 
 
+class Second(Ranks):
+    """Rank 1 of two, whose rank 0 begins at a given step."""
+
+    def __init__(self, first_is_at: int) -> None:
+        super().__init__(1, 2)
+        object.__setattr__(self, "first_is_at", first_is_at)
+
+    def first(self, number: int, device: object = "cpu") -> int:
+        return self.first_is_at
+
+
 def test_all_ranks_begin_where_rank_0_does(tmp_path):
     Trainer(Quadratic(), Numbers(), FAST, tmp_path).fit(stop_at=4)
     steps: list[int] = []
 
     def second(folder: Path, first_is_at: int) -> Trainer:
-        trainer = Trainer(Quadratic(), Numbers(), FAST, folder, rank=1, world_size=2, agree=lambda *_: first_is_at)
+        trainer = Trainer(Quadratic(), Numbers(), FAST, folder, ranks=Second(first_is_at))
         trainer.on_step = lambda step, _: steps.append(step)
         return trainer
 
@@ -180,7 +193,7 @@ def test_all_ranks_begin_where_rank_0_does(tmp_path):
     assert steps == [3]
     second(tmp_path, 0).fit(stop_at=1)
     assert steps == [3, 1]
-    with pytest.raises(FlowTTSError, match="rank 1 does not see checkpoint.*\n.*shared by all workers"):
+    with pytest.raises(FlowTTSError, match="rank 1 does not see the checkpoint of step 4.*\n.*shared by all workers"):
         second(tmp_path / "another disk", 4).fit()
 
 
@@ -336,7 +349,7 @@ def test_every_utterance_once_per_epoch_and_no_batch_beyond_its_budget(tmp_path)
     for epoch in range(12):
         counts: Counter[bytes] = Counter()
         for index in range(batches.per_epoch):
-            batch = batches.at(epoch * batches.per_epoch + index, 0, 1)
+            batch = batches.at(epoch * batches.per_epoch + index)
             assert batch.mel.shape[0] * batch.mel.shape[2] <= 300
             for row, tokens in enumerate(batch.condition.tokens):
                 length, frames = int(batch.condition.token_lengths[row]), int(batch.mel_lengths[row])
@@ -351,22 +364,9 @@ def test_padding_of_batches_is_small(tmp_path):
     rng = np.random.default_rng(1)
     examples = Examples(write_examples(tmp_path, rng.integers(10, 80, 150).tolist()), ["tokens", "mel"])
     batches = AcousticBatches(examples, 500, seed=0)
-    plan = [batches.at(i, 0, 1) for i in range(batches.per_epoch)]
+    plan = [batches.at(i) for i in range(batches.per_epoch)]
     padded = sum(b.mel.shape[0] * b.mel.shape[2] for b in plan)
     assert sum(int(b.mel_lengths.sum()) for b in plan) / padded > 0.88
-
-
-def test_ranks_share_an_epoch_without_overlap(data):
-    batches = AcousticBatches(Examples(data, ["tokens", "mel"]), 600, seed=0)
-    steps = -(-batches.per_epoch // 2)
-    pairs = [[batches.at(step, rank, 2).mel for rank in (0, 1)] for step in range(steps)]
-    flat = [mel.numpy().tobytes() for pair in pairs for mel in pair][: batches.per_epoch]
-    alone = [batches.at(step, 0, 1).mel.numpy().tobytes() for step in range(batches.per_epoch)]
-    assert flat == alone
-    assert len(set(flat)) == batches.per_epoch
-    crops = VocoderBatches(Examples(data, ["mel", "audio"]), 2, 16, 0)
-    assert not torch.equal(crops.at(0, 0, 2).mel, crops.at(0, 1, 2).mel)
-    assert torch.equal(crops.at(5, 1, 2).mel, crops.at(5, 1, 2).mel)
 
 
 @pytest.mark.parametrize("padding", ["same", "center"])
@@ -375,7 +375,7 @@ def test_crops_of_mel_and_waveform_belong_together(padding, tmp_path):
 
     mel_config = MelConfig(padding=padding)
     examples = Examples(write_examples(tmp_path, [60, 70, 80, 9], mel=mel_config), ["mel", "audio"])
-    batch = VocoderBatches(examples, 4, 24, 0).at(7, 0, 1)
+    batch = VocoderBatches(examples, 4, 24, 0).at(7)
     assert batch.waveform.shape == (4, mel_config.samples_of(24))
     again = LogMel(mel_config)(batch.waveform)[..., 4:-4]  # the edges lack their neighbours
     assert (again - batch.mel[..., 4:-4]).abs().mean() < 0.05
@@ -383,66 +383,85 @@ def test_crops_of_mel_and_waveform_belong_together(padding, tmp_path):
         VocoderBatches(examples, 4, 500, 0)
 
 
-def _distributed_rank(rank: int, port: int, folder: str, out: multiprocessing.Queue) -> None:
-    import torch.distributed as dist
+@pytest.mark.parametrize("make", [acoustic_trainer, vocoder_trainer])
+def test_a_run_goes_on_with_another_number_of_ranks(make, data, tmp_path):
+    def losses_of(folder: Path, *parts: tuple[int, int]) -> dict[int, float]:
+        """Loss of each step of a run whose parts (ranks, stop) follow each other."""
+        seen: dict[int, float] = {}
 
-    from flowtts_core.training.distributed import average_gradients, number_of_first
+        def work(ranks: Ranks, stop: int) -> None:
+            trainer = make(data, folder, ranks=ranks)
+            if ranks.rank == 0:
+                trainer.on_step = lambda step, scalars: seen.update({step: scalars[f"{trainer.task.ema_module}/loss"]})
+            trainer.fit(stop)
+
+        for size, stop in parts:
+            together(size, functools.partial(work, stop=stop))
+        return seen
+
+    alone = losses_of(tmp_path / "one", (1, 6))
+    assert losses_of(tmp_path / "many", (2, 2), (1, 4), (3, 6)) == pytest.approx(alone, rel=2e-3)  # dropout and all
+
+
+def test_a_rank_that_is_told_to_go_leaves_a_checkpoint_of_its_last_step(tmp_path):
+    config = dataclasses.replace(FAST, checkpoint_every=100)
+
+    def work(ranks: Ranks) -> int:
+        trainer = Trainer(Quadratic(ranks=ranks), Numbers(), config, tmp_path, ranks=ranks)
+        trainer.on_step = lambda step, _: ranks.notice.set() if (step, ranks.rank) == (2, 1) else None
+        with pytest.raises(MustGo, match="step 3"):
+            trainer.fit()
+        return trainer.step
+
+    assert together(2, work) == [3, 3]
+    assert checkpoint_steps(tmp_path) == [3]
+    whole = Trainer(Quadratic(), Numbers(), FAST, tmp_path / "whole")
+    whole.fit()
+    resumed = Trainer(Quadratic(), Numbers(), FAST, tmp_path)
+    resumed.fit()
+    assert torch.allclose(whole.ema["weight"], resumed.ema["weight"], rtol=1e-6)
+
+
+def _distributed_rank(rank: int, port: int, folder: str, data: str, out: multiprocessing.Queue) -> None:
+    import torch.distributed as dist
 
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    task = Quadratic()
+    ranks = TorchRanks(rank, 2)
+    task = Quadratic(ranks=ranks)
     idle = nn.Parameter(torch.ones(3))  # no rank has a gradient for it
     task.parameter_groups = lambda: {"model": [*task.model.parameters(), idle]}  # type: ignore[method-assign]
-    poisoned = frozenset({3}) if rank == 0 else frozenset()
     for stop_at in (4, None):  # cut and resumed
-        trainer = Trainer(
-            task,
-            Numbers(poisoned),
-            FAST,
-            Path(folder),
-            rank=rank,
-            world_size=2,
-            reduce_gradients=average_gradients,
-            agree=number_of_first,
-        )
-        trainer.fit(stop_at)
-    out.put((rank, task.model.weight.item(), idle.tolist()))
+        Trainer(task, Numbers(frozenset({3})), FAST, Path(folder), ranks=ranks).fit(stop_at)
+    speech = acoustic_trainer(Path(data), Path(folder, "speech"), ranks=ranks).fit(3)
+    out.put((rank, task.model.weight.item(), idle.tolist(), speech["acoustic/loss"]))
     dist.destroy_process_group()
 
 
-class MeanOfRanks(Quadratic):
-    """What two ranks do together, in one process: the mean of both batches' losses."""
-
-    def updates(self, batch: Tensor, step: int, generator: torch.Generator) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        losses = [next(super(MeanOfRanks, self).updates(half, step, generator))[1]["loss"] for half in batch]
-        yield "model", {"loss": torch.stack(losses).mean()}
-
-
-class BothRanks(Numbers):
-    def at(self, step: int, rank: int, world_size: int) -> Tensor:
-        first, second = Numbers(self.poisoned).at(step, 0, 2), Numbers().at(step, 1, 2)
-        return torch.stack([first, second])
-
-
-def test_two_processes_learn_what_one_learns_from_both_batches(tmp_path):
+def test_two_processes_learn_what_one_learns(data, tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     context = multiprocessing.get_context("spawn")
     out = context.Queue()
-    ranks = [context.Process(target=_distributed_rank, args=(rank, port, str(tmp_path / "two"), out)) for rank in (0, 1)]
+    ranks = [
+        context.Process(target=_distributed_rank, args=(rank, port, str(tmp_path / "two"), str(data), out))
+        for rank in (0, 1)
+    ]
     for process in ranks:
         process.start()
     results = sorted(out.get(timeout=250) for _ in ranks)
     for process in ranks:
         process.join(timeout=30)
-    task = MeanOfRanks()
-    Trainer(task, BothRanks(frozenset({3})), FAST, tmp_path / "one").fit()
-    (_, first, idle), (_, second, _) = results
+    alone = Trainer(Quadratic(), Numbers(frozenset({3})), FAST, tmp_path / "one")
+    alone.fit()
+    (_, first, idle, loss), (_, second, _, other) = results
     assert first == second  # step 3 is left out by both, though only rank 0's gradient is not finite
-    assert first == pytest.approx(task.model.weight.item(), rel=1e-6)
+    assert first == pytest.approx(alone.task.modules["model"].weight.item(), rel=1e-6)
     assert idle == [1.0, 1.0, 1.0]
     assert len(list((tmp_path / "two").glob("checkpoint-*.pt"))) == FAST.keep
+    assert loss == other
+    assert loss == pytest.approx(acoustic_trainer(data, tmp_path / "speech").fit(3)["acoustic/loss"], rel=1e-3)
 
 
 def test_training_lowers_the_loss_of_a_small_acoustic_model(data, tmp_path):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from flowtts_core.audio.mel import MelConfig
+from flowtts_core.nn.share import Share
 
 SPEEDS = (0.1, 10.0)  # of `GenerationSettings`
 
@@ -26,11 +27,15 @@ class Condition:
 
 @dataclass(frozen=True)
 class AcousticBatch:
-    """Training pairs. `mel` is the log-mel as `MelConfig` makes it, not normalised; zeros beyond `mel_lengths`."""
+    """Training pairs. `mel` is the log-mel as `MelConfig` makes it, not normalised; zeros beyond `mel_lengths`.
+
+    With a `share` these are some items of a larger batch, padded as that is.
+    """
 
     condition: Condition
     mel: Tensor  # [B, M, T] float32
     mel_lengths: Tensor  # [B] int64
+    share: Share | None = None
 
     def to(self, device: torch.device | str) -> AcousticBatch:
         condition = Condition(
@@ -38,7 +43,7 @@ class AcousticBatch:
             self.condition.token_lengths.to(device),
             None if self.condition.speakers is None else self.condition.speakers.to(device),
         )
-        return AcousticBatch(condition, self.mel.to(device), self.mel_lengths.to(device))
+        return AcousticBatch(condition, self.mel.to(device), self.mel_lengths.to(device), self.share)
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,10 @@ class AcousticModel(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def loss(self, batch: AcousticBatch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
-        """Named scalar losses; `"loss"` is their sum, which is trained. Random draws come from `generator`."""
+        """Named scalar losses; `"loss"` is their sum, which is trained. Random draws come from `generator`.
+
+        Of a batch with a share they are the losses of the whole batch, and their gradients the part of its items.
+        """
 
     @abc.abstractmethod
     def generate(self, condition: Condition, seeds: Sequence[int], settings: GenerationSettings) -> Generated:

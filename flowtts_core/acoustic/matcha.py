@@ -24,9 +24,12 @@ from flowtts_core.config import build
 from flowtts_core.errors import ConfigError, FlowTTSError
 from flowtts_core.flow import SOLVERS, TIME_GRIDS, LinearPath
 from flowtts_core.nn.masks import length_mask, round_up
+from flowtts_core.nn.share import Share, rows_of
 
 # A badly trained predictor must not ask for terabytes. Slow speech has about 5 frames a token, and 500 leave room for pauses.
 _MOST_FRAMES, _MOST_FRAMES_PER_TOKEN = 500, 40
+
+Sums = tuple[Tensor, Tensor]  # a loss summed over elements, and how many they are
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,9 @@ class MatchaTTS(AcousticModel):
         """
         valid = length_mask(batch.mel_lengths, batch.mel.shape[2]).unsqueeze(2)
         frames = ((batch.mel.transpose(1, 2) - self.mel_mean) / self.mel_std * valid).float()
-        return self.losses_of_normalised(batch.condition, frames, batch.mel_lengths, generator=generator)
+        return self.losses_of_normalised(
+            batch.condition, frames, batch.mel_lengths, generator=generator, share=batch.share
+        )
 
     def losses_of_normalised(
         self,
@@ -90,6 +95,7 @@ class MatchaTTS(AcousticModel):
         lengths: Tensor,
         draws: Draws | None = None,
         generator: torch.Generator | None = None,
+        share: Share | None = None,
     ) -> dict[str, Tensor]:
         """As `loss`, from a normalised mel `frames` [B, T, M] (zeros beyond `lengths`)."""
         speaker = self._speaker(condition)
@@ -97,36 +103,41 @@ class MatchaTTS(AcousticModel):
         mean = encoded.mean.float()
         scores = gaussian_log_likelihood(frames, mean.detach())
         path = monotonic_alignment(scores, condition.token_lengths, lengths)
-        duration_loss = self._duration_loss(encoded, path_durations(path, mean.shape[1]), condition.token_lengths)
+        duration = self._duration_loss(encoded, path_durations(path, mean.shape[1]), condition.token_lengths)
         if draws is None:
-            draws = self._draw(frames, lengths, generator)
+            draws = self._draw(frames, lengths, generator, share)
         window, window_path, window_lengths = self._window(frames, path, lengths, draws.offsets)
         window_mean = expand_by_path(mean, window_path)
         if self.config.masking == "published":
-            prior_loss = _prior_loss(window, window_mean, window_lengths)
+            prior = _prior_loss(window, window_mean, window_lengths)
         else:
-            prior_loss = _prior_loss(frames, expand_by_path(mean, path), lengths)
-        flow_loss = self._flow_loss(window, window_mean, window_lengths, speaker, draws)
+            prior = _prior_loss(frames, expand_by_path(mean, path), lengths)
+        flow = self._flow_loss(window, window_mean, window_lengths, speaker, draws)
+        duration_loss, prior_loss, flow_loss = _ratios([duration, prior, flow], share)
         total = duration_loss + prior_loss + flow_loss
         return {"loss": total, "duration": duration_loss, "prior": prior_loss, "flow": flow_loss}
 
-    def _duration_loss(self, encoded: Encoded, durations: Tensor, token_lengths: Tensor) -> Tensor:
+    def _duration_loss(self, encoded: Encoded, durations: Tensor, token_lengths: Tensor) -> Sums:
         target = torch.log(1e-8 + durations)
         if self.config.masking == "true":  # a token without frames has log 1e-8 = -18, which would drown the others
             target = torch.log(durations.clamp(min=0.5))
         error = (encoded.log_durations.float() - target) * encoded.mask
-        return error.square().sum() / token_lengths.sum()
+        return error.square().sum(), token_lengths.sum()
 
-    def _draw(self, frames: Tensor, lengths: Tensor, generator: torch.Generator | None) -> Draws:
+    def _draw(
+        self, frames: Tensor, lengths: Tensor, generator: torch.Generator | None, share: Share | None = None
+    ) -> Draws:
         size = self.config.segment_frames
-        batch, time, n_mels = frames.shape
+        count, time, n_mels = frames.shape
+        batch, rows = rows_of(share, count)
         offsets = None
         if size is not None:
             room = (lengths.cpu() - size).clamp(min=0)
-            offsets = (torch.rand(batch, generator=generator) * (room + 1)).long().minimum(room).to(frames.device)
+            places = torch.rand(batch, generator=generator)[rows]
+            offsets = (places * (room + 1)).long().minimum(room).to(frames.device)
             time = size
-        t = torch.rand(batch, generator=generator)
-        noise = torch.randn(batch, time, n_mels, generator=generator)
+        t = torch.rand(batch, generator=generator)[rows]
+        noise = torch.randn(batch, time, n_mels, generator=generator)[rows]
         return Draws(t.to(frames.device), noise.to(frames.device), offsets)
 
     def _window(
@@ -143,7 +154,7 @@ class MatchaTTS(AcousticModel):
         cut = frames.gather(1, index.unsqueeze(2).expand(-1, -1, frames.shape[2])) * inside.unsqueeze(2)
         return cut, torch.where(inside, path.gather(1, index), -1), (lengths - offsets).clamp(max=size)
 
-    def _flow_loss(self, window: Tensor, mean: Tensor, lengths: Tensor, speaker: Tensor | None, draws: Draws) -> Tensor:
+    def _flow_loss(self, window: Tensor, mean: Tensor, lengths: Tensor, speaker: Tensor | None, draws: Draws) -> Sums:
         time = window.shape[1]
         point = LinearPath(self.config.sigma_min).sample(draws.noise, window, draws.t)
         x_t, target = point.x_t, point.velocity
@@ -159,7 +170,7 @@ class MatchaTTS(AcousticModel):
         valid = length_mask(lengths, time).unsqueeze(2).float()
         # Upstream's sum takes in padded frames (prediction 0, target not), and divides by valid ones.
         error = (predicted - target).square() if published else (predicted - target).square() * valid
-        return error.sum() / (valid.sum() * window.shape[2])
+        return error.sum(), valid.sum() * window.shape[2]
 
     # --- generation -------------------------------------------------------------------------------------------------
 
@@ -285,8 +296,16 @@ class _FlowCondition:
     frames: Frames
 
 
-def _prior_loss(frames: Tensor, mean: Tensor, lengths: Tensor) -> Tensor:
-    """Negative log-likelihood of frames [B, T, M] under unit Gaussians, for each valid element."""
+def _ratios(losses: list[Sums], share: Share | None) -> Tensor:
+    """Each sum over its count; with a share, both over the whole batch, in one exchange."""
+    sums = torch.stack([torch.stack([value, count.to(value)]) for value, count in losses])  # [losses, 2]
+    if share is not None:
+        sums = share.sum(sums)
+    return sums[:, 0] / sums[:, 1]
+
+
+def _prior_loss(frames: Tensor, mean: Tensor, lengths: Tensor) -> Sums:
+    """Negative log-likelihood of frames [B, T, M] under unit Gaussians, and the count of valid elements."""
     valid = length_mask(lengths, frames.shape[1]).unsqueeze(2).float()
     likelihood = 0.5 * ((frames - mean).square() + math.log(2 * math.pi)) * valid
-    return likelihood.sum() / (valid.sum() * frames.shape[2])
+    return likelihood.sum(), valid.sum() * frames.shape[2]

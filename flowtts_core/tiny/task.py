@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from flowtts_core.config import build
 from flowtts_core.flow import COUPLINGS, Coupling, masked_flow_loss
 from flowtts_core.tiny.model import TinyConfig, TinyModel
-from flowtts_core.training.trainer import TrainingLog
+from flowtts_core.training.distributed import ALONE, Ranks
+from flowtts_core.training.log import TrainingLog
 
 
 @dataclass(frozen=True)
@@ -41,15 +42,17 @@ class TinyBatch:
 
 
 class TinyBatches:
-    """Fresh tones for every step, a function of (seed, step, rank): `per_phoneme` of each phoneme."""
+    """Fresh tones for every step, a function of (seed, step): `per_phoneme` of each phoneme."""
 
     def __init__(self, model: TinyConfig, tones: ToneConfig, seed: int = 0) -> None:
         self.model, self.tones, self.seed = model, tones, seed
         angle = 2 * math.pi * np.outer(tones.pitches_hz, np.arange(model.samples) / model.sample_rate)
         self._waves = np.stack((np.sin(angle), np.cos(angle)), 1).astype(np.float32)  # [P, 2, S]
 
-    def at(self, step: int, rank: int, world_size: int) -> TinyBatch:
-        rng = np.random.default_rng((self.seed, step, rank))
+    def at(self, step: int, ranks: Ranks = ALONE) -> TinyBatch:
+        """Of one process, which `ranks` must be."""
+        assert ranks.size == 1
+        rng = np.random.default_rng((self.seed, step, 0))
         count, phonemes = self.tones.per_phoneme, len(self.model.phonemes)
         phase = rng.uniform(0, 2 * math.pi, (phonemes, count))
         amplitude = rng.uniform(self.tones.amplitude[0], self.tones.amplitude[1], (phonemes, count))

@@ -1,4 +1,7 @@
-"""Batches in a fixed order: a function of seed, step and rank alone, so that a resumed run sees what an uncut one would."""
+"""Batches in a fixed order: the global batch is a function of seed and step alone, whoever computes which of its items.
+
+So a resumed run sees what an uncut one would, and goes on with the same batches on another number of processes.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from torch import Tensor
 
 from flowtts_core.acoustic.base import AcousticBatch, Condition
 from flowtts_core.errors import ConfigError
+from flowtts_core.nn.share import Share
+from flowtts_core.training.distributed import ALONE, Ranks
 from flowtts_core.training.examples import Examples
 
 JITTER = 0.05  # of lengths when an epoch is sorted by them, so that epochs do not pair the same utterances
@@ -21,22 +26,46 @@ JITTER = 0.05  # of lengths when an epoch is sorted by them, so that epochs do n
 class VocoderBatch:
     mel: Tensor  # [B, M, T]
     waveform: Tensor  # [B, samples_of(T)]
+    share: Share | None = None
 
     def to(self, device: torch.device | str) -> VocoderBatch:
-        return VocoderBatch(self.mel.to(device), self.waveform.to(device))
+        return VocoderBatch(self.mel.to(device), self.waveform.to(device), self.share)
 
 
 class Batches(Protocol):
-    """`at(step, rank, world_size)` gives the batch of a step; each rank gets another one of about equal frames."""
+    """`at(step, ranks)` gives this process's share of the global batch of a step."""
 
-    def at(self, step: int, rank: int, world_size: int) -> AcousticBatch | VocoderBatch: ...
+    def at(self, step: int, ranks: Ranks = ALONE) -> AcousticBatch | VocoderBatch: ...
+
+
+def split(frames: np.ndarray, parts: int) -> list[np.ndarray]:
+    """Places in `frames`, divided so that the sums of the parts differ little: the longest first, to the least laden part.
+
+    With fewer items than parts, the last parts are empty.
+    """
+    order = np.argsort(-frames, kind="stable")
+    loads, chosen = np.zeros(parts, dtype=np.int64), list[list[int]]([] for _ in range(parts))
+    for place in order:
+        least = int(np.argmin(loads))
+        loads[least] += frames[place]
+        chosen[least].append(int(place))
+    return [np.sort(np.array(part, dtype=np.int64)) for part in chosen]
+
+
+def share_of(frames: np.ndarray, ranks: Ranks) -> Share | None:
+    """This process's share of a batch of items of so many frames; None where it computes the whole."""
+    if ranks.size == 1:
+        return None
+    rows = split(frames, ranks.size)[ranks.rank]
+    counted = len(rows) > 0
+    return Share(torch.from_numpy(rows if counted else np.zeros(1, np.int64)), len(frames), counted, ranks.total)
 
 
 class AcousticBatches:
     """Whole utterances of similar length, as many as fit into a budget of padded frames.
 
     Args:
-        frames_per_batch: budget of a batch, padding included.
+        frames_per_batch: budget of a global batch, padding included.
         seed: of the shuffling.
     """
 
@@ -45,15 +74,16 @@ class AcousticBatches:
         self._epoch, self._plan = -1, self._plan_epoch(0)
         self.per_epoch = len(self._plan)
 
-    def at(self, step: int, rank: int, world_size: int) -> AcousticBatch:
-        epoch, index = divmod(step * world_size + rank, self.per_epoch)
+    def at(self, step: int, ranks: Ranks = ALONE) -> AcousticBatch:
+        epoch, index = divmod(step, self.per_epoch)
         if epoch != self._epoch:
             self._epoch, self._plan = epoch, self._plan_epoch(epoch)
-        return self._collate(self._plan[index])
+        indices = self._plan[index]
+        return self._collate(indices, share_of(self.examples.frames[indices], ranks))
 
     def items(self, indices: Iterable[int]) -> AcousticBatch:
         """A batch of chosen examples."""
-        return self._collate(np.array(list(indices), dtype=np.int64))
+        return self._collate(np.array(list(indices), dtype=np.int64), None)
 
     def _plan_epoch(self, epoch: int) -> list[np.ndarray]:
         """Jittered sort by length, cut by the budget; the cuts are those of epoch 0, so every epoch has as many batches."""
@@ -65,16 +95,20 @@ class AcousticBatches:
         plan = np.split(order, self._cuts)
         return [plan[i] for i in rng.permutation(len(plan))]
 
-    def _collate(self, indices: np.ndarray) -> AcousticBatch:
-        tokens = [torch.from_numpy(self.examples.tokens(int(i))) for i in indices]
-        mels = [torch.from_numpy(self.examples.mel(int(i)).T.astype(np.float32)) for i in indices]  # [T, M]
-        pad = torch.nn.utils.rnn.pad_sequence
-        speakers = (
-            torch.from_numpy(self.examples.speaker_ids[indices]) if len(self.examples.meta.speakers) > 1 else None
-        )
-        condition = Condition(pad(tokens, batch_first=True), torch.tensor([len(t) for t in tokens]), speakers)
-        mel = pad(mels, batch_first=True).transpose(1, 2).contiguous()
-        return AcousticBatch(condition, mel, torch.tensor([len(m) for m in mels]))
+    def _collate(self, indices: np.ndarray, share: Share | None) -> AcousticBatch:
+        """The batch, or its share, padded as the whole batch: so an item meets the same random numbers in either."""
+        examples, mine = self.examples, indices if share is None else indices[share.rows.numpy()]
+        examples.fetch(mine)
+        tokens = torch.zeros(len(mine), int(examples.token_counts[indices].max()), dtype=torch.int64)
+        mel = torch.zeros(len(mine), examples.meta.mel.n_mels, int(examples.frames[indices].max()))
+        for row, index in enumerate(mine):
+            own, picture = examples.tokens(int(index)), examples.mel(int(index))
+            tokens[row, : len(own)] = torch.from_numpy(own)
+            mel[row, :, : picture.shape[1]] = torch.from_numpy(picture.astype(np.float32))
+        lengths = torch.from_numpy(examples.token_counts[mine].astype(np.int64))
+        speakers = torch.from_numpy(examples.speaker_ids[mine]) if len(examples.meta.speakers) > 1 else None
+        mel_lengths = torch.from_numpy(examples.frames[mine].astype(np.int64))
+        return AcousticBatch(Condition(tokens, lengths, speakers), mel, mel_lengths, share)
 
 
 def _budget_cuts(frames: np.ndarray, budget: int) -> list[int]:
@@ -100,14 +134,20 @@ class VocoderBatches:
         if len(self.usable) == 0:
             raise ConfigError(f"no clip has {crop_frames} frames", f"use crop_frames up to {examples.frames.max()}")
 
-    def at(self, step: int, rank: int, world_size: int) -> VocoderBatch:
-        rng = np.random.default_rng((self.seed, step, rank))
-        mel_config, crop = self.examples.meta.mel, self.crop_frames
+    def at(self, step: int, ranks: Ranks = ALONE) -> VocoderBatch:
+        rng = np.random.default_rng((self.seed, step, 0))
         weights = self.examples.frames[self.usable].astype(np.float64)
-        mels, waveforms = [], []
-        for index in rng.choice(self.usable, self.batch_size, p=weights / weights.sum()):
-            start = int(rng.integers(0, self.examples.frames[index] - crop + 1))
-            mels.append(self.examples.mel(int(index))[:, start : start + crop].astype(np.float32))
-            first = start * mel_config.hop_length
-            waveforms.append(self.examples.audio(int(index), first, mel_config.samples_of(crop)))
-        return VocoderBatch(torch.from_numpy(np.stack(mels)), torch.from_numpy(np.stack(waveforms)))
+        clips = rng.choice(self.usable, self.batch_size, p=weights / weights.sum())
+        starts = [int(rng.integers(0, self.examples.frames[clip] - self.crop_frames + 1)) for clip in clips]
+        share = share_of(np.full(self.batch_size, self.crop_frames), ranks)
+        mine = range(self.batch_size) if share is None else share.rows.tolist()
+        self.examples.fetch(clips[list(mine)])
+        crops = [self._crop(int(clips[row]), starts[row]) for row in mine]
+        mels, waveforms = (torch.from_numpy(np.stack(part)) for part in zip(*crops, strict=True))
+        return VocoderBatch(mels, waveforms, share)
+
+    def _crop(self, clip: int, start: int) -> tuple[np.ndarray, np.ndarray]:
+        """Mel [M, T] and waveform [samples_of(T)] from frame `start` on."""
+        mel_config, crop = self.examples.meta.mel, self.crop_frames
+        mel = self.examples.mel(clip)[:, start : start + crop].astype(np.float32)
+        return mel, self.examples.audio(clip, start * mel_config.hop_length, mel_config.samples_of(crop))

@@ -1,46 +1,52 @@
-"""Checkpoints of a run: written whole or not at all, and read from the newest that is not damaged."""
+"""Checkpoints of a run: written whole or not at all, beside the training, and read from the newest that is not damaged."""
 
 from __future__ import annotations
 
-import logging
-import os
+import io
 import pickle
+import re
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from flowtts_core.errors import FlowTTSError
+from flowtts_core.training.files import Files, files_of, patiently, warn
 
-_DAMAGE = (RuntimeError, EOFError, pickle.UnpicklingError, OSError)  # what torch.load raises for a cut or altered file
+_DAMAGE = (RuntimeError, EOFError, pickle.UnpicklingError)  # what torch.load raises for a cut or altered file
+_NAME = re.compile(r"checkpoint-(\d+)\.pt")
 
 
-def checkpoint_path(folder: Path, step: int) -> Path:
-    return folder / f"checkpoint-{step:07d}.pt"
+def checkpoint_name(step: int) -> str:
+    return f"checkpoint-{step:07d}.pt"
+
+
+def checkpoint_steps(place: Path | Files) -> list[int]:
+    """The steps of the complete checkpoints of a run, from the oldest on."""
+    files = files_of(place)
+    names = patiently(files.list, f"listing {files.path()}")
+    return sorted(int(found[1]) for name in names if (found := _NAME.fullmatch(name)))
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
-    """The newest complete checkpoint of a folder by name, if any."""
-    found = sorted(folder.glob("checkpoint-*.pt"))
-    return found[-1] if found else None
+    """The newest complete checkpoint of a local folder, if any."""
+    steps = checkpoint_steps(folder)
+    return folder / checkpoint_name(steps[-1]) if steps else None
 
 
-def save_checkpoint(folder: Path, state: dict[str, Any], keep: int) -> Path:
+def save_checkpoint(place: Path | Files, state: dict[str, Any], keep: int) -> None:
     """Write `state` under its `step`, and drop the oldest checkpoints beyond `keep`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = checkpoint_path(folder, state["step"])
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())  # else a power cut may leave the new name on an empty file
-    part.replace(path)
-    for old in sorted(folder.glob("checkpoint-*.pt"))[:-keep]:
-        old.unlink()
-    return path
+    files, buffer = files_of(place), io.BytesIO()
+    torch.save(state, buffer)
+    files.write(checkpoint_name(state["step"]), buffer.getvalue())
+    for old in checkpoint_steps(files)[:-keep]:
+        files.delete(checkpoint_name(old))
 
 
-def load_newest(folder: Path) -> dict[str, Any] | None:
+def load_newest(place: Path | Files) -> dict[str, Any] | None:
     """The state of the newest checkpoint that can be read, on the CPU; None where there never was one.
 
     Tensors and plain values only: nothing in the file is executed. A damaged file is renamed to `.damaged`.
@@ -48,20 +54,84 @@ def load_newest(folder: Path) -> dict[str, Any] | None:
     Raises:
         FlowTTSError: where there are checkpoints and none can be read; to start anew silently would hide the loss.
     """
-    while (path := latest_checkpoint(folder)) is not None:
+    files = files_of(place)
+    while steps := checkpoint_steps(files):
+        name = checkpoint_name(steps[-1])
         try:
-            return load_checkpoint(path)
+            return load_checkpoint(files, steps[-1])
         except _DAMAGE as error:
-            logging.getLogger(__name__).warning("%s cannot be read (%s); trying the one before it", path, error)
-            path.rename(path.with_suffix(".damaged"))
-    if any(folder.glob("checkpoint-*.damaged")):
+            warn(f"{files.path(name)} cannot be read ({error}); trying the one before it")
+            files.write(name.replace(".pt", ".damaged"), files.read(name))
+            files.delete(name)
+    if any(name.endswith(".damaged") for name in files.list()):
         raise FlowTTSError(
-            f"{folder}: none of the checkpoints can be read", "remove the *.damaged files to start from step 0"
+            f"{files.path()}: none of the checkpoints can be read", "remove the *.damaged files to start from step 0"
         )
     return None
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
+def load_checkpoint(place: Path | Files, step: int) -> dict[str, Any]:
     """On the CPU: the optimisers' and modules' own `load_state_dict` move to the device what belongs there."""
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    files, name = files_of(place), checkpoint_name(step)
+    data = patiently(lambda: files.read(name), f"reading {files.path(name)}")
+    state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    return state
+
+
+class CheckpointWriter:
+    """Writes checkpoints in a thread, so that training goes on meanwhile; at most one is under way.
+
+    What a kill leaves is the last checkpoint that was written to its end.
+
+    Args:
+        beside: called after each checkpoint in the same thread; writes what else belongs to the run.
+        tell: called with a sentence for each try that failed.
+    """
+
+    def __init__(
+        self,
+        place: Path | Files,
+        keep: int,
+        beside: Callable[[], None] = lambda: None,
+        tell: Callable[[str], None] = warn,
+    ) -> None:
+        self._files, self._keep, self._beside, self._tell = files_of(place), keep, beside, tell
+        self._thread = ThreadPoolExecutor(1, "checkpoints")
+        self._under_way: Future[None] | None = None
+
+    def submit(self, state: dict[str, Any]) -> None:
+        """Copy the state to memory and write it; waits only while the one before is not yet written.
+
+        Raises:
+            Exception: what the store raised for the one before, after several tries.
+        """
+        self.wait()
+        self._under_way = self._thread.submit(self._write, snapshot(state))
+
+    def wait(self) -> None:
+        """Until everything is written; raises as `submit` does."""
+        under_way, self._under_way = self._under_way, None
+        if under_way is not None:
+            under_way.result()
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=True)
+
+    def _write(self, state: dict[str, Any]) -> None:
+        what = f"writing {self._files.path(checkpoint_name(state['step']))}"
+        patiently(lambda: save_checkpoint(self._files, state, self._keep), what, self._tell)
+        try:
+            self._beside()
+        except Exception as error:  # logs are no reason to end a training
+            self._tell(f"writing the logs of {self._files.path()}: {error}")
+
+
+def snapshot(state: Any) -> Any:
+    """A copy on the CPU that later steps do not change."""
+    if isinstance(state, Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, dict):
+        return {key: snapshot(value) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(snapshot(value) for value in state)
     return state

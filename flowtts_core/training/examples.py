@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from flowtts_core.audio.mel import MelConfig
 from flowtts_core.config import from_dict, to_dict
 from flowtts_core.errors import TextError
 from flowtts_core.text.frontend import FrontendConfig
+from flowtts_core.training.example_files import Index, RowGroups, read_index
+from flowtts_core.training.files import Files, files_of, patiently
 
 SCHEMA = pa.schema(
     [
@@ -30,6 +31,7 @@ SCHEMA = pa.schema(
     ]
 )
 META = "dataset.json"
+CACHE_BYTES = 1 << 30  # of a process; a corpus that fits is read once
 
 
 @dataclass(frozen=True)
@@ -46,12 +48,14 @@ class DatasetMeta:
         (folder / META).write_text(json.dumps(to_dict(self), indent=1) + "\n", encoding="utf-8")
 
     @staticmethod
-    def load(folder: Path) -> DatasetMeta:
+    def load(place: Path | Files) -> DatasetMeta:
         """Raises TextError where the folder is not one that `flowtts prepare` made."""
-        path = folder / META
-        if not path.exists():
-            raise TextError(f"{folder}: no {META}", "make the folder with `flowtts prepare`")
-        loaded: DatasetMeta = from_dict(DatasetMeta, json.loads(path.read_text(encoding="utf-8")))
+        files = files_of(place)
+        try:
+            text = patiently(lambda: files.read(META), f"reading {files.path(META)}")
+        except (FileNotFoundError, NotADirectoryError):
+            raise TextError(f"{files.path()}: no {META}", "make the folder with `flowtts prepare`") from None
+        loaded: DatasetMeta = from_dict(DatasetMeta, json.loads(text))
         return loaded
 
 
@@ -82,43 +86,55 @@ def example_row(
 
 
 class Examples:
-    """Random access to the examples of a prepared folder; the columns asked for stay in memory as Arrow.
+    """Random access to the examples of a prepared folder, which are read as they are asked for.
+
+    In memory are their lengths, and of the examples themselves those used last.
 
     Args:
-        columns: of `SCHEMA`, besides id, n_frames and speaker ("mel", "tokens", "audio", "text").
+        columns: of `SCHEMA`, those that will be asked for: "mel", "tokens", "audio", "id".
         limit: use the first so many examples (by id order of the files), all by default.
+        cache_bytes: how much of the examples stays in memory.
     """
 
-    def __init__(self, folder: Path, columns: Iterable[str], limit: int | None = None) -> None:
-        self.meta = DatasetMeta.load(folder)
-        files = sorted(folder.glob("*.parquet"))
-        if not files:
-            raise TextError(f"{folder}: no Parquet files", "run `flowtts prepare` to its end")
-        names = ["id", "n_frames", "speaker", *columns]
-        # each file stays a chunk of its own: joined, mels or audio would exceed the 2 GiB that one binary chunk may hold
-        table = pa.concat_tables(pq.read_table(file, columns=names) for file in files)
-        self.table = table.slice(0, limit) if limit else table
-        self.frames: np.ndarray = self.table["n_frames"].to_numpy()
+    def __init__(
+        self, place: Path | Files, columns: Iterable[str], limit: int | None = None, cache_bytes: int = CACHE_BYTES
+    ) -> None:
+        files = files_of(place)
+        self.meta = DatasetMeta.load(files)
+        self.index: Index = read_index(files).first(limit)
+        self.frames, self.token_counts = self.index.frames, self.index.tokens
         speakers = {name: i for i, name in enumerate(self.meta.speakers)}
-        self.speaker_ids = np.array([speakers.get(name.as_py(), 0) for name in self.table["speaker"]], dtype=np.int64)
+        self.speaker_ids = np.array([speakers.get(name, 0) for name in self.index.speakers], dtype=np.int64)
+        self._groups = RowGroups(files, list(columns), cache_bytes)
 
     def __len__(self) -> int:
         return len(self.frames)
 
+    def fetch(self, indices: Iterable[int]) -> None:
+        """Read these examples, several at once where the store is remote, unless they are in memory."""
+        self._groups.fetch([self.index.group(int(i)) for i in indices])
+
     def mel(self, index: int) -> np.ndarray:
         """[n_mels, T] float16."""
-        data = np.frombuffer(self.table["mel"][index].as_buffer(), dtype=np.float16)
+        data = np.frombuffer(self._value(index, "mel").as_buffer(), dtype=np.float16)
         return data.reshape(self.meta.mel.n_mels, -1)
 
     def tokens(self, index: int) -> np.ndarray:
         """[L] int64."""
-        return np.asarray(self.table["tokens"][index].values.to_numpy(), dtype=np.int64)
+        return np.asarray(self._value(index, "tokens").values.to_numpy(), dtype=np.int64)
 
     def audio(self, index: int, start: int, samples: int) -> np.ndarray:
         """[samples] float32 of the clip from sample `start`; zeros beyond its end."""
         import soundfile
 
-        with soundfile.SoundFile(io.BytesIO(self.table["audio"][index].as_buffer())) as file:
+        with soundfile.SoundFile(io.BytesIO(self._value(index, "audio").as_buffer())) as file:
             file.seek(start)
             waveform = file.read(samples, dtype="float32", fill_value=0.0)
         return np.asarray(waveform)
+
+    def key(self, index: int) -> str:
+        """The clip's id, where the column "id" was asked for."""
+        return str(self._value(index, "id"))
+
+    def _value(self, index: int, column: str) -> Any:
+        return self._groups.get(self.index.group(index))[column][int(self.index.rows[index])]

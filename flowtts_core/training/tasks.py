@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from flowtts_core.acoustic.base import AcousticBatch, AcousticModel, GenerationSettings
 from flowtts_core.audio.mel import LogMel
 from flowtts_core.training.batches import VocoderBatch
-from flowtts_core.training.trainer import TrainingLog
+from flowtts_core.training.log import TrainingLog
 from flowtts_core.vocoder.base import Vocoder
 from flowtts_core.vocoder.discriminators import (
     DiscriminatorConfig,
@@ -82,13 +82,13 @@ class VocoderTask:
     ) -> Iterator[tuple[str, dict[str, Tensor]]]:
         self.mel_loss.to(batch.mel.device)
         self.stft_loss.to(batch.mel.device)
-        c, real = self.config, batch.waveform
+        c, real, share = self.config, batch.waveform, batch.share
         fake = self.vocoder(batch.mel).float()
         adversarial = step >= c.adversarial_from
         if adversarial:
-            yield "judges", {"loss": discriminator_loss(self.judges(real), self.judges(fake.detach()))}
+            yield "judges", {"loss": discriminator_loss(self.judges(real), self.judges(fake.detach()), share)}
         with torch.autocast(real.device.type, enabled=False):
-            mel, stft = self.mel_loss(fake, real), self.stft_loss(fake, real)
+            mel, stft = self.mel_loss(fake, real, share), self.stft_loss(fake, real, share)
         losses = {"mel": mel, "stft": stft}
         loss = c.mel_weight * mel + c.stft_weight * stft
         if adversarial:
@@ -97,8 +97,8 @@ class VocoderTask:
                 real_judgements = self.judges(real)
             fake_judgements = self.judges(fake)
             losses |= {
-                "adversarial": adversarial_loss(fake_judgements),
-                "feature": feature_loss(real_judgements, fake_judgements),
+                "adversarial": adversarial_loss(fake_judgements, share),
+                "feature": feature_loss(real_judgements, fake_judgements, share),
             }
             loss = loss + losses["adversarial"] + c.feature_weight * losses["feature"]
         yield "vocoder", {**losses, "loss": loss}

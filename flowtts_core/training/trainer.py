@@ -1,18 +1,19 @@
 """The training loop: optimisers, EMA, precision, clipping, logs, checkpoints, and a resume that changes nothing.
 
-Every random draw of a step comes from (seed, step, rank), so a checkpoint holds no random state and a run that was cut at
-step k and resumed ends with the same parameters as the run that was not cut: bit for bit on a CPU, and up to the order of
-sums in kernels that are not deterministic on CUDA.
+Every random draw of a step comes from (seed, step), so a checkpoint holds no random state and a run that was cut at step k
+and resumed ends with the same parameters as the run that was not cut: bit for bit on a CPU, and up to the order of sums in
+kernels that are not deterministic on CUDA. On another number of processes it goes on with the same batches and draws, and
+differs by the order of sums alone.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import math
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,9 +22,14 @@ import torch
 from torch import Tensor, nn
 
 from flowtts_core.errors import FlowTTSError
+from flowtts_core.nn.share import computing
 from flowtts_core.seeds import hash_seed
+from flowtts_core.training.ahead import Ahead
 from flowtts_core.training.batches import Batches
-from flowtts_core.training.checkpoints import checkpoint_path, load_checkpoint, load_newest, save_checkpoint
+from flowtts_core.training.checkpoints import CheckpointWriter, checkpoint_steps, load_checkpoint, load_newest
+from flowtts_core.training.distributed import ALONE, Ranks
+from flowtts_core.training.files import Files, drop_parts, files_of, patiently, warn
+from flowtts_core.training.log import LOG, TrainingLog
 
 
 @dataclass(frozen=True)
@@ -70,54 +76,18 @@ class Task(Protocol):
         ...
 
 
-class TrainingLog:
-    """Scalars to `log.jsonl` and TensorBoard, sounds and pictures to TensorBoard and `samples/`."""
-
-    def __init__(self, folder: Path, resume_step: int = 0) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
-        self.path = folder / "log.jsonl"
-        _drop_later_lines(self.path, resume_step)
-        # TensorBoard hides what was logged at the purge step, too
-        # tensorboard's writer has no types
-        self.writer: Any = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_step + 1)  # type: ignore[no-untyped-call]
-
-    def scalars(self, step: int, values: dict[str, float]) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **{k: round(v, 6) for k, v in values.items()}}) + "\n")
-        for name, value in values.items():
-            self.writer.add_scalar(name, value, step)
-
-    def audio(self, step: int, name: str, waveform: Tensor, sample_rate: int) -> None:
-        """`waveform` [S]."""
-        import soundfile
-
-        samples = self.folder / "samples"
-        samples.mkdir(exist_ok=True)
-        soundfile.write(samples / f"{step:07d}-{name}.wav", waveform.float().cpu().numpy(), sample_rate)
-        self.writer.add_audio(name, waveform[None], step, sample_rate)
-
-    def mel(self, step: int, name: str, mel: Tensor) -> None:
-        """`mel` [M, T], shown with low bands at the bottom."""
-        low, high = float(mel.min()), float(mel.max())
-        picture = ((mel - low) / max(high - low, 1e-6)).flip(0).float().cpu()
-        self.writer.add_image(name, picture[None], step)
-
-    def close(self) -> None:
-        self.writer.close()
+class MustGo(Exception):
+    """A process of the group was told to go; the checkpoint of this step is written."""
 
 
 class Trainer:
     """Trains a task to its last step, from its last checkpoint where there is one.
 
     Args:
-        folder: where checkpoints and logs stand.
-        reduce_gradients: called with the parameters of a group after backward; averages gradients over the ranks.
-        agree: called with (number, device); gives every rank the number of rank 0.
-        on_checkpoint: called with (path, step, last scalars) after each checkpoint, by every rank (path only on rank 0).
+        place: where checkpoints and logs stand: a folder, or another place that all processes see.
+        ranks: the processes that train together.
         on_step: called with (step, last scalars) after each step, for a progress bar.
+        tell: called with a sentence for each try at writing a checkpoint that failed.
     """
 
     def __init__(
@@ -125,20 +95,17 @@ class Trainer:
         task: Task,
         batches: Batches,
         config: TrainConfig,
-        folder: Path,
+        place: Path | Files,
         *,
         device: torch.device | str = "cpu",
-        rank: int = 0,
-        world_size: int = 1,
-        reduce_gradients: Callable[[list[nn.Parameter]], None] | None = None,
-        agree: Callable[[int, torch.device], int] | None = None,
-        on_checkpoint: Callable[[Path | None, int, dict[str, float]], None] | None = None,
+        ranks: Ranks = ALONE,
         on_step: Callable[[int, dict[str, float]], None] | None = None,
+        tell: Callable[[str], None] = warn,
     ) -> None:
-        self.task, self.batches, self.config, self.folder = task, batches, config, folder
-        self.device, self.rank, self.world_size = torch.device(device), rank, world_size
-        self.reduce_gradients, self.agree = reduce_gradients, agree
-        self.on_checkpoint, self.on_step = on_checkpoint, on_step
+        self.task, self.batches, self.config = task, batches, config
+        self.place, self.files = place, files_of(place)
+        self.device, self.ranks = torch.device(device), ranks
+        self.on_step, self.tell = on_step, tell
         for module in task.modules.values():
             module.to(self.device).train()
         self.groups = task.parameter_groups()
@@ -156,28 +123,63 @@ class Trainer:
         return self.task.modules[self.task.ema_module]
 
     def fit(self, stop_at: int | None = None) -> dict[str, float]:
-        """Train to `config.steps` (or `stop_at`, as if cut there); returns the last scalars."""
+        """Train to `config.steps` (or `stop_at`, as if cut there); returns the last scalars.
+
+        Raises:
+            MustGo: on every rank, after a checkpoint of this step, when one of them was told to go.
+        """
         if self.step == 0:
-            self._resume()
-        log = TrainingLog(self.folder, self.step) if self.rank == 0 else None
+            self.resume()
         last = min(self.config.steps, stop_at or self.config.steps)
-        began, began_step = time.monotonic(), self.step
-        while self.step < last:
-            self._one_step()
-            if log is not None and (self.step % self.config.log_every == 0 or self.step == last):
+        with self._output() as output, Ahead(self.batches, self.ranks, self.step, last) as ahead:
+            began, began_step = time.monotonic(), self.step
+            while self.step < last:
+                self._one_step(ahead.next())
                 speed = (self.step - began_step) / (time.monotonic() - began)
-                log.scalars(self.step, {**self.scalars, "steps_per_second": speed})
-            if self.on_step is not None:
-                self.on_step(self.step, self.scalars)
-            if self.step % self.config.checkpoint_every == 0 or self.step == last:
-                path = self.save() if self.rank == 0 else None
-                if self.on_checkpoint is not None:
-                    self.on_checkpoint(path, self.step, self.scalars)
-            if log is not None and (self.step % self.config.sample_every == 0 or self.step == last):
-                self._sample(log)
-        if log is not None:
-            log.close()
+                going = self.ranks.told_to_go(self.device)
+                if output is not None:
+                    self._write(output, last, speed, going)
+                if self.on_step is not None:
+                    self.on_step(self.step, self.scalars)
+                if going and self.step < last:
+                    if output is not None:
+                        output.writer.wait()
+                    self.ranks.first(self.step, self.device)  # the others wait here for rank 0's checkpoint
+                    raise MustGo(f"told to go at step {self.step}")
+            if output is not None:
+                output.writer.wait()
         return self.scalars
+
+    @contextmanager
+    def _output(self) -> Iterator[_Output | None]:
+        """Log and checkpoint writer on rank 0; for a place that is no folder, the log is kept in one and copied there."""
+        if self.ranks.rank:
+            yield None
+            return
+        local = self.place if isinstance(self.place, Path) else None
+        with tempfile.TemporaryDirectory() if local is None else nullcontext(str(local)) as folder:
+            if local is not None:
+                drop_parts(local)
+            else:
+                patiently(lambda: _fetch_log(self.files, Path(folder)), "fetching the log")
+            log = TrainingLog(Path(folder), self.step)
+            beside = (lambda: log.mirror(self.files)) if local is None else (lambda: None)
+            writer = CheckpointWriter(self.files, self.config.keep, beside, self.tell)
+            try:
+                yield _Output(log, writer)
+            finally:
+                writer.close()
+                log.close()
+
+    def _write(self, output: _Output, last: int, speed: float, going: bool) -> None:
+        """What is due after a step: scalars, samples, a checkpoint."""
+        at_end = self.step == last
+        if self.step % self.config.log_every == 0 or at_end:
+            output.log.scalars(self.step, {**self.scalars, "steps_per_second": speed})
+        if self.step % self.config.sample_every == 0 or at_end:
+            self._sample(output.log)
+        if self.step % self.config.checkpoint_every == 0 or at_end or going:
+            output.writer.submit(self.state())
 
     def _sample(self, log: TrainingLog) -> None:
         try:
@@ -185,14 +187,14 @@ class Trainer:
         except Exception:  # a model that cannot speak yet must not end its training
             logging.getLogger(__name__).exception("step %d: no samples", self.step)
 
-    def _one_step(self) -> None:
-        seed = (self.config.seed, self.step, self.rank)
+    def _one_step(self, batch: Any) -> None:
+        seed = (self.config.seed, self.step, 0)
         torch.manual_seed(hash_seed(*seed, "dropout"))
         generator = torch.Generator().manual_seed(hash_seed(*seed))
-        batch = self.batches.at(self.step, self.rank, self.world_size).to(self.device)
+        batch = batch.to(self.device)
         rate = self.config.learning_rate * learning_rate_factor(self.config, self.step)
         scalars: dict[str, float] = {"lr": rate}
-        with autocast(self.config.precision, self.device):
+        with autocast(self.config.precision, self.device), computing(getattr(batch, "share", None)):
             updates = self.task.updates(batch, self.step, generator)
             for name, losses in updates:
                 for group in self.optimizers[name].param_groups:
@@ -208,8 +210,7 @@ class Trainer:
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, enabled=False):  # else float32 losses get bfloat16 matrix products backward
             losses["loss"].backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        if self.reduce_gradients is not None:
-            self.reduce_gradients(parameters)
+        self.ranks.sum_gradients(parameters)
         norm = float(nn.utils.clip_grad_norm_(parameters, self.config.grad_clip))
         if math.isfinite(norm):
             optimizer.step()
@@ -240,34 +241,29 @@ class Trainer:
         module.load_state_dict(self.ema)
         return module.eval()
 
-    def save(self) -> Path:
-        """Write `checkpoint-STEP.pt` atomically and drop the oldest beyond `keep`."""
-        state = {
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        return {
             "step": self.step,
             "modules": {k: m.state_dict() for k, m in self.task.modules.items()},
             "optimizers": {k: o.state_dict() for k, o in self.optimizers.items()},
             "ema": self.ema,
         }
-        return save_checkpoint(self.folder, state, self.config.keep)
 
-    def _resume(self) -> None:
-        """Continue from the newest checkpoint that can be read, if there is one: rank 0 chooses it for all ranks."""
-        state = load_newest(self.folder) if self.rank == 0 or self.agree is None else None
-        step = 0 if state is None else state["step"]
-        if self.agree is not None:
-            step = self.agree(step, self.device)
+    def resume(self) -> int:
+        """Continue from the newest checkpoint that can be read, if there is one: rank 0 chooses it for all. Its step."""
+        state = load_newest(self.files) if self.ranks.rank == 0 else None
+        step = self.ranks.first(0 if state is None else state["step"], self.device)
         if step and state is None:
-            state = self._chosen_by_first(step)
+            if step not in checkpoint_steps(self.files):
+                raise FlowTTSError(
+                    f"rank {self.ranks.rank} does not see the checkpoint of step {step} in {self.files.path()}",
+                    "the run folder must be shared by all workers",
+                )
+            state = load_checkpoint(self.files, step)
         if state is not None:
             self._restore(state)
-
-    def _chosen_by_first(self, step: int) -> dict[str, Any]:
-        path = checkpoint_path(self.folder, step)
-        if not path.exists():
-            raise FlowTTSError(
-                f"rank {self.rank} does not see checkpoint {path}", "the run folder must be shared by all workers"
-            )
-        return load_checkpoint(path)
+        return self.step
 
     def _restore(self, state: dict[str, Any]) -> None:
         for name, module in self.task.modules.items():
@@ -276,6 +272,19 @@ class Trainer:
             optimizer.load_state_dict(state["optimizers"][name])
         self.ema = {name: tensor.to(self.device) for name, tensor in state["ema"].items()}
         self.step = state["step"]
+
+
+@dataclass(frozen=True)
+class _Output:
+    """What rank 0 writes to."""
+
+    log: TrainingLog
+    writer: CheckpointWriter
+
+
+def _fetch_log(files: Files, folder: Path) -> None:
+    if LOG in files.list():
+        (folder / LOG).write_bytes(files.read(LOG))
 
 
 def learning_rate_factor(config: TrainConfig, step: int) -> float:
@@ -298,21 +307,3 @@ def native_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and torch.cpu._is_avx512_bf16_supported()
-
-
-def _drop_later_lines(path: Path, step: int) -> None:
-    """What was logged after the checkpoint that a run resumes from will be logged again."""
-    if path.exists():
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-        part = path.with_suffix(".part")
-        part.write_text("".join(line + "\n" for line in lines if _step_of(line) <= step), encoding="utf-8")
-        part.replace(path)
-
-
-def _step_of(line: str) -> float:
-    """The step of a line of the log; infinite for a line that was cut, as by a full disk or a power cut."""
-    try:
-        step: int = json.loads(line)["step"]
-    except (ValueError, TypeError, KeyError):
-        return math.inf
-    return step

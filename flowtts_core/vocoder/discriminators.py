@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from flowtts_core.nn.share import Share, mean_of
+
 Judgement = tuple[Tensor, list[Tensor]]  # scores, feature maps of every layer
 
 SLOPE = 0.1
@@ -86,26 +88,25 @@ def _judge(x: Tensor, convs: nn.ModuleList, out: nn.Module) -> Judgement:
     return out(x), features
 
 
-def discriminator_loss(real: list[Judgement], fake: list[Judgement]) -> Tensor:
+def discriminator_loss(real: list[Judgement], fake: list[Judgement], share: Share | None = None) -> Tensor:
     """Hinge loss, the mean over judges: real scores above 1, fake ones below -1."""
     losses = [
         torch.relu(1 - r.float()).mean() + torch.relu(1 + f.float()).mean()
         for (r, _), (f, _) in zip(real, fake, strict=True)
     ]
-    return torch.stack(losses).mean()
+    return mean_of(share, torch.stack(losses).mean())
 
 
-def adversarial_loss(fake: list[Judgement]) -> Tensor:
+def adversarial_loss(fake: list[Judgement], share: Share | None = None) -> Tensor:
     """What the vocoder minimises: the mean over judges of the negated score (hinge form)."""
-    return torch.stack([torch.relu(1 - score.float()).mean() for score, _ in fake]).mean()
+    return mean_of(share, torch.stack([torch.relu(1 - score.float()).mean() for score, _ in fake]).mean())
 
 
-def feature_loss(real: list[Judgement], fake: list[Judgement]) -> Tensor:
+def feature_loss(real: list[Judgement], fake: list[Judgement], share: Share | None = None) -> Tensor:
     """Mean absolute difference of the judges' feature maps, relative to the real ones' size (so that no judge dominates)."""
-    losses = []
+    sizes = []
     for (_, real_maps), (_, fake_maps) in zip(real, fake, strict=True):
         for r, f in zip(real_maps, fake_maps, strict=True):
-            losses.append(
-                (r.detach().float() - f.float()).abs().mean() / r.detach().float().abs().mean().clamp(min=1e-5)
-            )
-    return torch.stack(losses).mean()
+            sizes.append(torch.stack([(r.detach().float() - f.float()).abs().mean(), r.detach().float().abs().mean()]))
+    both = mean_of(share, torch.stack(sizes))  # [maps, 2]
+    return (both[:, 0] / both[:, 1].clamp(min=1e-5)).mean()

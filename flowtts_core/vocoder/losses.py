@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from flowtts_core.audio.mel import LogMel, MelConfig
+from flowtts_core.nn.share import Share, mean_of
 
 
 class MultiMelLoss(nn.Module):
@@ -23,9 +24,9 @@ class MultiMelLoss(nn.Module):
             for n, m in zip(n_ffts, n_mels, strict=True)
         )
 
-    def forward(self, predicted: Tensor, target: Tensor) -> Tensor:
+    def forward(self, predicted: Tensor, target: Tensor, share: Share | None = None) -> Tensor:
         """Waveforms [B, S] -> scalar, in nats a band."""
-        return torch.stack([(mel(predicted) - mel(target)).abs().mean() for mel in self.mels]).mean()
+        return mean_of(share, torch.stack([(mel(predicted) - mel(target)).abs().mean() for mel in self.mels]).mean())
 
 
 class MultiSTFTLoss(nn.Module):
@@ -37,14 +38,18 @@ class MultiSTFTLoss(nn.Module):
         for n in self.n_ffts:
             self.register_buffer(f"window_{n}", torch.hann_window(n), persistent=False)
 
-    def forward(self, predicted: Tensor, target: Tensor) -> Tensor:
+    def forward(self, predicted: Tensor, target: Tensor, share: Share | None = None) -> Tensor:
         """Waveforms [B, S] -> scalar."""
-        losses = []
+        norms, distances = [], []
         for n in self.n_ffts:
             p, t = self._magnitude(predicted, n), self._magnitude(target, n)
-            convergence = torch.linalg.vector_norm(t - p) / torch.linalg.vector_norm(t).clamp(min=1e-6)
-            losses.append(convergence + (p.log() - t.log()).abs().mean())
-        return torch.stack(losses).mean()
+            norms.append(torch.stack([torch.linalg.vector_norm(t - p), torch.linalg.vector_norm(t)]))
+            distances.append((p.log() - t.log()).abs().mean())
+        both = torch.stack(norms)  # [sizes, 2]
+        if share is not None:
+            both = share.sum(both.square()).sqrt()
+        convergence = both[:, 0] / both[:, 1].clamp(min=1e-6)
+        return (convergence + mean_of(share, torch.stack(distances))).mean()
 
     def _magnitude(self, waveform: Tensor, n_fft: int) -> Tensor:
         window = getattr(self, f"window_{n_fft}")
