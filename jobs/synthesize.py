@@ -43,7 +43,7 @@ examples:
   flowtts synthesize texts.jsonl -o corpus/ --verify 'wer<0.3'    each row heard by a recogniser, and spoken again if need be
   flowtts synthesize 'library/*.epub' -o audiobooks/              many books, one job: audiobooks/books/NAME/
   flowtts synthesize list.jsonl -o out/                           rows {"input": "a.epub", "voice": "amy", "speed": 1.1}
-  flowtts synthesize s3://texts/ -o s3://speech/a --rows parquet --address ray://head:10001 --min 4 --max 64
+  flowtts synthesize s3://texts/ -o s3://speech/a --rows parquet --address http://head:8265 --min 4 --max 64
 
 exit codes: 0 all is spoken; 3 done, but some rows were set aside or not verified; 1 failed; 2 wrong usage; 130 interrupted;
 143 terminated."""
@@ -127,7 +127,7 @@ def _add_running(group: Any) -> None:
     group.add_argument("--item-timeout", type=float, default=600.0, metavar="S", help="seconds for one utterance (default: 600)")
     group.add_argument("--worker-memory", type=float, metavar="GIB", help="a worker that takes more is ended (default: no bound)")
     group.add_argument("--stall-after", type=float, default=3600.0, metavar="S", help="seconds without progress (default: 3600)")
-    group.add_argument("--address", help="a Ray cluster, for example ray://head:10001 (default: this machine alone)")
+    group.add_argument("--address", help="a Ray cluster: http://head:8265 or head:6379 (default: this machine alone)")
     group.add_argument("--json", action="store_true", help="print a summary as JSON")
     group.add_argument("--no-progress", action="store_true", help="no progress bar")
 

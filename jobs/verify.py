@@ -28,7 +28,7 @@ def add_parser(subparsers: Any) -> None:
         "verify",
         help="prove that a finished job is whole",
         description=DESCRIPTION,
-        epilog="examples:\n  flowtts verify audiobook/\n  flowtts verify s3://speech/corpus --repair --address ray://head:10001\n\n"
+        epilog="examples:\n  flowtts verify audiobook/\n  flowtts verify s3://speech/corpus --repair --address http://head:8265\n\n"
         "exit codes: 0 whole (or made so); 3 whole, with rows set aside; 5 not whole; 1 no job there.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
