@@ -34,7 +34,9 @@ def published(parity_dir: Path, padding: str) -> tuple[Vocos, dict[str, torch.Te
 def test_equals_published_vocos(parity_dir: Path, padding: str) -> None:
     vocos, io = published(parity_dir, padding)
     mel = LogMel(vocos.mel_config)(io["audio"])
-    torch.testing.assert_close(mel, io[f"mel.{padding}"], atol=1e-4, rtol=0)
+    # Not the logarithms: those of the quietest bands are of rounding errors, which differ from one processor's FFT to another's
+    loudest = float(io[f"mel.{padding}"].max().exp())
+    torch.testing.assert_close(mel.exp(), io[f"mel.{padding}"].exp(), atol=1e-6 * loudest, rtol=1e-4)
     with torch.no_grad():
         audio = vocos(io["mel.center"] if padding == "center" else io["mel.same"])
         torch.testing.assert_close(vocos.head(io["loud.hidden"]), io[f"loud.audio.{padding}"], atol=1e-4, rtol=1e-5)
