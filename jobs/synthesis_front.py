@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cluster.journal import Journal
 from cluster.plan import read_group
@@ -90,7 +91,8 @@ class MakeFront:
 
         def work(task: Task, _: pa.Table | None) -> tuple[Task, pa.Table]:
             table = read_group(self.output, task["plan"], task["part"], task["group"])
-            if all(front(voice) is None for voice in set(table.column("voice").to_pylist())):
+            good = table.filter(pc.equal(table.column("error"), ""))
+            if all(front(voice) is None for voice in good.column("voice").unique().to_pylist()):
                 return task, table.append_column(PARTS, pa.nulls(len(table), pa.string()))
             units = units_of(table)
             speakable = [unit for unit in units if not unit.error and front(unit.voice) is not None]

@@ -333,8 +333,8 @@ def test_judges_by_metric_and_judges_that_have_nothing_to_compare_with(tmp_path:
 def test_a_job_of_ours_says_what_it_cost(inline: None, tmp_path: Path) -> None:
     """The manifest of a synthesis job leads to its shards, which know the computing time."""
     rows = [TextRow(f"r{i}", f"Row number {i}") for i in range(60)]
-    speak_here(plan_corpus(rows, Speaking(), "rows"), Storage(str(tmp_path / "job")), MakeTone())
-    manifest.finish(Storage(str(tmp_path / "job")), plan_corpus(rows, Speaking(), "rows").ids)
+    stored = speak_here(plan_corpus(rows, Speaking(), "rows"), Storage(str(tmp_path / "job")), MakeTone())
+    manifest.finish(Storage(str(tmp_path / "job")), stored)
     items = find_items(str(tmp_path / "job"))
     spent = sum(manifest.shard_stats(Storage(str(tmp_path / "job")), i)["compute_s"] for i in range(2))
     assert sum(item.compute_s for item in items) == pytest.approx(spent)
@@ -370,7 +370,7 @@ def test_a_clip_over_which_judges_die_is_set_aside(inline: None, tmp_path: Path,
     folder, output = write_clips(tmp_path / "made", 3), Storage(str(tmp_path / "out"))
     task = {"which": "generated", "part": 0, "items": [(asdict(item), None) for item in find_items(str(folder))]}
     work = PartJudge({"generated": str(folder)}, PanelConfig(("shape",)), output, "run")
-    for _ in range(4):
+    for _ in range(3):
         with pytest.raises(Died):
             work(task)
     assert work(task) == {"clips": 3}

@@ -519,7 +519,7 @@ def test_more_workers_than_gpus_take_turns(tmp_path: Path, monkeypatch: pytest.M
     import ray
 
     monkeypatch.setattr(ray, "init", partial(ray.init, num_gpus=1))  # a GPU in Ray's books; the engine needs none
-    summary = speak(plan_book(book(2, 60), Speaking()), tmp_path, workers=2, gpus=1.0)
+    summary = speak(plan_book(book(2, 60), Speaking()), tmp_path, gpus=1.0)
     assert summary.ok == summary.units
 
 

@@ -62,17 +62,13 @@ def _three_taps(x: Tensor, taps: Tensor, bias: Tensor) -> Tensor:
     """A convolution of kernel 3 as three matrix products: the frame itself, the one before, the one after.
 
     On a CPU `conv2d` lays its weights out anew with each call and falls back to a slow path for a single short item: of one
-    window of 64 frames by 128 channels it took 212 us, this 81 us; of 8 windows 570 and 484 us.
+    window of 64 frames by 128 channels it took 212 us, this 104 us; of 8 windows 570 and 482 us.
     """
     batch, time, channels = x.shape
-    x = x.contiguous()
-    out = torch.addmm(bias, x.view(-1, channels), taps[1]).view(batch, time, -1)
-    if batch == 1:
-        out[0, 1:].addmm_(x[0, :-1], taps[0])
-        out[0, :-1].addmm_(x[0, 1:], taps[2])
-    else:
-        out[:, 1:].baddbmm_(x[:, :-1], taps[0].expand(batch, -1, -1))
-        out[:, :-1].baddbmm_(x[:, 1:], taps[2].expand(batch, -1, -1))
+    frames = x.contiguous().view(-1, channels)  # one product over all items, padded or not: a batch rounds as its singles do
+    out = torch.addmm(bias, frames, taps[1]).view(batch, time, -1)
+    out[:, 1:] += torch.mm(frames, taps[0]).view(batch, time, -1)[:, :-1]
+    out[:, :-1] += torch.mm(frames, taps[2]).view(batch, time, -1)[:, 1:]
     return out
 
 
