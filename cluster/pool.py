@@ -12,6 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -29,6 +30,7 @@ StageWork = Callable[[Task, "pa.Table | None"], "tuple[Task, pa.Table | None]"]
 WAVE = 4096  # tasks that Ray Data is given at once: the driver's memory and its start-up stay small however many there are
 STRIKES = 3  # failures of the cluster in a row, none of them after any progress, before the job gives up
 _LOOK_EVERY_S = 1.0
+_STOP_S = 20.0  # that the thread which fetches results may take to end
 _STUCK_S = 40.0  # that actors may wait for room while nothing is finished, before the pools are made anew
 _IN_FLIGHT = 2  # tasks given to an actor at once: the next is at hand when one is done, and few are redone after a death
 
@@ -199,7 +201,24 @@ def _stream(
     """(key, result) of each task; raises `Stalled` where nothing moves any more."""
     dataset = _dataset(stages, tasks, info)
     found: queue.Queue[Any] = queue.Queue()
-    threading.Thread(target=_pump, args=(dataset, found), daemon=True, name="results").start()
+    pump = threading.Thread(target=_pump, args=(dataset, found), daemon=True, name="results")
+    pump.start()
+    try:
+        yield from _results(found, patience)
+    finally:  # before Ray goes: its core dies, and this process with it, when a thread is still asking it for results
+        _stop(dataset)
+        pump.join(_STOP_S)
+
+
+def _stop(dataset: Any) -> None:
+    """Let go of what a dataset is still at work on; nothing where it has ended."""
+    executor = getattr(dataset, "_current_executor", None)
+    if executor is not None:
+        with suppress(Exception):
+            executor.shutdown(force=True)
+
+
+def _results(found: queue.Queue[Any], patience: Patience) -> Iterator[tuple[int, Task]]:
     last, watch = time.monotonic(), _Watch()
     while True:
         try:
