@@ -132,11 +132,14 @@ class Answering:
     async def _once(self) -> AsyncIterator[Sound]:
         """The sounds that were not sent yet, from one speaker."""
         samples = words = self._reached = 0
-        sounds: Any = self._front.speakers.speak(self._job)
+        again = self._job.stream and self.samples > 0
+        sounds: Any = self._front.speakers.speak(replace(self._job, skip=self.samples) if again else self._job)
         async with aclosing(sounds):
             async for item in sounds:
                 if isinstance(item, Refusal):
                     raise self._refused(item)
+                samples += item.skipped
+                words += item.skipped_words
                 skip = max(0, self.samples - samples)
                 samples += len(item.pcm) // 2
                 self._reached = samples

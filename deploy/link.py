@@ -165,12 +165,13 @@ def _frame_of(item: Sound | Refusal) -> bytes:
     if isinstance(item, Refusal):
         return _frame(_REFUSAL, asdict(item))
     words = [(w.word, w.start, w.end, w.start_s, w.end_s) for w in item.words]
-    return _frame(_SOUND, {"rate": item.sample_rate, "words": words}, item.pcm)
+    skipped = [item.skipped, item.skipped_words]
+    return _frame(_SOUND, {"rate": item.sample_rate, "words": words, "skipped": skipped}, item.pcm)
 
 
 def _sound(values: dict[str, Any], pcm: bytes) -> Sound:
     words = tuple(SpokenWord(*word) for word in values["words"])
-    return Sound(values["rate"], pcm, words)
+    return Sound(values["rate"], pcm, words, *values["skipped"])
 
 
 def _frame(kind: int, values: dict[str, Any], samples: bytes = b"") -> bytes:

@@ -7,6 +7,7 @@ import logging
 import os
 from collections import OrderedDict
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -53,13 +54,14 @@ class FlowVoice:
         ticket = None
         try:
             if len(job.text) <= INLINE_CHARS:
-                ticket = self._engine.submit(_request(job), stream=job.stream)
+                ticket = self._engine.submit(_request(job), stream=job.stream, skip=job.skip)
             else:
                 ticket = await self._submitted(job)
             whole: list[Sound] = []
             async for chunk in ticket:
                 words = tuple(SpokenWord(w.word, w.start, w.end, w.start_s, w.end_s) for w in chunk.words if job.words)
-                sound = Sound(chunk.sample_rate, _pcm(chunk.waveform), words)
+                skipped_words = chunk.skipped_words if job.words else 0
+                sound = Sound(chunk.sample_rate, _pcm(chunk.waveform), words, chunk.skipped, skipped_words)
                 if job.stream:
                     yield sound
                 else:
@@ -79,7 +81,8 @@ class FlowVoice:
 
     async def _submitted(self, job: SpeechJob) -> Any:
         """The ticket of a long text, whose front end runs in a thread; cancelled too where nobody waits for it any more."""
-        submitting = asyncio.ensure_future(asyncio.to_thread(self._engine.submit, _request(job), stream=job.stream))
+        submit = partial(self._engine.submit, _request(job), stream=job.stream, skip=job.skip)
+        submitting = asyncio.ensure_future(asyncio.to_thread(submit))
         try:
             return await asyncio.shield(submitting)
         except asyncio.CancelledError:

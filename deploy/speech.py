@@ -14,7 +14,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class SpeechJob:
-    """A text to speak. `voice` is a name of the served list; `stream` asks for sound as soon as there is any."""
+    """A text to speak. `voice` is a name of the served list; `stream` asks for sound as soon as there is any.
+
+    `skip` samples of a stream are there already, from a speaker that was lost: it need not make them.
+    """
 
     voice: str
     text: str
@@ -25,6 +28,7 @@ class SpeechJob:
     speaker: str | None = None
     stream: bool = True
     words: bool = False
+    skip: int = 0
 
 
 @dataclass(frozen=True)
@@ -40,11 +44,16 @@ class SpokenWord:
 
 @dataclass(frozen=True)
 class Sound:
-    """A piece of the answer: 16-bit samples, and the words that begin in it."""
+    """A piece of the answer: 16-bit samples, and the words that begin in it.
+
+    Before it, `skipped` samples with `skipped_words` words were not made, since the job said so.
+    """
 
     sample_rate: int
     pcm: bytes
     words: tuple[SpokenWord, ...] = ()
+    skipped: int = 0
+    skipped_words: int = 0
 
     @property
     def waveform(self) -> np.ndarray:

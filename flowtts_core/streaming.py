@@ -74,7 +74,7 @@ class Speaker(Protocol):
     sample_rate: int
     timings: dict[str, float]
 
-    def begin(self, request: SynthesisRequest, stream: bool) -> Any: ...
+    def begin(self, request: SynthesisRequest, stream: bool, skip: int = 0) -> Any: ...
     def next_frames(self, utterance: Any) -> int: ...
     def remaining_s(self, utterance: Any) -> float: ...
     def step(self, utterances: Sequence[Any]) -> Sequence[Sound]: ...
@@ -160,8 +160,11 @@ class StreamingEngine:
         self._thread = threading.Thread(target=self._run, name="flowtts-engine", daemon=True)
         self._thread.start()
 
-    def submit(self, request: SynthesisRequest, *, stream: bool = True) -> Ticket:
+    def submit(self, request: SynthesisRequest, *, stream: bool = True, skip: int = 0) -> Ticket:
         """Take a request on; its front end runs here (milliseconds), the rest on the engine's thread.
+
+        Args:
+            skip: samples that the listener has already, from an engine that was lost: whole sentences of them are not made again.
 
         Raises:
             Overloaded: when too much waits already.
@@ -169,7 +172,7 @@ class StreamingEngine:
             FlowTTSError: for values out of range or an unknown speaker, and EngineClosed.
         """
         self._require_room(0.0)
-        utterance = self._voice.begin(request, stream)
+        utterance = self._voice.begin(request, stream, skip)
         remaining = self._voice.remaining_s(utterance)
         ticket = Ticket(request, self.sample_rate, self._wake)
         with self._changed:
@@ -333,6 +336,7 @@ class StreamingEngine:
             job.remaining_s = self._voice.remaining_s(job.utterance)
             if job.heard_from is None:
                 job.heard_from = now
-        job.ticket._put(Chunk(sound.waveform, self.sample_rate, sound.words, sound.last))
+        chunk = Chunk(sound.waveform, self.sample_rate, sound.words, sound.last, sound.skipped, sound.skipped_words)
+        job.ticket._put(chunk)
         if sound.last:
             self._unread.add(job.ticket)

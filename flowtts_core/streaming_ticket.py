@@ -36,12 +36,17 @@ class EngineClosed(FlowTTSError):
 
 @dataclass(frozen=True)
 class Chunk:
-    """A piece of sound, in order; `words` are those that begin in it, in seconds since the request's first sample."""
+    """A piece of sound, in order; `words` are those that begin in it, in seconds since the request's first sample.
+
+    Before it, `skipped` samples with `skipped_words` words were not made, since the listener has them.
+    """
 
     waveform: np.ndarray  # [S] float32 in [-1, 1]
     sample_rate: int
     words: tuple[WordTime, ...]
     last: bool
+    skipped: int = 0
+    skipped_words: int = 0
 
 
 class Ticket:

@@ -69,6 +69,8 @@ class Sound:
     words: tuple[WordTime, ...]
     last: bool
     frames: int  # that went through the flow for it
+    skipped: int = 0  # samples before it that were not made, and words in them
+    skipped_words: int = 0
 
 
 @dataclass(frozen=True)
@@ -108,8 +110,12 @@ class _Open:
 class Utterance:
     """A request on its way; `StreamingVoice.step` moves it on."""
 
-    def __init__(self, request: SynthesisRequest, stream: bool, settings: GenerationSettings, speaker: int) -> None:
+    def __init__(
+        self, request: SynthesisRequest, stream: bool, settings: GenerationSettings, speaker: int, skip: int = 0
+    ) -> None:
         self.request, self.stream, self.settings, self.speaker = request, stream, settings, speaker
+        self.skip = skip  # samples that the listener has: sentences that end before are not made
+        self.skipped = self.skipped_words = 0  # since the last sound
         self.spans: deque[_Span] = deque()
         self.current: _Sentence | None = None
         self.upcoming: _Sentence | None = None
@@ -140,14 +146,17 @@ class StreamingVoice:
         self.timings = {"frontend": 0.0, "acoustic": 0.0, "vocoder": 0.0}
         self._frontend_lock = threading.Lock()
 
-    def begin(self, request: SynthesisRequest, stream: bool) -> Utterance:
+    def begin(self, request: SynthesisRequest, stream: bool, skip: int = 0) -> Utterance:
         """Check a request and read its first sentence.
+
+        Args:
+            skip: samples that the listener has already: whole sentences of them are passed over.
 
         Raises:
             FlowTTSError: for values out of range, an unknown speaker, or a text of which nothing can be spoken.
         """
         settings = generation_settings(request, self.synthesizer.voice.card)
-        utterance = Utterance(request, stream, settings, self.synthesizer.speaker_index(request.speaker))
+        utterance = Utterance(request, stream, settings, self.synthesizer.speaker_index(request.speaker), skip)
         began = time.perf_counter()
         utterance.spans.extend(self._cut(request))
         with self._frontend_lock:
@@ -225,9 +234,23 @@ class StreamingVoice:
             self.synthesizer.frontend.load()
 
     def _open(self, utterance: Utterance) -> None:
-        """Lay out the sentence in turn, and read the one after it."""
-        if utterance.open is not None:
-            return
+        """Lay out the sentence in turn, and read the one after it; pass over those that the listener has."""
+        while utterance.open is None:
+            self._lay_out(utterance)
+            assert utterance.open is not None and utterance.current is not None
+            sentence, opened = utterance.current, utterance.open
+            samples = self.model.mel_config.samples_of(opened.draft.frames) + self._pause(sentence)
+            if utterance.upcoming is not None and utterance.samples + samples <= utterance.skip:
+                utterance.samples += samples
+                utterance.skipped += samples
+                utterance.skipped_words += len(sentence.encoded.words)
+                utterance.current, utterance.upcoming, utterance.open = utterance.upcoming, None, None
+
+    def _pause(self, sentence: _Sentence) -> int:
+        """Samples of silence after a sentence that is not the last."""
+        return round(sentence.span.pause_s * self.sample_rate)
+
+    def _lay_out(self, utterance: Utterance) -> None:
         sentence = utterance.current
         assert sentence is not None
         with self._frontend_lock:
@@ -293,15 +316,16 @@ class StreamingVoice:
         final = opened.done + 1 == len(opened.windows)
         last = final and utterance.upcoming is None
         if final and not last:
-            silence = np.zeros(round(sentence.span.pause_s * self.sample_rate), np.float32)
-            waveform = np.concatenate([waveform, silence])
+            waveform = np.concatenate([waveform, np.zeros(self._pause(sentence), np.float32)])
         words = self._words(utterance, sentence, opened, final)
         utterance.samples += len(waveform)
         opened.mel = mel
         opened.done += 1
         if final:
             utterance.current, utterance.upcoming, utterance.open = utterance.upcoming, None, None
-        return Sound(waveform, words, last, window.high - window.low)
+        sound = Sound(waveform, words, last, window.high - window.low, utterance.skipped, utterance.skipped_words)
+        utterance.skipped = utterance.skipped_words = 0
+        return sound
 
     def _words(self, utterance: Utterance, sentence: _Sentence, opened: _Open, final: bool) -> tuple[WordTime, ...]:
         """The sentence's words that begin in the window about to be sounded."""

@@ -8,7 +8,7 @@ import io
 import json
 import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -607,6 +607,33 @@ def test_the_wire_carries_sounds_refusals_and_cancellation() -> None:
             [item async for item in stranger.speak(job)]
         client.close()
         await server.close()
+
+    asyncio.run(scene())
+
+
+def test_a_job_that_goes_on_elsewhere_says_what_is_there_already() -> None:
+    """The next speaker passes over what it can, and the answer has no seam."""
+
+    class Skipping(FakeSpeakers):
+        async def speak(self, job: SpeechJob) -> AsyncIterator[Sound | Refusal]:
+            gone = 0
+            async for sound in super().speak(job):
+                size = len(sound.pcm) // 2
+                if isinstance(sound, Sound) and gone + size <= job.skip:
+                    gone += size
+                    continue
+                yield replace(sound, skipped=gone) if gone else sound
+                gone = 0
+
+    async def scene() -> None:
+        speakers = Skipping(plan=[2, 3, None])
+        front = Front(Settings(VOICES, cache_bytes=0), speakers, Meters())
+        job = SpeechJob("rms", "some words to be spoken at some length")
+        answering = await front.begin(job)
+        heard = b"".join([sound.pcm async for sound in answering])
+        assert heard == b"".join(sound.pcm for sound in pieces(job))
+        skips = [asked.skip for asked in speakers.jobs]
+        assert skips[0] == 0 and 0 < skips[1] < skips[2]
 
     asyncio.run(scene())
 

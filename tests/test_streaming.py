@@ -125,6 +125,26 @@ def test_one_sentence_not_streamed_is_what_the_synthesizer_speaks(
             assert (one.start_s, one.end_s) == pytest.approx((other.start_s, other.end_s), abs=1e-4)
 
 
+def test_what_a_listener_has_is_not_made_again(engine: StreamingEngine) -> None:
+    """Whole sentences are passed over, and what follows is the same, samples and words."""
+    request = SynthesisRequest(STORY, seed=5)
+    chunks = list(engine.submit(request).chunks())
+    samples = np.concatenate([chunk.waveform for chunk in chunks])
+    words = [word for chunk in chunks for word in chunk.words]
+    passed = set()
+    for skip in range(0, len(samples) + 1, len(samples) // 12):
+        rest = list(engine.submit(request, skip=skip).chunks())
+        gone, gone_words = sum(chunk.skipped for chunk in rest), sum(chunk.skipped_words for chunk in rest)
+        assert gone <= skip
+        assert all(chunk.skipped == 0 for chunk in rest[1:])
+        np.testing.assert_allclose(np.concatenate([chunk.waveform for chunk in rest]), samples[gone:], atol=1e-4)
+        left = [word for chunk in rest for word in chunk.words]
+        assert [(word.word, word.start) for word in left] == [(word.word, word.start) for word in words[gone_words:]]
+        assert [word.start_s for word in left] == pytest.approx([word.start_s for word in words[gone_words:]], abs=1e-4)
+        passed.add(gone)
+    assert len(passed) > 2
+
+
 def test_a_stream_sounds_as_the_whole_but_for_a_shade(bundled: VoiceSynthesizer) -> None:
     """Log-mels of streamed and whole differ by far less than those of two seeds; word times not at all."""
     log_mel = LogMel(bundled.voice.acoustic.mel_config)
@@ -254,7 +274,7 @@ class FakeVoice:
     def prepare(self) -> None:
         pass
 
-    def begin(self, request: SynthesisRequest, stream: bool) -> FakeUtterance:
+    def begin(self, request: SynthesisRequest, stream: bool, skip: int = 0) -> FakeUtterance:
         if ":" not in request.text:
             raise TextError("nothing to say")
         return FakeUtterance(request, stream)
@@ -454,7 +474,7 @@ def test_a_listener_who_goes_while_a_long_text_is_read_stops_the_work() -> None:
     class Reading(FakeVoice):
         begun, go_on = threading.Event(), threading.Event()
 
-        def begin(self, request: SynthesisRequest, stream: bool) -> FakeUtterance:
+        def begin(self, request: SynthesisRequest, stream: bool, skip: int = 0) -> FakeUtterance:
             self.begun.set()
             assert self.go_on.wait(10)
             return super().begin(request, stream)
