@@ -545,6 +545,19 @@ def test_workers_that_die_cost_only_the_row_that_kills(tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "journal").exists()
 
 
+@pytest.mark.slow
+def test_rows_that_hang_or_devour_memory_are_set_aside(tmp_path: Path) -> None:
+    document = book(1, 60, ("this HANGS", "this DEVOURS memory"))
+    running = Running(least=2, most=2, item_s=3.0, memory_gib=1.0)
+    options = Options(chapter_format="none", running=running)
+    summary = run_job(plan_book(document, Speaking()), str(tmp_path), TONE, Speaking(), options)
+    failed = {line["text"]: line["reason"] for line in map(json.loads, (tmp_path / manifest.QUARANTINE).read_text().splitlines())}
+    assert failed.keys() == {"this HANGS", "this DEVOURS memory"}
+    assert "longer than 3 s" in failed["this HANGS"]
+    assert "GiB of memory" in failed["this DEVOURS memory"] or "longer than" in failed["this DEVOURS memory"]
+    assert summary.ok == summary.units - 2
+
+
 def test_a_voice_that_does_not_load_ends_the_job_with_its_own_error(tmp_path: Path) -> None:
     with pytest.raises(VoiceError, match="cut off") as caught:
         speak(plan_book(book(), Speaking()), tmp_path, Engine("tone", "tone-1", MakeTone(broken=True)))
