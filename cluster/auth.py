@@ -93,7 +93,7 @@ def refusal(address: str) -> str:
         try:
             ask(b"", timeout=PROBE_SECONDS, metadata=_metadata())
         except grpc.RpcError as error:
-            code = error.code()  # type: ignore[attr-defined]
+            code = error.code()  # type: ignore[attr-defined]  # gRPC's stub knows only its base class
             if code == grpc.StatusCode.UNAUTHENTICATED:
                 return "its token is another one" if _metadata() else "it asks for a token"
             if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):

@@ -111,12 +111,6 @@ def read_shard(storage: Storage, index: int, columns: Sequence[str] | None = Non
         return pq.ParquetFile(file, page_checksum_verification=True).read(columns=list(columns) if columns else None)
 
 
-def shard_rows(storage: Storage, index: int) -> int:
-    """How many rows a shard has, without reading them."""
-    with storage.open(shard_name(index)) as file:
-        return int(pq.ParquetFile(file).metadata.num_rows)
-
-
 def shard_stats(storage: Storage, index: int) -> dict[str, Any]:
     return dict(json.loads(_metadata(storage, index).get(b"stats", b"{}")))
 

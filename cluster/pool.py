@@ -270,11 +270,10 @@ def _dataset(stages: Sequence[Stage], tasks: dict[int, Task], info: SessionInfo)
 
 def _sized(stage: Stage, info: SessionInfo, tasks: int) -> tuple[int, int]:
     """Fewest and most actors: no more than there are tasks, or room for; others would wait for a place for ever."""
-    room = stage.pool[1]
     if stage.gpus:
         room = int(info.gpus / stage.gpus + 1e-6)
-    elif stage.cpus:
-        room = int(info.cpus / stage.cpus + 1e-6)
+    else:  # one that takes no core in Ray's books needs one all the same
+        room = int(info.cpus / (stage.cpus or 1.0) + 1e-6)
     most = max(1, min(stage.pool[1], tasks, room))
     return max(1, min(stage.pool[0], most)), most
 

@@ -40,7 +40,7 @@ def _waiting() -> list[dict[str, Any]]:
     import ray
     from ray.autoscaler.v2.sdk import get_cluster_resource_state
 
-    state = get_cluster_resource_state(ray._private.worker.global_worker.gcs_client)  # type: ignore[attr-defined]
+    state = get_cluster_resource_state(ray._private.worker.global_worker.gcs_client)  # type: ignore[attr-defined]  # Ray leaves it untyped
     return [
         {"wants": dict(demand.request.resources_bundle), "count": demand.count}
         for demand in state.pending_resource_requests

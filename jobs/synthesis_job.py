@@ -223,7 +223,7 @@ class _Job:
         watch.end("speak_s")
         stored = self._settled(stored)
         self.progress.step("writing the manifest")
-        totals = finish(storage, stored)
+        totals = finish(storage, stored, lambda rows: self.progress.step(f"writing the manifest, {rows:,} rows"))
         watch.end("manifest_s")
         books = self._books(stored) if totals.ok else []
         watch.end("books_s")
@@ -251,11 +251,15 @@ class _Job:
         storage.require_writable()
         name = uuid.uuid4().hex[:12]
         try:
-            fresh = self._write(name)
-            return self._claimed(held, stored, fresh)
+            fresh, job = self._claimed(held, stored, self._write(name))
         except BaseException:
             storage.delete(f"{plans.PLANS}/{name}")
             raise
+        if fresh is not stored:
+            # The plan before the job's record: a run that ends between the two finds no job here, and plans anew
+            plans.store(storage, fresh)
+            storage.write(JOB, json.dumps(job, indent=1, ensure_ascii=False).encode())
+        return self._noted_again(fresh), job
 
     def _write(self, name: str, kept: dict[str, Kept] | None = None, first_index: int = 0) -> StoredPlan:
         plan, progress = self.plan, self.progress
@@ -292,7 +296,7 @@ class _Job:
         if same and stored is not None and stored.texts == fresh.texts and not options.retry_failed:
             storage.delete(fresh.folder)
             self._sweep()
-            return self._noted_again(stored), job
+            return stored, job
         if stored is not None and held is not None and (same or options.update):
             kept, after = self._kept(stored)
             storage.delete(fresh.folder)
@@ -301,8 +305,6 @@ class _Job:
             clear(storage, but=fresh.folder)
         self._sweep()
         storage.delete(SUMMARY)  # a plan and a summary of another would contradict each other
-        plans.store(storage, fresh)
-        storage.write(JOB, json.dumps(job, indent=1, ensure_ascii=False).encode())
         return fresh, job
 
     def _signature(self) -> str:
@@ -502,7 +504,7 @@ def _stray_shards(storage: Storage, stored: StoredPlan) -> Iterator[str]:
 
 def _require_ours(storage: Storage) -> None:
     """Raise OutputError when the folder holds files but no job of ours."""
-    foreign = [name for name in storage.list() if not name.startswith(".") and name not in (plans.PLANS, RECORD)]
+    foreign = [name for name in storage.list() if not name.startswith(".") and name not in (plans.PLANS, plans.PLAN, RECORD)]
     if foreign:
         raise OutputError(
             f"{storage.root} is not empty and not ours ({', '.join(foreign[:3])}, ...)", "choose another folder with -o"

@@ -21,6 +21,7 @@ from jobs.synthesis_speak import MakeSpeaker
 from jobs.synthesis_verify import MakeVerifier
 
 ITEM_S = 600.0  # that one utterance may take before its worker counts as hanging
+_NO_BOUND = 1_000_000  # of actors: as many as the cluster has cores
 _FRONTS_PER_GPU, _VERIFIERS_PER_GPU = 4, 16  # CPU processes that keep one GPU's actor at work
 
 
@@ -87,7 +88,7 @@ def speak_shards(
         ConfigError: where the cluster has no GPU for a worker.
         FlowTTSError: what a worker raised (a voice that does not load, a full disk).
     """
-    cpus = running.most or running.least or (default_workers() if running.address is None else 1_000_000)
+    cpus = running.most or max(running.least or 1, default_workers() if running.address is None else _NO_BOUND)
     made = stages_of(output, voices, speaking, rows, job, running, cpus)
     return run_stages(
         made, tasks, address=running.address, cpus=min(cpus, default_workers() if running.address else cpus),

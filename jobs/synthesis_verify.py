@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -85,8 +85,8 @@ def _judged(gate: Gate, sounds: dict[str, Any], speak: Any, units: Sequence[Unit
 
 def _light(take: Take) -> Take:
     """A take as it will be stored: a later one encoded, the first left where it is, without their waveforms."""
-    result = stored(take.result) if take.number > 1 else None  # type: ignore[arg-type]
-    return Take(result, take.seed, take.steps, take.number, take.verified, take.reason, take.scores)  # type: ignore[arg-type]
+    result: Any = stored(take.result) if take.number > 1 else None
+    return replace(take, result=result)
 
 
 def _dead(unit: Unit, why: str) -> Take:

@@ -98,7 +98,7 @@ def _scaling(workers: tuple[int, int], gpu: bool) -> Any:
             num_workers=(least, most) if elastic else most,  # type: ignore[arg-type]  # the stub is of the first version
             use_gpu=gpu,
             resources_per_worker={"CPU": 1, "GPU": int(gpu)},
-            **elastic,  # type: ignore[arg-type]
+            **elastic,  # type: ignore[arg-type]  # as above
         )
     except (TypeError, ValueError) as error:
         raise ConfigError(
@@ -113,7 +113,7 @@ def _notices() -> list[Any]:
     except ImportError:  # another version keeps it elsewhere: there only a drained node gives notice
         return []
 
-    class Notice(WorkerCallback):  # type: ignore[misc,valid-type]
+    class Notice(WorkerCallback):  # type: ignore[misc,valid-type]  # imported inside, so only a value to mypy
         def after_init_train_context(self) -> None:
             listen()
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -234,7 +235,7 @@ def write_result(run: TrainingRun, output: str | Path, *, half: bool = False) ->
         save_voice(
             folder,
             name=str(output).rstrip("/").rsplit("/", 1)[-1],
-            acoustic=module,  # type: ignore[arg-type]
+            acoustic=module,  # type: ignore[arg-type]  # a Module by its own type; the recipe says which
             acoustic_spec=spec,
             vocoder=paired.vocoder,
             vocoder_spec=paired.spec,
@@ -258,8 +259,7 @@ def _output_folder(output: str) -> Iterator[Path]:
         yield Path(folder)
         cards = (VOICE_CARD, VOCODER_CARD)
         for path in sorted(Path(folder).iterdir(), key=lambda path: path.name in cards):
-            data = path.read_bytes()
-            patiently(lambda name=path.name, data=data: storage.write(name, data), f"writing {storage.path(path.name)}")  # type: ignore[misc]
+            patiently(partial(storage.write, path.name, path.read_bytes()), f"writing {storage.path(path.name)}")
 
 
 class _Progress:

@@ -19,7 +19,6 @@ import pytest
 
 from cluster import auth, local
 from cluster.local import LocalCluster, Record
-from cluster.resources import PROFILES, Resources, profile
 from cluster.session import session
 from cluster.submission import _words_there, is_dashboard, refuse_local_output
 from flowtts_core.errors import ConfigError
@@ -121,26 +120,6 @@ def test_a_dashboard_is_no_session() -> None:
     assert is_dashboard("https://head")
     assert not is_dashboard("ray://head:10001")
     assert not is_dashboard(None)
-
-
-def test_only_the_actors_take_cpus() -> None:
-    """Or a lost node stops a job for ever: see docs/cluster.md."""
-    for one in PROFILES.values():
-        assert one.actor_options()["num_cpus"] > 0
-        assert one.task_options() == {"num_cpus": 0}
-        assert one.second_pool_options()["num_cpus"] == 0
-
-
-def test_a_profile_says_how_many_actors_fit() -> None:
-    assert Resources(cpus=1).most_actors(8, 0) == 8
-    assert profile("gpu").most_actors(8, 2) == 2
-    assert profile("gpu-shared").most_actors(8, 2) == 8
-    assert Resources(cpus=0.1).most_actors(0.3, 0) == 3
-    assert profile("gpu-shared").actor_options()["num_gpus"] == 0.25
-    with pytest.raises(ConfigError, match="an actor takes 1 CPUs and 1 GPUs; Ray has 8 and 0"):
-        profile("gpu").most_actors(8, 0)
-    with pytest.raises(ConfigError, match="no profile 'big'"):
-        profile("big")
 
 
 def test_a_job_gets_the_same_words_but_for_the_address() -> None:

@@ -167,9 +167,6 @@ def test_changed_rows_are_done_again_and_only_they(tmp_path: Path, monkeypatch: 
 
 
 def test_what_failed_is_tried_again_when_asked(tmp_path: Path) -> None:
-    class Better(MakeTone):
-        pass
-
     source = write_rows(tmp_path / "rows.jsonl", {"a": "Row a.", "b": "This RAISES.", "c": "Row c."})
     run([source], tmp_path / "out", rows="parquet")
     assert rows_of(tmp_path / "out")["b"]["status"] == "failed"

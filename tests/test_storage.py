@@ -5,10 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import pickle
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,44 +13,14 @@ import pytest
 from cluster import storage as module
 from cluster.storage import PARTIAL, Storage
 from flowtts_core.errors import OutputError
+from tests.moto_store import s3_bucket
 
 
 @pytest.fixture(scope="module")
 def s3_root() -> Iterator[str]:
-    """A bucket on a local S3 server."""
-    pytest.importorskip("moto.server", reason="needs moto[server], a local S3")
-    pytest.importorskip("s3fs")
-    port = 20000 + os.getpid() % 20000
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    settings = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"}
-    settings["AWS_DEFAULT_REGION"] = "us-east-1"
-    with pytest.MonkeyPatch.context() as patch:
-        for key, value in settings.items():
-            patch.setenv(key, value)
-        _wait_for(settings["AWS_ENDPOINT_URL"])
-        import s3fs
-
-        s3fs.S3FileSystem.clear_instance_cache()
-        s3fs.S3FileSystem(use_listings_cache=False).mkdir("speech")
-        yield "s3://speech/out"
-        s3fs.S3FileSystem.clear_instance_cache()
-    server.terminate()
-    server.wait(10)
-
-
-def _wait_for(url: str) -> None:
-    for _ in range(100):
-        try:
-            urllib.request.urlopen(url, timeout=1)
-        except OSError:
-            time.sleep(0.2)
-        else:
-            return
-    pytest.skip("the local S3 server did not start")
+    """A folder of a bucket on a local S3 server."""
+    with s3_bucket("speech") as bucket:
+        yield f"{bucket}/out"
 
 
 def behaves(storage: Storage, local: Path) -> None:

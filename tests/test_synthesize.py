@@ -290,6 +290,13 @@ def test_overwriting_an_interrupted_job_leaves_none_of_its_files(
 
 
 @pytest.mark.usefixtures("inline")
+def test_a_run_that_ended_between_its_plan_and_its_record_is_begun_anew(tmp_path: Path) -> None:
+    plan = plan_book(book(1, 5), Speaking())
+    store_here(plan, Storage(str(tmp_path)))
+    assert speak(plan, tmp_path).failed == 0
+
+
+@pytest.mark.usefixtures("inline")
 def test_two_runs_at_once_are_refused(tmp_path: Path) -> None:
     plan = plan_book(book(1, 5), Speaking())
     with Storage(str(tmp_path)).lock(), pytest.raises(OutputError, match="another run"):
@@ -371,7 +378,7 @@ def test_a_place_without_permission_is_refused_before_any_work() -> None:
 
 
 @pytest.mark.usefixtures("inline")
-@pytest.mark.parametrize("fill_at", range(2, 12, 2))
+@pytest.mark.parametrize("fill_at", range(1, 12))
 def test_a_full_disk_at_any_write_leaves_a_folder_that_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fill_at: int
 ) -> None:

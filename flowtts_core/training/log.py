@@ -26,7 +26,7 @@ class TrainingLog:
         _drop_later_lines(self.path, resume_step)
         # TensorBoard hides what was logged at the purge step, too
         # tensorboard's writer has no types
-        self.writer: Any = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_step + 1)  # type: ignore[no-untyped-call]
+        self.writer: Any = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_step + 1)  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         with self.path.open("a", encoding="utf-8") as file:
