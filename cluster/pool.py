@@ -19,6 +19,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from cluster.resources import Resources
 from cluster.session import SessionInfo, release_memory, root_cause, session
 from flowtts_core import errors
 from flowtts_core.errors import ConfigError, FlowTTSError
@@ -46,15 +47,14 @@ class Stage:
         make: makes what does it; called once in each process.
         pool: fewest and most processes.
         actors: keep the processes for the whole job (what is costly to make); else plain tasks, at most `pool[1]` at once.
-        cpus, gpus: what each process takes in Ray's books; several actors share a GPU where each takes a part of it.
+        takes: what each process takes in Ray's books.
     """
 
     name: str
     make: Callable[[], StageWork]
     pool: tuple[int, int] = (1, 1)
     actors: bool = True
-    cpus: float = 0.0
-    gpus: float = 0.0
+    takes: Resources = Resources(cpus=0)
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def run_tasks(
         gpus: of a GPU that each actor takes.
     """
     workers = max(1, min(workers, len(tasks)))
-    stage = Stage("work", _MakePlain(make), (workers, workers), cpus=1, gpus=gpus)
+    stage = Stage("work", _MakePlain(make), (workers, workers), takes=Resources(gpus=gpus))
     return run_stages([stage], tasks, address=address, cpus=workers)
 
 
@@ -245,18 +245,14 @@ def _results(found: queue.Queue[Any], patience: Patience) -> Iterator[tuple[int,
 def _dataset(stages: Sequence[Stage], tasks: dict[int, Task], info: SessionInfo) -> Any:
     import ray.data
 
-    assert sum(stage.cpus > 0 for stage in stages) <= 1
+    assert sum(stage.takes.cpus > 0 for stage in stages) <= 1
     # A node that dies while an actor is being made would end the job; our own errors on loading come as results.
     ray.data.DataContext.get_current().max_consecutive_actor_init_deaths = 3
     rows = [{"key": key, "task": json.dumps(task), "table": None, "error": None} for key, task in tasks.items()]
     dataset: Any = ray.data.from_arrow([pa.Table.from_pylist([row], schema=_PARCEL) for row in rows])
     run = uuid.uuid4().hex
     for stage in stages:
-        options: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "num_cpus": stage.cpus, "zero_copy_batch": True}
-        if stage.gpus:
-            if info.gpus < stage.gpus:
-                raise ConfigError("--device cuda: Ray sees no GPU", "flowtts doctor says what this machine has")
-            options["num_gpus"] = stage.gpus
+        options = {"batch_size": 1, "batch_format": "pyarrow", "zero_copy_batch": True, **stage.takes.options()}
         least, most = _sized(stage, info, len(tasks))
         if not stage.actors:
             arguments = {"name": f"{run}-{stage.name}", "make": stage.make}
@@ -269,13 +265,24 @@ def _dataset(stages: Sequence[Stage], tasks: dict[int, Task], info: SessionInfo)
 
 
 def _sized(stage: Stage, info: SessionInfo, tasks: int) -> tuple[int, int]:
-    """Fewest and most actors: no more than there are tasks, or room for; others would wait for a place for ever."""
-    if stage.gpus:
-        room = int(info.gpus / stage.gpus + 1e-6)
-    else:  # one that takes no core in Ray's books needs one all the same
-        room = int(info.cpus / (stage.cpus or 1.0) + 1e-6)
-    most = max(1, min(stage.pool[1], tasks, room))
-    return max(1, min(stage.pool[0], most)), most
+    """Fewest and most actors: no more than there are tasks, and at first no more than there is room for.
+
+    On a cluster that is not ours alone machines may come while the job runs: there Ray Data adds actors as room appears.
+    """
+    takes = stage.takes
+    if takes.gpus and info.gpus < takes.gpus:
+        raise ConfigError("--device cuda: Ray sees no GPU", "flowtts doctor says what this machine has")
+    # one that takes no core in Ray's books needs one all the same
+    room = (takes if takes.cpus else Resources()).room(info.nodes)
+    if not room and takes.memory:
+        largest = max((node.get("memory", 0) for node in info.nodes), default=0) / 2**30
+        raise ConfigError(
+            f"a worker takes {takes.memory / 2**30:g} GiB beside a core{' and its GPU' if takes.gpus else ''}, no node has room: "
+            f"the most that Ray may give is {largest:.1f} GiB",
+            "less --worker-memory, another --profile, or larger nodes",
+        )
+    most = min(stage.pool[1], tasks) if takes.cpus and not info.embedded else min(stage.pool[1], tasks, room)
+    return max(1, min(stage.pool[0], most, room)), max(1, most)
 
 
 def _pump(dataset: Any, found: queue.Queue[Any]) -> None:

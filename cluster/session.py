@@ -35,11 +35,12 @@ _ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class SessionInfo:
-    """What was joined: `cpus` and `gpus` of the whole cluster."""
+    """What was joined: `cpus` and `gpus` of the whole cluster, and what each of its `nodes` has, in Ray's names."""
 
     cpus: int
     gpus: int
     embedded: bool
+    nodes: tuple[dict[str, float], ...] = ()
 
 
 def default_workers() -> int:
@@ -91,8 +92,9 @@ def session(address: str | None = None, workers: int | None = None, data: bool =
             raise ConfigError(f"cannot start or join Ray at {where}: {error}", remedy) from error
         _quiet_ray_data()
         try:
-            resources = ray.cluster_resources()
-            yield SessionInfo(int(resources.get("CPU", 0)), int(resources.get("GPU", 0)), address is None)
+            nodes = tuple(node["Resources"] for node in ray.nodes() if node["Alive"])
+            cpus, gpus = (int(sum(node.get(kind, 0) for node in nodes)) for kind in ("CPU", "GPU"))
+            yield SessionInfo(cpus, gpus, address is None, nodes)
         finally:
             ray.shutdown()
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.pool import Patience, Stage, Task, run_stages
+from cluster.resources import Resources
 from cluster.session import default_workers
 from cluster.storage import Storage
 from cluster.watchdog import Limits
@@ -35,7 +36,7 @@ class Running:
         gpus: of a GPU per actor, for instance 0.5: two share one.
         verifiers: processes that judge, where there is a gate; None: as many as keep up.
         item_s: seconds that one utterance may take; one that takes longer, twice, is set aside.
-        memory_gib: that a process may take; None: no bound of ours.
+        memory_gib: that Ray keeps for a process that speaks, and any process may take; None: no bound of ours.
         stall_s: seconds without any shard finished after which the pools are made anew.
     """
 
@@ -62,7 +63,12 @@ class Running:
 
     @property
     def limits(self) -> Limits:
-        return Limits(self.item_s, None if self.memory_gib is None else int(self.memory_gib * 2**30))
+        return Limits(self.item_s, self.takes.memory or None)
+
+    @property
+    def takes(self) -> Resources:
+        """What each process that speaks takes in Ray's books."""
+        return Resources(gpus=self.gpus, memory=int((self.memory_gib or 0.0) * 2**30))
 
 
 def speak_shards(
@@ -106,7 +112,7 @@ def stages_of(
     speaker = MakeSpeaker(output, voices, speaking, run, limits, job)
     stages = [
         Stage("front", MakeFront(output, voices, run, limits), (1, fronts), actors=False),
-        Stage("speak", speaker, (running.least or min(most, default_workers()), most), cpus=1, gpus=running.gpus),
+        Stage("speak", speaker, (running.least or min(most, default_workers()), most), takes=running.takes),
     ]
     if speaking.gate is not None:
         verifier = MakeVerifier(output, voices, speaking, run, limits)

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from cluster.resources import PROFILES, profile_named
+
 if TYPE_CHECKING:
     from flowtts_core.synthesizer import VoiceSynthesizer
     from flowtts_core.text.frontend import FrontendConfig
@@ -121,11 +123,15 @@ def _add_running(group: Any) -> None:
     )
     group.add_argument("--min", type=int, metavar="N", help="on a cluster: processes that speak at least, and")
     group.add_argument("--max", type=int, metavar="N", help="at most; Ray adds and takes away as work and machines do")
-    group.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the voice runs (default: cpu)")
-    group.add_argument("--gpus-per-worker", type=float, default=1.0, metavar="X", help="0.5: two share one (default: 1)")
+    kinds = "; ".join(f"{name}: {profile.note}" for name, profile in PROFILES.items())
+    group.add_argument(
+        "--profile", default="laptop", metavar="NAME", help=f"a kind of machine, sets the next three; {kinds} (default: laptop)"
+    )
+    group.add_argument("--device", choices=("cpu", "cuda"), help="where the voice runs (default: by --profile)")
+    group.add_argument("--gpus-per-worker", type=float, metavar="X", help="0.5: two share one (default: by --profile, or 1)")
+    group.add_argument("--worker-memory", type=float, metavar="GIB", help="kept for a worker, which ends if it takes more")
     group.add_argument("--verifiers", type=int, metavar="N", help="processes that judge for --verify (default: by --workers)")
     group.add_argument("--item-timeout", type=float, default=600.0, metavar="S", help="seconds for one utterance (default: 600)")
-    group.add_argument("--worker-memory", type=float, metavar="GIB", help="a worker that takes more is ended (default: no bound)")
     group.add_argument("--stall-after", type=float, default=3600.0, metavar="S", help="seconds without progress (default: 3600)")
     group.add_argument("--address", help="a Ray cluster: http://head:8265 or head:6379 (default: this machine alone)")
     group.add_argument("--json", action="store_true", help="print a summary as JSON")
@@ -139,6 +145,8 @@ def run(args: argparse.Namespace) -> int:
     from jobs.synthesis_plan import Speaking
     from jobs.verification import GateConfig
 
+    machine = profile_named(args.profile)
+    device = args.device or machine.device
     reading = Reading(args.chapters, args.include_matter, args.lines, args.max_sentences)
     gate = GateConfig(tuple(args.verify), args.takes, args.asr, args.verify_speaker) if args.verify else None
     speaking = Speaking(args.seed, args.speed, args.steps, gate=gate)
@@ -146,10 +154,10 @@ def run(args: argparse.Namespace) -> int:
         least=args.min or args.workers,
         most=args.max or args.workers,
         address=args.address,
-        gpus=args.gpus_per_worker if args.device == "cuda" else 0.0,
+        gpus=(args.gpus_per_worker or machine.gpus or 1.0) if device == "cuda" else 0.0,
         verifiers=args.verifiers,
         item_s=args.item_timeout,
-        memory_gib=args.worker_memory,
+        memory_gib=args.worker_memory or machine.memory_gib,
         stall_s=args.stall_after,
     )
     options = Options(
@@ -164,7 +172,7 @@ def run(args: argparse.Namespace) -> int:
     )
     try:
         summary = synthesize(
-            args.inputs, args.output, args.voice, reading, speaking, options, lexicon=args.lexicon, device=args.device
+            args.inputs, args.output, args.voice, reading, speaking, options, lexicon=args.lexicon, device=device
         )
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)

@@ -19,10 +19,12 @@ import pytest
 
 from cluster import auth, local
 from cluster.local import LocalCluster, Record
-from cluster.session import session
+from cluster.pool import Stage, _sized
+from cluster.resources import PROFILES, Resources, profile_named
+from cluster.session import SessionInfo, session
 from cluster.submission import _words_there, is_dashboard, refuse_local_output
 from flowtts_core.errors import ConfigError
-from jobs import cli
+from jobs import cli, synthesize
 
 ROOT = Path(__file__).resolve().parents[1]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="a trial cluster needs Linux")
@@ -120,6 +122,57 @@ def test_a_dashboard_is_no_session() -> None:
     assert is_dashboard("https://head")
     assert not is_dashboard("ray://head:10001")
     assert not is_dashboard(None)
+
+
+def test_workers_are_counted_node_by_node() -> None:
+    nodes = [{"CPU": 3, "GPU": 1, "memory": 8 << 30}, {"CPU": 3, "memory": 5 << 30}, {}]
+    assert Resources().room(nodes) == 6
+    assert Resources(memory=4 << 30).room(nodes) == 3  # none spans two nodes
+    assert Resources(gpus=0.25).room(nodes) == 3  # its cores are fewer than its GPU's quarters
+    assert Resources(cpus=1.0, gpus=0.25, memory=1 << 30).options() == {"num_cpus": 1.0, "num_gpus": 0.25, "memory": 1 << 30}
+    assert Resources(cpus=0).options() == {"num_cpus": 0}
+
+
+def test_a_pool_starts_with_what_there_is_room_for_and_grows_where_machines_may_come() -> None:
+    nodes = ({"CPU": 2.0, "memory": 8.0 * 2**30},)
+    alone, shared = SessionInfo(2, 0, True, nodes), SessionInfo(2, 0, False, nodes)
+    speak = Stage("speak", lambda: None, (4, 64), takes=Resources())  # type: ignore[arg-type, return-value]
+    assert _sized(speak, alone, tasks=100) == (2, 2)
+    assert _sized(speak, shared, tasks=100) == (2, 64)
+    assert _sized(speak, shared, tasks=1) == (1, 1)
+    free = Stage("front", lambda: None, (1, 16), actors=False)  # type: ignore[arg-type, return-value]
+    assert _sized(free, shared, tasks=100) == (1, 2)  # what takes no core in Ray's books still needs one
+    large = Stage("speak", lambda: None, (1, 1), takes=Resources(memory=9 << 30))  # type: ignore[arg-type, return-value]
+    with pytest.raises(ConfigError, match=r"takes 9 GiB beside a core, no node has room: .* 8\.0 GiB"):
+        _sized(large, alone, tasks=1)
+
+
+@pytest.mark.parametrize(("line", "device", "takes"), [
+    ([], "cpu", Resources()),
+    (["--profile", "cpu"], "cpu", Resources(memory=2 << 30)),
+    (["--profile", "gpu-shared"], "cuda", Resources(gpus=0.25, memory=4 << 30)),
+    (["--profile", "gpu-shared", "--gpus-per-worker", "0.5", "--worker-memory", "1"], "cuda", Resources(1, 0.5, 1 << 30)),
+    (["--profile", "gpu", "--device", "cpu"], "cpu", Resources(memory=6 << 30)),
+    (["--device", "cuda"], "cuda", Resources(gpus=1.0)),
+])  # fmt: skip
+def test_a_profile_says_what_a_worker_takes(
+    line: list[str], device: str, takes: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def noted(*given: object, **named: object) -> None:
+        seen.append((named["device"], given[5].running.takes))  # type: ignore[attr-defined]
+        raise ConfigError("seen")
+
+    monkeypatch.setattr(synthesize, "synthesize", noted)
+    assert cli.main(["synthesize", "x.txt", "-o", "out", *line]) == 2
+    assert seen == [(device, takes)]
+
+
+def test_an_unknown_profile_is_refused() -> None:
+    assert all(profile_named(name) for name in PROFILES)
+    with pytest.raises(ConfigError, match="there is no such profile"):
+        profile_named("mainframe")
 
 
 def test_a_job_gets_the_same_words_but_for_the_address() -> None:
