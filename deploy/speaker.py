@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from cluster.session import release_memory
+from cluster.session import keep_few_kernels, release_memory
 from deploy.link import Address, LinkServer
 from deploy.metrics import EngineMeters
 from deploy.settings import ServedVoice
@@ -22,7 +22,7 @@ from flowtts_core.errors import FlowTTSError
 
 log = logging.getLogger(__name__)
 REPORT_EVERY_S = 1.0
-RELEASE_EVERY = 30  # reports
+RELEASE_EVERY, RELEASE_IDLE = 30, 3  # reports after which memory goes back to the system: at work, and with nothing to do
 INLINE_CHARS = 200  # the front end of a longer text would hold up the other answers
 
 
@@ -167,6 +167,7 @@ class Speaker:
         drain_s: float,
         threads: int,
     ) -> None:
+        keep_few_kernels()
         import torch
 
         torch.set_num_threads(threads)
@@ -261,14 +262,17 @@ class Speaker:
 
     async def _report(self) -> None:
         meters = EngineMeters()
-        for count in range(2**62):
+        since = idle = 0  # reports since memory was released, and since there was anything to do
+        while True:
             totals = dict(self._gone)
             for voice in self._loaded.values():
                 for key, value in voice.totals().items():
                     totals[key] += value
             meters.report(self._queued_s(), self._server.running, totals)
-            if count % RELEASE_EVERY == 0:
+            since, idle = since + 1, 0 if self._server.running else idle + 1
+            if since >= RELEASE_EVERY or idle == RELEASE_IDLE:
                 await asyncio.to_thread(release_memory)
+                since = 0
             await asyncio.sleep(REPORT_EVERY_S)
 
 

@@ -28,8 +28,9 @@ class ToneSynthesizer:
     sample_rate = RATE
     fingerprint = "tone-1"
 
-    def __init__(self, delay_s: float = 0.0, crash_once: str = "") -> None:
+    def __init__(self, delay_s: float = 0.0, crash_once: str = "", log: str = "") -> None:
         self._delay_s, self._crash_once = delay_s, crash_once
+        self._log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT) if log else None
 
     def synthesize(self, requests: Sequence[SynthesisRequest]) -> list[Speech | SynthesisFailure]:
         return [self._one(request) for request in requests]
@@ -37,6 +38,8 @@ class ToneSynthesizer:
     def _one(self, request: SynthesisRequest) -> Speech | SynthesisFailure:
         time.sleep(self._delay_s)
         text = request.text
+        if self._log is not None:
+            os.write(self._log, f"{text}\n".encode())
         if "UNSPEAKABLE" in text:
             return SynthesisFailure("no sound for these characters")
         if "RAISES" in text:
@@ -74,13 +77,14 @@ class MakeTone:
     delay_s: float = 0.0
     crash_once: str = ""
     broken: bool = False
+    log: str = ""  # a file that each text is noted in as often as it is spoken
 
     def __call__(self) -> ToneSynthesizer:
         if self.broken:
             from flowtts_core.errors import VoiceError
 
             raise VoiceError("weights.safetensors is cut off", "fetch the voice again")
-        return ToneSynthesizer(self.delay_s, self.crash_once)
+        return ToneSynthesizer(self.delay_s, self.crash_once, self.log)
 
 
 TONE = Engine("tone", "tone-1", MakeTone())

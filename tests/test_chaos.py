@@ -20,6 +20,7 @@ import pytest
 
 from cluster import manifest
 from cluster.local import HEAD, LocalCluster
+from cluster.plan import SHARD_UNITS
 from cluster.storage import Storage
 from flowtts_core.text.document import TextRow
 from jobs import synthesis_job
@@ -42,10 +43,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000), linux]
 DRIVER = "import sys; from tests.test_chaos import drive; drive(*sys.argv[1:])"
 
 
-def drive(address: str, output: str) -> None:
+def drive(address: str, output: str, spoken: str) -> None:
     """What a driver's process runs."""
     running = Running(least=1, most=2, address=address, stall_s=300)
-    engine = Engine("tone", "tone-1", MakeTone(delay_s=DELAY_S))
+    engine = Engine("tone", "tone-1", MakeTone(delay_s=DELAY_S, log=spoken))
     run_job(chaos_plan(), output, engine, Speaking(), Options(rows="parquet", running=running))
 
 
@@ -118,7 +119,7 @@ def actors(cluster: LocalCluster) -> list:
 
 def start(address: str, output: str, log: Path) -> subprocess.Popen:
     with open(log, "ab") as file:
-        command = [sys.executable, "-c", DRIVER, address, output]
+        command = [sys.executable, "-c", DRIVER, address, output, str(log.with_name("spoken.txt"))]
         return subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file, start_new_session=True)
 
 
@@ -135,14 +136,18 @@ def test_whatever_is_killed_every_row_is_there_once(
         driver = start(record.address, output, log)
         began = time.monotonic()
         while sum(killed.values()) < KILLS and time.monotonic() - began < 1200:
-            time.sleep(dice.uniform(4, 12))
+            time.sleep(dice.uniform(4, 16))
             if driver.poll() == 3 or (driver.poll() is not None and Storage(output).exists(SUMMARY)):
                 break  # it was done before all kills
             if driver.poll() is not None:
                 driver = start(record.address, output, log)
                 continue
-            what = dice.choices(["actor", "node", "driver"], [6, 1, 2])[0]
-            if what == "actor" and (found := actors(cluster)):
+            what = dice.choices(["actor", "node", "driver"], [6, 2, 2])[0]
+            if what == "actor":
+                for _ in range(40):  # a driver that was begun just now has none yet
+                    if found := actors(cluster):
+                        break
+                    time.sleep(1)
                 with contextlib.suppress(Exception):
                     dice.choice(found).kill()
                     killed[what] += 1
@@ -162,7 +167,9 @@ def test_whatever_is_killed_every_row_is_there_once(
             if Storage(output).exists(SUMMARY):
                 break
             driver = start(record.address, output, log)
-    print(f"seed {seed}: {dict(killed)} killed, {time.monotonic() - began:.0f} s")
+    spoken = Counter((tmp_path / "spoken.txt").read_text().splitlines())
+    again = sum(spoken.values()) - len(spoken)
+    print(f"seed {seed}: {dict(killed)} killed, {time.monotonic() - began:.0f} s, {again} of {ROWS} rows spoken again")
     assert Storage(output).exists(JOB), log.read_text()[-3000:]
     found = verify(output)
     assert found.whole, (found.findings[:5], log.read_text()[-3000:])
@@ -174,4 +181,7 @@ def test_whatever_is_killed_every_row_is_there_once(
             assert (row["status"], row["sha256"]) == undisturbed[id]
     assert {f"r{i:05d}" for i in POISON} <= aside.keys(), json.dumps(aside)
     assert all("died over it" in reason for reason in aside.values()), aside
+    # what an actor had under way; of a node or a driver, all that was under way and not committed
+    shards = killed["actor"] + 6 * (killed["node"] + killed["driver"]) + 3 * len(POISON)
+    assert again <= SHARD_UNITS * shards, spoken
     print(f"set aside: {aside}")

@@ -541,7 +541,7 @@ def test_a_gpu_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.slow
-def test_workers_that_die_cost_only_the_row_that_kills(tmp_path: Path) -> None:
+def test_workers_that_die_cost_only_the_row_that_kills(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     document = book(1, 60, ("this ONCE", "this CRASHES"))
     make = MakeTone(crash_once=str(tmp_path / "once"))
     summary = speak(plan_book(document, Speaking()), tmp_path / "out", Engine("tone", "tone-1", make))
@@ -550,6 +550,7 @@ def test_workers_that_die_cost_only_the_row_that_kills(tmp_path: Path) -> None:
     assert "died" in failed[0]["reason"]
     assert summary.ok == summary.units - 1
     assert not (tmp_path / "out" / "journal").exists()
+    assert not capfd.readouterr().out  # Ray prints each death on standard output, where --json has its say
 
 
 @pytest.mark.slow
