@@ -25,7 +25,7 @@ MOST_NODES = 100
 OBJECT_STORE_BYTES = 128 << 20
 START_SECONDS = 180
 STOP_SECONDS = 5.0
-AT_ONCE = max(1, (os.cpu_count() or 2) // 2)  # nodes that start at the same time: each takes some 5 s of CPU, and Ray gives it up after 30 s
+AT_ONCE = max(1, (os.cpu_count() or 2) // 2)  # nodes that start together: each takes 5 s of CPU, and Ray gives it 30 s
 TRIES = 3
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
