@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 FORMAT = 2  # raised when a folder of an older program can no longer be resumed
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: making a frozen one takes five times as long, and a job has millions
 class Unit:
-    """One utterance: a sentence of a book or a row of a corpus.
+    """One utterance: a sentence of a book or a row of a corpus. Never changed in place.
 
     Attributes:
         source: the book (its short name) or table that it comes from; empty where the job has one alone.

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -31,9 +31,9 @@ _MACHINES_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE}
 _SLOWER = 20.0  # than this worker's pace so far may a shard be before it counts as hanging
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)  # not frozen, as `Unit` is not
 class Spoken:
-    """A unit's sound as it is stored, or the `reason` why it has none."""
+    """A unit's sound as it is stored, or the `reason` why it has none. Never changed in place."""
 
     flac: bytes = b""
     sample_rate: int = 0
@@ -53,6 +53,9 @@ class Speaker:
     """
 
     def __init__(self, voices: Voices, speaking: Speaking) -> None:
+        from flowtts_core.synthesizer import SynthesisRequest
+
+        self._request = SynthesisRequest
         self.voices, self._speaking = LoadedVoices(voices), speaking
         self._encoder = ThreadPoolExecutor(1, "encoder")
         self._starved = 0
@@ -62,10 +65,8 @@ class Speaker:
         self.seconds, self.tokens, self.padded, self.again = 0.0, 0, 0, False
 
     def request(self, unit: Unit, seed: int | None = None, steps: int | None = None, parts: Any = None) -> SynthesisRequest:
-        from flowtts_core.synthesizer import SynthesisRequest
-
         job = self._speaking
-        return SynthesisRequest(
+        return self._request(
             unit.text,
             unit.seed if seed is None else seed,
             job.speed if unit.speed is None else unit.speed,
@@ -148,18 +149,17 @@ def _stored_all(results: Sequence[Speech | SynthesisFailure]) -> list[Spoken]:
 
 def stored(result: Speech | SynthesisFailure | None) -> Spoken:
     """A result as it is stored."""
-    from flowtts_core.synthesizer import SynthesisFailure
-
-    if isinstance(result, SynthesisFailure):
-        return Spoken(reason=result.reason or "the voice could not speak it")
     if result is None:
         return Spoken(reason="the voice gave no result")
+    if (failed := getattr(result, "reason", None)) is not None:
+        return Spoken(reason=failed or "the voice could not speak it")
+    speech = cast("Speech", result)  # to look for its class would be an import for each utterance
     # samples that an engine has encoded are numbers
-    if reason := fault(result) if not result.flac or not len(result.waveform) else "":
+    if reason := fault(speech) if not speech.flac or not len(speech.waveform) else "":
         return Spoken(reason=reason)
-    flac = result.flac or encode(result.waveform, result.sample_rate, ".flac")
-    words = tuple(asdict(word) for word in result.words) if result.words else ()
-    return Spoken(flac, result.sample_rate, len(result.waveform), words, result.phonemes, "", sha256(flac))
+    flac = speech.flac or encode(speech.waveform, speech.sample_rate, ".flac")
+    words = tuple(asdict(word) for word in speech.words) if speech.words else ()
+    return Spoken(flac, speech.sample_rate, len(speech.waveform), words, speech.phonemes, "", sha256(flac))
 
 
 def fault(speech: Speech | None) -> str:

@@ -52,9 +52,9 @@ class Document:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: making a frozen one takes five times as long, and a corpus has millions
 class TextRow:
-    """One row of a corpus (JSONL, CSV/TSV, Parquet, or a plain line): synthesised as one utterance.
+    """One row of a corpus (JSONL, CSV/TSV, Parquet, or a plain line): synthesised as one utterance. Never changed in place.
 
     Attributes:
         id: unique in the job; made from the row number where the file gives none.
