@@ -293,9 +293,14 @@ def read_manifest(storage: Storage, columns: Sequence[str] | None = None) -> pa.
 
 def iter_manifest(storage: Storage, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
     """The rows of the manifest in the job's order, a group of them in memory at a time."""
+    for batch in manifest_batches(storage, columns):
+        yield from batch.to_pylist()
+
+
+def manifest_batches(storage: Storage, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """The same as Arrow, some thousand rows at a time."""
     with storage.open(MANIFEST) as file:
-        for batch in pq.ParquetFile(file).iter_batches(batch_size=8192, columns=list(columns)):
-            yield from batch.to_pylist()
+        yield from pq.ParquetFile(file).iter_batches(batch_size=8192, columns=list(columns))
 
 
 def _parquet(table: pa.Table) -> bytes:

@@ -6,6 +6,7 @@ parcel: the task as JSON and an Arrow table. A task must be safe to do again: wh
 
 from __future__ import annotations
 
+import gc
 import json
 import queue
 import threading
@@ -151,6 +152,8 @@ class Worker:
             self._work = make()
         except Exception as error:  # Ray would start the actor again and again; raised from a call it ends the job
             self._problem = error
+        gc.collect()
+        gc.freeze()  # of a worker's objects nearly all are its models' and libraries', which every collection would walk through
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         parcels = [self._parcel(row) for row in batch.to_pylist()]

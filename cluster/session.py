@@ -87,6 +87,91 @@ def session(address: str | None = None, workers: int | None = None, data: bool =
             f"{address}: Ray Data does not work through Ray Client, only training does",
             "send the command as a job: --address http://HOST:8265; or run it on a machine of the cluster: --address auto",
         )
+    early = _taken(address, workers)
+    if early is None:
+        with _opened(address, workers) as info:
+            yield info
+        return
+    try:
+        yield early.info
+    finally:
+        early.stop()
+
+
+def start_early(workers: int) -> None:
+    """Begin to start a private Ray on a thread, while the caller is busy: the next `session(None, workers)` takes it over.
+
+    It takes some ten seconds, mostly of other processes. `stop_early` lets go of one that no session has taken.
+    """
+    if not _early:
+        _early.append(_Early(workers))
+        _early[0].start()
+
+
+def stop_early() -> None:
+    while _early:
+        _early.pop().stop()
+
+
+class _Early(threading.Thread):
+    """Keeps a session open on a thread of its own until `stop`: Ray's processes end with the thread that started them (Linux)."""
+
+    def __init__(self, workers: int) -> None:
+        super().__init__(daemon=True, name="ray-start")
+        self.workers, self.info = workers, SessionInfo(0, 0, True)
+        self.begun = False
+        self._settled, self._over = threading.Event(), threading.Event()
+
+    def run(self) -> None:
+        try:
+            with _opened(None, self.workers) as self.info:
+                _make_helpers()
+                self.begun = True
+                self._settled.set()
+                self._over.wait()
+        except Exception:  # whoever wants it tries again, and is told
+            self.begun = False
+        finally:
+            self._settled.set()
+
+    def wait(self) -> None:
+        self._settled.wait()
+
+    def stop(self) -> None:
+        self._over.set()
+        self.join()
+
+
+def _make_helpers() -> None:
+    """Have Ray Data make the actors that it keeps beside its work, each a process that takes a second or two to start."""
+    import ray.data
+
+    ray.data.from_items([0]).map_batches(_same).materialize()
+
+
+def _same(batch: Any) -> Any:
+    return batch
+
+
+_early: list[_Early] = []  # at most one
+
+
+def _taken(address: str | None, workers: int | None) -> _Early | None:
+    """The session that was begun early, where it is one like this."""
+    if address is not None or not _early:
+        return None
+    early = _early.pop()
+    early.wait()
+    if not early.begun:
+        return None
+    if early.workers != workers:
+        early.stop()
+        return None
+    return early
+
+
+@contextmanager
+def _opened(address: str | None, workers: int | None) -> Iterator[SessionInfo]:
     os.environ.update({key: os.environ.get(key, value) for key, value in _ENVIRONMENT.items()})
     import ray  # after the environment, which Ray reads on import
 

@@ -35,6 +35,7 @@ PARTS = ("first", "goodput", "overload", "killed", "memory")
 USERS = 8  # at saturation: as many answers as a speaker makes at once
 KILL_EVERY_S, KILLED_USERS = 5.0, 3
 START_S = 120.0
+OWN = ("Pss_Anon:", "Pss_Shmem:")  # without program files, whose share falls as soon as another process reads them too
 SETTLE_S = 6.0  # after which a server with nothing to do has handed back what it does not need
 Say = Callable[[str], None]
 
@@ -184,7 +185,7 @@ def _memory(url: str, pid: int, requests: int) -> dict[str, Any]:
         if not all(answer.good for answer in answers):
             raise FlowTTSError(f"requests failed while memory was measured: {summed(answers)['errors']}")
         time.sleep(SETTLE_S)
-        marks.append(_memory_mib(pid))
+        marks.append(_memory_mib(pid, OWN))
     # of the last mark, or the mean of the last three: a chance dip at the end must not hide growth
     return {"requests": requests, "mib": marks, "growth": max(marks[-1], sum(marks[-3:]) / 3) / marks[0] - 1}
 
@@ -306,11 +307,11 @@ def _speakers(pid: int) -> list[int]:
     return sorted(number for number, name in _processes(pid).items() if "ServeReplica:flowtts:Speaker" in name)
 
 
-def _memory_mib(pid: int) -> float:
-    """Memory of all its processes, each shared page counted by its share (PSS)."""
+def _memory_mib(pid: int, kinds: Sequence[str] = ("Pss:",)) -> float:
+    """Memory of all its processes, each shared page counted by its share (PSS); of these kinds."""
     total = 0
     for number in _processes(pid):
         with contextlib.suppress(OSError):
             lines = (Path("/proc") / str(number) / "smaps_rollup").read_text().splitlines()
-            total += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+            total += sum(int(line.split()[1]) for line in lines if line.startswith(tuple(kinds)))
     return total / 1024

@@ -225,7 +225,7 @@ def _given(item: Book | Unit, entry: Entry, slug: str) -> Book | Unit:
 def _rows(entry: Entry, reading: Reading, prefix: str) -> Iterator[TextRow | Unit]:
     with open_input(entry.file.path) as source:
         rows: Iterable[TextRow | RowError] = (
-            iter_lines(source, entry.name) if reading.lines else iter_rows(source, entry.name)
+            iter_lines(source, entry.name) if reading.lines else iter_rows(source, entry.name, doubles=True)
         )
         for row in rows:
             id = _shown(prefix + row.id) if prefix or not row.id.isascii() else row.id

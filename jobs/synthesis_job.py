@@ -25,7 +25,7 @@ from cluster.manifest import (
     shard_name,
 )
 from cluster.plan import Kept, Shard, StoredPlan
-from cluster.session import default_workers
+from cluster.session import default_workers, start_early, stop_early
 from cluster.storage import Storage
 from flowtts_core.config import fingerprint, to_dict
 from flowtts_core.errors import ConfigError, OutputError
@@ -191,7 +191,10 @@ def run_job(
     storage = Storage(output)
     workers = options.running.most or default_workers()
     with storage.lock(), Progress(storage, options.progress, workers) as progress:
-        return _Job(storage, plan, Voices(engine, resolve), speaking, options, progress, again or {}, stored, watch).run()
+        try:
+            return _Job(storage, plan, Voices(engine, resolve), speaking, options, progress, again or {}, stored, watch).run()
+        finally:
+            stop_early()
 
 
 @dataclass
@@ -262,9 +265,14 @@ class _Job:
         return self._noted_again(fresh), job
 
     def _write(self, name: str, kept: dict[str, Kept] | None = None, first_index: int = 0) -> StoredPlan:
-        plan, progress = self.plan, self.progress
-        fresh = write_plan(self.storage, plan, self.speaking, self.voices, name, kept, first_index, progress.planning)
+        fresh = write_plan(self.storage, self.plan, self.speaking, self.voices, name, kept, first_index, self._planning)
         return self._noted(fresh)
+
+    def _planning(self, rows: int) -> None:
+        """Some rows are planned; what they need to be spoken starts meanwhile."""
+        self.progress.planning(rows)
+        if self.options.running.address is None:
+            start_early(self.options.running.bound)
 
     def _noted(self, plan: StoredPlan) -> StoredPlan:
         """The plan with what a repair needs to go on: how the job was run, apart from where."""
@@ -452,18 +460,19 @@ class _Job:
         for name in _stray_shards(storage, stored):
             storage.delete(name)
         storage.delete(JOURNAL)
-        if stored.notes["kind"] != "book":
+        held = {folder: storage.list(folder) for folder in FOLDERS}
+        if stored.notes["kind"] != "book" and any(held.values()):
             wanted = {split_place(row["audio"])[0] for row in iter_manifest(storage, ("audio",)) if row["audio"]}
             wanted |= {audiofolder.METADATA} if self.options.rows == "files" else set()
-            for folder in FOLDERS:
-                for name in storage.list(folder):
+            for folder, names in held.items():
+                for name in names:
                     if f"{folder}/{name}" not in wanted:
                         storage.delete(f"{folder}/{name}")
             for folder in FOLDERS:
                 if not storage.list(folder):
                     storage.delete(folder)
-            if self.options.rows != "files":
-                storage.delete(METADATA)
+        if stored.notes["kind"] != "book" and self.options.rows != "files":
+            storage.delete(METADATA)
         if stored.notes["books"]:
             made = [name for name in files if not name.startswith(_ROW_FILES) and name != METADATA]
             for name in sorted(set(_made(storage)) - set(made)):

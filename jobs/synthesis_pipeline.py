@@ -66,6 +66,11 @@ class Running:
         return Limits(self.item_s, self.takes.memory or None)
 
     @property
+    def bound(self) -> int:
+        """How many actors may speak at once."""
+        return self.most or max(self.least or 1, default_workers() if self.address is None else _NO_BOUND)
+
+    @property
     def takes(self) -> Resources:
         """What each process that speaks takes in Ray's books."""
         return Resources(gpus=self.gpus, memory=int((self.memory_gib or 0.0) * 2**30))
@@ -94,12 +99,8 @@ def speak_shards(
         ConfigError: where the cluster has no GPU for a worker.
         FlowTTSError: what a worker raised (a voice that does not load, a full disk).
     """
-    cpus = running.most or max(running.least or 1, default_workers() if running.address is None else _NO_BOUND)
-    made = stages_of(output, voices, speaking, rows, job, running, cpus)
-    return run_stages(
-        made, tasks, address=running.address, cpus=min(cpus, default_workers() if running.address else cpus),
-        patience=Patience(running.stall_s, told),
-    )  # fmt: skip
+    made = stages_of(output, voices, speaking, rows, job, running, running.bound)
+    return run_stages(made, tasks, address=running.address, cpus=running.bound, patience=Patience(running.stall_s, told))
 
 
 def stages_of(
@@ -107,7 +108,8 @@ def stages_of(
 ) -> list[Stage]:
     """The stages; only the one that speaks takes cores in Ray's books (see `cluster.pool.Stage`)."""
     run, limits = uuid.uuid4().hex, running.limits
-    fronts = most * _FRONTS_PER_GPU if running.gpus else math.ceil(most / 4)  # it takes a tenth of an utterance's time on a CPU
+    # a front takes a tenth of an utterance's time on a CPU; two, so that one has work while Ray Data finds the other its next
+    fronts = most * _FRONTS_PER_GPU if running.gpus else max(2, math.ceil(most / 4))
     verifiers = running.verifiers or (most * _VERIFIERS_PER_GPU if running.gpus else most)
     speaker = MakeSpeaker(output, voices, speaking, run, limits, job)
     stages = [

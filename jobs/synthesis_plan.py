@@ -186,7 +186,7 @@ def corpus_units(rows: Iterable[TextRow | Unit], speaking: Speaking, taken: Take
         file = unique_name(safe_name(id, 120), files)
         yield replace(row, index=index, file=file) if isinstance(row, Unit) else _unit_of_row(row, speaking, index, file)
     for index, unit in doubled:
-        error = unit.error or f"the id {unit.id!r} occurs more than once"
+        error = unit.error or f"row {index + 1}: id {unit.id!r} occurs more than once"
         name = _numbered(unit.id, ids)
         ids.add(name)
         yield replace(unit, id=name, error=error, index=index, file=unique_name(safe_name(name, 120), files))

@@ -9,7 +9,11 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from cluster.manifest import iter_manifest
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cluster.manifest import manifest_batches
 from cluster.plan import StoredPlan
 from cluster.storage import Storage
 from jobs import machine
@@ -93,12 +97,14 @@ def _rows(storage: Storage, summary: Summary) -> tuple[list[dict[str, Any]], int
     """Rows to show and how many each stands for: all of a small job; of a large one every so many, and what was set aside."""
     columns = ("id", "chapter", "text", "duration", "status", "reason", "attempts", "num_samples", "audio", "verified")
     every = max(1, summary.units // _LOOKED_AT)
-    rows, aside = [], 0
-    for i, row in enumerate(iter_manifest(storage, columns)):
-        bad = row["status"] != "ok" or row["verified"] is False
-        aside += bad
-        if i % every == 0 or (bad and aside <= _ASIDE_SHOWN):
-            rows.append(row)
+    rows: list[dict[str, Any]] = []
+    first = aside = 0
+    for batch in manifest_batches(storage, columns):
+        unverified = pc.fill_null(pc.invert(batch.column("verified")), False)
+        bad = pc.or_(pc.not_equal(batch.column("status"), "ok"), unverified).to_numpy(zero_copy_only=False)
+        shown = bad & (aside + np.cumsum(bad) <= _ASIDE_SHOWN) | ((first + np.arange(len(bad))) % every == 0)
+        rows += batch.filter(pa.array(shown)).to_pylist()
+        first, aside = first + len(bad), aside + int(bad.sum())
     return rows, every
 
 

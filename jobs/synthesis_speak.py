@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cluster.manifest import SHARD_SCHEMA, sha256
 from cluster.pool import StageWork, Task
@@ -87,11 +88,10 @@ class Speaker:
     def synthesize(self, items: Sequence[tuple[Unit, SynthesisRequest]]) -> list[Speech | SynthesisFailure]:
         """The sounds themselves, in the order of the items; each voice gets its own together."""
         results: list[Any] = [None] * len(items)
-        by_voice: dict[str, list[int]] = {}
+        by_voice: dict[str | None, list[int]] = {}
         for i, (unit, _) in enumerate(items):
-            by_voice.setdefault(self.voices.engine(unit.voice).name, []).append(i)
-        for places in by_voice.values():
-            voice = items[places[0]][0].voice
+            by_voice.setdefault(unit.voice, []).append(i)
+        for voice, places in by_voice.items():
             for place, result in zip(places, self._with_voice(voice, [items[i][1] for i in places]), strict=True):
                 results[place] = result
         return results
@@ -207,8 +207,10 @@ class MakeSpeaker:
             nonlocal pace
             assert table is not None
             speaker.reset()
-            units, packed = units_of(table), table.column("parts").to_pylist()
-            parts = {unit.id: parts_of(p, unit.text) for unit, p in zip(units, packed, strict=True) if not unit.error}
+            units, packed, parts = units_of(table), table.column("parts"), {}
+            if packed.null_count < len(packed):  # else the voice encodes texts itself
+                pairs = zip(units, packed.to_pylist(), strict=True)
+                parts = {unit.id: parts_of(pack, unit.text) for unit, pack in pairs if not unit.error}
             found = {id: Spoken(reason=reason) for id, reason in parts.items() if isinstance(reason, str)}
             speakable = [unit for unit in units if not unit.error and unit.id not in found]
             characters = sum(len(unit.text) for unit in speakable) or 1
@@ -219,7 +221,7 @@ class MakeSpeaker:
                 results, starts = careful(
                     task["shard"],
                     speakable,
-                    lambda some: speaker.speak([(u, speaker.request(u, parts=parts[u.id])) for u in some]),
+                    lambda some: speaker.speak([(u, speaker.request(u, parts=parts.get(u.id))) for u in some]),
                     lambda unit, why: Spoken(reason=why),
                     bound or None,
                 )
@@ -237,19 +239,21 @@ def shard_table(
     plan: pa.Table, units: Sequence[Unit], found: Sequence[Spoken | None], made: MakeSpeaker, attempts: int
 ) -> pa.Table:
     """The shard's rows, column by column; `found` is None for a unit that could not be read."""
-    engines = [made.voices.own if unit.error else made.voices.find(unit.voice) for unit in units]
+    names = {unit.voice for unit in units if not unit.error}
+    known = {name: made.voices.find(name) for name in names}
+    engines = [made.voices.own if unit.error else known[unit.voice] for unit in units]
     results = [spoken or Spoken(reason=unit.error) for unit, spoken in zip(units, found, strict=True)]
     ok = [not spoken.reason for spoken in results]
     job, count = made.speaking, len(units)
     columns: dict[str, Any] = {
         **{name: plan.column(name) for name in ("id", "source", "chapter", "index", "text", "speaker", "seed", "fingerprint")},
         "voice": [engine.name for engine in engines],
-        "speed": [job.speed if unit.speed is None else unit.speed for unit in units],
-        "temperature": [job.temperature if unit.temperature is None else unit.temperature for unit in units],
-        "steps": [job.steps if unit.steps is None else unit.steps for unit in units],
+        "speed": _own_or(plan.column("speed"), job.speed),
+        "temperature": _own_or(plan.column("temperature"), job.temperature),
+        "steps": _own_or(plan.column("steps"), job.steps),
         "model": [engine.fingerprint for engine in engines],
         "licence": [engine.licence or None for engine in engines],
-        "job": [made.job] * count,
+        "job": pa.repeat(made.job, count),
         "sha256": [spoken.digest or None for spoken in results],
         "sample_rate": [spoken.sample_rate or None for spoken in results],
         "num_samples": [spoken.num_samples for spoken in results],
@@ -265,8 +269,13 @@ def shard_table(
     arrays = []
     for field in SHARD_SCHEMA:
         value = columns.get(field.name)
-        if isinstance(value, pa.ChunkedArray):
+        if isinstance(value, pa.ChunkedArray | pa.Array):
             arrays.append(value.cast(field.type))
         else:
             arrays.append(pa.nulls(count, field.type) if value is None else pa.array(value, field.type))
     return pa.Table.from_arrays(arrays, schema=SHARD_SCHEMA)
+
+
+def _own_or(column: pa.ChunkedArray, default: float | None) -> pa.ChunkedArray:
+    """A setting of the rows, the job's own where a row has none."""
+    return column if default is None else pc.fill_null(column, default)

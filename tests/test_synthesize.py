@@ -442,7 +442,7 @@ def test_rows_become_a_corpus(tmp_path: Path) -> None:
     assert by_id["u5"]["seed"] == 5
     assert manifest.sha256((out / by_id["../../up"]["audio"]).read_bytes()) == by_id["../../up"]["sha256"]
     reasons = [json.loads(line)["reason"] for line in (out / manifest.QUARANTINE).read_text().splitlines()]
-    assert ["empty" in reasons[0], "amy" in reasons[1], "JSON" in reasons[2], "twice" in reasons[3]] == [True] * 4
+    assert ["empty" in reasons[0], "amy" in reasons[1], "JSON" in reasons[2], "more than once" in reasons[3]] == [True] * 4
 
 
 @pytest.mark.usefixtures("inline")

@@ -58,6 +58,7 @@ def iter_rows(
     text_column: str = "text",
     id_column: str = "id",
     format: Format | None = None,
+    doubles: bool = False,
 ) -> Iterator[TextRow | RowError]:
     """The rows of a JSONL, CSV, TSV or Parquet file, in order, as a stream.
 
@@ -67,6 +68,7 @@ def iter_rows(
     Args:
         source: a path, or bytes or an open seekable binary file with a `name`.
         format: one of the four; found from content and name if None.
+        doubles: let rows with an id that was there before pass: the caller looks for them, in more than one file.
 
     Raises:
         TextError: when the file as a whole is no such table or lacks the text column. A bad row (bad JSON, missing,
@@ -82,7 +84,7 @@ def iter_rows(
             records = _parquet_records(file, found, text_column, id_column)
         else:
             records = _csv_records(file, found, kind, text_column)
-        yield from _checked(records, text_column, id_column)
+        yield from _checked(records, text_column, id_column, doubles=doubles)
 
 
 def iter_lines(source: Source, name: str = "") -> Iterator[TextRow | RowError]:
@@ -92,16 +94,19 @@ def iter_lines(source: Source, name: str = "") -> Iterator[TextRow | RowError]:
         yield from _checked(records, "text", "id", prefix="line")
 
 
-def _checked(records: Records, text_column: str, id_column: str, prefix: str = "row") -> Iterator[TextRow | RowError]:
+def _checked(
+    records: Records, text_column: str, id_column: str, prefix: str = "row", doubles: bool = False
+) -> Iterator[TextRow | RowError]:
     seen: set[str] = set()
     for number, record in records:
         try:
             if isinstance(record, _BadRow):
                 raise record
             row = _row(record, prefix, number, text_column, id_column)
-            if row.id in seen:
-                raise _BadRow(f"id {row.id!r} occurs twice", row.id)
-            seen.add(row.id)
+            if not doubles:
+                if row.id in seen:
+                    raise _BadRow(f"id {row.id!r} occurs twice", row.id)
+                seen.add(row.id)
             yield row
         except _BadRow as error:
             yield RowError(error.row_id or f"{prefix}-{number:08d}", number, str(error))
