@@ -275,8 +275,9 @@ def null_job(rows: int, workers: int, say: Say) -> dict[str, Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from jobs.synthesis_folder import SUMMARY
     from jobs.synthesis_input import Reading, read_plan
-    from jobs.synthesis_job import SUMMARY, Options, run_job
+    from jobs.synthesis_job import Options, run_job
     from jobs.synthesis_pipeline import Running
     from jobs.synthesis_plan import Speaking
 

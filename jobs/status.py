@@ -77,7 +77,7 @@ def status(output: str, price: float | None = None, now: float | None = None) ->
     from cluster.manifest import shard_indexes
     from cluster.storage import Storage
     from flowtts_core.errors import OutputError
-    from jobs.synthesis_job import JOB, SUMMARY
+    from jobs.synthesis_folder import JOB, SUMMARY
     from jobs.synthesis_progress import RECORD
 
     storage = Storage(output)

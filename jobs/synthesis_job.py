@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import PurePosixPath
@@ -20,7 +20,6 @@ from cluster.manifest import (
     finish,
     iter_manifest,
     read_shard,
-    shard_digest_of,
     shard_indexes,
     shard_name,
 )
@@ -30,25 +29,35 @@ from cluster.storage import Storage
 from flowtts_core.config import fingerprint, to_dict
 from flowtts_core.errors import ConfigError, OutputError
 from jobs import audiofolder
-from jobs.audiobook import BOOK_FORMATS, CHAPTER_FORMATS, CHAPTERS
+from jobs.audiobook import BOOK_FORMATS, CHAPTER_FORMATS
 from jobs.dataset_card import CARD, CardFacts, VoiceFacts, render_card
-from jobs.synthesis_books import BOOKS, Assembled, assemble_books, planned_outputs
+from jobs.synthesis_books import Assembled, assemble_books, planned_outputs
 from jobs.synthesis_commit import FOLDERS, ROWS
 from jobs.synthesis_engine import Engine, Voices
+from jobs.synthesis_folder import (
+    JOB,
+    METADATA,
+    OUTPUTS,
+    REPORT,
+    ROW_FILES,
+    SUMMARY,
+    bare_digest,
+    clear,
+    job_id,
+    made_names,
+    read_json,
+    require_ours,
+    stray_shards,
+    suffix_of,
+)
 from jobs.synthesis_front import JOURNAL
 from jobs.synthesis_pipeline import Running, speak_shards
 from jobs.synthesis_plan import Plan, Speaking, identity, write_plan
-from jobs.synthesis_progress import RECORD, Progress
+from jobs.synthesis_progress import Progress
 from jobs.webdataset import TARS, split_place
 
-JOB = "job.json"
-SUMMARY = "summary.json"
-OUTPUTS = "outputs.json"  # names of the books' files, written before the files are
-METADATA = "metadata.csv"
-REPORT = "report.html"
 EXIT_QUARANTINED = 3
 
-_ROW_FILES = tuple(f"{folder}/" for folder in (SHARDS, *FOLDERS))
 
 _OTHER_FOLDER = (
     "choose another folder with -o, run with --update to do what changed and keep the rest, "
@@ -136,14 +145,6 @@ class Summary:
 
 class Interrupted(Exception):
     """The job stopped before its end and can be resumed."""
-
-
-def stored_job(storage: Storage) -> StoredPlan:
-    """The plan of the job in a folder; raises OutputError where there is none."""
-    stored = plans.load(storage)
-    if stored is None:
-        raise OutputError(f"{storage.root}: no job of ours", "give the -o of a `flowtts synthesize`")
-    return stored
 
 
 class _Stopwatch:
@@ -243,9 +244,9 @@ class _Job:
         if self.given is not None:
             self._sweep()
             return self.given, identity(self.given, self.voices.own, self.speaking)
-        held, stored = _read_json(storage, JOB), plans.load(storage)
+        held, stored = read_json(storage, JOB), plans.load(storage)
         if held is None:
-            _require_ours(storage)
+            require_ours(storage)
         elif stored is not None and not self.options.retry_failed and self._unchanged(stored):
             job = identity(stored, self.voices.own, self.speaking)
             if job == held:
@@ -355,10 +356,10 @@ class _Job:
     # -- the work -------------------------------------------------------------------------------------------------------
 
     def _suffix(self, stored: StoredPlan) -> str:
-        return _suffix_of(self.options.rows, stored)
+        return suffix_of(self.options.rows, stored)
 
     def _footer(self, stored: StoredPlan) -> Callable[[Storage, int], str | None]:
-        return partial(_bare_digest, self._suffix(stored))
+        return partial(bare_digest, self._suffix(stored))
 
     def _pending(self, stored: StoredPlan) -> list[Shard]:
         """The shards that are to be spoken."""
@@ -422,7 +423,7 @@ class _Job:
         """Note what will be made, beside what was, before the first of it exists: an interruption leaves nothing unknown."""
         if stored.notes["books"]:
             planned = planned_outputs(stored, self.options.book_format, self.options.chapter_format)
-            names = sorted({*_made(self.storage), *planned})
+            names = sorted({*made_names(self.storage), *planned})
             self.storage.write(OUTPUTS, json.dumps({"files": names}, indent=1, ensure_ascii=False).encode())
 
     def _corpus_files(self, stored: StoredPlan) -> list[str]:
@@ -457,7 +458,7 @@ class _Job:
     def _delete_superseded(self, stored: StoredPlan, files: Iterable[str]) -> None:
         """Delete what this job made in another format, or of rows that are no more, now that the new files are there."""
         storage = self.storage
-        for name in _stray_shards(storage, stored):
+        for name in stray_shards(storage, stored):
             storage.delete(name)
         storage.delete(JOURNAL)
         held = {folder: storage.list(folder) for folder in FOLDERS}
@@ -474,86 +475,15 @@ class _Job:
         if stored.notes["kind"] != "book" and self.options.rows != "files":
             storage.delete(METADATA)
         if stored.notes["books"]:
-            made = [name for name in files if not name.startswith(_ROW_FILES) and name != METADATA]
-            for name in sorted(set(_made(storage)) - set(made)):
+            made = [name for name in files if not name.startswith(ROW_FILES) and name != METADATA]
+            for name in sorted(set(made_names(storage)) - set(made)):
                 storage.delete(name)
             storage.write(OUTPUTS, json.dumps({"files": made}, indent=1, ensure_ascii=False).encode())
 
 
-def job_id(job: dict[str, Any]) -> str:
-    """Names the job in its rows; the same for each run of it."""
-    return fingerprint(job, 16)
-
-
-def _suffix_of(rows: str, stored: StoredPlan) -> str:
-    """What the digest of a shard ends in: with another kind of rows its audio lies elsewhere."""
-    return f"-{rows}" if rows != "parquet" and stored.notes["kind"] != "book" else ""
-
-
-def digest_suffix(stored: StoredPlan) -> str:
-    """What the digests of a stored job's shards end in."""
-    return _suffix_of(stored.notes["again"]["rows"], stored)
-
-
-def _bare_digest(suffix: str, storage: Storage, index: int) -> str | None:
-    """The digest that a shard bears, empty where it is of another kind of rows."""
-    found = shard_digest_of(storage, index)
-    if found is None:
-        return None
-    digest, dash, kind = found.partition("-")
-    return digest if f"{dash}{kind}" == suffix else ""
-
-
-def _stray_shards(storage: Storage, stored: StoredPlan) -> Iterator[str]:
-    planned = {shard.index for shard in stored.shards}
-    for index in shard_indexes(storage):
-        if index not in planned:
-            yield shard_name(index)
-
-
-def _require_ours(storage: Storage) -> None:
-    """Raise OutputError when the folder holds files but no job of ours."""
-    foreign = [name for name in storage.list() if not name.startswith(".") and name not in (plans.PLANS, plans.PLAN, RECORD)]
-    if foreign:
-        raise OutputError(
-            f"{storage.root} is not empty and not ours ({', '.join(foreign[:3])}, ...)", "choose another folder with -o"
-        )
-
-
-def clear(storage: Storage, but: str = "") -> None:
-    """Delete what a job of ours made, and nothing else (`but` keeps one plan's folder): the job's record goes last."""
-    folders = (SHARDS, CHAPTERS, BOOKS, *FOLDERS, JOURNAL)
-    plans.drop_others(storage, but)
-    records = (MANIFEST, QUARANTINE, METADATA, REPORT, CARD, SUMMARY, OUTPUTS, RECORD, plans.PLAN, JOB)
-    for name in [*_made(storage), *folders, *records]:
-        storage.delete(name)
-
-
-def _made(storage: Storage) -> list[str]:
-    """The files that a job of ours made or was about to make here; a name that leads out of the folder is none of ours."""
-    noted = [(_read_json(storage, record) or {}).get("files") for record in (OUTPUTS, SUMMARY)]
-    names = {name for files in noted if isinstance(files, list) for name in files if isinstance(name, str)}
-    return sorted(
-        name
-        for name in names
-        if (path := PurePosixPath(name)).parts and not {"/", ".."} & set(path.parts) and not name.startswith(_ROW_FILES)
-    )
-
-
-def _read_json(storage: Storage, name: str) -> dict[str, Any] | None:
-    """A record of ours; None where it is absent or not readable as such."""
-    if not storage.exists(name):
-        return None
-    try:
-        value = json.loads(storage.read(name))
-    except ValueError:
-        return {"unreadable": True}
-    return value if isinstance(value, dict) else {"unreadable": True}
-
-
 def _finished(storage: Storage, job: dict[str, Any], options: Options) -> Summary | None:
     """The summary of a job that needs nothing more: the same job and outputs, and all its files are there."""
-    record = _read_json(storage, SUMMARY) or {}
+    record = read_json(storage, SUMMARY) or {}
     if record.get("job") != fingerprint(job) or record.get("outputs") != _outputs(options):
         return None
     values = {key: value for key, value in record.items() if key not in ("job", "outputs")}
@@ -561,7 +491,7 @@ def _finished(storage: Storage, job: dict[str, Any], options: Options) -> Summar
         summary = Summary(**{**values, "files": tuple(values["files"]), "notes": tuple(values["notes"])})
     except (TypeError, KeyError):  # another version's fields, or a changed file: it is written again
         return None
-    names = [name for name in summary.files if not name.startswith(_ROW_FILES)]  # these were looked at with their shards
+    names = [name for name in summary.files if not name.startswith(ROW_FILES)]  # these were looked at with their shards
     whole = all(storage.exists(name) for name in [*names, MANIFEST, QUARANTINE, REPORT])
     return summary if whole else None
 

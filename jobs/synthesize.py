@@ -230,7 +230,8 @@ def go_on(output: str, *, workers: int | None = None, address: str | None = None
     """
     from cluster.storage import Storage
     from flowtts_core.errors import OutputError
-    from jobs.synthesis_job import JOB, Options, run_job, stored_job
+    from jobs.synthesis_folder import JOB, stored_job
+    from jobs.synthesis_job import Options, run_job
     from jobs.synthesis_pipeline import Running
     from jobs.synthesis_plan import Plan, Speaking
 

@@ -65,7 +65,7 @@ def verify(output: str, told: Callable[[int, int], None] = lambda done, rows: No
     from cluster.storage import Storage
     from flowtts_core.errors import OutputError
     from jobs.synthesis_commit import FOLDERS
-    from jobs.synthesis_job import digest_suffix
+    from jobs.synthesis_folder import digest_suffix
 
     storage = Storage(output)
     plan = plans.load(storage)
@@ -100,7 +100,7 @@ def repair(output: str, found: Audit, *, workers: int | None = None, address: st
     """
     from cluster.manifest import MANIFEST, shard_name
     from cluster.storage import Storage
-    from jobs.synthesis_job import SUMMARY
+    from jobs.synthesis_folder import SUMMARY
     from jobs.synthesize import go_on
 
     storage = Storage(output)

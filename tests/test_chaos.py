@@ -25,7 +25,8 @@ from cluster.storage import Storage
 from flowtts_core.text.document import TextRow
 from jobs import synthesis_job
 from jobs.synthesis_engine import Engine
-from jobs.synthesis_job import JOB, SUMMARY, Options, run_job
+from jobs.synthesis_folder import JOB, SUMMARY
+from jobs.synthesis_job import Options, run_job
 from jobs.synthesis_pipeline import Running
 from jobs.synthesis_plan import Speaking, plan_corpus
 from jobs.verify import verify
