@@ -1,7 +1,8 @@
 """Finds the item that kills its worker: notes, beside a job's output, how often a shard was begun and over which item it died.
 
-Ray Data restarts a dead worker and gives it the same shard, without end. So after a death over a shard its items are taken one by
-one, each noted before it is touched; one that stood there at `DEADLY_AFTER` deaths is to be set aside: it was tried three times.
+Ray Data restarts a dead worker and gives it the same shard, without end. A worker's first death over a shard may be its machine's:
+the shard is done again in the same batches, and so sounds the same. After the second its items are taken one by one, each noted
+before it is touched; one over which the worker then dies is to be set aside: it was tried three times.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from typing import Any
 from cluster.storage import Storage
 from flowtts_core.errors import FlowTTSError
 
-CAREFUL_AFTER = 1
-DEADLY_AFTER = 2  # a single death over an item may be the machine's (memory that another process took)
+CAREFUL_AFTER = 2
+DEADLY_AFTER = 1
 _SPARE_STARTS = 20  # beyond those that the items may cost: spot machines come and go
 
 

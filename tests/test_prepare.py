@@ -304,7 +304,7 @@ def test_a_clip_that_kills_its_worker_is_found_and_set_aside(tmp_path, monkeypat
 
     monkeypatch.setattr(ClipPreparer, "prepare", prepare)
     storage = Storage(str(tmp_path / "data"))
-    for _ in range(3):  # one before it is careful, two over the clip: one death alone may be the machine's
+    for _ in range(3):  # two before it is careful: a death may be the machine's
         with pytest.raises(Killed):
             job.ShardPreparer(PrepareConfig(), storage).prepare_shard(0, "print", clips)
     note = job.ShardPreparer(PrepareConfig(), storage).prepare_shard(0, "print", clips)

@@ -322,7 +322,7 @@ def test_a_unit_that_kills_three_times_is_set_aside(
 
     monkeypatch.setattr(ToneSynthesizer, "_one", dies)
     plan, storage = plan_book(book(1, 5, ("This is FATAL.",)), Speaking()), Storage(str(tmp_path))
-    for _ in range(deaths):  # one before the worker is careful
+    for _ in range(deaths):  # two before the worker is careful
         with pytest.raises(Killed):
             speak_here(plan, storage, MakeTone())
     speak_here(plan, storage, MakeTone())
