@@ -1,6 +1,6 @@
 """Finds the item that kills its worker: notes, beside a job's output, how often a shard was begun and over which item it died.
 
-Ray Data restarts a dead worker and gives it the same shard, without end. A worker's first death over a shard may be its machine's:
+Ray Data restarts a dead worker and gives it the same shard, without end. A worker's first death over one may be its machine's:
 the shard is done again in the same batches, and so sounds the same. After the second its items are taken one by one, each noted
 before it is touched; one over which the worker then dies is to be set aside: it was tried three times.
 """
