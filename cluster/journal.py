@@ -2,7 +2,8 @@
 
 Ray Data restarts a dead worker and gives it the same shard, without end. A worker's first death over one may be its machine's:
 the shard is done again in the same batches, and so sounds the same. After the second its items are taken one by one, each noted
-before it is touched; one over which the worker then dies is to be set aside: it was tried three times.
+before it is touched. The first over which the worker then dies is to be set aside: it was tried three times. A later one is so at
+its second death, for the deaths before may all have been the first one's.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from cluster.storage import Storage
 from flowtts_core.errors import FlowTTSError
 
 CAREFUL_AFTER = 2
-DEADLY_AFTER = 1
+DEADLY_AFTER = 2  # deaths over an item alone, but for the first item
 _SPARE_STARTS = 20  # beyond those that the items may cost: spot machines come and go
 
 
@@ -46,7 +47,9 @@ class Journal:
             deaths[before["item"]] += 1
             reasons[before["item"]] = before["why"]
         self.careful = self.starts > CAREFUL_AFTER
-        self.deadly = {item: reasons.get(item, "") for item, count in deaths.items() if count >= DEADLY_AFTER}
+        first = next(iter(deaths), None)
+        dead = [item for item, count in deaths.items() if item == first or count >= DEADLY_AFTER]
+        self.deadly = {item: reasons.get(item, "") for item in dead}
         self._state = {"run": run, "starts": self.starts, "deaths": deaths, "reasons": reasons, "item": None, "why": ""}
         self._save()
         if self.starts > DEADLY_AFTER * items + CAREFUL_AFTER + _SPARE_STARTS:
