@@ -253,10 +253,11 @@ def _native_notes_dropped() -> Iterator[None]:
 @contextmanager
 def _deaths_not_printed() -> Iterator[None]:
     """Keep Ray from printing each worker's death on standard output, where `--json` has its say; `log_to_driver` does not."""
-    from ray._private import worker
+    from ray._private import worker as inner  # Ray has no setting for it
 
-    before: Any = getattr(worker, "print_to_stdstream", None)
-    worker.print_to_stdstream = lambda *_, **__: None  # type: ignore[assignment]
+    worker: Any = inner
+    before = getattr(worker, "print_to_stdstream", None)
+    worker.print_to_stdstream = lambda *_, **__: None
     try:
         yield
     finally:

@@ -57,8 +57,9 @@ class Running:
             raise ConfigError(f"--min {self.least} is more than --max {self.most}", "swap them")
         if not 0 <= self.gpus <= 8:
             raise ConfigError(f"{self.gpus} GPUs per worker", "give a part of one, as 0.5, or 1")
-        for name, number in (("item-timeout", self.item_s), ("stall-after", self.stall_s), ("memory", self.memory_gib or 1)):
-            if not number > 0:
+        bounds = (("item-timeout", self.item_s), ("stall-after", self.stall_s), ("worker-memory", self.memory_gib))
+        for name, number in bounds:
+            if number is not None and not number > 0:
                 raise ConfigError(f"--{name} {number:g}: it must be more than 0")
 
     @property

@@ -147,6 +147,7 @@ def run(args: argparse.Namespace) -> int:
 
     machine = profile_named(args.profile)
     device = args.device or machine.device
+    gpus = (machine.gpus or 1.0) if args.gpus_per_worker is None else args.gpus_per_worker
     reading = Reading(args.chapters, args.include_matter, args.lines, args.max_sentences)
     gate = GateConfig(tuple(args.verify), args.takes, args.asr, args.verify_speaker) if args.verify else None
     speaking = Speaking(args.seed, args.speed, args.steps, gate=gate)
@@ -154,10 +155,10 @@ def run(args: argparse.Namespace) -> int:
         least=args.min or args.workers,
         most=args.max or args.workers,
         address=args.address,
-        gpus=(args.gpus_per_worker or machine.gpus or 1.0) if device == "cuda" else 0.0,
+        gpus=gpus if device == "cuda" else 0.0,
         verifiers=args.verifiers,
         item_s=args.item_timeout,
-        memory_gib=args.worker_memory or machine.memory_gib,
+        memory_gib=machine.memory_gib if args.worker_memory is None else args.worker_memory,
         stall_s=args.stall_after,
     )
     options = Options(

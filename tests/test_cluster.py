@@ -14,12 +14,13 @@ import time
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cluster import auth, local
 from cluster.local import LocalCluster, Record
-from cluster.pool import Stage, _sized
+from cluster.pool import Stage, StageWork, _sized
 from cluster.resources import PROFILES, Resources, profile_named
 from cluster.session import SessionInfo, session
 from cluster.submission import _words_there, is_dashboard, refuse_local_output
@@ -133,16 +134,20 @@ def test_workers_are_counted_node_by_node() -> None:
     assert Resources(cpus=0).options() == {"num_cpus": 0}
 
 
+def no_work() -> StageWork:
+    raise AssertionError("only counted")
+
+
 def test_a_pool_starts_with_what_there_is_room_for_and_grows_where_machines_may_come() -> None:
     nodes = ({"CPU": 2.0, "memory": 8.0 * 2**30},)
     alone, shared = SessionInfo(2, 0, True, nodes), SessionInfo(2, 0, False, nodes)
-    speak = Stage("speak", lambda: None, (4, 64), takes=Resources())  # type: ignore[arg-type, return-value]
+    speak = Stage("speak", no_work, (4, 64), takes=Resources())
     assert _sized(speak, alone, tasks=100) == (2, 2)
     assert _sized(speak, shared, tasks=100) == (2, 64)
     assert _sized(speak, shared, tasks=1) == (1, 1)
-    free = Stage("front", lambda: None, (1, 16), actors=False)  # type: ignore[arg-type, return-value]
+    free = Stage("front", no_work, (1, 16), actors=False)
     assert _sized(free, shared, tasks=100) == (1, 2)  # what takes no core in Ray's books still needs one
-    large = Stage("speak", lambda: None, (1, 1), takes=Resources(memory=9 << 30))  # type: ignore[arg-type, return-value]
+    large = Stage("speak", no_work, (1, 1), takes=Resources(memory=9 << 30))
     with pytest.raises(ConfigError, match=r"takes 9 GiB beside a core, no node has room: .* 8\.0 GiB"):
         _sized(large, alone, tasks=1)
 
@@ -160,8 +165,8 @@ def test_a_profile_says_what_a_worker_takes(
 ) -> None:
     seen = []
 
-    def noted(*given: object, **named: object) -> None:
-        seen.append((named["device"], given[5].running.takes))  # type: ignore[attr-defined]
+    def noted(*given: Any, **named: Any) -> None:
+        seen.append((named["device"], given[5].running.takes))
         raise ConfigError("seen")
 
     monkeypatch.setattr(synthesize, "synthesize", noted)
