@@ -21,7 +21,7 @@ from deploy.requests import VoiceList
 from deploy.settings import Settings
 from deploy.speech import Refusal, Sound, SpeakerLink, SpeakerLost, SpeechJob
 
-ATTEMPTS, MOST_ATTEMPTS = 4, 16  # at the same place, and in all: a job that kills its speaker must not kill many
+ATTEMPTS, MOST_SILENT = 4, 16  # lost speakers at the same place, or with no new sound: a job that kills must not kill many
 BACKOFF_S = 0.05
 
 
@@ -109,12 +109,12 @@ class Answering:
 
     async def _run(self) -> AsyncIterator[Sound]:
         """The job's sounds, from one speaker after the other if need be; raises AnswerCut."""
-        failed = 0
-        place = -1  # where the last speaker was lost: a job that kills dies where it died before, others' deaths come anywhere
-        for attempt in range(MOST_ATTEMPTS):
-            if attempt:
-                self._front.meters.retried()
-                await asyncio.sleep(BACKOFF_S * 2**failed)
+        # A job that kills its speaker dies where it died before and gives no new sound; others' deaths come anywhere. So a long
+        # answer may outlive any number of speakers, as long as each of them, or one of several, makes some of it.
+        failed = silent = 0
+        place = -1
+        heard = 0
+        while True:
             try:
                 async with aclosing(self._once()) as sounds:  # type: ignore[type-var]  # an async generator
                     async for sound in sounds:
@@ -124,10 +124,12 @@ class Answering:
                 return
             except SpeakerLost:
                 failed = failed + 1 if self._reached == place else 1
-                place = self._reached
-                if failed == ATTEMPTS:
-                    break
-        raise AnswerCut(unavailable())
+                silent = 1 if self.samples > heard else silent + 1
+                place, heard = self._reached, self.samples
+                if failed == ATTEMPTS or silent == MOST_SILENT:
+                    raise AnswerCut(unavailable()) from None
+            self._front.meters.retried()
+            await asyncio.sleep(BACKOFF_S * 2**failed)
 
     async def _once(self) -> AsyncIterator[Sound]:
         """The sounds that were not sent yet, from one speaker."""

@@ -32,7 +32,7 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-FRAMES_PER_BATCH = 640  # padded; on a CPU larger batches gain nothing
+FRAMES_PER_BATCH, FRAMES_PER_BATCH_CUDA = 640, 10_000  # padded; on a CPU larger batches gain nothing
 # when a request that is not streamed is due after it came, and later by each second made of it
 ALLOWANCE_S, ALLOWANCE_PER_S = 0.25, 0.2
 HEAD_START_S = 4.0  # of a stream's first piece before pieces that are late; eight late ones' turn lasts some seconds
@@ -126,7 +126,7 @@ class StreamingEngine:
         speaker: a voice, a synthesizer, or anything that has StreamingVoice's methods.
         max_queued_s: seconds of sound that may wait (estimated); beyond it `submit` raises Overloaded.
         max_active: requests that may be in work or waiting; beyond it, too. By default any number.
-        frames_per_batch: padded mel frames that go through the flow together.
+        frames_per_batch: padded mel frames that go through the flow together; by default the device's.
         threads: torch's, for the engine's thread; by default as torch has them.
         clock: for tests.
     """
@@ -137,7 +137,7 @@ class StreamingEngine:
         *,
         max_queued_s: float = 120.0,
         max_active: int | None = None,
-        frames_per_batch: int = FRAMES_PER_BATCH,
+        frames_per_batch: int | None = None,
         threads: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -145,12 +145,11 @@ class StreamingEngine:
             speaker = VoiceSynthesizer(speaker)
         self._voice: Speaker = StreamingVoice(speaker) if isinstance(speaker, VoiceSynthesizer) else speaker
         self.sample_rate = self._voice.sample_rate
-        self.max_queued_s, self.frames_per_batch, self._threads, self._clock = (
-            max_queued_s,
-            frames_per_batch,
-            threads,
-            clock,
-        )
+        if frames_per_batch is None:
+            cuda = isinstance(speaker, VoiceSynthesizer) and speaker.device.type == "cuda"
+            frames_per_batch = FRAMES_PER_BATCH_CUDA if cuda else FRAMES_PER_BATCH
+        self.max_queued_s, self.frames_per_batch = max_queued_s, frames_per_batch
+        self._threads, self._clock = threads, clock
         self.max_active = max_active
         self._changed = threading.Condition()
         self._jobs: list[_Job] = []

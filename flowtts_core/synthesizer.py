@@ -90,7 +90,8 @@ class Synthesizer(Protocol):
     def synthesize(self, requests: Sequence[SynthesisRequest]) -> list[Speech | SynthesisFailure]: ...
 
 
-TOKENS_PER_BATCH = 1000  # padded; on a CPU larger batches cost memory and gain nothing, for a GPU give more
+# padded; on a CPU larger batches cost memory and gain nothing, a GPU needs many to be at work
+TOKENS_PER_BATCH, TOKENS_PER_BATCH_CUDA = 1000, 16_000
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ class VoiceSynthesizer:
 
     Args:
         voice: a loaded voice.
-        tokens_per_batch: budget of padded tokens that go through the model together.
+        tokens_per_batch: budget of padded tokens that go through the model together; by default the device's.
         device: where the models run; by default where the voice was loaded to.
 
     Attributes:
@@ -125,9 +126,11 @@ class VoiceSynthesizer:
         last_tokens: tokens of the last call, and those with the padding that its batches needed.
     """
 
-    def __init__(self, voice: Voice, *, tokens_per_batch: int = TOKENS_PER_BATCH, device: str | None = None) -> None:
-        self.voice, self.tokens_per_batch = voice, tokens_per_batch
+    def __init__(self, voice: Voice, *, tokens_per_batch: int | None = None, device: str | None = None) -> None:
+        self.voice = voice
         self.device = torch.device(device) if device else next(voice.acoustic.parameters()).device
+        default = TOKENS_PER_BATCH_CUDA if self.device.type == "cuda" else TOKENS_PER_BATCH
+        self.tokens_per_batch = default if tokens_per_batch is None else tokens_per_batch
         self.frontend = TextFrontend(voice.card.frontend)
         self.sample_rate = voice.card.sample_rate
         self.fingerprint = voice.card.fingerprint
@@ -211,7 +214,7 @@ class VoiceSynthesizer:
             yield batch
 
     def _speak_apart(self, batch: list[_Piece], failures: dict[int, SynthesisFailure]) -> list[_Spoken]:
-        """As `_speak`; where a batch raises, its pieces are spoken alone, and one that raises fails its own request."""
+        """As `_speak`; a batch that raises is spoken in halves, and a piece that raises alone fails its own request."""
         try:
             return self._speak(batch)
         except (MemoryError, torch.OutOfMemoryError):  # the machine's fault; a batch that did not fit may do so in pieces
@@ -221,7 +224,8 @@ class VoiceSynthesizer:
             if len(batch) == 1:
                 failures[batch[0].request] = _failure(error)
                 return []
-        return [part for piece in batch for part in self._speak_apart([piece], failures)]
+        half = len(batch) // 2
+        return [*self._speak_apart(batch[:half], failures), *self._speak_apart(batch[half:], failures)]
 
     def _speak(self, batch: list[_Piece]) -> list[_Spoken]:
         lengths = [len(piece.encoded.tokens) for piece in batch]
@@ -261,7 +265,7 @@ class VoiceSynthesizer:
                 end_s = float(ends[word.token_end - 1])
                 words.append(WordTime(request.text[start:end], start, end, seconds + begin_s, seconds + end_s))
             seconds += len(part.waveform) / self.sample_rate
-        waveform = np.concatenate([part.waveform for part in parts])
+        waveform = parts[0].waveform if len(parts) == 1 else np.concatenate([part.waveform for part in parts])
         return Speech(waveform, self.sample_rate, tuple(words), " ".join(p.piece.encoded.phonemes for p in parts))
 
 

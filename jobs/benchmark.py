@@ -82,6 +82,7 @@ def add_parser(subparsers: Any) -> None:
     evaluation.add_argument("--judges", default="words,opinions,speaker,shape", help="who judges (default: all four)")
     evaluation.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
     evaluation.set_defaults(run=run_evaluation)
+    _add_engine(kinds)
     _add_serving(kinds)
     _add_training(kinds)
     _add_scale(kinds)
@@ -118,11 +119,34 @@ def _add_scale(kinds: Any) -> None:
     scale.add_argument("--voice", help="a bundled voice's name or a voice folder (default: the bundled one)")
     scale.add_argument("--texts", type=Path, help="one text a line, or TSV with a header (default: a chapter of Alice)")
     scale.add_argument("--n", type=int, default=2000, help="texts to speak; repeated as need be (default: 2000)")
-    scale.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
+    scale.add_argument("--workers", default="1,2", help="numbers of processes to compare (default: 1,2)")
+    scale.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of jobs and bare loops (default: cpu)")
     scale.add_argument("--null-rows", default="1000,10000,100000,1000000", help="sizes of the jobs without a model")
     scale.add_argument("--what", default="buckets,ray,null", help="parts of it (default: all)")
     scale.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
     scale.set_defaults(run=run_scale)
+
+
+def _add_engine(kinds: Any) -> None:
+    engine = kinds.add_parser(
+        "engine",
+        help="what batches gain on a CPU or a GPU",
+        description="In one process, without Ray: seconds of sound a second by tokens that go through a voice together, as in a "
+        "job, and by users of the streaming engine, as in a server.",
+        epilog="example:\n  flowtts benchmark engine --device cuda --tokens 1000,4000,16000 --users 1,8,64 --frames 640,10000",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    engine.add_argument("--voice", help="a bundled voice's name or a voice folder (default: the bundled one)")
+    engine.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the voice runs (default: cpu)")
+    engine.add_argument("--texts", type=Path, help="one text a line, or TSV with a header (default: a chapter of Alice)")
+    engine.add_argument("--n", type=int, default=400, help="texts of a job, mixed in length (default: 400)")
+    engine.add_argument("--tokens", default="250,1000,4000", help="tokens together in a job (default: 250,1000,4000)")
+    engine.add_argument("--users", default="1,2,4,8,16", help="of the streaming engine (default: 1,2,4,8,16)")
+    engine.add_argument("--frames", default="640", help="mel frames together in streams (default: 640)")
+    engine.add_argument("--seconds", type=float, default=30.0, help="of each load of streams (default: 30)")
+    engine.add_argument("--what", default="jobs,streams", help="parts of it (default: all)")
+    engine.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
+    engine.set_defaults(run=run_engine)
 
 
 def _add_serving(kinds: Any) -> None:
@@ -187,13 +211,37 @@ def run_judges(args: argparse.Namespace) -> int:
     return _done(args, figures)
 
 
+def _numbers(option: str, given: str) -> list[int]:
+    """Whole numbers from 1, with commas between; raises ConfigError."""
+    try:
+        numbers = [int(number) for number in given.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 1:
+        raise ConfigError(f"{option} {given}: not whole numbers from 1", "write for instance 1,2")
+    return numbers
+
+
+def run_engine(args: argparse.Namespace) -> int:
+    if args.n < 2 or args.seconds <= 0:
+        raise ConfigError(f"--n {args.n} --seconds {args.seconds}: at least 2 texts, and some seconds")
+    tokens, users = _numbers("--tokens", args.tokens), _numbers("--users", args.users)
+    frames = _numbers("--frames", args.frames)
+    from jobs import benchmark_engine, benchmark_scale, benchmark_speed
+
+    say = _sayer(args)
+    texts = benchmark_scale.mixed([text for _, text in benchmark_speed.read_texts(args.texts)], args.n)
+    figures = benchmark_engine.engine(
+        args.voice, args.device, texts, args.what.split(","), tokens, users, frames, args.seconds, say
+    )
+    print(benchmark_engine.page(figures))
+    return _done(args, figures)
+
+
 def run_evaluation(args: argparse.Namespace) -> int:
     from jobs import benchmark_evaluation
 
-    try:
-        workers = [int(number) for number in args.workers.split(",")]
-    except ValueError:
-        raise ConfigError(f"--workers {args.workers}: not numbers", "write for instance 1,2") from None
+    workers = _numbers("--workers", args.workers)
     judges = tuple(args.judges.split(","))
     figures = benchmark_evaluation.scaling(args.source, args.clips, workers, judges, _sayer(args))
     print(benchmark_evaluation.page(figures))
@@ -220,17 +268,15 @@ def run_training(args: argparse.Namespace) -> int:
 
 
 def run_scale(args: argparse.Namespace) -> int:
-    if args.n < 50 or args.workers < 1:
-        raise ConfigError(f"--n {args.n} --workers {args.workers}: at least 50 texts and a worker")
-    try:
-        rows = [int(number) for number in args.null_rows.split(",")]
-    except ValueError:
-        raise ConfigError(f"--null-rows {args.null_rows}: not numbers", "write for instance 1000,100000") from None
+    if args.n < 50:
+        raise ConfigError(f"--n {args.n}: at least 50 texts")
+    workers = _numbers("--workers", args.workers)
+    rows = _numbers("--null-rows", args.null_rows)
     from jobs import benchmark_scale, benchmark_speed
 
     say = _sayer(args)
     texts = benchmark_scale.mixed([text for _, text in benchmark_speed.read_texts(args.texts)], args.n)
-    figures = benchmark_scale.scale(args.voice, texts, args.what.split(","), args.workers, rows, say)
+    figures = benchmark_scale.scale(args.voice, texts, args.what.split(","), workers, rows, say, args.device)
     print(benchmark_scale.page(figures))
     return _done(args, figures)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import signal
 import socket
@@ -26,7 +25,6 @@ from jobs.serving_load import (
     at_once,
     mixed_texts,
     one_by_one,
-    percentiles,
     sentences_of,
     summed,
 )
@@ -80,53 +78,16 @@ def _twelve_words(n: int) -> list[tuple[str, str]]:
 
 def _bare(seconds: float) -> dict[str, Any]:
     """The same texts through the engine without HTTP or Ray: first sound alone, then saturated, with batches and without."""
-    import torch
+    from flowtts_core.streaming import FRAMES_PER_BATCH
+    from flowtts_core.synthesizer import VoiceSynthesizer
+    from jobs.benchmark_engine import first_sounds, goodput
 
-    from flowtts_core.streaming import FRAMES_PER_BATCH, StreamingEngine
-    from flowtts_core.synthesizer import SynthesisRequest, VoiceSynthesizer
-
-    torch.set_num_threads(1)  # as a speaker of the server has
-    voice = VoiceSynthesizer.load()
-    engine = StreamingEngine(voice)
-    engine.warm_up()
-    firsts = []
-    for _, text in _twelve_words(200):
-        began = time.perf_counter()
-        for number, _chunk in enumerate(engine.submit(SynthesisRequest(text)).chunks()):
-            if number == 0:
-                firsts.append(time.perf_counter() - began)
-    engine.close()
-    saturated = {}
-    for name, frames in (("batches", FRAMES_PER_BATCH), ("single", 1)):
-        engine = StreamingEngine(voice, frames_per_batch=frames, max_queued_s=math.inf)
-        engine.warm_up()
-        saturated[name] = _engine_goodput(engine, seconds)
-        engine.close()
-    return {"first_s": percentiles(firsts), "goodput": saturated}
-
-
-def _engine_goodput(engine: Any, seconds: float) -> float:
-    """Seconds of sound a second with `USERS` requests at work all the time."""
-    from flowtts_core.synthesizer import SynthesisRequest
-
-    texts, made, lock, until = iter(mixed_texts(100_000)), 0.0, threading.Lock(), time.perf_counter() + seconds
-
-    def user() -> None:
-        nonlocal made
-        while time.perf_counter() < until:
-            with lock:
-                _, text = next(texts)
-            audio_s = sum(len(c.waveform) for c in engine.submit(SynthesisRequest(text)).chunks()) / engine.sample_rate
-            with lock:
-                made += audio_s
-
-    began = time.perf_counter()
-    threads = [threading.Thread(target=user) for _ in range(USERS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return made / (time.perf_counter() - began)
+    synthesizer = VoiceSynthesizer.load(threads=1)  # as a speaker of the server has
+    budgets = {"batches": FRAMES_PER_BATCH, "single": 1}
+    return {
+        "first_s": first_sounds(synthesizer, 200),
+        "goodput": {name: goodput(synthesizer, frames, USERS, seconds) for name, frames in budgets.items()},
+    }
 
 
 def _for_seconds(url: str, users: int, seconds: float) -> list[Answered]:

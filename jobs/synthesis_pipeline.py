@@ -14,6 +14,7 @@ from cluster.session import default_workers
 from cluster.storage import Storage
 from cluster.watchdog import Limits
 from flowtts_core.errors import ConfigError
+from jobs.machine import cores
 from jobs.synthesis_commit import MakeCommitter
 from jobs.synthesis_engine import Voices
 from jobs.synthesis_front import MakeFront
@@ -23,7 +24,8 @@ from jobs.synthesis_verify import MakeVerifier
 
 ITEM_S = 600.0  # that one utterance may take before its worker counts as hanging
 _NO_BOUND = 1_000_000  # of actors: as many as the cluster has cores
-_FRONTS_PER_GPU, _VERIFIERS_PER_GPU = 4, 16  # CPU processes that keep one GPU's actor at work
+_FRONTS_PER_GPU, _VERIFIERS_PER_GPU = 12, 16  # CPU processes that keep one GPU at work
+_ENCODERS_PER_GPU_ACTOR = 4  # threads
 
 
 @dataclass(frozen=True)
@@ -110,9 +112,11 @@ def stages_of(
     """The stages; only the one that speaks takes cores in Ray's books (see `cluster.pool.Stage`)."""
     run, limits = uuid.uuid4().hex, running.limits
     # a front takes a tenth of an utterance's time on a CPU; two, so that one has work while Ray Data finds the other its next
-    fronts = most * _FRONTS_PER_GPU if running.gpus else max(2, math.ceil(most / 4))
-    verifiers = running.verifiers or (most * _VERIFIERS_PER_GPU if running.gpus else most)
-    speaker = MakeSpeaker(output, voices, speaking, run, limits, job)
+    fronts = max(2, math.ceil(most * (running.gpus * _FRONTS_PER_GPU or 1 / 4)))
+    if running.address is None:
+        fronts = min(fronts, max(2, cores()))
+    verifiers = running.verifiers or max(1, math.ceil(most * (running.gpus * _VERIFIERS_PER_GPU or 1)))
+    speaker = MakeSpeaker(output, voices, speaking, run, limits, job, encoders=_ENCODERS_PER_GPU_ACTOR if running.gpus else 1)
     stages = [
         Stage("front", MakeFront(output, voices, run, limits), (1, fronts), actors=False),
         Stage("speak", speaker, (running.least or min(most, default_workers()), most), takes=running.takes),

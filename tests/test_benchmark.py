@@ -16,7 +16,7 @@ from flowtts_core.audio.files import write_audio
 from flowtts_core.errors import TextError
 from flowtts_core.synthesizer import Speech, SynthesisFailure, SynthesisRequest
 from flowtts_core.vocoder import GriffinLim, GriffinLimConfig
-from jobs import benchmark_quality, benchmark_report, benchmark_speed, cli
+from jobs import benchmark_engine, benchmark_quality, benchmark_report, benchmark_speed, cli
 from jobs.machine import Watch, describe
 from tests.speech_like import buzz
 from tests.voices import make_voice
@@ -193,3 +193,25 @@ def test_an_evaluation_is_held_against_itself_with_more_workers(tmp_path, monkey
     assert figures["runs"][1]["times_steady"] > 1
     assert "100 clips" in study.page(figures)
     assert cli.main(["benchmark", "evaluation", "--source", str(tmp_path), "--workers", "1"]) == 2
+
+
+def test_the_engine_benchmark_measures_jobs_and_streams(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small, and whatever the time is: each run is there, with sound, and the page says each."""
+    monkeypatch.setattr(benchmark_engine, "FIRSTS", 2)
+    figures = tmp_path / "figures.json"
+    command = ["benchmark", "engine", "--voice", str(make_voice(tmp_path / "amy")), "--n", "4", "--tokens", "100,1000"]
+    assert cli.main([*command, "--users", "1,2", "--frames", "640", "--seconds", "0.2", "--json", str(figures)]) == 0
+    found = json.loads(figures.read_text())
+    assert [run["tokens"] for run in found["jobs"]["runs"]] == [100, 1000]
+    runs = [(run["frames"], run["users"]) for run in found["streams"]["runs"]]
+    assert runs == [(1, 1), (640, 1), (640, 2)]
+    assert all(run["audio_per_s"] > 0 for run in found["jobs"]["runs"] + found["streams"]["runs"])
+    said = capsys.readouterr().out
+    assert "4 texts" in said and "1000 tokens together" in said and "2 users, 640 frames together" in said
+
+
+def test_a_list_of_numbers_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["benchmark", "engine", "--tokens", "100,many"]) == 2
+    assert "--tokens 100,many: not whole numbers" in capsys.readouterr().err

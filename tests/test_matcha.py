@@ -17,7 +17,8 @@ from flowtts_core.acoustic.alignment import expand_by_path, path_durations
 from flowtts_core.acoustic.matcha import Draws, Prior
 from flowtts_core.acoustic.matcha_decoder import published_frames
 from flowtts_core.audio.mel import MelConfig
-from flowtts_core.nn.conv import TimeConv
+from flowtts_core.nn import conv
+from flowtts_core.nn.conv import TimeConv, TimeConvTranspose
 from flowtts_core.nn.time_embedding import sinusoidal_embedding
 
 TOLERANCE = {"atol": 1e-4, "rtol": 1e-4}
@@ -183,16 +184,35 @@ def test_path_helpers_agree_with_dense_products():
 @pytest.mark.parametrize("time", [1, 2, 7, 64])
 def test_a_convolution_by_taps_is_torchs(batch: int, time: int) -> None:
     """The way without gradients against `conv1d`; weights that change in place are seen."""
-    conv = TimeConv(6, 5, 3)
+    layer = TimeConv(6, 5, 3)
     x = torch.randn(batch, time, 6)
 
     def expected() -> torch.Tensor:
-        return torch.nn.functional.conv1d(x.transpose(1, 2), conv.weight, conv.bias, padding=1).transpose(1, 2)
+        return torch.nn.functional.conv1d(x.transpose(1, 2), layer.weight, layer.bias, padding=1).transpose(1, 2)
 
     for _ in range(2):
         with torch.inference_mode():
-            torch.testing.assert_close(conv(x), expected())
-            torch.testing.assert_close(copy.deepcopy(conv)(x), expected())
+            torch.testing.assert_close(layer(x), expected())
+            torch.testing.assert_close(copy.deepcopy(layer)(x), expected())
         with torch.no_grad():
-            conv.weight.mul_(-2)
-    assert conv(x).requires_grad
+            layer.weight.mul_(-2)
+    assert layer(x).requires_grad
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("time", [1, 2, 3, 12, 13])
+@pytest.mark.parametrize("kernel", [3, 5, 7])
+def test_convolutions_as_a_gpu_does_them_are_torchs(kernel: int, time: int) -> None:
+    """Products and shifted sums, here without a GPU; the whole of them on one: tests/test_cuda.py."""
+    x = torch.randn(3, time, 6)
+    image = x.transpose(1, 2)
+    for stride in (1, 2):
+        layer = TimeConv(6, 5, kernel, stride)
+        found = conv._products(x, layer.weight.permute(2, 1, 0), layer.bias, stride)
+        expected = torch.nn.functional.conv1d(image, layer.weight, layer.bias, stride, kernel // 2)
+        torch.testing.assert_close(found, expected.transpose(1, 2), atol=1e-5, rtol=0)
+    for groups in (1, 6):
+        plain = torch.nn.Conv1d(6, 6, kernel, padding=kernel // 2, groups=groups)
+        torch.testing.assert_close(conv._shifted(plain, image), plain(image), atol=1e-5, rtol=0)
+    doubling = TimeConvTranspose(6)
+    torch.testing.assert_close(doubling._products(x), doubling(x), atol=1e-5, rtol=0)

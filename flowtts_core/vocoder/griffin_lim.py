@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from flowtts_core.audio.mel import MelConfig, mel_filter_bank
 from flowtts_core.vocoder.base import Vocoder
-from flowtts_core.vocoder.istft import centred_window
+from flowtts_core.vocoder.istft import centred_window, real_frames
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class GriffinLim(Vocoder):
 
     def _synthesis(self, spectrum: Tensor, size: int) -> Tensor:
         c = self.config.mel
-        frames = torch.fft.irfft(spectrum, c.n_fft, dim=1) * self.window[None, :, None]
+        frames = real_frames(spectrum, c.n_fft) * self.window[None, :, None]
         square = self.window.square()[None, :, None].expand(1, -1, frames.shape[-1])
         added = [
             nn.functional.fold(part, (1, size), (1, c.n_fft), stride=(1, c.hop_length))[:, 0, 0]

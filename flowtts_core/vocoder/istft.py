@@ -14,6 +14,17 @@ def centred_window(mel: MelConfig) -> Tensor:
     return nn.functional.pad(torch.hann_window(mel.win_length), (left, mel.n_fft - mel.win_length - left))
 
 
+def real_frames(spectrum: Tensor, n_fft: int) -> Tensor:
+    """Complex [B, F, T] to the real frames [B, n_fft, T] of its inverse FFT, whatever the phases at its first and last bin.
+
+    A real signal has none there. FFTs on a CPU pass over them; cuFFT may not, and in batches does not (waveforms 4e-3 off).
+    """
+    if spectrum.is_cuda:
+        spectrum = spectrum.clone()
+        torch.view_as_real(spectrum)[:, :: n_fft // 2, :, 1] = 0
+    return torch.fft.irfft(spectrum, n_fft, dim=1)
+
+
 class InverseSTFT(nn.Module):
     """Complex spectrum [B, F, T] to waveform [B, mel.samples_of(T)].
 
@@ -31,7 +42,7 @@ class InverseSTFT(nn.Module):
 
     def frames(self, spectrum: Tensor) -> Tensor:
         """Windowed frames [B, n_fft, T]."""
-        return torch.fft.irfft(spectrum, self.n_fft, dim=1, norm="backward") * self.window[None, :, None]
+        return real_frames(spectrum, self.n_fft) * self.window[None, :, None]
 
     def overlap_add(self, frames: Tensor) -> Tensor:
         """[B, n_fft, T] -> [B, (T - 1) * hop_length + n_fft]."""
@@ -49,7 +60,7 @@ class InverseSTFT(nn.Module):
         waveform = waveform[:, self.trim : waveform.shape[-1] - self.trim]
         if mask is None:
             return waveform
-        lengths = [self.samples_of(int(n)) for n in mask.sum(dim=(1, 2))]
+        lengths = [self.samples_of(int(n)) for n in mask.sum(dim=(1, 2)).tolist()]
         valid = (
             torch.arange(waveform.shape[-1], device=waveform.device)
             < torch.tensor(lengths, device=waveform.device)[:, None]

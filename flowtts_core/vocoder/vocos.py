@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from flowtts_core.audio.mel import MelConfig, mel_filter_bank
 from flowtts_core.errors import ConfigError
+from flowtts_core.nn.conv import conv_frames
 from flowtts_core.vocoder.base import Vocoder
 from flowtts_core.vocoder.istft import InverseSTFT, InverseSTFTStream
 
@@ -93,7 +94,7 @@ class ConvNeXtBlock(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """[B, D, T] -> [B, D, T]; the caller masks the input beyond each item's end."""
-        return x + self.branch(self.dwconv(x), condition)
+        return x + self.branch(conv_frames(self.dwconv, x), condition)
 
     def branch(self, convolved: Tensor, condition: Tensor | None) -> Tensor:
         """What is added to the residual, from the convolved input [B, D, T]."""
@@ -119,7 +120,7 @@ class VocosBackbone(nn.Module):
 
     def forward(self, mel: Tensor, mask: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
         """`mask` [B, 1, T] is 1 on valid frames; None where nothing is padded."""
-        x = self.embed(mel if mask is None else mel * mask)
+        x = conv_frames(self.embed, mel if mask is None else mel * mask)
         x = _apply_norm(self.norm, x.transpose(1, 2), condition).transpose(1, 2)
         for block in self.convnext:
             x = block(x if mask is None else x * mask, condition)
