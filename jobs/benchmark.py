@@ -120,6 +120,7 @@ def _add_scale(kinds: Any) -> None:
     scale.add_argument("--texts", type=Path, help="one text a line, or TSV with a header (default: a chapter of Alice)")
     scale.add_argument("--n", type=int, default=2000, help="texts to speak; repeated as need be (default: 2000)")
     scale.add_argument("--workers", default="1,2", help="numbers of processes to compare (default: 1,2)")
+    scale.add_argument("--rounds", type=int, default=1, help="turns that bare loop and job take, a part of the texts each")
     scale.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of jobs and bare loops (default: cpu)")
     scale.add_argument("--null-rows", default="1000,10000,100000,1000000", help="sizes of the jobs without a model")
     scale.add_argument("--what", default="buckets,ray,null", help="parts of it (default: all)")
@@ -268,15 +269,15 @@ def run_training(args: argparse.Namespace) -> int:
 
 
 def run_scale(args: argparse.Namespace) -> int:
-    if args.n < 50:
-        raise ConfigError(f"--n {args.n}: at least 50 texts")
+    if args.rounds < 1 or args.n < 50 * args.rounds:
+        raise ConfigError(f"--n {args.n} --rounds {args.rounds}: at least 50 texts for each round")
     workers = _numbers("--workers", args.workers)
     rows = _numbers("--null-rows", args.null_rows)
     from jobs import benchmark_scale, benchmark_speed
 
     say = _sayer(args)
     texts = benchmark_scale.mixed([text for _, text in benchmark_speed.read_texts(args.texts)], args.n)
-    figures = benchmark_scale.scale(args.voice, texts, args.what.split(","), workers, rows, say, args.device)
+    figures = benchmark_scale.scale(args.voice, texts, args.what.split(","), workers, rows, say, args.device, args.rounds)
     print(benchmark_scale.page(figures))
     return _done(args, figures)
 

@@ -37,6 +37,7 @@ def scale(
     null_rows: Sequence[int],
     say: Say,
     device: str = "cpu",
+    rounds: int = 1,
 ) -> dict[str, Any]:
     """Measure the parts.
 
@@ -45,6 +46,7 @@ def scale(
         workers: numbers of processes of the runs in Ray and of the bare loop.
         null_rows: sizes of the jobs with a model that does nothing.
         device: where the voice runs; on "cuda" the workers share one GPU.
+        rounds: into which the texts are parted, so that bare loop and job take turns: what else the machine does changes.
 
     Raises:
         ConfigError: for a part that does not exist.
@@ -57,7 +59,7 @@ def scale(
             say("length buckets against arrival order, in this process")
             figures["buckets"] = buckets(voice, texts)
         if "ray" in parts:
-            figures["ray"] = against_bare(voice, texts, workers, device, say)
+            figures["ray"] = against_bare(voice, texts, workers, rounds, device, say)
         if "null" in parts:
             figures["null"] = [null_job(rows, max(workers), say) for rows in null_rows]
     figures["busy"] = watch.busy.to_json()
@@ -82,19 +84,34 @@ def mixed(texts: Sequence[str], n: int) -> list[str]:
 # -- Ray against a bare loop --------------------------------------------------------------------------------------------
 
 
-def against_bare(voice: str | None, texts: Sequence[str], workers: Sequence[int], device: str, say: Say) -> dict[str, Any]:
-    """The same units, in the same shards, by the same voice: as many processes without Ray, and the job."""
+def against_bare(
+    voice: str | None, texts: Sequence[str], workers: Sequence[int], rounds: int, device: str, say: Say
+) -> dict[str, Any]:
+    """The same units, in the same shards, by the same voice: as many processes without Ray, and the job; in turns."""
+    made: dict[str, dict[int, list[dict[str, Any]]]] = {"bare": {}, "job": {}}
     with tempfile.TemporaryDirectory() as folder:
-        counts = sorted(set(workers))
-        bare = {}
-        for count in counts:
-            say(f"bare loop, {count} process{'es' * (count > 1)}")
-            bare[count] = _bare(voice, device, texts, count, Path(folder))
-        jobs = {}
-        for count in counts:
-            say(f"the job, {count} worker{'s' * (count > 1)}")
-            jobs[count] = _job(voice, device, texts, count, Path(folder, f"job-{count}"))
-    return {"bare": bare, "job": jobs}
+        for turn in range(rounds):
+            part = texts[turn * len(texts) // rounds : (turn + 1) * len(texts) // rounds]
+            for count in sorted(set(workers)):
+                place = Path(folder, f"{turn}-{count}")
+                place.mkdir()
+                say(f"round {turn + 1}: bare loop, processes: {count}")
+                made["bare"].setdefault(count, []).append(_bare(voice, device, part, count, place))
+                say(f"round {turn + 1}: the job, workers: {count}")
+                made["job"].setdefault(count, []).append(_job(voice, device, part, count, place / "job"))
+    return {kind: {count: _whole(runs) for count, runs in counts.items()} for kind, counts in made.items()}
+
+
+def _whole(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Runs as one: rates weighed by the time of each, times as means; and each by itself."""
+    spent = [run["steady_s"] for run in runs]
+    rates = {
+        name: sum(run[name] * s for run, s in zip(runs, spent, strict=True)) / sum(spent)
+        for name in ("characters_per_s", "audio_per_s")
+    }
+    means = {name: sum(run[name] for run in runs) / len(runs) for name in ("whole_s", "first_shard_s")}
+    padding = {"padding": max(run["padding"] for run in runs)} if "padding" in runs[0] else {}
+    return {**rates, "steady_s": sum(spent), **means, **padding, "runs": list(runs)}
 
 
 def _units(texts: Sequence[str]) -> Any:
@@ -377,10 +394,11 @@ def page(figures: dict[str, Any]) -> str:
     if ray := figures.get("ray"):
         for kind in ("bare", "job"):
             for count, made in ray[kind].items():
+                rates = ", ".join(f"{run['audio_per_s']:.1f}" for run in made["runs"])
                 lines.append(
                     f"{kind}, {count}: {made['audio_per_s']:.1f} s of sound a second ({made['characters_per_s']:.0f} characters) "
-                    f"in a steady state of {made['steady_s']:.0f} s; first shard after {made['first_shard_s']:.1f} s, "
-                    f"all after {made['whole_s']:.0f} s"
+                    f"in a steady state of {made['steady_s']:.0f} s (by round: {rates}); first shard after "
+                    f"{made['first_shard_s']:.1f} s, all after {made['whole_s']:.0f} s"
                 )
     if made := figures.get("buckets"):
         for name in ("arrival", "buckets"):

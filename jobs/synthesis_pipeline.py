@@ -25,7 +25,6 @@ from jobs.synthesis_verify import MakeVerifier
 ITEM_S = 600.0  # that one utterance may take before its worker counts as hanging
 _NO_BOUND = 1_000_000  # of actors: as many as the cluster has cores
 _FRONTS_PER_GPU, _VERIFIERS_PER_GPU = 12, 16  # CPU processes that keep one GPU at work
-_ENCODERS_PER_GPU_ACTOR = 4  # threads
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ def stages_of(
     if running.address is None:
         fronts = min(fronts, max(2, cores()))
     verifiers = running.verifiers or max(1, math.ceil(most * (running.gpus * _VERIFIERS_PER_GPU or 1)))
-    speaker = MakeSpeaker(output, voices, speaking, run, limits, job, encoders=_ENCODERS_PER_GPU_ACTOR if running.gpus else 1)
+    speaker = MakeSpeaker(output, voices, speaking, run, limits, job, cuda=bool(running.gpus))
     stages = [
         Stage("front", MakeFront(output, voices, run, limits), (1, fronts), actors=False),
         Stage("speak", speaker, (running.least or min(most, default_workers()), most), takes=running.takes),

@@ -26,7 +26,8 @@ from jobs.synthesis_plan import Speaking, Unit
 if TYPE_CHECKING:  # the driver imports this file too, and has no need of torch
     from flowtts_core.synthesizer import Speech, SynthesisFailure, SynthesisRequest
 
-SLICE_CHARACTERS = 12_000  # spoken before the next are, so that a large shard's waveforms are never held at once
+SLICE_CHARACTERS, SLICE_CHARACTERS_CUDA = 4_000, 16_000  # spoken before the next are: a shard's waveforms are never held at once
+ENCODERS_CUDA = 4  # threads: a GPU speaks faster than one encodes
 MOST_STARVED = 3  # units in a row for which memory does not reach: then it is the machine's fault
 _MACHINES_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE}
 _SLOWER = 20.0  # than this worker's pace so far may a shard be before it counts as hanging
@@ -53,12 +54,13 @@ class Speaker:
         tokens, padded: that went through them, without and with padding, where the voice tells.
     """
 
-    def __init__(self, voices: Voices, speaking: Speaking, encoders: int = 1) -> None:
+    def __init__(self, voices: Voices, speaking: Speaking, cuda: bool = False) -> None:
         from flowtts_core.synthesizer import SynthesisRequest
 
         self._request = SynthesisRequest
         self.voices, self._speaking = LoadedVoices(voices), speaking
-        self._encoder = ThreadPoolExecutor(encoders, "encoder")
+        self._slice = SLICE_CHARACTERS_CUDA if cuda else SLICE_CHARACTERS
+        self._encoder = ThreadPoolExecutor(ENCODERS_CUDA if cuda else 1, "encoder")
         self._starved = 0
         self.reset()
 
@@ -80,7 +82,7 @@ class Speaker:
     def speak(self, items: Sequence[tuple[Unit, SynthesisRequest]]) -> list[Spoken]:
         """What became of each; encoded by threads while the next slice is spoken."""
         waiting: list[Future[Spoken]] = []
-        for some in _slices(items):
+        for some in _slices(items, self._slice):
             waiting += [self._encoder.submit(stored, result) for result in self.synthesize(some)]
         return [future.result() for future in waiting]
 
@@ -131,11 +133,13 @@ class Speaker:
             return SynthesisFailure(f"{type(error).__name__}: {error}"[:500])
 
 
-def _slices(items: Sequence[tuple[Unit, SynthesisRequest]]) -> Iterator[Sequence[tuple[Unit, SynthesisRequest]]]:
+def _slices(
+    items: Sequence[tuple[Unit, SynthesisRequest]], characters: int
+) -> Iterator[Sequence[tuple[Unit, SynthesisRequest]]]:
     start = size = 0
     for i, (unit, _) in enumerate(items):
         size += len(unit.text)
-        if size >= SLICE_CHARACTERS:
+        if size >= characters:
             yield items[start : i + 1]
             start, size = i + 1, 0
     if start < len(items):
@@ -191,10 +195,10 @@ class MakeSpeaker:
     run: str
     limits: Limits
     job: str
-    encoders: int = 1  # threads; a GPU speaks faster than one encodes
+    cuda: bool = False  # the voices run on a GPU
 
     def __call__(self) -> StageWork:
-        speaker = Speaker(self.voices, self.speaking, self.encoders)
+        speaker = Speaker(self.voices, self.speaking, self.cuda)
         speaker.voices.synthesizer(None)  # a voice that does not load ends the job before any work
         careful = Careful(self.output, "speak", self.run, self.limits)
         pace = 0.0  # seconds per character, the slowest so far
