@@ -25,6 +25,7 @@ class Engine:
 
     Attributes:
         make_front: makes the voice's front end, for an engine whose requests may come with their `parts`.
+        make_on_cpu: makes it in a process that has no GPU, where `make` needs one.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Engine:
     make: MakeSynthesizer
     steps: int = 1
     make_front: Callable[[], Encode] | None = None
+    make_on_cpu: MakeSynthesizer | None = None
     licence: str = ""
     source: str = ""
     language: str = "en-us"
@@ -90,8 +92,8 @@ class Voices:
 class LoadedVoices:
     """A worker's synthesizers, loaded as they are asked for."""
 
-    def __init__(self, voices: Voices) -> None:
-        self._voices = voices
+    def __init__(self, voices: Voices, on_cpu: bool = False) -> None:
+        self._voices, self._on_cpu = voices, on_cpu
         self._loaded: OrderedDict[str, Synthesizer] = OrderedDict()
 
     def engine(self, name: str | None) -> Engine:
@@ -106,7 +108,8 @@ class LoadedVoices:
         while len(self._loaded) >= MAX_LOADED:
             self._loaded.popitem(last=False)
         try:
-            self._loaded[engine.name] = engine.make()
+            make = (self._on_cpu and engine.make_on_cpu) or engine.make
+            self._loaded[engine.name] = make()
         except FlowTTSError:
             raise
         except Exception as error:

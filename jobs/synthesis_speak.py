@@ -49,16 +49,20 @@ class Spoken:
 class Speaker:
     """Speaks units with the voices of a worker; a unit that cannot be spoken harms no other.
 
+    Args:
+        cuda: the voices run on a GPU.
+        on_cpu: this process has no GPU, wherever the job's others run them.
+
     Attributes:
         seconds: spent in the voices since the last `reset`.
         tokens, padded: that went through them, without and with padding, where the voice tells.
     """
 
-    def __init__(self, voices: Voices, speaking: Speaking, cuda: bool = False) -> None:
+    def __init__(self, voices: Voices, speaking: Speaking, *, cuda: bool = False, on_cpu: bool = False) -> None:
         from flowtts_core.synthesizer import SynthesisRequest
 
         self._request = SynthesisRequest
-        self.voices, self._speaking = LoadedVoices(voices), speaking
+        self.voices, self._speaking = LoadedVoices(voices, on_cpu), speaking
         self._slice = SLICE_CHARACTERS_CUDA if cuda else SLICE_CHARACTERS
         self._encoder = ThreadPoolExecutor(ENCODERS_CUDA if cuda else 1, "encoder")
         self._starved = 0
@@ -198,7 +202,7 @@ class MakeSpeaker:
     cuda: bool = False  # the voices run on a GPU
 
     def __call__(self) -> StageWork:
-        speaker = Speaker(self.voices, self.speaking, self.cuda)
+        speaker = Speaker(self.voices, self.speaking, cuda=self.cuda)
         speaker.voices.synthesizer(None)  # a voice that does not load ends the job before any work
         careful = Careful(self.output, "speak", self.run, self.limits)
         pace = 0.0  # seconds per character, the slowest so far

@@ -41,7 +41,7 @@ class MakeVerifier:
     def __call__(self) -> StageWork:
         assert self.speaking.gate is not None
         gate = Gate(self.speaking.gate, self.speaking.steps or self.voices.own.steps)
-        speaker = Speaker(self.voices, self.speaking)
+        speaker = Speaker(self.voices, self.speaking, on_cpu=True)
         limits = Limits((self.limits.seconds or 600.0) + _JUDGES_S, self.limits.memory)
         careful = Careful(self.output, "verify", self.run, limits)
 

@@ -312,6 +312,7 @@ def voice_engine(voice: str | None, device: str, lexicon: dict[str, str]) -> Eng
         MakeVoice(str(folder.absolute()), device, lexicon),
         card.steps,
         MakeEncoder(frontend),
+        MakeVoice(str(folder.absolute()), "cpu", lexicon) if device != "cpu" else None,
         card.licence,
         card.source,
         card.language,

@@ -21,6 +21,7 @@ from jobs import cli, synthesis_job
 from jobs.synthesis_engine import Engine
 from jobs.synthesis_job import Summary
 from jobs.synthesis_plan import Plan, Speaking, plan_book, plan_corpus
+from jobs.synthesize import voice_engine
 from jobs.verification import GateConfig
 from tests.fake_engine import MakeTone, speak_inline
 from tests.test_synthesize import book, digests, speak
@@ -84,6 +85,19 @@ def test_the_best_of_three_takes_is_kept(gated: list[str], tmp_path: Path) -> No
     assert 0 < short < again < len(rows)  # the texts show all three: good at once, good later, never good
     assert (summary.spoken_again, summary.unverified, summary.failed) == (again, short, short)
     assert summary.exit_code == 3
+
+
+def test_later_takes_are_spoken_without_a_gpu(gated: list[str], tmp_path: Path) -> None:
+    """Verifying actors have none, wherever the job's voice runs; what is kept is the same."""
+    first, later = tmp_path / "first.txt", tmp_path / "later.txt"
+    on_gpu = Engine("tone", "tone-1", MakeTone(log=str(first)), steps=4, make_on_cpu=MakeTone(log=str(later)))
+    summary = speak(corpus(), tmp_path / "out", on_gpu, GATE)
+    assert len(first.read_text().splitlines()) == summary.ok + summary.failed
+    assert len(later.read_text().splitlines()) >= summary.spoken_again > 0
+    spoken(tmp_path / "plain", corpus())
+    assert [row["sha256"] for row in rows_of(tmp_path / "out")] == [row["sha256"] for row in rows_of(tmp_path / "plain")]
+    assert voice_engine(None, "cuda", {}).make_on_cpu == voice_engine(None, "cpu", {}).make
+    assert voice_engine(None, "cpu", {}).make_on_cpu is None
 
 
 def test_what_falls_short_goes_to_the_quarantine_with_its_best_take(gated: list[str], tmp_path: Path) -> None:
