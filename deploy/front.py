@@ -111,9 +111,7 @@ class Answering:
         """The job's sounds, from one speaker after the other if need be; raises AnswerCut."""
         # A job that kills its speaker dies where it died before and gives no new sound; others' deaths come anywhere. So a long
         # answer may outlive any number of speakers, as long as each of them, or one of several, makes some of it.
-        failed = silent = 0
-        place = -1
-        heard = 0
+        failed, silent, place, heard = 0, 0, -1, 0
         while True:
             try:
                 async with aclosing(self._once()) as sounds:  # type: ignore[type-var]  # an async generator

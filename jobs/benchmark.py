@@ -120,7 +120,7 @@ def _add_scale(kinds: Any) -> None:
     scale.add_argument("--texts", type=Path, help="one text a line, or TSV with a header (default: a chapter of Alice)")
     scale.add_argument("--n", type=int, default=2000, help="texts to speak; repeated as need be (default: 2000)")
     scale.add_argument("--workers", default="1,2", help="numbers of processes to compare (default: 1,2)")
-    scale.add_argument("--rounds", type=int, default=1, help="turns that bare loop and job take, a part of the texts each")
+    scale.add_argument("--rounds", type=int, default=1, help="turns of bare loop and job, on parts of the texts (default: 1)")
     scale.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of jobs and bare loops (default: cpu)")
     scale.add_argument("--null-rows", default="1000,10000,100000,1000000", help="sizes of the jobs without a model")
     scale.add_argument("--what", default="buckets,ray,null", help="parts of it (default: all)")

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flowtts_core.errors import ConfigError
-from jobs.machine import Watch, describe
+from flowtts_core.voice_card import load_card
+from jobs.machine import Watch, describe, require_device
 from jobs.synthesis_engine import Engine
 
 if TYPE_CHECKING:
@@ -49,10 +50,13 @@ def scale(
         rounds: into which the texts are parted, so that bare loop and job take turns: what else the machine does changes.
 
     Raises:
-        ConfigError: for a part that does not exist.
+        ConfigError: for a part that does not exist, or a device that this machine lacks.
+        VoiceError: where there is no such voice.
     """
     if unknown := sorted(set(parts) - set(PARTS)):
         raise ConfigError(f"no part {unknown[0]!r}", f"use some of: {', '.join(PARTS)}")
+    require_device(device)
+    load_card(voice)  # else each process of the bare loop would end over it, and nobody be told
     figures: dict[str, Any] = {"benchmark": "scale", "machine": describe(), "texts": len(texts), "device": device}
     with Watch() as watch:
         if "buckets" in parts:

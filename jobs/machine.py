@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from flowtts_core.errors import ConfigError
+
 PACKAGES = (
     "flowtts",
     "torch",
@@ -73,6 +75,14 @@ def gpu() -> str | None:
     if torch.cuda.is_available():
         return torch.cuda.get_device_name(0)
     return "Apple (MPS)" if torch.backends.mps.is_available() else None
+
+
+def require_device(device: str) -> None:
+    """Raise ConfigError where torch cannot use the device, before anything is measured on it."""
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("--device cuda: torch sees no GPU", "flowtts doctor says what this machine has")
 
 
 @dataclass(frozen=True)

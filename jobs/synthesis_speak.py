@@ -161,7 +161,7 @@ def stored(result: Speech | SynthesisFailure | None) -> Spoken:
     if reason := fault(speech) if not speech.flac or not len(speech.waveform) else "":
         return Spoken(reason=reason)
     flac = speech.flac or encode(speech.waveform, speech.sample_rate, ".flac")
-    words = tuple(dict(vars(word)) for word in speech.words)  # `asdict` would copy them deeply, a fifth of a millisecond a text
+    words = tuple(dict(vars(word)) for word in speech.words)  # `asdict` copies them deeply, 0.13 ms a text
     return Spoken(flac, speech.sample_rate, len(speech.waveform), words, speech.phonemes, "", sha256(flac))
 
 

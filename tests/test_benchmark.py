@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import soundfile
+import torch
 
 from flowtts_core.audio.files import write_audio
 from flowtts_core.errors import TextError
@@ -206,10 +207,22 @@ def test_the_engine_benchmark_measures_jobs_and_streams(
     found = json.loads(figures.read_text())
     assert [run["tokens"] for run in found["jobs"]["runs"]] == [100, 1000]
     runs = [(run["frames"], run["users"]) for run in found["streams"]["runs"]]
-    assert runs == [(1, 1), (640, 1), (640, 2)]
+    assert runs == [(1, 2), (640, 1), (640, 2)]
     assert all(run["audio_per_s"] > 0 for run in found["jobs"]["runs"] + found["streams"]["runs"])
     said = capsys.readouterr().out
     assert "4 texts" in said and "1000 tokens together" in said and "2 users, 640 frames together" in said
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+@pytest.mark.parametrize("kind", ["engine", "scale"])
+def test_a_gpu_that_is_not_there_is_named_at_once(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["benchmark", kind, "--device", "cuda"]) == 2
+    assert "--device cuda: torch sees no GPU" in capsys.readouterr().err
+
+
+def test_a_voice_that_is_not_there_ends_the_scale_benchmark_before_it_begins(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["benchmark", "scale", "--voice", "nobody", "--what", "ray"]) != 0
+    assert "nobody" in capsys.readouterr().err
 
 
 def test_a_list_of_numbers_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

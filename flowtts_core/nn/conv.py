@@ -75,8 +75,8 @@ def _products(x: Tensor, taps: Tensor, bias: Tensor, stride: int = 1) -> Tensor:
     batch, time, channels = x.shape
     middle = len(taps) // 2
     if stride > 1:
-        padded, last = F.pad(x, (0, 0, middle, middle)), time - 1
-        seen = [padded[:, tap : tap + last + 1 : stride].reshape(-1, channels) for tap in range(len(taps))]
+        padded = F.pad(x, (0, 0, middle, middle))
+        seen = [padded[:, tap : tap + time : stride].reshape(-1, channels) for tap in range(len(taps))]
         out = torch.addmm(bias, seen[0], taps[0])
         for frames, matrix in zip(seen[1:], taps[1:], strict=True):
             out.addmm_(frames, matrix)
@@ -107,23 +107,25 @@ class TimeConvTranspose(nn.ConvTranspose1d):
 
     def _products(self, x: Tensor) -> Tensor:
         """Even frames see their own and the one before, odd ones their own and the one after."""
+        assert self.bias is not None
         batch, time, channels = x.shape
         frames = x.reshape(-1, channels)
         before, even, odd, after = ((frames @ self.weight[:, :, tap]).view(batch, time, -1) for tap in (3, 1, 2, 0))
         even[:, 1:] += before[:, :-1]
         odd[:, :-1] += after[:, 1:]
-        return torch.stack((even, odd), 2).view(batch, 2 * time, -1) + self.bias  # type: ignore[operator]  # it has one
+        return torch.stack((even, odd), 2).view(batch, 2 * time, -1) + self.bias
 
 
 def conv_frames(conv: nn.Conv1d, x: Tensor) -> Tensor:
     """What `conv`, a "same" convolution, plain or depthwise, gives for [B, C, T]; on a GPU without cuDNN (see `_as_products`)."""
-    if not x.is_cuda or not _as_products(x.transpose(1, 2), conv.weight):
-        out: Tensor = conv(x)
-        return out
-    return _shifted(conv, x)
+    if x.is_cuda and _as_products(x.transpose(1, 2), conv.weight):
+        return _shifted(conv, x)
+    out: Tensor = conv(x)
+    return out
 
 
 def _shifted(conv: nn.Conv1d, x: Tensor) -> Tensor:
+    """The same by products, or where it is depthwise, as a weighted sum of the shifted input: [B, C, T]."""
     assert conv.bias is not None
     if conv.groups == 1:
         return _products(x.transpose(1, 2), conv.weight.permute(2, 1, 0), conv.bias).transpose(1, 2)

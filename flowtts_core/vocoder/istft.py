@@ -17,11 +17,15 @@ def centred_window(mel: MelConfig) -> Tensor:
 def real_frames(spectrum: Tensor, n_fft: int) -> Tensor:
     """Complex [B, F, T] to the real frames [B, n_fft, T] of its inverse FFT, whatever the phases at its first and last bin.
 
-    A real signal has none there. FFTs on a CPU pass over them; cuFFT may not, and in batches does not (waveforms 4e-3 off).
+    A real signal has none there (at the last bin, of an even n_fft). FFTs on a CPU pass over them; cuFFT may not, and in batches
+    does not (waveforms 4e-3 off).
     """
     if spectrum.is_cuda:
         spectrum = spectrum.clone()
-        torch.view_as_real(spectrum)[:, :: n_fft // 2, :, 1] = 0
+        imaginary = torch.view_as_real(spectrum)[..., 1]
+        imaginary[:, 0] = 0
+        if n_fft % 2 == 0:
+            imaginary[:, -1] = 0
     return torch.fft.irfft(spectrum, n_fft, dim=1)
 
 
