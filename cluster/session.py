@@ -31,6 +31,13 @@ _ENVIRONMENT = {
     "MALLOC_ARENA_MAX": "2",  # of glibc: each arena keeps what was freed in it
     "OMP_NUM_THREADS": "1",  # workers inherit it: one thread each, or two torch workers on two cores collapse
 }
+_PRIVATE_ENVIRONMENT = {  # nobody reads the figures of a Ray that ends with its job, and making them takes time from a core
+    "REPORTER_UPDATE_INTERVAL_MS": "600000",
+    "RAY_DASHBOARD_AGENT_CHECK_PARENT_INTERVAL_S": "10",
+    "RAY_metrics_report_interval_ms": "600000",
+    "RAY_task_events_report_interval_ms": "0",
+    "RAY_event_stats": "0",
+}
 
 
 @dataclass(frozen=True)
@@ -177,7 +184,7 @@ def _opened(address: str | None, workers: int | None) -> Iterator[SessionInfo]:
 
     with authentication(address, token_of(address or "")), _native_notes_dropped(), _deaths_not_printed():
         try:
-            with _same_sigterm():
+            with _same_sigterm(), _with_environment({} if address else _PRIVATE_ENVIRONMENT):
                 ray.init(**_options(address, workers))
         except ConfigError:
             raise
@@ -185,6 +192,8 @@ def _opened(address: str | None, workers: int | None) -> Iterator[SessionInfo]:
             where, remedy = (address, _ADDRESSES) if address else ("this machine", "is it overloaded? run it again")
             raise ConfigError(f"cannot start or join Ray at {where}: {error}", remedy) from error
         _quiet_ray_data()
+        if address is None:
+            _end_idle_helpers()
         try:
             nodes = tuple(node["Resources"] for node in ray.nodes() if node["Alive"])
             cpus, gpus = (int(sum(node.get(kind, 0) for node in nodes)) for kind in ("CPU", "GPU"))
@@ -208,6 +217,31 @@ def _options(address: str | None, workers: int | None) -> dict[str, Any]:
     if ":" in address and (why := refusal(address)):
         raise ConfigError(f"cannot join Ray at {address}: {why}", REMEDY if "token" in why else _ADDRESSES)
     return quiet | {"address": address}
+
+
+def _end_idle_helpers() -> None:
+    """End what Ray starts for clusters: who reads logs for the driver, asks for more machines, serves the dashboard.
+
+    A private Ray has nobody to read, no machines to ask for and no dashboard; each would take some 1 % of a core all the same.
+    """
+    from ray._private.worker import global_worker
+
+    node: Any = global_worker.node
+    for end in ("kill_log_monitor", "kill_monitor", "kill_dashboard"):
+        with suppress(Exception):  # inner functions of Ray, which has no setting: without them all is as it was
+            getattr(node, end)(check_alive=False)
+
+
+@contextmanager
+def _with_environment(settings: dict[str, str]) -> Iterator[None]:
+    """Have what is started meanwhile see these settings, but for those that the user has made."""
+    ours = {key: value for key, value in settings.items() if key not in os.environ}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for key in ours:
+            os.environ.pop(key, None)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import random
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 PARTS = ("ray", "buckets", "null")
 NULL_ROWS = (1_000, 10_000, 100_000, 1_000_000)
 Say = Callable[[str], None]
-Event = tuple[float, int, float]  # when a shard was done, its characters, its seconds of sound
+Event = tuple[float, int, float, int]  # when a shard was done, its characters, its seconds of sound, the process that spoke it
 
 
 def scale(
@@ -134,7 +135,7 @@ def _job(voice: str | None, device: str, texts: Sequence[str], workers: int, out
     events: list[Event] = []
 
     def watch(result: dict[str, Any]) -> None:
-        events.append((time.perf_counter(), result["characters"], result["seconds"]))
+        events.append((time.perf_counter(), result["characters"], result["seconds"], result["worker"]))
 
     gpus = 1 / workers if device == "cuda" else 0.0
     began = time.perf_counter()
@@ -206,22 +207,36 @@ def _bare_worker(voice: str | None, device: str, shards: Any, done: Any, folder:
                     file.write(encode(result.waveform, result.sample_rate, ".flac"))
                     seconds += result.seconds
         number += 1
-        done.put((time.perf_counter(), sum(len(text) for text, _ in shard), seconds))  # one clock for all processes (Linux)
+        characters = sum(len(text) for text, _ in shard)
+        done.put((time.perf_counter(), characters, seconds, os.getpid()))  # one clock for all processes (Linux)
 
 
 def steady(events: Sequence[Event], workers: int) -> dict[str, Any]:
-    """Throughput once all workers are at work: what was done after each had one shard, until the last."""
-    ordered = sorted(events)
-    skipped = min(workers, len(ordered) - 1)
-    if not skipped:
+    """Throughput while every process has work: from when the last to start has done a shard until the first has done its last.
+
+    What a shard holds counts evenly over the time since its process had done the one before, so that shards across an end of
+    that time count in part: there are few, and large ones.
+
+    Raises:
+        ConfigError: where some of the `workers` processes has done fewer than two shards.
+    """
+    by_worker: dict[int, list[Event]] = {}
+    for event in sorted(events):
+        by_worker.setdefault(event[3], []).append(event)
+    start, end = max(made[0][0] for made in by_worker.values()), min(made[-1][0] for made in by_worker.values())
+    if len(by_worker) < workers or start >= end:
         raise ConfigError("too few texts for a steady state", "give more, or fewer --workers")
-    start, later = ordered[skipped - 1][0], ordered[skipped:]
-    spent = ordered[-1][0] - start
+    characters = seconds = 0.0
+    for made in by_worker.values():
+        for before, event in itertools.pairwise(made):
+            share = max(0.0, min(end, event[0]) - max(start, before[0])) / (event[0] - before[0])
+            characters, seconds = characters + share * event[1], seconds + share * event[2]
+    spent = end - start
     return {
-        "characters_per_s": sum(c for _, c, _ in later) / spent,
-        "audio_per_s": sum(s for *_, s in later) / spent,
+        "characters_per_s": characters / spent,
+        "audio_per_s": seconds / spent,
         "steady_s": spent,
-        "shards": len(ordered),
+        "shards": len(events),
     }
 
 

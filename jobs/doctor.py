@@ -106,9 +106,10 @@ def python() -> Check:
 
 
 def machine() -> Check:
-    from jobs.machine import cores, gpu, memory_gib, processor
+    from cluster.session import default_workers
+    from jobs.machine import gpu, memory_gib, processor
 
-    return Check("machine", "ok", f"{cores()} cores of {processor()}, {memory_gib()} GiB, GPU: {gpu() or 'none'}")
+    return Check("machine", "ok", f"{default_workers()} cores of {processor()}, {memory_gib()} GiB, GPU: {gpu() or 'none'}")
 
 
 def torch_build() -> Check:

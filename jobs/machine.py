@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from cluster.session import default_workers
 from flowtts_core.errors import ConfigError
 
 PACKAGES = (
@@ -32,7 +33,7 @@ def describe() -> dict[str, Any]:
     """The processor, cores that this process may use, memory, GPU, system and versions, as JSON values."""
     return {
         "processor": processor(),
-        "cores": cores(),
+        "cores": default_workers(),
         "memory_gib": memory_gib(),
         "gpu": gpu(),
         "system": f"{platform.system()} {platform.release()}",
@@ -54,11 +55,6 @@ def processor() -> str:
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def memory_gib() -> float | None:

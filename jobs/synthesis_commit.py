@@ -46,6 +46,7 @@ class MakeCommitter:
             "rows": len(rows),
             "ok": pc.sum(ok).as_py() or 0,
             "characters": task["characters"],
+            "worker": task["worker"],
             "seconds": pc.sum(pc.if_else(ok, rows.column("duration"), 0.0)).as_py() or 0.0,
             **{name: task["stats"].get(name, 0.0) for name in ("compute_s", "judging_s")},
         }, None

@@ -14,7 +14,6 @@ from cluster.session import default_workers
 from cluster.storage import Storage
 from cluster.watchdog import Limits
 from flowtts_core.errors import ConfigError
-from jobs.machine import cores
 from jobs.synthesis_commit import MakeCommitter
 from jobs.synthesis_engine import Voices
 from jobs.synthesis_front import MakeFront
@@ -113,7 +112,7 @@ def stages_of(
     # a front takes a tenth of an utterance's time on a CPU; two, so that one has work while Ray Data finds the other its next
     fronts = max(2, math.ceil(most * (running.gpus * _FRONTS_PER_GPU or 1 / 4)))
     if running.address is None:
-        fronts = min(fronts, max(2, cores()))
+        fronts = min(fronts, max(2, default_workers()))
     verifiers = running.verifiers or max(1, math.ceil(most * (running.gpus * _VERIFIERS_PER_GPU or 1)))
     speaker = MakeSpeaker(output, voices, speaking, run, limits, job, cuda=bool(running.gpus))
     stages = [

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from cluster.manifest import manifest_batches
 from cluster.plan import StoredPlan
+from cluster.session import default_workers
 from cluster.storage import Storage
 from jobs import machine
 from jobs.audiobook import CHAPTERS
@@ -60,7 +61,7 @@ td[data-k]::before{content:attr(data-k) ": ";color:var(--soft);font-size:.85rem}
 def made_by() -> dict[str, Any]:
     """What made the audio: processor, cores, memory, Python and versions."""
     versions = {name: machine.installed(name) for name in ("flowtts", "torch", "ray", "soundfile", "av")}
-    host = {"processor": machine.processor(), "cores": machine.cores(), "memory_gib": machine.memory_gib()}
+    host = {"processor": machine.processor(), "cores": default_workers(), "memory_gib": machine.memory_gib()}
     return {**host, "python": platform.python_version(), **{name: found for name, found in versions.items() if found}}
 
 

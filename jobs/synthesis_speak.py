@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -234,7 +235,7 @@ class MakeSpeaker:
             attempts = starts + speaker.again
             stats = {"compute_s": speaker.seconds, "tokens": speaker.tokens, "padded_tokens": speaker.padded}
             rows = shard_table(table, units, [found.get(unit.id) for unit in units], self, attempts)
-            return {**task, "stats": stats}, rows.append_column("file", table.column("file"))
+            return {**task, "stats": stats, "worker": os.getpid()}, rows.append_column("file", table.column("file"))
 
         return work
 

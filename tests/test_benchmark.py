@@ -14,10 +14,10 @@ import soundfile
 import torch
 
 from flowtts_core.audio.files import write_audio
-from flowtts_core.errors import TextError
+from flowtts_core.errors import ConfigError, TextError
 from flowtts_core.synthesizer import Speech, SynthesisFailure, SynthesisRequest
 from flowtts_core.vocoder import GriffinLim, GriffinLimConfig
-from jobs import benchmark_engine, benchmark_quality, benchmark_report, benchmark_speed, cli
+from jobs import benchmark_engine, benchmark_quality, benchmark_report, benchmark_scale, benchmark_speed, cli
 from jobs.machine import Watch, describe
 from tests.speech_like import buzz
 from tests.voices import make_voice
@@ -223,6 +223,18 @@ def test_a_gpu_that_is_not_there_is_named_at_once(kind: str, capsys: pytest.Capt
 def test_a_voice_that_is_not_there_ends_the_scale_benchmark_before_it_begins(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["benchmark", "scale", "--voice", "nobody", "--what", "ray"]) != 0
     assert "nobody" in capsys.readouterr().err
+
+
+def test_a_steady_state_is_the_time_in_which_all_have_work() -> None:
+    one = [(10.0, 1000, 50.0, 1), (20.0, 1000, 50.0, 1), (30.0, 1000, 50.0, 1), (40.0, 1000, 50.0, 1)]
+    two = [(15.0, 10, 1.0, 2), (35.0, 2000, 100.0, 2)]  # its first counts for nothing, all of its second
+    made = benchmark_scale.steady([*two, *one], workers=2)
+    assert made["steady_s"] == pytest.approx(20.0)
+    assert made["characters_per_s"] == pytest.approx((500 + 1000 + 500 + 2000) / 20)
+    assert made["audio_per_s"] == pytest.approx((25 + 50 + 25 + 100) / 20)
+    for events, workers in ((one, 2), ([*one, (5.0, 10, 1.0, 2)], 2), (one[:1], 1)):
+        with pytest.raises(ConfigError, match="too few texts"):
+            benchmark_scale.steady(events, workers)
 
 
 def test_a_list_of_numbers_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,7 +20,7 @@ import pytest
 
 from cluster import auth, local
 from cluster.local import LocalCluster, Record
-from cluster.pool import Stage, StageWork, _sized
+from cluster.pool import Stage, StageWork, _set_rounds, _sized
 from cluster.resources import PROFILES, Resources, profile_named
 from cluster.session import SessionInfo, session
 from cluster.submission import _words_there, is_dashboard, refuse_local_output
@@ -235,6 +235,32 @@ def where(count: int) -> set[str]:
         return str(ray.util.get_node_ip_address())
 
     return set(ray.get([host.remote() for _ in range(count)]))
+
+
+@linux
+def test_a_private_ray_keeps_no_helpers_of_clusters() -> None:
+    name = "REPORTER_UPDATE_INTERVAL_MS"
+    before = os.environ.get(name)
+    with session(None, 1) as info:
+        import psutil  # Ray brings it along
+        import ray
+
+        assert info.embedded
+        programs = [" ".join(process.cmdline()) for process in psutil.Process().children(recursive=True)]
+        assert any("raylet" in program for program in programs)
+        assert not [p for p in programs for helper in ("log_monitor", "monitor.py", "dashboard.py") if helper in p]
+        assert ray.get(ray.remote(lambda: os.environ.get(name)).remote()) == (before or "600000")
+    assert os.environ.get(name) == before
+
+
+def test_ray_data_looks_for_results_as_often_as_they_come() -> None:
+    from ray.data._internal.execution import streaming_executor_state as inner
+
+    assert inner.WAIT_FOR_TASK_COMPLETION_TIMEOUT_S == 0.1  # what Ray sets; another one is a reason to measure anew
+    for task_s, waited_s in ((0.01, 0.1), (2.0, 0.2), (60.0, 0.5), (0.0, 0.1)):
+        _set_rounds(task_s)
+        rounds: float = inner.WAIT_FOR_TASK_COMPLETION_TIMEOUT_S
+        assert rounds == pytest.approx(waited_s)
 
 
 @linux
