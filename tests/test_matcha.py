@@ -199,6 +199,18 @@ def test_a_convolution_by_taps_is_torchs(batch: int, time: int) -> None:
     assert layer(x).requires_grad
 
 
+@pytest.mark.parametrize(("batch", "time"), [(1, 2), (1, 13), (3, 90), (2, 300)])
+def test_convolutions_as_one_product_are_torchs_and_each_items_own(batch: int, time: int) -> None:
+    layers = [TimeConv(16, 32, kernel, stride) for kernel in (3, 5) for stride in (1, 2)] + [TimeConvTranspose(16)]
+    x = torch.randn(batch, time, 16)
+    for layer in layers:
+        expected = layer(x).detach()  # with gradients, by torch
+        with torch.inference_mode():
+            found = layer(x)
+            torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+            assert torch.equal(found, torch.cat([layer(item[None]) for item in x]))
+
+
 @torch.inference_mode()
 @pytest.mark.parametrize("time", [1, 2, 3, 12, 13])
 @pytest.mark.parametrize("kernel", [3, 5, 7])
