@@ -290,7 +290,8 @@ class MatchaTTS(AcousticModel):
         return solver.solve(self._velocity, noise * settings.temperature, grid.times(settings.steps), condition).x
 
     def _velocity(self, x: Tensor, t: Tensor, condition: _FlowCondition) -> Tensor:
-        return self.decoder.estimator(x, t, condition.mean, condition.speaker, condition.frames)
+        # one flow time for all: its embedding is one row, whatever the batch (a product of 1 row rounds otherwise than one of 8)
+        return self.decoder.estimator(x, t[:1], condition.mean, condition.speaker, condition.frames)
 
     def _speaker(self, condition: Condition) -> Tensor | None:
         if self.n_speakers == 1:

@@ -29,6 +29,7 @@ class Frames:
     valid: Tensor | None  # [B, T, 1] float: 1 on valid frames
     attention_bias: Tensor | None  # [B, 1, 1, T] added to the scores
     norm_lengths: Tensor | None  # [B] frames that group norms take their statistics over
+    own: tuple[int, ...] | None = None  # frames of each item, where its attention is computed by itself (see `SelfAttention`)
 
     def masked(self, x: Tensor) -> Tensor:
         """`x` [B, T, C] with zeros on padding."""
@@ -41,7 +42,8 @@ def true_frames(lengths: Tensor, time: int) -> Frames:
         return Frames(None, None, None)
     valid = length_mask(lengths, time)
     bias = torch.zeros(valid.shape, device=valid.device).masked_fill(~valid, float("-inf"))
-    return Frames(valid.unsqueeze(2).float(), bias[:, None, None, :], lengths)
+    alone = lengths.device.type == "cpu" and not torch.is_grad_enabled()
+    return Frames(valid.unsqueeze(2).float(), bias[:, None, None, :], lengths, tuple(lengths.tolist()) if alone else None)
 
 
 def published_frames(lengths: Tensor, extents: Tensor, time: int) -> Frames:
@@ -61,6 +63,7 @@ def half_rate(frames: Frames) -> Frames:
         None if frames.valid is None else frames.valid[:, ::2],
         None if frames.attention_bias is None else frames.attention_bias[..., ::2].contiguous(),
         None if frames.norm_lengths is None else (frames.norm_lengths + 1) // 2,
+        None if frames.own is None else tuple((length + 1) // 2 for length in frames.own),
     )
 
 
@@ -94,7 +97,11 @@ class ResnetBlock1D(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention over frames."""
+    """Multi-head self-attention over frames.
+
+    A padded batch without gradients on a CPU takes its items one by one, each over its own frames: how a product over more than
+    256 of them rounds depends on how many follow, padding too, so that a batch would differ from its singles.
+    """
 
     def __init__(self, channels: int, heads: int, head_channels: int, dropout: float) -> None:
         super().__init__()
@@ -104,10 +111,17 @@ class SelfAttention(nn.Module):
         self.to_v = nn.Linear(channels, heads * head_channels, bias=False)
         self.to_out = nn.Sequential(nn.Linear(heads * head_channels, channels), Dropout(dropout))
 
-    def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, frames: Frames) -> Tensor:
         query, key, value = (split_heads(project(x), self.heads) for project in (self.to_q, self.to_k, self.to_v))
-        mask = None if bias is None else bias.to(query.dtype)
-        return self.to_out(merge_heads(F.scaled_dot_product_attention(query, key, value, attn_mask=mask)))
+        if frames.own is not None:
+            seen = torch.zeros_like(query)
+            for item, length in enumerate(frames.own):
+                q, k, v = (part[item : item + 1, :, :length] for part in (query, key, value))
+                seen[item, :, :length] = F.scaled_dot_product_attention(q, k, v)[0]
+        else:
+            mask = None if frames.attention_bias is None else frames.attention_bias.to(query.dtype)
+            seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        return self.to_out(merge_heads(seen))
 
 
 class FrameFeedForward(nn.Module):
@@ -132,8 +146,8 @@ class TransformerBlock(nn.Module):
         self.norm3 = nn.LayerNorm(channels)
         self.ff = FrameFeedForward(channels, config.feed_forward, config.decoder_dropout)
 
-    def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        x = x + self.attn1(self.norm1(x), bias)
+    def forward(self, x: Tensor, frames: Frames) -> Tensor:
+        x = x + self.attn1(self.norm1(x), frames)
         return x + self.ff(self.norm3(x))
 
 
@@ -173,7 +187,7 @@ class Stage(nn.ModuleList):
         """All but the last convolution."""
         x = self[0](x, frames, time)
         for transformer in cast(nn.ModuleList, self[1]):
-            x = transformer(x, frames.attention_bias)
+            x = transformer(x, frames)
         return x
 
     def follow(self, x: Tensor, frames: Frames) -> Tensor:
