@@ -24,8 +24,8 @@ from flowtts_core.acoustic.matcha_encoder import Encoded, TextEncoder
 from flowtts_core.config import build
 from flowtts_core.errors import ConfigError, FlowTTSError
 from flowtts_core.flow import SOLVERS, TIME_GRIDS, LinearPath
-from flowtts_core.nn.conv import state_of
 from flowtts_core.nn.masks import length_mask, round_up
+from flowtts_core.nn.packed import state_of
 from flowtts_core.nn.share import Share, rows_of
 
 # A badly trained predictor must not ask for terabytes. Slow speech has about 5 frames a token, and 500 leave room for pauses.

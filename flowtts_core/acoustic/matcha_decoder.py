@@ -19,6 +19,7 @@ from flowtts_core.nn.conv import TimeConv, TimeConvTranspose
 from flowtts_core.nn.dropout import Dropout
 from flowtts_core.nn.masks import length_mask
 from flowtts_core.nn.norm import BlockNorm
+from flowtts_core.nn.packed import Kept, Linear, is_packable, linear, pack_linear
 from flowtts_core.nn.time_embedding import sinusoidal_embedding
 
 
@@ -109,10 +110,11 @@ class SelfAttention(nn.Module):
         self.to_q = nn.Linear(channels, heads * head_channels, bias=False)
         self.to_k = nn.Linear(channels, heads * head_channels, bias=False)
         self.to_v = nn.Linear(channels, heads * head_channels, bias=False)
-        self.to_out = nn.Sequential(nn.Linear(heads * head_channels, channels), Dropout(dropout))
+        self.to_out = nn.Sequential(Linear(heads * head_channels, channels), Dropout(dropout))
+        self._packed = Kept(pack_linear)
 
     def forward(self, x: Tensor, frames: Frames) -> Tensor:
-        query, key, value = (split_heads(project(x), self.heads) for project in (self.to_q, self.to_k, self.to_v))
+        query, key, value = (split_heads(part, self.heads) for part in self._projected(x))
         if frames.own is not None:
             seen = torch.zeros_like(query)
             for item, length in enumerate(frames.own):
@@ -123,6 +125,13 @@ class SelfAttention(nn.Module):
             seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         return self.to_out(merge_heads(seen))
 
+    def _projected(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Queries, keys and values [B, T, H * D]."""
+        projections = (self.to_q, self.to_k, self.to_v)
+        if is_packable(x, self.to_q.weight):  # one product
+            return linear(x, self._packed.of(*(projection.weight for projection in projections)), None).chunk(3, 2)
+        return tuple(projection(x) for projection in projections)
+
 
 class FrameFeedForward(nn.Module):
     """Feed-forward net of 4 times the width."""
@@ -130,7 +139,7 @@ class FrameFeedForward(nn.Module):
     def __init__(self, channels: int, kind: str, dropout: float) -> None:
         super().__init__()
         first = {"gelu": GeluLinear, "snakebeta": SnakeBeta}[kind](channels, 4 * channels)
-        self.net = nn.Sequential(first, Dropout(dropout), nn.Linear(4 * channels, channels))
+        self.net = nn.Sequential(first, Dropout(dropout), Linear(4 * channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x)

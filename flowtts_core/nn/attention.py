@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from flowtts_core.nn.packed import Linear
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -39,7 +40,7 @@ class SnakeBeta(nn.Module):
 
     def __init__(self, channels: int, inner: int) -> None:
         super().__init__()
-        self.proj = nn.Linear(channels, inner)
+        self.proj = Linear(channels, inner)
         self.alpha = nn.Parameter(torch.zeros(inner))
         self.beta = nn.Parameter(torch.zeros(inner))
 
@@ -54,7 +55,8 @@ class GeluLinear(nn.Module):
 
     def __init__(self, channels: int, inner: int) -> None:
         super().__init__()
-        self.proj = nn.Linear(channels, inner)
+        self.proj = Linear(channels, inner, activation="gelu")
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.gelu(self.proj(x))
+        out: Tensor = self.proj(x)
+        return out

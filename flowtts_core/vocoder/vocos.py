@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from flowtts_core.audio.mel import MelConfig, mel_filter_bank
 from flowtts_core.errors import ConfigError
 from flowtts_core.nn.conv import conv_frames
+from flowtts_core.nn.packed import Linear
 from flowtts_core.vocoder.base import Vocoder
 from flowtts_core.vocoder.istft import InverseSTFT, InverseSTFTStream
 
@@ -88,8 +89,8 @@ class ConvNeXtBlock(nn.Module):
         super().__init__()
         self.dwconv = nn.Conv1d(config.dim, config.dim, KERNEL, padding=PAD, groups=config.dim)
         self.norm = _norm(config)
-        self.pwconv1 = nn.Linear(config.dim, config.intermediate_dim)
-        self.pwconv2 = nn.Linear(config.intermediate_dim, config.dim)
+        self.pwconv1 = Linear(config.dim, config.intermediate_dim, activation="gelu")
+        self.pwconv2 = Linear(config.intermediate_dim, config.dim)
         self.gamma = nn.Parameter(torch.full((config.dim,), 1.0 / config.num_layers))
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -99,7 +100,7 @@ class ConvNeXtBlock(nn.Module):
     def branch(self, convolved: Tensor, condition: Tensor | None) -> Tensor:
         """What is added to the residual, from the convolved input [B, D, T]."""
         hidden = _apply_norm(self.norm, convolved.transpose(1, 2), condition)
-        hidden = self.pwconv2(nn.functional.gelu(self.pwconv1(hidden)))
+        hidden = self.pwconv2(self.pwconv1(hidden))
         return (self.gamma * hidden).transpose(1, 2)
 
 
@@ -134,7 +135,7 @@ class ISTFTHead(nn.Module):
     def __init__(self, config: VocosConfig) -> None:
         super().__init__()
         self.max_magnitude = config.max_magnitude
-        self.out = nn.Linear(config.dim, config.mel.n_fft + 2)
+        self.out = Linear(config.dim, config.mel.n_fft + 2)
         self.istft = InverseSTFT(config.mel)
 
     def spectrum(self, hidden: Tensor, prior: Tensor | None = None) -> Tensor:
