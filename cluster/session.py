@@ -65,15 +65,6 @@ def release_memory() -> None:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
-def keep_few_kernels() -> None:
-    """Bound the kernels that oneDNN keeps for shapes it has met; call it before torch's first operation.
-
-    Each batch has a shape of its own, so of the 1,024 that it keeps by default hardly one is used again: they made a server
-    grow by some 50 MB over its first thousand requests, and nothing faster.
-    """
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
-
-
 @contextmanager
 def session(address: str | None = None, workers: int | None = None, data: bool = True) -> Iterator[SessionInfo]:
     """Start a private Ray on this machine (or join the one at `address`) and leave it at the end.

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from cluster.session import keep_few_kernels, release_memory
+from cluster.session import release_memory
 from deploy.link import Address, LinkServer
 from deploy.metrics import EngineMeters
 from deploy.settings import ServedVoice
@@ -167,7 +167,6 @@ class Speaker:
         drain_s: float,
         threads: int,
     ) -> None:
-        keep_few_kernels()
         import torch
 
         torch.set_num_threads(threads)

@@ -262,9 +262,6 @@ class MakeVoice:
     lexicon: dict[str, str]
 
     def __call__(self) -> VoiceSynthesizer:
-        from cluster.session import keep_few_kernels
-
-        keep_few_kernels()
         import torch
 
         from flowtts_core.synthesizer import VoiceSynthesizer
