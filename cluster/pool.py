@@ -21,7 +21,7 @@ from typing import Any
 import pyarrow as pa
 
 from cluster.resources import Resources
-from cluster.session import SessionInfo, release_memory, root_cause, session
+from cluster.session import SessionInfo, helpers_stand_back, release_memory, root_cause, session
 from flowtts_core import errors
 from flowtts_core.errors import ConfigError, FlowTTSError
 
@@ -209,7 +209,7 @@ def _stream(
     pump = threading.Thread(target=_pump, args=(dataset, found), daemon=True, name="results")
     pump.start()
     try:
-        yield from _results(found, patience)
+        yield from _results(found, patience, info.embedded)
     finally:  # before Ray goes: its core dies, and this process with it, when a thread is still asking it for results
         _stop(dataset)
         pump.join(_STOP_S)
@@ -224,9 +224,9 @@ def _stop(dataset: Any) -> None:
             executor.shutdown(force=True)
 
 
-def _results(found: queue.Queue[Any], patience: Patience) -> Iterator[tuple[int, Task]]:
+def _results(found: queue.Queue[Any], patience: Patience, embedded: bool) -> Iterator[tuple[int, Task]]:
     began = last = time.monotonic()
-    watch, done = _Watch(), 0
+    watch, done, at_work = _Watch(), 0, False
     while True:
         try:
             what = found.get(timeout=_LOOK_EVERY_S)
@@ -250,6 +250,9 @@ def _results(found: queue.Queue[Any], patience: Patience) -> Iterator[tuple[int,
             yield row["key"], json.loads(row["task"])
         if done >= _FEW:
             _set_rounds((last - began) / done)
+            if embedded and not at_work:
+                helpers_stand_back()
+            at_work = True
 
 
 def _set_rounds(task_s: float) -> None:

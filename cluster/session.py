@@ -31,6 +31,7 @@ _ENVIRONMENT = {
     "MALLOC_ARENA_MAX": "2",  # of glibc: each arena keeps what was freed in it
     "OMP_NUM_THREADS": "1",  # workers inherit it: one thread each, or two torch workers on two cores collapse
 }
+_HELPERS = ("ray::_StatsActor", "ray::_AutoscalingCoordinatorActor", "ray::ActorLocationTracker")  # of Ray Data
 _PRIVATE_ENVIRONMENT = {  # nobody reads the figures of a Ray that ends with its job, and making them takes time from a core
     "REPORTER_UPDATE_INTERVAL_MS": "600000",
     "RAY_DASHBOARD_AGENT_CHECK_PARENT_INTERVAL_S": "10",
@@ -221,6 +222,25 @@ def _end_idle_helpers() -> None:
     for end in ("kill_log_monitor", "kill_monitor", "kill_dashboard"):
         with suppress(Exception):  # inner functions of Ray, which has no setting: without them all is as it was
             getattr(node, end)(check_alive=False)
+
+
+def helpers_stand_back() -> None:
+    """Have a private Ray's helpers run when a core has nothing else to do; call it once Ray Data is at work.
+
+    Each of its three helper actors wakes 100 times a second, and every time would take the core, and its cache, from a process
+    at work. What they do can wait.
+    """
+    from ray._private.worker import global_worker
+
+    with suppress(Exception):  # a matter of speed alone, on what is Ray's own
+        import psutil  # Ray brings it along
+
+        node: Any = global_worker.node
+        for started in node.all_processes["raylet"]:
+            for process in psutil.Process(started.process.pid).children():
+                if process.cmdline()[0].startswith(_HELPERS):
+                    for thread in process.threads():
+                        os.sched_setscheduler(thread.id, os.SCHED_IDLE, os.sched_param(0))
 
 
 @contextmanager
