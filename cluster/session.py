@@ -32,12 +32,17 @@ _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",  # workers inherit it: one thread each, or two torch workers on two cores collapse
 }
 _HELPERS = ("ray::_StatsActor", "ray::_AutoscalingCoordinatorActor", "ray::ActorLocationTracker")  # of Ray Data
-_PRIVATE_ENVIRONMENT = {  # nobody reads the figures of a Ray that ends with its job, and making them takes time from a core
+_PRIVATE_ENVIRONMENT = {
+    # nobody reads the figures of a Ray that ends with its job, and making them takes time from a core
     "REPORTER_UPDATE_INTERVAL_MS": "600000",
     "RAY_DASHBOARD_AGENT_CHECK_PARENT_INTERVAL_S": "10",
     "RAY_metrics_report_interval_ms": "600000",
     "RAY_task_events_report_interval_ms": "0",
     "RAY_event_stats": "0",
+    # Ray ends a process that had nothing to do for a second, and starts two when it needs one: every few seconds of a job whose
+    # plain tasks come now and then, and each takes a second of a core's time
+    "RAY_idle_worker_killing_time_threshold_ms": "600000",
+    "RAY_enable_worker_prestart": "0",
 }
 
 
