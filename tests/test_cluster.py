@@ -22,7 +22,7 @@ from cluster import auth, local
 from cluster.local import LocalCluster, Record
 from cluster.pool import Stage, StageWork, _set_rounds, _sized
 from cluster.resources import PROFILES, Resources, profile_named
-from cluster.session import SessionInfo, session
+from cluster.session import SessionInfo, helpers_stand_back, session
 from cluster.submission import _words_there, is_dashboard, refuse_local_output
 from flowtts_core.errors import ConfigError
 from jobs import cli, synthesize
@@ -243,13 +243,20 @@ def test_a_private_ray_keeps_no_helpers_of_clusters() -> None:
     before = os.environ.get(name)
     with session(None, 1) as info:
         import psutil  # Ray brings it along
-        import ray
+        import ray.data
 
         assert info.embedded
         programs = [" ".join(process.cmdline()) for process in psutil.Process().children(recursive=True)]
         assert any("raylet" in program for program in programs)
         assert not [p for p in programs for helper in ("log_monitor", "monitor.py", "dashboard.py") if helper in p]
         assert ray.get(ray.remote(lambda: os.environ.get(name)).remote()) == (before or "600000")
+        ray.data.range(1).map_batches(lambda batch: batch).materialize()
+        helpers_stand_back()
+        policies = {
+            process.cmdline()[0]: os.sched_getscheduler(process.pid) for process in psutil.Process().children(recursive=True)
+        }
+        assert {policy for program, policy in policies.items() if program.startswith("ray::_")} == {os.SCHED_IDLE}
+        assert {policy for program, policy in policies.items() if not program.startswith("ray::_")} == {os.SCHED_OTHER}
     assert os.environ.get(name) == before
 
 
