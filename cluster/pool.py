@@ -252,7 +252,7 @@ def _results(found: queue.Queue[Any], patience: Patience, embedded: bool) -> Ite
             _set_rounds((last - began) / done)
             if embedded and not at_work:
                 helpers_stand_back()
-            at_work = True
+                at_work = True
 
 
 def _set_rounds(task_s: float) -> None:

@@ -40,7 +40,7 @@ _PRIVATE_ENVIRONMENT = {
     "RAY_task_events_report_interval_ms": "0",
     "RAY_event_stats": "0",
     # Ray ends a process that had nothing to do for a second, and starts two when it needs one: every few seconds of a job whose
-    # plain tasks come now and then, and each takes a second of a core's time
+    # plain tasks come now and then; those took 7 % of a core
     "RAY_idle_worker_killing_time_threshold_ms": "600000",
     "RAY_enable_worker_prestart": "0",
 }

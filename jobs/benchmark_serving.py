@@ -189,7 +189,9 @@ def page(figures: dict[str, Any]) -> str:
         if "overload" in figures:
             lines.append(f"overload, {name}: {_told(figures['overload'][name])}")
     if bare := figures.get("bare"):
-        lines.append(f"bare engine: {bare}")
+        rates = bare["goodput"]
+        lines.append(f"bare engine: first sound, ms: {_milliseconds(bare['first_s'] or {})}; {rates['batches']:.1f} s of sound a "
+                     f"second in batches, {rates['single']:.1f} piece by piece")  # fmt: skip
     if memory := figures.get("memory"):
         lines.append(f"memory, MiB after each tenth of {memory['requests']}: {[round(mib) for mib in memory['mib']]}")
     lines += [f"{b['name']}: {b['value']:.4g} (bar {b['bar']}) {'met' if b['met'] else 'NOT MET'}" for b in figures["bars"]]
@@ -197,8 +199,7 @@ def page(figures: dict[str, Any]) -> str:
 
 
 def _told(found: dict[str, Any]) -> str:
-    first = found["first_s"] or {}
-    times = ", ".join(f"{name} {1e3 * value:.0f}" for name, value in first.items())
+    times = _milliseconds(found["first_s"] or {})
     kinds = "; ".join(f"{k} p50 {1e3 * found['first_s_by_kind'][k]['p50']:.0f}" for k, _ in MIX if found["first_s_by_kind"][k])
     kills = f", {found['kills']} speakers killed" if "kills" in found else ""
     return (
@@ -206,6 +207,10 @@ def _told(found: dict[str, Any]) -> str:
         f"sound, {found['cut_in_sound']} cut{kills}; first sound, ms: {times} ({kinds}); "
         f"{found['goodput']:.1f} s of sound a second; {found['errors'] or 'no errors'}"
     )
+
+
+def _milliseconds(seconds: dict[str, float]) -> str:
+    return ", ".join(f"{name} {1e3 * value:.0f}" for name, value in seconds.items())
 
 
 # --- a server of our own ---------------------------------------------------------------------------------------------------

@@ -182,7 +182,7 @@ def test_path_helpers_agree_with_dense_products():
 
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("time", [1, 2, 7, 64])
-def test_a_convolution_by_taps_is_torchs(batch: int, time: int) -> None:
+def test_a_convolution_without_gradients_is_torchs(batch: int, time: int) -> None:
     """The way without gradients against `conv1d`; weights that change in place are seen."""
     layer = TimeConv(6, 5, 3)
     x = torch.randn(batch, time, 6)

@@ -96,7 +96,7 @@ def conv(x: Tensor, packed: Tensor, bias: Tensor, kernel: int, stride: int = 1) 
     """[B, T, C] -> [B, T', N], with `kernel // 2` zeros before and after: one product, of `kernel` frames beside each other.
 
     Its rows overlap and are written out first. Of a few hundred rows that stays in the core's cache: of a batch of 16 x 345
-    frames all at once took 14.1 ms where items by themselves took 10.7.
+    frames all at once took 14.1 ms where items by themselves took 10.7 (by MKL, on a Zen 3).
     """
     batch, time, channels = x.shape
     side = kernel // 2
