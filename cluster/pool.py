@@ -11,6 +11,7 @@ import json
 import queue
 import threading
 import time
+import types
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -21,9 +22,11 @@ from typing import Any
 import pyarrow as pa
 
 from cluster.resources import Resources
-from cluster.session import SessionInfo, helpers_stand_back, release_memory, root_cause, session
+from cluster.scheduling import take_long_turns
+from cluster.session import SessionInfo, helpers_stand_back, root_cause, session
 from flowtts_core import errors
 from flowtts_core.errors import ConfigError, FlowTTSError
+from flowtts_core.memory import release_memory
 
 Task = dict[str, Any]  # of JSON values, as its result is
 Work = Callable[[Task], Task]
@@ -36,6 +39,7 @@ _STOP_S = 20.0  # that the thread which fetches results may take to end
 _STUCK_S = 40.0  # that actors may wait for room while nothing is finished, before the pools are made anew
 _ROUNDS_S = (0.1, 0.5)  # that Ray Data waits for tasks between its rounds: its own choice, and the longest of ours
 _FEW = 4  # results that say nothing yet of how often they come
+_RELEASE_EVERY_S = 30.0  # freed memory is handed back: what is handed back has to be entered again
 _IN_FLIGHT = 2  # tasks given to an actor at once: the next is at hand when one is done, and few are redone after a death
 
 
@@ -149,7 +153,9 @@ class Worker:
     """
 
     def __init__(self, make: Callable[[], StageWork]) -> None:
+        take_long_turns()
         self._problem: Exception | None = None
+        self._released = time.monotonic()
         try:
             self._work = make()
         except Exception as error:  # Ray would start the actor again and again; raised from a call it ends the job
@@ -159,7 +165,9 @@ class Worker:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         parcels = [self._parcel(row) for row in batch.to_pylist()]
-        release_memory()
+        if time.monotonic() - self._released > _RELEASE_EVERY_S:
+            release_memory()
+            self._released = time.monotonic()
         return pa.Table.from_pylist(parcels, schema=_PARCEL)
 
     def _parcel(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -213,7 +221,7 @@ def _stream(
     finally:  # before Ray goes: its core dies, and this process with it, when a thread is still asking it for results
         _stop(dataset)
         pump.join(_STOP_S)
-        _set_rounds(0.0)
+        _set_rounds(None)
 
 
 def _stop(dataset: Any) -> None:
@@ -255,15 +263,20 @@ def _results(found: queue.Queue[Any], patience: Patience, embedded: bool) -> Ite
                 at_work = True
 
 
-def _set_rounds(task_s: float) -> None:
-    """Let Ray Data look for finished tasks as often as they come, one in `task_s` seconds, and no more often than it would.
+def _set_rounds(task_s: float | None) -> None:
+    """Let Ray Data look for finished tasks as often as they come, one in `task_s` seconds, and no more often; None: as it would.
 
-    Each round is some 4 ms of Python, whatever there is to do: ten in a second took 4 % of a core from those who speak.
+    Each round is some 4 ms of Python, whatever there is to do: ten in a second took 4 % of a core from those who speak. Its
+    looking for results to hand on, 100 times a second, took 0.7 %, and the core each time.
     """
-    from ray.data._internal.execution import streaming_executor_state as inner  # Ray has no setting for it
+    from ray.data._internal.execution import streaming_executor_state  # Ray has no setting for either
 
+    inner: Any = streaming_executor_state
     least, most = _ROUNDS_S
-    inner.WAIT_FOR_TASK_COMPLETION_TIMEOUT_S = min(most, max(least, task_s / 10))
+    round_s = min(most, max(least, (task_s or 0.0) / 10))
+    inner.WAIT_FOR_TASK_COMPLETION_TIMEOUT_S = round_s
+    rare: Any = types.SimpleNamespace(time=time.time, sleep=lambda seconds: time.sleep(max(seconds, round_s / 2)))
+    inner.time = time if task_s is None else rare
 
 
 def _dataset(stages: Sequence[Stage], tasks: dict[int, Task], info: SessionInfo) -> Any:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from cluster.auth import REMEDY, authentication, refusal
 from cluster.local import token_of
+from cluster.scheduling import in_batches, stand_back
 from flowtts_core.errors import ConfigError, FlowTTSError
 
 OBJECT_STORE_BYTES = 256 << 20  # rows of text and small summaries travel through it, never audio
@@ -31,7 +31,8 @@ _ENVIRONMENT = {
     "MALLOC_ARENA_MAX": "2",  # of glibc: each arena keeps what was freed in it
     "OMP_NUM_THREADS": "1",  # workers inherit it: one thread each, or two torch workers on two cores collapse
 }
-_HELPERS = ("ray::_StatsActor", "ray::_AutoscalingCoordinatorActor", "ray::ActorLocationTracker")  # of Ray Data
+_HELPER = "ray::_AutoscalingCoordinatorActor"  # of Ray Data
+_UNASKED = (("datasets_stats_actor", "_dataset_stats_actor"), ("ActorLocationTracker", "ActorLocationTracker"))  # with namespaces
 _PRIVATE_ENVIRONMENT = {
     # nobody reads the figures of a Ray that ends with its job, and making them takes time from a core
     "REPORTER_UPDATE_INTERVAL_MS": "600000",
@@ -61,16 +62,6 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def release_memory() -> None:
-    """Hand freed memory back to the system; call it between shards of work.
-
-    glibc keeps it otherwise: workers that met a new tensor size with each batch grew to over a GB each. Lower thresholds in its
-    environment would do the same, but they made training half as fast, since each large tensor then was mapped anew.
-    """
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-
-
 @contextmanager
 def session(address: str | None = None, workers: int | None = None, data: bool = True) -> Iterator[SessionInfo]:
     """Start a private Ray on this machine (or join the one at `address`) and leave it at the end.
@@ -78,7 +69,7 @@ def session(address: str | None = None, workers: int | None = None, data: bool =
     Args:
         address: None for an embedded one, which no other session can join; `host:6379` or `auto` on a machine of a cluster;
             `ray://host:10001` from outside, by Ray Client. `http://host:8265` takes whole commands (cluster/submission.py).
-        data: Ray Data will be used, which does not work through Ray Client.
+        data: Ray Data will be used, which does not work through Ray Client; a private Ray's processes then wait for their turns.
         workers: how many one-core actors will run at once; the embedded Ray gets one logical core more for its tasks.
 
     Raises:
@@ -93,7 +84,7 @@ def session(address: str | None = None, workers: int | None = None, data: bool =
         )
     early = _taken(address, workers)
     if early is None:
-        with _opened(address, workers) as info:
+        with _opened(address, workers, data) as info:
             yield info
         return
     try:
@@ -175,13 +166,17 @@ def _taken(address: str | None, workers: int | None) -> _Early | None:
 
 
 @contextmanager
-def _opened(address: str | None, workers: int | None) -> Iterator[SessionInfo]:
+def _opened(address: str | None, workers: int | None, data: bool = True) -> Iterator[SessionInfo]:
     os.environ.update({key: os.environ.get(key, value) for key, value in _ENVIRONMENT.items()})
     import ray  # after the environment, which Ray reads on import
 
     with authentication(address, token_of(address or "")), _native_notes_dropped(), _deaths_not_printed():
         try:
-            with _same_sigterm(), _with_environment({} if address else _PRIVATE_ENVIRONMENT):
+            with (
+                _same_sigterm(),
+                _with_environment({} if address else _PRIVATE_ENVIRONMENT),
+                in_batches() if data and not address else nullcontext(),  # a server answers at once
+            ):
                 ray.init(**_options(address, workers))
         except ConfigError:
             raise
@@ -194,7 +189,8 @@ def _opened(address: str | None, workers: int | None) -> Iterator[SessionInfo]:
         try:
             nodes = tuple(node["Resources"] for node in ray.nodes() if node["Alive"])
             cpus, gpus = (int(sum(node.get(kind, 0) for node in nodes)) for kind in ("CPU", "GPU"))
-            yield SessionInfo(cpus, gpus, address is None, nodes)
+            with _helpers_not_asked() if data and not address else nullcontext():
+                yield SessionInfo(cpus, gpus, address is None, nodes)
         finally:
             ray.shutdown()
 
@@ -230,22 +226,55 @@ def _end_idle_helpers() -> None:
 
 
 def helpers_stand_back() -> None:
-    """Have a private Ray's helpers run when a core has nothing else to do; call it once Ray Data is at work.
+    """End those helpers of a private Ray Data that nobody asks, and have the third run when a core has nothing else to do.
 
-    Each of its three helper actors wakes 100 times a second, and every time would take the core, and its cache, from a process
-    at work. What they do can wait.
+    Call it once Ray Data is at work. Each helper wakes 100 times a second, and every time would take the core, and its cache,
+    from a process at work. One gathers figures for a dashboard, one knows on which machine an actor is; Ray Data makes both anew
+    where it wants them.
     """
+    import ray
     from ray._private.worker import global_worker
 
+    for name, namespace in _UNASKED:
+        with suppress(ValueError):  # there is none
+            ray.kill(ray.get_actor(name, namespace))
     with suppress(Exception):  # a matter of speed alone, on what is Ray's own
         import psutil  # Ray brings it along
 
         node: Any = global_worker.node
         for started in node.all_processes["raylet"]:
             for process in psutil.Process(started.process.pid).children():
-                if process.cmdline()[0].startswith(_HELPERS):
-                    for thread in process.threads():
-                        os.sched_setscheduler(thread.id, os.SCHED_IDLE, os.sched_param(0))
+                if process.cmdline()[0].startswith(_HELPER):
+                    stand_back(process.pid)
+
+
+@contextmanager
+def _helpers_not_asked() -> Iterator[None]:
+    """Keep Ray Data from telling one helper its figures, and from asking another each second where actors are: on this machine.
+
+    It would begin them anew where they are gone.
+    """
+    from ray.data._internal import stats
+    from ray.data._internal.execution.operators import actor_pool_map_operator
+
+    places: list[tuple[Any, str, Any]] = [
+        *((stats._StatsManager, name, None) for name in ("update_execution_metrics", "update_iteration_metrics")),
+        (actor_pool_map_operator, "get_actor_locations", {}),
+    ]
+    changed = []
+    for owner, name, answer in places:
+        if name in vars(owner):  # inner functions of Ray, which has no setting: without them all is as it was
+            changed.append((owner, name, vars(owner)[name]))
+            setattr(owner, name, staticmethod(_answering(answer)))
+    try:
+        yield
+    finally:
+        for owner, name, before in changed:
+            setattr(owner, name, before)
+
+
+def _answering(answer: Any) -> Any:
+    return lambda *_, **__: answer
 
 
 @contextmanager

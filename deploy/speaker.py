@@ -13,12 +13,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from cluster.session import release_memory
 from deploy.link import Address, LinkServer
 from deploy.metrics import EngineMeters
 from deploy.settings import ServedVoice
 from deploy.speech import Refusal, Sound, SpeechJob, SpokenWord
 from flowtts_core.errors import FlowTTSError
+from flowtts_core.memory import release_memory
 
 log = logging.getLogger(__name__)
 REPORT_EVERY_S = 1.0

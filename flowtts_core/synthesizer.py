@@ -20,6 +20,7 @@ import torch
 
 from flowtts_core.acoustic.base import SPEEDS, Condition, Generated, GenerationSettings
 from flowtts_core.errors import FlowTTSError
+from flowtts_core.memory import keep_memory
 from flowtts_core.seeds import hash_seed
 from flowtts_core.text.frontend import EncodedText, TextFrontend
 from flowtts_core.text.parts import TextPart, encode_parts
@@ -131,6 +132,8 @@ class VoiceSynthesizer:
         self.device = torch.device(device) if device else next(voice.acoustic.parameters()).device
         default = TOKENS_PER_BATCH_CUDA if self.device.type == "cuda" else TOKENS_PER_BATCH
         self.tokens_per_batch = default if tokens_per_batch is None else tokens_per_batch
+        if self.device.type == "cpu":
+            keep_memory()
         self.frontend = TextFrontend(voice.card.frontend)
         self.sample_rate = voice.card.sample_rate
         self.fingerprint = voice.card.fingerprint

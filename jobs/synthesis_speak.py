@@ -27,7 +27,7 @@ from jobs.synthesis_plan import Speaking, Unit
 if TYPE_CHECKING:  # the driver imports this file too, and has no need of torch
     from flowtts_core.synthesizer import Speech, SynthesisFailure, SynthesisRequest
 
-SLICE_CHARACTERS, SLICE_CHARACTERS_CUDA = 4_000, 16_000  # spoken before the next are: a shard's waveforms are never held at once
+SLICE_CHARACTERS, SLICE_CHARACTERS_CUDA = 8_000, 16_000  # spoken before the next are: a shard's waveforms are never held at once
 ENCODERS_CUDA = 4  # threads: a GPU speaks faster than one encodes
 MOST_STARVED = 3  # units in a row for which memory does not reach: then it is the machine's fault
 _MACHINES_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE}

@@ -237,6 +237,17 @@ def where(count: int) -> set[str]:
     return set(ray.get([host.remote() for _ in range(count)]))
 
 
+def _policies() -> dict[str, int]:
+    """Of the processes below this one, by their names."""
+    import psutil
+
+    found = {}
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError, IndexError):
+            found[process.cmdline()[0]] = os.sched_getscheduler(process.pid)
+    return found
+
+
 @linux
 def test_a_private_ray_keeps_no_helpers_of_clusters() -> None:
     name = "REPORTER_UPDATE_INTERVAL_MS"
@@ -251,13 +262,38 @@ def test_a_private_ray_keeps_no_helpers_of_clusters() -> None:
         assert not [p for p in programs for helper in ("log_monitor", "monitor.py", "dashboard.py") if helper in p]
         assert ray.get(ray.remote(lambda: os.environ.get(name)).remote()) == (before or "600000")
         ray.data.range(1).map_batches(lambda batch: batch).materialize()
+        unasked = {"ray::_StatsActor", "ray::ActorLocationTracker"}
+        assert unasked <= _policies().keys()
         helpers_stand_back()
-        policies = {
-            process.cmdline()[0]: os.sched_getscheduler(process.pid) for process in psutil.Process().children(recursive=True)
-        }
+        deadline = time.monotonic() + 20
+        while unasked & _policies().keys() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        policies = _policies()
+        assert not unasked & policies.keys()
         assert {policy for program, policy in policies.items() if program.startswith("ray::_")} == {os.SCHED_IDLE}
-        assert {policy for program, policy in policies.items() if not program.startswith("ray::_")} == {os.SCHED_OTHER}
+        assert {policy for program, policy in policies.items() if not program.startswith("ray::_")} == {os.SCHED_BATCH}
+        assert os.sched_getscheduler(0) == os.SCHED_OTHER
+        assert ray.data.range(3).map_batches(lambda batch: batch).count() == 3  # what it needs of them it makes anew
     assert os.environ.get(name) == before
+
+
+@linux
+def test_a_worker_keeps_its_core_for_longer() -> None:
+    program = (
+        "import os, threading\nfrom cluster.scheduling import take_long_turns\ntake_long_turns()\n"
+        "look = lambda: print([int(line.split(':')[1]) for line in open('/proc/thread-self/sched') if 'se.slice' in line])\n"
+        "thread = threading.Thread(target=look)\nthread.start()\nthread.join()\n"
+        "print(os.sched_getscheduler(0), os.getpriority(os.PRIO_PROCESS, 0))"
+    )
+    if tuple(int(part) for part in os.uname().release.split(".")[:2]) < (6, 12):
+        pytest.skip("this Linux gives all the same turns")
+    policy = [os.sched_getscheduler(0), os.getpriority(os.PRIO_PROCESS, 0)]
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    turns, same = done.stdout.splitlines()
+    assert [int(part) for part in same.split()] == policy
+    if turns == "[]":
+        pytest.skip("this Linux does not tell how long a turn is")
+    assert turns == "[100000000]"
 
 
 def test_ray_data_looks_for_results_as_often_as_they_come() -> None:
@@ -268,6 +304,11 @@ def test_ray_data_looks_for_results_as_often_as_they_come() -> None:
         _set_rounds(task_s)
         rounds: float = inner.WAIT_FOR_TASK_COMPLETION_TIMEOUT_S
         assert rounds == pytest.approx(waited_s)
+        began = time.monotonic()
+        inner.time.sleep(0.01)  # as it does between two looks for a result to hand on
+        assert time.monotonic() - began >= waited_s / 2
+    _set_rounds(None)
+    assert (inner.WAIT_FOR_TASK_COMPLETION_TIMEOUT_S, inner.time) == (0.1, time)
 
 
 @linux
