@@ -236,7 +236,7 @@ def helpers_stand_back() -> None:
     from ray._private.worker import global_worker
 
     for name, namespace in _UNASKED:
-        with suppress(ValueError):  # there is none
+        with suppress(Exception):  # there is none
             ray.kill(ray.get_actor(name, namespace))
     with suppress(Exception):  # a matter of speed alone, on what is Ray's own
         import psutil  # Ray brings it along
@@ -265,7 +265,7 @@ def _helpers_not_asked() -> Iterator[None]:
     for owner, name, answer in places:
         if name in vars(owner):  # inner functions of Ray, which has no setting: without them all is as it was
             changed.append((owner, name, vars(owner)[name]))
-            setattr(owner, name, staticmethod(_answering(answer)))
+            setattr(owner, name, _answering(answer))
     try:
         yield
     finally:
