@@ -255,6 +255,8 @@ def test_a_private_ray_keeps_no_helpers_of_clusters() -> None:
     with session(None, 1) as info:
         import psutil  # Ray brings it along
         import ray.data
+        from ray.data._internal.execution.node_trackers import get_or_create_actor_location_tracker as tracker
+        from ray.data._internal.stats import get_or_create_stats_actor
 
         assert info.embedded
         programs = [" ".join(process.cmdline()) for process in psutil.Process().children(recursive=True)]
@@ -263,6 +265,7 @@ def test_a_private_ray_keeps_no_helpers_of_clusters() -> None:
         assert ray.get(ray.remote(lambda: os.environ.get(name)).remote()) == (before or "600000")
         ray.data.range(1).map_batches(lambda batch: batch).materialize()
         unasked = {"ray::_StatsActor", "ray::ActorLocationTracker"}
+        ray.get([get_or_create_stats_actor().gen_dataset_id.remote(), tracker().get_actor_locations.remote(())])
         assert unasked <= _policies().keys()
         helpers_stand_back()
         deadline = time.monotonic() + 20
