@@ -1,7 +1,7 @@
 """How processes share a machine's cores with those that speak on all of them: who waits for whose turn (Linux only).
 
 A private Ray's processes wake some thousand times a second, each time to do next to nothing, and by default take a core from a
-process at work at once, with what its caches hold. Two that spoke on two cores made 9 % less sound for it.
+process at work at once, with what its caches hold. Two that spoke on two cores made 9 % less sound than two without a Ray.
 """
 
 from __future__ import annotations

@@ -265,16 +265,12 @@ def _helpers_not_asked() -> Iterator[None]:
     for owner, name, answer in places:
         if name in vars(owner):  # inner functions of Ray, which has no setting: without them all is as it was
             changed.append((owner, name, vars(owner)[name]))
-            setattr(owner, name, _answering(answer))
+            setattr(owner, name, lambda *_, answer=answer, **__: answer)
     try:
         yield
     finally:
         for owner, name, before in changed:
             setattr(owner, name, before)
-
-
-def _answering(answer: Any) -> Any:
-    return lambda *_, **__: answer
 
 
 @contextmanager

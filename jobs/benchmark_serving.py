@@ -54,7 +54,7 @@ def serving(url: str | None, parts: Sequence[str], seconds: float, requests: int
         raise ConfigError(f"{', '.join(sorted(own))}: kills or counts processes of a server", "leave out --url")
     figures: dict[str, Any] = {"benchmark": "serving", "machine": describe(), "load_before": os.getloadavg()[0]}
     if {"first", "goodput"} & set(parts):
-        say("the bare engine, in this process")
+        say(f"the bare engine, in this process: 200 first sounds, then {seconds:g} s with batches and {seconds:g} s without")
         figures["bare"] = _bare(seconds)
     with _server(say) if url is None else contextlib.nullcontext((url, 0)) as (place, pid):
         one_by_one(place, [("medium", text) for text in sentences_of(12, 8)])
@@ -63,7 +63,7 @@ def serving(url: str | None, parts: Sequence[str], seconds: float, requests: int
             "goodput": lambda: summed(_for_seconds(place, USERS, seconds)),
             "overload": lambda: _overload(place, seconds, say),
             "killed": lambda: _killed(seconds, say),
-            "memory": lambda: _memory(place, pid, requests),
+            "memory": lambda: _memory(place, pid, requests, say),
         }
         for part in parts:
             say(part)
@@ -137,7 +137,7 @@ def _killed(seconds: float, say: Say) -> dict[str, Any]:
     return {**summed(answers), "kills": len(kills)}
 
 
-def _memory(url: str, pid: int, requests: int) -> dict[str, Any]:
+def _memory(url: str, pid: int, requests: int, say: Say) -> dict[str, Any]:
     """Memory that the server's processes hold with nothing to do, after a tenth of the requests (warm-up), ..., and after all."""
     texts, marks = mixed_texts(requests, seed=4), []
     step = max(1, requests // 10)
@@ -147,6 +147,7 @@ def _memory(url: str, pid: int, requests: int) -> dict[str, Any]:
             raise FlowTTSError(f"requests failed while memory was measured: {summed(answers)['errors']}")
         time.sleep(SETTLE_S)
         marks.append(_memory_mib(pid, OWN))
+        say(f"memory: {start + len(answers):,} of {requests:,} requests, {marks[-1]:.0f} MiB")
     # of the last mark, or the mean of the last three: a chance dip at the end must not hide growth
     return {"requests": requests, "mib": marks, "growth": max(marks[-1], sum(marks[-3:]) / 3) / marks[0] - 1}
 

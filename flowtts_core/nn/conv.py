@@ -2,8 +2,8 @@
 
 They keep `torch.nn.Conv1d`'s parameters, so published weights load by name. With gradients they run as 2-d convolutions of
 height 1: a contiguous [B, T, C] tensor is the channels-last layout of [B, C, 1, T], so nothing is transposed or copied (one CPU
-thread at 16 x 345 x 128: 5.0 ms against 9.7 ms for `conv1d` on [B, C, T]). Without, on a GPU or
-an x86 processor, they are products of matrices.
+thread at 16 x 345 x 128: 5.0 ms against 9.7 ms for `conv1d` on [B, C, T]). Without, on a GPU or an x86
+processor, they are products of matrices.
 """
 
 from __future__ import annotations
