@@ -98,7 +98,7 @@ def by_users(
 ) -> dict[str, Any]:
     """The streaming engine: first sound of 12 words for one user alone, then saturated, piece by piece and in batches."""
     say(f"first sound, {FIRSTS} requests one by one")
-    found: dict[str, Any] = {"first_s": first_sounds(synthesizer, FIRSTS), "runs": []}
+    found: dict[str, Any] = {"first_s": percentiles(first_sounds(synthesizer, sentences_of(12, FIRSTS))), "runs": []}
     for budget in (1, *frames):
         for count in users if budget > 1 else (max(users),):  # piece by piece with most, so that some piece always waits
             say(f"{count} users, {budget} frames together" if budget > 1 else f"{count} users, piece by piece")
@@ -107,18 +107,18 @@ def by_users(
     return found
 
 
-def first_sounds(synthesizer: VoiceSynthesizer, n: int) -> dict[str, float] | None:
-    """Percentiles of the seconds until the first sound of sentences of 12 words, one after the other."""
+def first_sounds(synthesizer: VoiceSynthesizer, texts: Sequence[str]) -> list[float]:
+    """Seconds until the first sound of each text, spoken one after the other to its end."""
     made = StreamingEngine(synthesizer)
     made.warm_up()
     firsts = []
-    for text in sentences_of(12, n):
+    for text in texts:
         began = time.perf_counter()
         for number, _chunk in enumerate(made.submit(SynthesisRequest(text)).chunks()):
             if number == 0:
                 firsts.append(time.perf_counter() - began)
     made.close()
-    return percentiles(firsts)
+    return firsts
 
 
 def goodput(synthesizer: VoiceSynthesizer, frames: int, users: int, seconds: float) -> float:

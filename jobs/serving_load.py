@@ -142,8 +142,14 @@ def _session() -> Any:
 
 def summed(answers: Sequence[Answered]) -> dict[str, Any]:
     """Latency percentiles of the first sound, goodput and what went wrong."""
+    return summed_loads([answers])
+
+
+def summed_loads(loads: Sequence[Sequence[Answered]]) -> dict[str, Any]:
+    """The same of several loads with pauses between them, which do not count as time."""
+    answers = [answer for load in loads for answer in load]
     good = [answer for answer in answers if answer.good]
-    span = max((a.began + a.last_s for a in answers), default=0.0) - min((a.began for a in answers), default=0.0)
+    span = sum(max(a.began + a.last_s for a in load) - min(a.began for a in load) for load in loads if load)
     bad = [a for a in answers if not a.good and a.status != 503]
     return {
         "requests": len(answers),
