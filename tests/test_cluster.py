@@ -32,8 +32,9 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="a trial cluster need
 
 
 @pytest.fixture
-def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def folder(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder of a trial cluster, by a path short enough for Ray's sockets, which commands take for the user's own."""
+    tmp_path_factory.getbasetemp()  # made when first asked for, and not to be in a folder that goes with the test
     with tempfile.TemporaryDirectory(prefix="ft") as place:
         monkeypatch.setenv("TMPDIR", place)
         monkeypatch.setattr(tempfile, "tempdir", None)
@@ -386,6 +387,7 @@ def test_a_trial_cluster_takes_jobs_and_outlives_its_shell(folder: Path, tmp_pat
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # what runs in a shell's background ignores it
         )
         assert process.stderr is not None
         assert process.stderr.readline().startswith("job raysubmit_")
