@@ -17,11 +17,12 @@ _WRITE_EVERY_S = 5.0
 
 
 class Progress:
-    """Shows a `rich` bar where `show` is true; notes how far the job is every few seconds.
+    """Notes how far the job is every few seconds; what is left is counted in characters, since sentences differ in length.
 
     Args:
-        total: characters of the whole job; what is left to do is counted in them, since sentences differ in length.
-        rows: of the whole job.
+        storage: of the output, where the record goes.
+        show: a `rich` bar on standard error too.
+        workers: that speak, which makes worker hours of the job's time.
     """
 
     def __init__(self, storage: Storage, show: bool, workers: int) -> None:
@@ -52,7 +53,8 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
         if self._state["rows"]:
-            state = "finished" if kind is None else f"stopped: {kind.__name__}: {error}"[:500]
+            why = "interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
+            state = "finished" if error is None else f"stopped: {why}"[:500]
             try:
                 self._write(state)
             except OutputError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from jobs.synthesis_input import Reading, read_plan
 from jobs.synthesis_job import Interrupted, Options, Summary, run_job
 from jobs.synthesis_pipeline import Running
 from jobs.synthesis_plan import Speaking, plan_corpus
+from jobs.synthesis_progress import Progress
 from jobs.verify import repair, verify
 from tests.fake_engine import TONE, MakeTone, speak_inline, store_here
 
@@ -243,6 +245,10 @@ def test_status_tells_a_running_a_stopped_a_silent_and_a_finished_job(
     (out / "progress.json").write_text(json.dumps({**record, "state": "running"}))
     assert status(str(out), now=record["updated"] + 5).state == "running"
     assert status(str(out), now=record["updated"] + 500).state == "silent"
+    with suppress(KeyboardInterrupt), Progress(Storage(str(out)), False, 1) as progress:
+        progress.begin(120, 3000, 48, 1200)
+        raise KeyboardInterrupt
+    assert (status(str(out)).state, status(str(out)).why) == ("stopped", "interrupted")
     run([source], out)
     done = status(str(out), price=3.6)
     assert (done.state, done.rows_done, done.eta_s, done.failed) == ("finished", 120, 0.0, 0)
