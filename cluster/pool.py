@@ -225,11 +225,25 @@ def _stream(
 
 
 def _stop(dataset: Any) -> None:
-    """Let go of what a dataset is still at work on; nothing where it has ended."""
-    executor = getattr(dataset, "_current_executor", None)
+    """Let go of what a dataset is still at work on; nothing where it has ended.
+
+    Plain tasks are not cancelled, they end with the session: where one is just done as it is cancelled, Ray's core ends this
+    process (2.60: "Tried to complete task that was not pending"), and with it what the job had to say.
+    """
+    from ray.data._internal.execution.operators.task_pool_map_operator import TaskPoolMapOperator
+
+    executor: Any = getattr(dataset, "_current_executor", None)
     if executor is not None:
+        operator: Any
+        for operator in getattr(executor, "_topology", None) or ():
+            if isinstance(operator, TaskPoolMapOperator):
+                operator.__dict__["_cancel_active_tasks"] = _left_alone
         with suppress(Exception):
             executor.shutdown(force=True)
+
+
+def _left_alone(force: bool) -> None:
+    """In place of cancelling."""
 
 
 def _results(found: queue.Queue[Any], patience: Patience, embedded: bool) -> Iterator[tuple[int, Task]]:
