@@ -230,16 +230,18 @@ def _stop(dataset: Any) -> None:
     Plain tasks are not cancelled, they end with the session: where one is just done as it is cancelled, Ray's core ends this
     process (2.60: "Tried to complete task that was not pending"), and with it what the job had to say.
     """
-    from ray.data._internal.execution.operators.task_pool_map_operator import TaskPoolMapOperator
-
     executor: Any = getattr(dataset, "_current_executor", None)
-    if executor is not None:
+    if executor is None:
+        return
+    with suppress(ImportError):  # an inner name of Ray's
+        from ray.data._internal.execution.operators.task_pool_map_operator import TaskPoolMapOperator
+
         operator: Any
         for operator in getattr(executor, "_topology", None) or ():
             if isinstance(operator, TaskPoolMapOperator):
                 operator.__dict__["_cancel_active_tasks"] = _left_alone
-        with suppress(Exception):
-            executor.shutdown(force=True)
+    with suppress(Exception):
+        executor.shutdown(force=True)
 
 
 def _left_alone(force: bool) -> None:

@@ -64,7 +64,7 @@ def serving(url: str | None, parts: Sequence[str], seconds: float, requests: int
         one_by_one(place, [("medium", text) for text in sentences_of(12, 8)])
         measure: dict[str, Callable[[], Any]] = {
             "first": lambda: _first(place),
-            "goodput": lambda: _goodput(place, seconds),
+            "goodput": lambda: _goodput(place, seconds, say),
             "overload": lambda: _overload(place, seconds, say),
             "killed": lambda: _killed(seconds, say),
             "memory": lambda: _memory(place, pid, requests, say),
@@ -100,17 +100,19 @@ def _first(url: str) -> dict[str, Any]:
     return {**summed_loads(loads), "bare_first_s": percentiles(bare)}
 
 
-def _goodput(url: str, seconds: float) -> dict[str, Any]:
+def _goodput(url: str, seconds: float, say: Say) -> dict[str, Any]:
     """The server saturated, and the bare engine with batches and without, in turns."""
     from flowtts_core.streaming import FRAMES_PER_BATCH
     from jobs.benchmark_engine import goodput
 
     synthesizer, loads = _bare_engine(), []
     bare: dict[str, list[float]] = {"batches": [], "single": []}
-    for _ in range(TURNS):
+    for turn in range(1, TURNS + 1):
         loads.append(_for_seconds(url, USERS, seconds / TURNS))
         for name, frames in (("batches", FRAMES_PER_BATCH), ("single", 1)):
             bare[name].append(goodput(synthesizer, frames, USERS, seconds / TURNS))
+        say(f"goodput: turn {turn} of {TURNS}, {summed(loads[-1])['goodput']:.1f} s of sound a second; "
+            f"bare {bare['batches'][-1]:.1f} in batches, {bare['single'][-1]:.1f} piece by piece")  # fmt: skip
     return {**summed_loads(loads), "bare": {name: statistics.fmean(rates) for name, rates in bare.items()}}
 
 

@@ -20,7 +20,7 @@ import pytest
 
 from cluster import auth, local
 from cluster.local import LocalCluster, Record
-from cluster.pool import Stage, StageWork, _set_rounds, _sized
+from cluster.pool import Stage, StageWork, _set_rounds, _sized, run_stages
 from cluster.resources import PROFILES, Resources, profile_named
 from cluster.session import SessionInfo, helpers_stand_back, session
 from cluster.submission import _words_there, is_dashboard, refuse_local_output
@@ -313,6 +313,35 @@ def test_ray_data_looks_for_results_as_often_as_they_come() -> None:
         assert time.monotonic() - began >= waited_s / 2
     _set_rounds(None)
     assert (inner.WAIT_FOR_TASK_COMPLETION_TIMEOUT_S, inner.time) == (0.1, time)
+
+
+def _make_slow() -> StageWork:
+    def slow(task: Any, table: Any) -> tuple[Any, Any]:
+        time.sleep(0 if task["first"] else 600)
+        return task, table
+
+    return slow
+
+
+def _make_refusing() -> StageWork:
+    def refuse(task: Any, table: Any) -> tuple[Any, Any]:
+        raise ConfigError("not with me", "leave it")
+
+    return refuse
+
+
+def test_a_job_that_ends_by_an_error_cancels_no_plain_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where one is just done as it is cancelled, Ray's core would end the driver's process before it has told the error."""
+    from ray.data._internal.execution.interfaces import PhysicalOperator
+
+    cancelled: list[str] = []
+    monkeypatch.setattr(PhysicalOperator, "_cancel_active_tasks", lambda self, force: cancelled.append(type(self).__name__))
+    stages = [Stage("slow", _make_slow, (2, 2), actors=False), Stage("refusing", _make_refusing)]
+    tasks = [{"first": i == 0} for i in range(4)]
+    with pytest.raises(ConfigError, match="not with me"):
+        list(run_stages(stages, tasks, address=None, cpus=1))
+    assert "ActorPoolMapOperator" in cancelled
+    assert "TaskPoolMapOperator" not in cancelled
 
 
 @linux
