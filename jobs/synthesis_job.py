@@ -5,41 +5,25 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import PurePosixPath
 from typing import Any
 
 from cluster import plan as plans
-from cluster.manifest import (
-    MANIFEST,
-    QUARANTINE,
-    SHARDS,
-    Totals,
-    finish,
-    iter_manifest,
-    read_shard,
-    shard_indexes,
-    shard_name,
-)
+from cluster.manifest import SHARDS, finish, read_shard, shard_indexes
 from cluster.plan import Kept, Shard, StoredPlan
 from cluster.session import default_workers, start_early, stop_early
 from cluster.storage import Storage
 from flowtts_core.config import fingerprint, to_dict
 from flowtts_core.errors import ConfigError, OutputError
-from jobs import audiofolder
 from jobs.audiobook import BOOK_FORMATS, CHAPTER_FORMATS
-from jobs.dataset_card import CARD, CardFacts, VoiceFacts, render_card
 from jobs.synthesis_books import Assembled, assemble_books, planned_outputs
 from jobs.synthesis_commit import FOLDERS, ROWS
 from jobs.synthesis_engine import Engine, Voices
 from jobs.synthesis_folder import (
     JOB,
-    METADATA,
     OUTPUTS,
-    REPORT,
-    ROW_FILES,
     SUMMARY,
     bare_digest,
     clear,
@@ -47,17 +31,15 @@ from jobs.synthesis_folder import (
     made_names,
     read_json,
     require_ours,
-    stray_shards,
     suffix_of,
 )
 from jobs.synthesis_front import JOURNAL
+from jobs.synthesis_outcome import corpus_files, publish
 from jobs.synthesis_pipeline import Running, speak_shards
 from jobs.synthesis_plan import Plan, Speaking, identity, write_plan
 from jobs.synthesis_progress import Progress
-from jobs.webdataset import TARS, split_place
-
-EXIT_QUARANTINED = 3
-
+from jobs.synthesis_summary import Summary, finished_summary, summarise, write_summary
+from jobs.webdataset import split_place
 
 _OTHER_FOLDER = (
     "choose another folder with -o, run with --update to do what changed and keep the rest, "
@@ -90,6 +72,11 @@ class Options:
     progress: bool = False
     stop_after: int | None = None
 
+    @property
+    def outputs(self) -> list[str]:
+        """The forms of what it leaves."""
+        return [self.book_format, self.chapter_format, self.rows]
+
     def __post_init__(self) -> None:
         for name, value, known in (
             ("format", self.book_format, BOOK_FORMATS),
@@ -100,47 +87,6 @@ class Options:
                 raise ConfigError(f"unknown {name} {value!r}", f"use one of {', '.join(known)}")
         if self.overwrite and self.update:
             raise ConfigError("--overwrite deletes what --update would keep", "give one of them")
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What a job did; `files` are relative to `output`, the book first. `rtf` is computing time per second of audio.
-
-    `unverified` utterances fell short of the gate in all takes (set aside in a corpus, kept in a book); of `spoken_again` a later
-    take was kept; `scores` are means over the utterances of what the gate measured.
-    """
-
-    output: str
-    kind: str
-    title: str
-    units: int
-    ok: int
-    failed: int
-    reasons: dict[str, int]
-    seconds: float
-    compute_s: float
-    unverified: int
-    spoken_again: int
-    scores: dict[str, float]
-    wall_s: float
-    shards: int
-    shards_resumed: int
-    files: tuple[str, ...]
-    books: int = 0
-    judging_s: float = 0.0
-    padding: float = 0.0
-    timings: dict[str, float] = field(default_factory=dict)
-    loudness_lufs: float | None = None
-    notes: tuple[str, ...] = ()
-    made_by: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def rtf(self) -> float:
-        return self.compute_s / self.seconds if self.seconds else 0.0
-
-    @property
-    def exit_code(self) -> int:
-        return EXIT_QUARANTINED if self.failed or self.unverified else 0
 
 
 class Interrupted(Exception):
@@ -217,7 +163,7 @@ class _Job:
         pending = self._pending(stored)
         watch.end("resume_s")
         done = len(stored.shards) - len(pending)
-        outcome = _finished(storage, job, options) if not pending else None
+        outcome = finished_summary(storage, job, options.outputs) if not pending else None
         if outcome is not None:
             return replace(outcome, shards_resumed=done, wall_s=watch.whole)
         storage.delete(JOURNAL)
@@ -231,9 +177,10 @@ class _Job:
         watch.end("manifest_s")
         books = self._books(stored) if totals.ok else []
         watch.end("books_s")
-        files = [name for book in books for name in book.files] + self._corpus_files(stored)
-        summary = _summary(stored, storage, totals, books, files, done, watch)
-        self._report(stored, summary, job, files)
+        files = [name for book in books for name in book.files] + corpus_files(storage, stored, options.rows)
+        summary = summarise(stored, storage, totals, books, files, done, watch.whole, watch.seconds)
+        publish(storage, stored, summary, job, options.rows)
+        write_summary(storage, summary, job, options.outputs)
         return summary
 
     # -- the plan -------------------------------------------------------------------------------------------------------
@@ -425,136 +372,3 @@ class _Job:
             planned = planned_outputs(stored, self.options.book_format, self.options.chapter_format)
             names = sorted({*made_names(self.storage), *planned})
             self.storage.write(OUTPUTS, json.dumps({"files": names}, indent=1, ensure_ascii=False).encode())
-
-    def _corpus_files(self, stored: StoredPlan) -> list[str]:
-        """Write `metadata.csv` in LJSpeech's form (name|text|text) beside the audio; returns what the corpus consists of."""
-        if stored.notes["kind"] == "book":
-            return []
-        if self.options.rows != "files":
-            tars = [f"{TARS}/{name}" for name in self.storage.list(TARS)] if self.options.rows == "webdataset" else []
-            return [*tars, *(shard_name(shard.index) for shard in stored.shards)]
-        columns = [field.name for field in audiofolder.SCHEMA]
-        rows = iter_manifest(self.storage, [*columns, "status", "audio"])
-        self.storage.write(audiofolder.METADATA, audiofolder.metadata_of(rows))
-        lines, names = [], [audiofolder.METADATA]
-        for row in iter_manifest(self.storage, ("chapter", "text", "audio", "status")):
-            if row["status"] == "ok" and not row["chapter"]:
-                text = " ".join(row["text"].replace("|", " ").split())
-                lines.append(f"{PurePosixPath(row['audio']).stem}|{text}|{text}\n")
-                names.append(row["audio"])
-        self.storage.write(METADATA, "".join(lines).encode())
-        return [METADATA, *names]
-
-    def _report(self, stored: StoredPlan, summary: Summary, job: dict[str, Any], files: list[str]) -> None:
-        from jobs.synthesis_report import render
-
-        storage = self.storage
-        storage.write(REPORT, render(summary, job, storage, stored).encode("utf-8", "replace"))
-        storage.write(CARD, render_card(_card_facts(stored, summary, job, self.options.rows)).encode("utf-8", "replace"))
-        self._delete_superseded(stored, files)
-        record = {**asdict(summary), "job": fingerprint(job), "outputs": _outputs(self.options)}
-        storage.write(SUMMARY, json.dumps(record, indent=1, ensure_ascii=False).encode("utf-8", "replace"))
-
-    def _delete_superseded(self, stored: StoredPlan, files: Iterable[str]) -> None:
-        """Delete what this job made in another format, or of rows that are no more, now that the new files are there."""
-        storage = self.storage
-        for name in stray_shards(storage, stored):
-            storage.delete(name)
-        storage.delete(JOURNAL)
-        held = {folder: storage.list(folder) for folder in FOLDERS}
-        if stored.notes["kind"] != "book" and any(held.values()):
-            wanted = {split_place(row["audio"])[0] for row in iter_manifest(storage, ("audio",)) if row["audio"]}
-            wanted |= {audiofolder.METADATA} if self.options.rows == "files" else set()
-            for folder, names in held.items():
-                for name in names:
-                    if f"{folder}/{name}" not in wanted:
-                        storage.delete(f"{folder}/{name}")
-            for folder in FOLDERS:
-                if not storage.list(folder):
-                    storage.delete(folder)
-        if stored.notes["kind"] != "book" and self.options.rows != "files":
-            storage.delete(METADATA)
-        if stored.notes["books"]:
-            made = [name for name in files if not name.startswith(ROW_FILES) and name != METADATA]
-            for name in sorted(set(made_names(storage)) - set(made)):
-                storage.delete(name)
-            storage.write(OUTPUTS, json.dumps({"files": made}, indent=1, ensure_ascii=False).encode())
-
-
-def _finished(storage: Storage, job: dict[str, Any], options: Options) -> Summary | None:
-    """The summary of a job that needs nothing more: the same job and outputs, and all its files are there."""
-    record = read_json(storage, SUMMARY) or {}
-    if record.get("job") != fingerprint(job) or record.get("outputs") != _outputs(options):
-        return None
-    values = {key: value for key, value in record.items() if key not in ("job", "outputs")}
-    try:
-        summary = Summary(**{**values, "files": tuple(values["files"]), "notes": tuple(values["notes"])})
-    except (TypeError, KeyError):  # another version's fields, or a changed file: it is written again
-        return None
-    names = [name for name in summary.files if not name.startswith(ROW_FILES)]  # these were looked at with their shards
-    whole = all(storage.exists(name) for name in [*names, MANIFEST, QUARANTINE, REPORT])
-    return summary if whole else None
-
-
-def _outputs(options: Options) -> list[str]:
-    return [options.book_format, options.chapter_format, options.rows]
-
-
-def _card_facts(stored: StoredPlan, summary: Summary, job: dict[str, Any], rows: str) -> CardFacts:
-    names = ("fingerprint", "licence", "source", "language")
-    voices = stored.notes["voices"].items()
-    return CardFacts(
-        title=summary.title,
-        form=rows if stored.notes["kind"] != "book" else "parquet",
-        job=job_id(job),
-        program=f"FlowTTS {job['program']}",
-        voices=tuple(VoiceFacts(name, *(facts[n] for n in names)) for name, facts in voices),
-        rows=summary.ok,
-        seconds=summary.seconds,
-        failed=summary.failed,
-        reasons=summary.reasons,
-        settings=job["settings"],
-        texts=job["texts"],
-        scores=summary.scores,
-        unverified=summary.unverified,
-        spoken_again=summary.spoken_again,
-    )
-
-
-def _summary(
-    stored: StoredPlan,
-    storage: Storage,
-    totals: Totals,
-    books: list[Assembled],
-    files: list[str],
-    resumed: int,
-    watch: _Stopwatch,
-) -> Summary:
-    from jobs.synthesis_report import made_by
-
-    notes = [warning for book in stored.notes["books"] for warning in book["warnings"]]
-    return Summary(
-        output=storage.root,
-        kind=stored.notes["kind"],
-        title=stored.notes["title"],
-        units=totals.planned,
-        ok=totals.ok,
-        failed=totals.failed,
-        reasons=totals.reasons,
-        seconds=books[0].seconds if stored.notes["kind"] == "book" and books else totals.seconds,
-        compute_s=totals.compute_s,
-        unverified=totals.unverified,
-        spoken_again=totals.spoken_again,
-        scores=totals.scores,
-        wall_s=watch.whole,
-        shards=len(stored.shards),
-        shards_resumed=resumed,
-        files=tuple(files),
-        books=len(books),
-        judging_s=totals.judging_s,
-        padding=totals.padding,
-        timings=watch.seconds,
-        loudness_lufs=books[0].written_lufs if len(books) == 1 else None,
-        notes=(*notes, *(note for book in books for note in book.notes)),
-        made_by=made_by(),
-    )

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import html
-import platform
 from collections.abc import Iterable, Sequence
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -15,13 +14,9 @@ import pyarrow.compute as pc
 
 from cluster.manifest import manifest_batches
 from cluster.plan import StoredPlan
-from cluster.session import default_workers
 from cluster.storage import Storage
-from jobs import machine
 from jobs.audiobook import CHAPTERS
-
-if TYPE_CHECKING:
-    from jobs.synthesis_job import Summary
+from jobs.synthesis_summary import Summary
 
 _OUTLIERS = 12
 _LOOKED_AT, _ASIDE_SHOWN = 50_000, 1000
@@ -56,13 +51,6 @@ audio{width:260px;height:36px;max-width:100%}
 border-bottom:1px solid var(--line)}td{display:block;border:0;padding:2px 0}td.n{text-align:left}
 td[data-k]::before{content:attr(data-k) ": ";color:var(--soft);font-size:.85rem}}
 """
-
-
-def made_by() -> dict[str, Any]:
-    """What made the audio: processor, cores, memory, Python and versions."""
-    versions = {name: machine.installed(name) for name in ("flowtts", "torch", "ray", "soundfile", "av")}
-    host = {"processor": machine.processor(), "cores": default_workers(), "memory_gib": machine.memory_gib()}
-    return {**host, "python": platform.python_version(), **{name: found for name, found in versions.items() if found}}
 
 
 def render(summary: Summary, job: dict[str, Any], storage: Storage, plan: StoredPlan) -> str:

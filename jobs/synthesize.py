@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from flowtts_core.text.frontend import FrontendConfig
     from jobs.synthesis_engine import Encode, Engine
     from jobs.synthesis_input import Reading
-    from jobs.synthesis_job import Options, Summary
+    from jobs.synthesis_job import Options
     from jobs.synthesis_plan import Speaking
+    from jobs.synthesis_summary import Summary
     from jobs.verification import GateConfig
 
 DESCRIPTION = """\

@@ -18,10 +18,11 @@ from jobs import cli, synthesis_books, synthesis_job, synthesize
 from jobs.status import status
 from jobs.synthesis_engine import Engine, Voices
 from jobs.synthesis_input import Reading, read_plan
-from jobs.synthesis_job import Interrupted, Options, Summary, run_job
+from jobs.synthesis_job import Interrupted, Options, run_job
 from jobs.synthesis_pipeline import Running
 from jobs.synthesis_plan import Speaking, plan_corpus
 from jobs.synthesis_progress import Progress
+from jobs.synthesis_summary import Summary
 from jobs.verify import repair, verify
 from tests.fake_engine import TONE, MakeTone, speak_inline, store_here
 

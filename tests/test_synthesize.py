@@ -28,9 +28,10 @@ from flowtts_core.text.document import Chapter, Document, Sentence, TextRow
 from jobs import cli, synthesis_job, synthesis_plan
 from jobs.synthesis_engine import Engine
 from jobs.synthesis_input import Reading, read_plan
-from jobs.synthesis_job import Interrupted, Options, Summary, run_job
+from jobs.synthesis_job import Interrupted, Options, run_job
 from jobs.synthesis_pipeline import Running
 from jobs.synthesis_plan import Plan, Speaking, parse_chapters, plan_book, plan_corpus, safe_name
+from jobs.synthesis_summary import Summary
 from jobs.synthesize import synthesize
 from tests.fake_engine import TONE, MakeTone, ToneSynthesizer, speak_here, speak_inline, store_here
 from tests.test_storage import s3_root  # noqa: F401 - a fixture

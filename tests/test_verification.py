@@ -19,8 +19,8 @@ from flowtts_core.seeds import hash_seed
 from flowtts_core.text.document import TextRow
 from jobs import cli, synthesis_job
 from jobs.synthesis_engine import Engine
-from jobs.synthesis_job import Summary
 from jobs.synthesis_plan import Plan, Speaking, plan_book, plan_corpus
+from jobs.synthesis_summary import Summary
 from jobs.synthesize import voice_engine
 from jobs.verification import GateConfig
 from tests.fake_engine import MakeTone, speak_inline
