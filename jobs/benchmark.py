@@ -21,13 +21,12 @@ def add_parser(subparsers: Any) -> None:
         description="Measure a voice: is it understood, does it sound clean, is it the same voice, is it fast.",
     )
     kinds = parser.add_subparsers(title="what to measure", metavar="KIND", required=True)
-    synthesis = kinds.add_parser(
-        "synthesis",
+    synthesis = _kind(
+        kinds, "synthesis", run,
         help="a voice against its teacher, and its speed",
         description="Quality against the teacher on the same texts, speed on one thread, time until the first sound.",
-        epilog="example:\n  flowtts benchmark synthesis --texts held_out.tsv --n 200 --json figures.json",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+        example="flowtts benchmark synthesis --texts held_out.tsv --n 200 --json figures.json",
+    )  # fmt: skip
     synthesis.add_argument("--voice", help="a bundled voice's name or a voice folder (default: the bundled one)")
     synthesis.add_argument(
         "--texts",
@@ -41,61 +40,63 @@ def add_parser(subparsers: Any) -> None:
     )
     synthesis.add_argument("--what", default=",".join(PARTS), help=f"of {','.join(PARTS)} (default: all)")
     synthesis.add_argument("--workers", type=int, help="processes for the judges (default: one per core)")
-    synthesis.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
-    synthesis.set_defaults(run=run)
-    distances = kinds.add_parser(
-        "distances",
+    distances = _kind(
+        kinds, "distances", run_distances,
         help="KAD against FAD as the sample grows",
         description="Bias, spread and time of KAD and FAD from 25 to 5,000 samples, as a page with its figure.",
-        epilog="example:\n  flowtts benchmark distances -o docs/",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+        example="flowtts benchmark distances -o docs/",
+    )  # fmt: skip
     distances.add_argument("-o", "--output", type=Path, default=Path("docs"), help="folder of the page (default: docs)")
     distances.add_argument("--draws", type=int, default=20, help="samples drawn of each size (default: 20)")
-    distances.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
-    distances.set_defaults(run=run_distances)
-    judges = kinds.add_parser(
-        "judges",
+    judges = _kind(
+        kinds, "judges", run_judges,
         help="what the judges say of speech that is damaged in known ways",
         description="Damage real speech in known ways, one at a time, and show which figures move; tell speakers apart.",
-        epilog="example:\n  flowtts benchmark judges --speech ljspeech/ --speakers librispeech/test-other/ -o docs/",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+        example="flowtts benchmark judges --speech ljspeech/ --speakers librispeech/test-other/ -o docs/",
+    )  # fmt: skip
     judges.add_argument("--speech", type=Path, required=True, help="recordings with texts, as `flowtts prepare` reads")
     judges.add_argument("--speakers", type=Path, required=True, help="a folder with a folder of recordings per speaker")
     judges.add_argument("-o", "--output", type=Path, default=Path("docs"), help="folder of the page (default: docs)")
     judges.add_argument("--n", type=int, default=24, help="clips to damage, from the first (default: 24)")
     judges.add_argument("--workers", type=int, help="processes for the judges (default: one per core)")
     judges.add_argument("--keep", type=Path, metavar="FOLDER", help="keep each clip's figures here; a cut run goes on")
-    judges.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
-    judges.set_defaults(run=run_judges)
-    evaluation = kinds.add_parser(
-        "evaluation",
+    evaluation = _kind(
+        kinds, "evaluation", run_evaluation,
         help="how judging scales from one worker to more",
         description="Judge the same clips with each number of workers, and compare.",
-        epilog="example:\n  flowtts benchmark evaluation --source ljspeech/ --clips 1000 --workers 1,2",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+        example="flowtts benchmark evaluation --source ljspeech/ --clips 1000 --workers 1,2",
+    )  # fmt: skip
     evaluation.add_argument("--source", required=True, help="clips, as `flowtts evaluate` reads; repeated as need be")
     evaluation.add_argument("--clips", type=int, default=1000, help="how many to judge (default: 1000)")
     evaluation.add_argument("--workers", default="1,2", help="numbers of workers to compare (default: 1,2)")
     evaluation.add_argument("--judges", default="words,opinions,speaker,shape", help="who judges (default: all four)")
-    evaluation.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
-    evaluation.set_defaults(run=run_evaluation)
     _add_engine(kinds)
     _add_serving(kinds)
     _add_training(kinds)
     _add_scale(kinds)
+    for kind in kinds.choices.values():
+        kind.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
+
+
+def _kind(kinds: Any, name: str, run: Callable[[argparse.Namespace], int], help: str, description: str, example: str) -> Any:
+    kind = kinds.add_parser(
+        name,
+        help=help,
+        description=description,
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    kind.set_defaults(run=run)
+    return kind
 
 
 def _add_training(kinds: Any) -> None:
-    training = kinds.add_parser(
-        "training",
+    training = _kind(
+        kinds, "training", run_training,
         help="what lost workers cost a training",
         description="Train twice, left alone and with one worker killed every so many seconds, and compare.",
-        epilog="example:\n  flowtts benchmark training --data data/ --steps 600 --every 60",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+        example="flowtts benchmark training --data data/ --steps 600 --every 60",
+    )  # fmt: skip
     training.add_argument("--data", required=True, help="folder made by `flowtts prepare`")
     training.add_argument("--recipe", default="matcha", help="what to train (default: matcha)")
     training.add_argument("--steps", type=int, default=600, help="optimiser steps (default: 600)")
@@ -103,19 +104,16 @@ def _add_training(kinds: Any) -> None:
     training.add_argument("--every", type=float, default=60.0, help="seconds between kills (default: 60)")
     training.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help="of the recipe")
     training.add_argument("--keep", type=Path, metavar="FOLDER", help="keep both runs here; a finished one is not redone")
-    training.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
-    training.set_defaults(run=run_training)
 
 
 def _add_scale(kinds: Any) -> None:
-    scale = kinds.add_parser(
-        "scale",
+    scale = _kind(
+        kinds, "scale", run_scale,
         help="how synthesis jobs scale, and what Ray and our bookkeeping cost",
         description="The job against a bare loop over the same voice, workers, length buckets, and jobs of a model that does "
         "nothing at 10^3 to 10^6 rows, in one run.",
-        epilog="example:\n  flowtts benchmark scale --texts sentences.tsv --n 2000 --json figures.json",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+        example="flowtts benchmark scale --texts sentences.tsv --n 2000 --json figures.json",
+    )  # fmt: skip
     scale.add_argument("--voice", help="a bundled voice's name or a voice folder (default: the bundled one)")
     scale.add_argument("--texts", type=Path, help="one text a line, or TSV with a header (default: a chapter of Alice)")
     scale.add_argument("--n", type=int, default=2000, help="texts to speak; repeated as need be (default: 2000)")
@@ -124,19 +122,16 @@ def _add_scale(kinds: Any) -> None:
     scale.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of jobs and bare loops (default: cpu)")
     scale.add_argument("--null-rows", default="1000,10000,100000,1000000", help="sizes of the jobs without a model")
     scale.add_argument("--what", default="buckets,ray,null", help="parts of it (default: all)")
-    scale.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
-    scale.set_defaults(run=run_scale)
 
 
 def _add_engine(kinds: Any) -> None:
-    engine = kinds.add_parser(
-        "engine",
+    engine = _kind(
+        kinds, "engine", run_engine,
         help="what batches gain on a CPU or a GPU",
         description="In one process, without Ray: seconds of sound a second by tokens that go through a voice together, as in a "
         "job, and by users of the streaming engine, as in a server.",
-        epilog="example:\n  flowtts benchmark engine --device cuda --tokens 1000,4000,16000 --users 1,8,64 --frames 640,10000",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+        example="flowtts benchmark engine --device cuda --tokens 1000,4000,16000 --users 1,8,64 --frames 640,10000",
+    )  # fmt: skip
     engine.add_argument("--voice", help="a bundled voice's name or a voice folder (default: the bundled one)")
     engine.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the voice runs (default: cpu)")
     engine.add_argument("--texts", type=Path, help="one text a line, or TSV with a header (default: a chapter of Alice)")
@@ -146,24 +141,19 @@ def _add_engine(kinds: Any) -> None:
     engine.add_argument("--frames", default="640", help="mel frames together in streams (default: 640)")
     engine.add_argument("--seconds", type=float, default=30.0, help="of each load of streams (default: 30)")
     engine.add_argument("--what", default="jobs,streams", help="parts of it (default: all)")
-    engine.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
-    engine.set_defaults(run=run_engine)
 
 
 def _add_serving(kinds: Any) -> None:
-    serving = kinds.add_parser(
-        "serving",
+    serving = _kind(
+        kinds, "serving", run_serving,
         help="how a server holds up under load",
         description="Start a server and load it: first sound, goodput, overload, killed speakers, memory.",
-        epilog="example:\n  flowtts benchmark serving --what first,goodput --seconds 30",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+        example="flowtts benchmark serving --what first,goodput --seconds 30",
+    )  # fmt: skip
     serving.add_argument("--url", help="of a server that runs (default: one of our own, for as long as it takes)")
     serving.add_argument("--what", default="first,goodput,overload,killed,memory", help="parts of it (default: all)")
     serving.add_argument("--seconds", type=float, default=60.0, help="of each load (default: 60)")
     serving.add_argument("--requests", type=int, default=2000, help="of the memory test (default: 2000)")
-    serving.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
-    serving.set_defaults(run=run_serving)
 
 
 def _sayer(args: argparse.Namespace) -> Callable[[str], None]:
