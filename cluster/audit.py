@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -67,6 +67,7 @@ def audit(
     folders: Collection[str],
     reader: Callable[[Storage], Callable[[str], bytes]],
     told: Callable[[int, int], None] = lambda done, rows: None,
+    outputs: Mapping[str, int] | None = None,
 ) -> Audit:
     """Look at everything that a job has written.
 
@@ -75,6 +76,7 @@ def audit(
         folders: of files with audio outside the shards.
         reader: makes what reads the audio at a place outside the shards; raises OSError where it is not.
         told: is called with the rows looked at so far, and all.
+        outputs: what else the job left, and how many bytes it wrote of each.
     """
     found = Audit(planned=plan.units)
     there = set(shard_indexes(storage))
@@ -89,6 +91,7 @@ def audit(
     found.findings += _of_ids(storage, plan)
     if not found.findings:  # else there is no telling what the manifest should say
         found.findings += _of_manifest(storage, plan)
+    found.findings += _of_outputs(storage, outputs or {})
     found.findings += _orphans(storage, plan, folders)
     return found
 
@@ -178,6 +181,17 @@ def _of_quarantine(storage: Storage, aside: set[str]) -> Iterator[Finding]:
         return
     if sorted(listed) != sorted(aside):
         yield Finding("wrong", QUARANTINE, f"it lists {len(listed)} rows, and {len(aside)} were set aside")
+
+
+def _of_outputs(storage: Storage, outputs: Mapping[str, int]) -> Iterator[Finding]:
+    for name, written in outputs.items():
+        try:
+            size = storage.size(name)
+        except FileNotFoundError:
+            yield Finding("missing", name, "the job had written it")
+            continue
+        if size != written:
+            yield Finding("damaged", name, f"{size:,} bytes, and {written:,} were written")
 
 
 def _orphans(storage: Storage, plan: StoredPlan, folders: Collection[str]) -> Iterator[Finding]:

@@ -137,7 +137,7 @@ class Totals:
         compute_s, judging_s: spent on speaking, and on judging, by all workers.
         unverified: rows that fell short of the gate, whether they were set aside or kept.
         spoken_again: rows whose kept take is not the first.
-        scores: the mean of each score over the rows that have it.
+        scores: the mean of each score over the rows that were kept and have it.
         padding: of the frames that went through the model, the part that was padding.
     """
 
@@ -223,7 +223,7 @@ class _Sums:
         short = pc.fill_null(pc.invert(table.column("verified")), False)
         totals.unverified += pc.sum(short).as_py() or 0
         totals.spoken_again += pc.sum(pc.greater(pc.fill_null(table.column("takes"), 1), 1)).as_py() or 0
-        self._add_scores(totals, table.column("scores"))
+        self._add_scores(totals, table.column("scores").filter(ok))
         columns = ["id", "chapter", "text", "reason", "audio", "status", "verified", "scores"]
         rows = table.select(columns).filter(pc.or_(pc.invert(ok), short)).to_pylist()
         # each row that was judged has figures of its own in its reason: they are counted under what they have in common

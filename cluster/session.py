@@ -15,6 +15,7 @@ from typing import Any
 from cluster.auth import REMEDY, authentication, refusal
 from cluster.local import token_of
 from cluster.scheduling import in_batches, stand_back
+from cluster.storage import chosen_store
 from flowtts_core.errors import ConfigError, FlowTTSError
 
 OBJECT_STORE_BYTES = 256 << 20  # rows of text and small summaries travel through it, never audio
@@ -209,7 +210,8 @@ def _options(address: str | None, workers: int | None) -> dict[str, Any]:
         raise ConfigError(f"{address}: a dashboard takes jobs, not sessions", _ADDRESSES)
     if ":" in address and (why := refusal(address)):
         raise ConfigError(f"cannot join Ray at {address}: {why}", REMEDY if "token" in why else _ADDRESSES)
-    return quiet | {"address": address}
+    there = {"runtime_env": {"env_vars": dict(chosen_store)}} if chosen_store else {}
+    return quiet | there | {"address": address}
 
 
 def _end_idle_helpers() -> None:

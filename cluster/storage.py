@@ -9,6 +9,7 @@ import io
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,11 @@ from typing import IO, Any, BinaryIO, cast
 from flowtts_core.errors import DependencyError, OutputError
 
 LOCK = ".lock"
+_ASKED_S = 0.1  # longer than `Storage.locked` holds a lock
 PARTIAL = ".partial-"  # temporary names start with it, so that a rerun knows what a killed run left behind
+
+OBJECT_STORE = ("AWS_ENDPOINT_URL", "AWS_PROFILE")  # environment variables, which boto reads
+chosen_store: dict[str, str] = {}  # what a command was given of them, for processes on other machines
 
 _REMEDIES = {
     errno.ENOSPC: "free some space and run the same command again: finished work is kept",
@@ -28,6 +33,13 @@ _REMEDIES = {
     errno.EROFS: "this file system is read-only: choose an output folder elsewhere",
     errno.ENOTDIR: "a part of this path is a file: choose another output folder",
 }
+
+
+def use_object_store(endpoint: str | None, profile: str | None) -> None:
+    """Where `s3://` leads and by whose keys, from now on and in all processes of a job; None: as the environment says."""
+    given = {name: value for name, value in zip(OBJECT_STORE, (endpoint, profile), strict=True) if value}
+    chosen_store.update(given)
+    os.environ.update(given)
 
 
 def is_remote(path: str) -> bool:
@@ -204,9 +216,28 @@ class Storage:
         finally:
             os.close(handle)
 
+    def locked(self) -> bool | None:
+        """Whether a run is at work here; None where there are no locks: in an object store, and in some file systems."""
+        if self.remote:
+            return None
+        try:
+            with open(self.path(LOCK), "rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # let go with the file
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        except OSError:
+            return None
+        return False
+
     def _take(self, handle: int) -> None:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:  # by a run, or for a moment by who asks whether there is one
+                time.sleep(_ASKED_S)
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             held = False
         except OSError:  # a file system without locks

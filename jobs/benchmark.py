@@ -116,12 +116,12 @@ def _add_scale(kinds: Any) -> None:
     )  # fmt: skip
     scale.add_argument("--voice", help="a bundled voice's name or a voice folder (default: the bundled one)")
     scale.add_argument("--texts", type=Path, help="one text a line, or TSV with a header (default: a chapter of Alice)")
-    scale.add_argument("--n", type=int, default=2000, help="texts to speak; repeated as need be (default: 2000)")
+    scale.add_argument("--n", type=int, default=2000, help="texts, 50 a round or more; repeated as need be (default: 2000)")
     scale.add_argument("--workers", default="1,2", help="numbers of processes to compare (default: 1,2)")
     scale.add_argument("--rounds", type=int, default=1, help="turns of bare loop and job, on parts of the texts (default: 1)")
     scale.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of jobs and bare loops (default: cpu)")
     scale.add_argument("--null-rows", default="1000,10000,100000,1000000", help="sizes of the jobs without a model")
-    scale.add_argument("--what", default="buckets,ray,null", help="parts of it (default: all)")
+    scale.add_argument("--what", default="buckets,ray,null", help="of buckets,ray,null (default: all)")
 
 
 def _add_engine(kinds: Any) -> None:
@@ -140,7 +140,7 @@ def _add_engine(kinds: Any) -> None:
     engine.add_argument("--users", default="1,2,4,8,16", help="of the streaming engine (default: 1,2,4,8,16)")
     engine.add_argument("--frames", default="640", help="mel frames together in streams (default: 640)")
     engine.add_argument("--seconds", type=float, default=30.0, help="of each load of streams (default: 30)")
-    engine.add_argument("--what", default="jobs,streams", help="parts of it (default: all)")
+    engine.add_argument("--what", default="jobs,streams", help="of jobs,streams (default: both)")
 
 
 def _add_serving(kinds: Any) -> None:
@@ -151,7 +151,7 @@ def _add_serving(kinds: Any) -> None:
         example="flowtts benchmark serving --what first,goodput --seconds 30",
     )  # fmt: skip
     serving.add_argument("--url", help="of a server that runs (default: one of our own, for as long as it takes)")
-    serving.add_argument("--what", default="first,goodput,overload,killed,memory", help="parts of it (default: all)")
+    serving.add_argument("--what", default="first,goodput,overload,killed,memory", help="of %(default)s (default: all)")
     serving.add_argument("--seconds", type=float, default=60.0, help="of each load (default: 60)")
     serving.add_argument("--requests", type=int, default=2000, help="of the memory test (default: 2000)")
 

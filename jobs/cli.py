@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from types import FrameType
 
+from cluster.storage import use_object_store
 from flowtts_core import __version__
 from flowtts_core.errors import FlowTTSError
 
@@ -29,7 +30,10 @@ COMMANDS = {  # name -> (file of this folder, or another package's module, what 
     "cluster": ("cluster", "a trial cluster on this machine; the state of any cluster"),
     "doctor": ("doctor", "what this machine has, and what is missing"),
 }
+S3_COMMANDS = ("synthesize", "status", "verify", "evaluate", "prepare", "train")  # those that take s3:// places
 INTERRUPTED, TERMINATED = 130, 143  # 128 + SIGINT and SIGTERM, as shells give it
+
+_STORE_REMEDY = "check --s3-endpoint and --s3-profile, or AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 
 EPILOG = """\
 examples:
@@ -60,9 +64,17 @@ def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
     for name, (file, summary) in COMMANDS.items():
         if name == chosen:
             import_module(file if "." in file else f"jobs.{file}").add_parser(subparsers)
+            if name in S3_COMMANDS:
+                _add_object_store(subparsers.choices[name])
         else:
             subparsers.add_parser(name, help=summary)
     return parser
+
+
+def _add_object_store(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("where s3:// leads (default: as the AWS_ variables and ~/.aws say)")
+    group.add_argument("--s3-endpoint", metavar="URL", help="of a store other than Amazon's, as http://minio:9000")
+    group.add_argument("--s3-profile", metavar="NAME", help="whose keys: a profile of ~/.aws/credentials")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -74,6 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             args = build_parser(next((word for word in words if not word.startswith("-")), None)).parse_args(words)
             if str(getattr(args, "address", None)).startswith(("http://", "https://")):
                 return _submit(words, args)
+            if getattr(args, "s3_endpoint", None) or getattr(args, "s3_profile", None):
+                use_object_store(args.s3_endpoint, args.s3_profile)
             return int(args.run(args))
         except (KeyboardInterrupt, Exception) as error:
             if debug:
@@ -121,6 +135,8 @@ def _verdict(error: BaseException, terminated: bool) -> tuple[str, int]:
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return f"error: {where}{error.strerror or error}\n  remedy: check that it is there and may be used", 1
+    if type(error).__module__.startswith("botocore"):  # no keys, no such endpoint, and the like
+        return f"error: the object store: {error}\n  remedy: {_STORE_REMEDY}", 1
     remedy = "run it again as `flowtts --debug ...` and report what it prints"
     return f"error: unexpected {type(error).__name__}: {error}\n  remedy: {remedy}", 1
 

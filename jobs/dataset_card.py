@@ -254,4 +254,15 @@ def _line(text: str) -> str:
 
 
 def _cell(value: Any) -> str:
-    return _line(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))
+    return _line(in_words(value))
+
+
+def in_words(value: Any) -> str:
+    """A setting for people: what a group of settings leaves open is left out."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping):
+        return "; ".join(f"{name}: {in_words(inner)}" for name, inner in value.items() if inner not in (None, ""))
+    if isinstance(value, list | tuple):
+        return ", ".join(map(in_words, value))
+    return json.dumps(value, ensure_ascii=False, default=str)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 _BY_CARD = """\
-The `datasets` library reads this card and decodes the sound where the package `torchcodec` is installed:
+The `datasets` library reads this card; it needs the package `torchcodec` for the sound:
 
 ```python
 from datasets import load_dataset
@@ -24,14 +24,16 @@ for line in Path("FOLDER/audio/metadata.jsonl").read_text(encoding="utf-8").spli
     samples, rate = soundfile.read(f"FOLDER/audio/{row['file_name']}", dtype="int16")
 ```
 
-`metadata.csv` has the names and texts in LJSpeech's form, `manifest.parquet` everything that is known of each row:
+`metadata.csv` has the names and texts in LJSpeech's form, `manifest.parquet` everything that is known of each row
+(sentences of books, where the job had any, have a `chapter` from 1 on, and their audio in `shards`):
 
 ```python
 import pyarrow.dataset
 import soundfile
 
 rows = pyarrow.dataset.dataset("FOLDER/manifest.parquet")
-for row in rows.to_table(filter=pyarrow.dataset.field("status") == "ok").to_pylist():
+spoken = (pyarrow.dataset.field("status") == "ok") & (pyarrow.dataset.field("chapter") == 0)
+for row in rows.to_table(filter=spoken).to_pylist():
     samples, rate = soundfile.read(f"FOLDER/{row['audio']}", dtype="int16")
 ```"""
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 SILENT_S = 120.0  # a job that has noted nothing for so long, and is not done, is taken for dead
+_GONE = "run the same `flowtts synthesize` command again, with --overwrite if it asks for that"
 _NO_JOB = "give the -o of a `flowtts synthesize`"
 
 
@@ -16,7 +17,8 @@ _NO_JOB = "give the -o of a `flowtts synthesize`"
 class Status:
     """How far a job is. `rate` is seconds of audio a second, `eta_s` what is left at this pace; None where neither is known.
 
-    `state` is "finished", "running", "silent" (it has noted nothing for long: killed, or a very long shard), or "stopped".
+    `state` is "finished", "running", "stopped", or "silent": in an object store, where no lock tells, a job that noted nothing
+    for long was killed, or has a very long shard. `audio_s` and `failed` are those of this run until the job is finished.
     `worker_hours` are those of this run; `cost` is at the price that was asked for.
     """
 
@@ -37,6 +39,7 @@ class Status:
     cost: float | None
     trouble: tuple[str, ...]
     why: str = ""
+    resumed: bool = False
 
 
 def add_parser(subparsers: Any) -> None:
@@ -84,14 +87,16 @@ def status(output: str, price: float | None = None, now: float | None = None) ->
     plan, job = plans.load(storage), _json(storage, JOB)
     record, summary = _json(storage, RECORD), _json(storage, SUMMARY)
     if plan is None or not job:
-        if record:
+        if storage.list(plans.PLANS) and not record:
             raise OutputError(f"{output}: the job there has not planned its work yet", "look again in a minute")
+        if record:
+            raise OutputError(f"{output}: {plans.PLAN if plan is None else JOB} is gone or cannot be read", _GONE)
         raise OutputError(f"{output}: no job of ours", _NO_JOB)
     there = set(shard_indexes(storage))
     done = [shard for shard in plan.shards if shard.index in there]
     rows = sum(shard.rows for shard in done)
     ago = (now or time.time()) - record["updated"] if record else None
-    state, why = _state(record, bool(summary), ago)
+    state, why = _state(record, bool(summary), ago, storage.locked(), len(plan.shards) - len(done))
     pace = _pace(record, plan, sum(shard.characters for shard in done))
     hours = record["workers"] * (record["updated"] - record["started"]) / 3600 if record else None
     return Status(
@@ -112,6 +117,7 @@ def status(output: str, price: float | None = None, now: float | None = None) ->
         cost=None if price is None or hours is None else round(price * hours, 4),
         trouble=tuple(record.get("trouble", ())) if record else (),
         why=why,
+        resumed=not summary and bool(record.get("rows_before")),
     )
 
 
@@ -123,12 +129,17 @@ def _json(storage: Any, name: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _state(record: dict[str, Any], summary: bool, ago: float | None) -> tuple[str, str]:
-    if summary and record.get("state", "finished") == "finished":
-        return "finished", ""
+def _state(record: dict[str, Any], summary: bool, ago: float | None, locked: bool | None, left: int) -> tuple[str, str]:
+    """The state and why; `locked`: whether a run is at work, as far as that can be told; `left`: shards that are not there."""
+    if summary and not locked and record.get("state", "finished") == "finished":
+        return ("stopped", f"it was finished, but {left} shards are gone: flowtts verify --repair") if left else ("finished", "")
+    if locked:
+        return "running", f"nothing was finished for {ago:.0f} s" if ago and ago >= SILENT_S else ""
     noted = str(record.get("state", ""))
     if noted.startswith("stopped"):
         return "stopped", noted.partition(": ")[2]
+    if locked is False:
+        return "stopped", "its process is gone: was it killed?"
     if ago is None:
         return "silent", "it has noted nothing"
     return ("running", "") if ago < SILENT_S else ("silent", f"nothing was noted for {ago:.0f} s: was it killed?")
@@ -152,6 +163,7 @@ def told(found: Status) -> str:
     lines = [f"{found.title or found.output}: {found.state}{f' ({found.why})' if found.why else ''}"]
     lines.append(f"  {found.rows_done:,} of {found.rows:,} rows ({share:.1f} %), {found.shards_done} of {found.shards} shards")
     failed = "" if found.failed is None else f", {found.failed} set aside"
+    failed += " in this run" if found.resumed else ""
     lines.append(f"  {clock(found.audio_s)} of audio by voice {found.voice}{failed}")
     if found.rate is not None:
         left = "" if found.state == "finished" else f", {clock(found.eta_s or 0)} left"

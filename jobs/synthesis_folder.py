@@ -22,7 +22,8 @@ from jobs.synthesis_progress import RECORD
 
 JOB = "job.json"
 SUMMARY = "summary.json"
-OUTPUTS = "outputs.json"  # names of the books' files, written before the files are
+OUTPUTS = "outputs.json"  # names of the books' files, written before the files are; of a finished job also `SIZES`
+SIZES = "sizes"  # bytes of all files but records, shards and the sound of rows
 METADATA = "metadata.csv"
 REPORT = "report.html"
 

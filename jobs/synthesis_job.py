@@ -368,7 +368,6 @@ class _Job:
 
     def _note_outputs(self, stored: StoredPlan) -> None:
         """Note what will be made, beside what was, before the first of it exists: an interruption leaves nothing unknown."""
-        if stored.notes["books"]:
-            planned = planned_outputs(stored, self.options.book_format, self.options.chapter_format)
-            names = sorted({*made_names(self.storage), *planned})
-            self.storage.write(OUTPUTS, json.dumps({"files": names}, indent=1, ensure_ascii=False).encode())
+        planned = planned_outputs(stored, self.options.book_format, self.options.chapter_format)
+        names = sorted({*made_names(self.storage), *planned})
+        self.storage.write(OUTPUTS, json.dumps({"files": names}, indent=1, ensure_ascii=False).encode())

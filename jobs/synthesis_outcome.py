@@ -13,7 +13,7 @@ from cluster.storage import Storage
 from jobs import audiofolder
 from jobs.dataset_card import CARD, CardFacts, VoiceFacts, render_card
 from jobs.synthesis_commit import FOLDERS
-from jobs.synthesis_folder import METADATA, OUTPUTS, REPORT, ROW_FILES, job_id, made_names, stray_shards
+from jobs.synthesis_folder import METADATA, OUTPUTS, REPORT, ROW_FILES, SIZES, job_id, made_names, stray_shards
 from jobs.synthesis_front import JOURNAL
 from jobs.synthesis_report import render
 from jobs.synthesis_summary import Summary
@@ -32,7 +32,7 @@ def corpus_files(storage: Storage, stored: StoredPlan, form: str) -> list[str]:
     storage.write(audiofolder.METADATA, audiofolder.metadata_of(rows))
     lines, names = [], [audiofolder.METADATA]
     for row in iter_manifest(storage, ("chapter", "text", "audio", "status")):
-        if row["status"] == "ok" and not row["chapter"]:
+        if _of_corpus(row):
             text = " ".join(row["text"].replace("|", " ").split())
             lines.append(f"{PurePosixPath(row['audio']).stem}|{text}|{text}\n")
             names.append(row["audio"])
@@ -40,11 +40,20 @@ def corpus_files(storage: Storage, stored: StoredPlan, form: str) -> list[str]:
     return [METADATA, *names]
 
 
+def _of_corpus(row: dict[str, Any]) -> bool:
+    """Whether a row of the manifest was spoken, and is of a table and not of a book."""
+    return row["status"] == "ok" and not row["chapter"]
+
+
 def publish(storage: Storage, stored: StoredPlan, summary: Summary, job: dict[str, Any], form: str) -> None:
     """Write report and dataset card; what an earlier form of this job had is deleted then."""
     storage.write(REPORT, render(summary, job, storage, stored).encode("utf-8", "replace"))
-    storage.write(CARD, render_card(_card_facts(stored, summary, job, form)).encode("utf-8", "replace"))
+    storage.write(CARD, render_card(_card_facts(storage, stored, summary, job, form)).encode("utf-8", "replace"))
     _delete_superseded(storage, stored, summary.files, form)
+    made = [name for name in summary.files if not name.startswith(ROW_FILES)]
+    lists = [name for name in summary.files if name == audiofolder.METADATA]
+    sizes = {name: storage.size(name) for name in [*made, *lists, REPORT, CARD]}
+    storage.write(OUTPUTS, json.dumps({"files": made, SIZES: sizes}, indent=1, ensure_ascii=False).encode())
 
 
 def _delete_superseded(storage: Storage, stored: StoredPlan, files: Iterable[str], form: str) -> None:
@@ -63,17 +72,16 @@ def _delete_superseded(storage: Storage, stored: StoredPlan, files: Iterable[str
         for folder in FOLDERS:
             if not storage.list(folder):
                 storage.delete(folder)
-    if stored.notes["kind"] != "book" and form != "files":
-        storage.delete(METADATA)
-    if stored.notes["books"]:
-        made = [name for name in files if not name.startswith(ROW_FILES) and name != METADATA]
-        for name in sorted(set(made_names(storage)) - set(made)):
-            storage.delete(name)
-        storage.write(OUTPUTS, json.dumps({"files": made}, indent=1, ensure_ascii=False).encode())
+    for name in sorted(set(made_names(storage)) - set(files)):
+        storage.delete(name)
 
 
-def _card_facts(stored: StoredPlan, summary: Summary, job: dict[str, Any], form: str) -> CardFacts:
+def _card_facts(storage: Storage, stored: StoredPlan, summary: Summary, job: dict[str, Any], form: str) -> CardFacts:
     names = ("fingerprint", "licence", "source", "language")
+    rows, seconds = summary.ok, summary.seconds
+    if stored.notes["kind"] != "book" and stored.notes["books"] and form != "parquet":  # sentences of books lie in the shards
+        durations = [row["duration"] for row in iter_manifest(storage, ("chapter", "status", "duration")) if _of_corpus(row)]
+        rows, seconds = len(durations), sum(durations)
     voices = stored.notes["voices"].items()
     return CardFacts(
         title=summary.title,
@@ -81,8 +89,8 @@ def _card_facts(stored: StoredPlan, summary: Summary, job: dict[str, Any], form:
         job=job_id(job),
         program=f"FlowTTS {job['program']}",
         voices=tuple(VoiceFacts(name, *(facts[n] for n in names)) for name, facts in voices),
-        rows=summary.ok,
-        seconds=summary.seconds,
+        rows=rows,
+        seconds=seconds,
         failed=summary.failed,
         reasons=summary.reasons,
         settings=job["settings"],

@@ -16,6 +16,7 @@ from cluster.manifest import manifest_batches
 from cluster.plan import StoredPlan
 from cluster.storage import Storage
 from jobs.audiobook import CHAPTERS
+from jobs.dataset_card import in_words
 from jobs.synthesis_summary import Summary
 
 _OUTLIERS = 12
@@ -242,7 +243,7 @@ def _unit_line(row: dict[str, Any], last: str) -> list[tuple[str, str]]:
 
 
 def _facts(title: str, facts: dict[str, Any]) -> str:
-    lines = [[("", f"<span class=soft>{_text(key)}</span>"), ("", f"<span class=text>{_text(value)}</span>")]
+    lines = [[("", f"<span class=soft>{_text(key)}</span>"), ("", f"<span class=text>{_text(in_words(value))}</span>")]
              for key, value in facts.items() if value not in (None, "")]  # fmt: skip
     return f"<h2>{title}</h2>" + _table(("", ""), lines)
 

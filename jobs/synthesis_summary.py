@@ -25,7 +25,7 @@ class Summary:
     """What a job did; `files` are relative to `output`, the book first. `rtf` is computing time per second of audio.
 
     `unverified` utterances fell short of the gate in all takes (set aside in a corpus, kept in a book); of `spoken_again` a later
-    take was kept; `scores` are means over the utterances of what the gate measured.
+    take was kept; `scores` are means of what the gate measured, over the utterances that are kept.
     """
 
     output: str

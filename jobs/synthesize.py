@@ -214,6 +214,7 @@ def synthesize(
     from jobs.synthesis_job import Options, run_job
     from jobs.synthesis_plan import Speaking
 
+    output = output.rstrip("/") or output
     words = _lexicon(lexicon)
     speaking = replace(speaking or Speaking(), lexicon=fingerprint(words) if words else "")
     resolve = None if engine else partial(voice_engine, device=device, lexicon=words)
@@ -337,15 +338,19 @@ def _lexicon(path: str | None) -> dict[str, str]:
     return load_lexicon(path)
 
 
+def _counted(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+
+
 def _print(summary: Summary) -> None:
     from jobs.synthesis_report import clock
 
-    what = "sentences" if summary.kind == "book" else "rows"
-    print(f"{summary.title}: {clock(summary.seconds)} of audio from {summary.ok} {what}, in {clock(summary.wall_s)}")
+    what = _counted(summary.ok, "sentence" if summary.kind == "book" else "row")
+    print(f"{summary.title}: {clock(summary.seconds)} of audio from {what}, in {clock(summary.wall_s)}")
     if summary.kind == "book" and summary.files:
         print(f"  {summary.output}/{summary.files[0]}")
     elif summary.books:
-        print(f"  {summary.books} books in {summary.output}/books/")
+        print(f"  {_counted(summary.books, 'book')} in {summary.output}/books/")
     print(f"  {summary.output}/report.html")
     for name, value in summary.scores.items():
         print(f"  {name} {value:.3g} on average")

@@ -18,7 +18,8 @@ NOT_WHOLE = 5  # exit code
 
 DESCRIPTION = """\
 Prove that a synthesis job is whole: every planned id stands once in the manifest or, with its reason, in the quarantine; every
-sound has the sha256 that was noted when it was made; the manifest says what the shards say; no file is there that no row has.
+sound has the sha256 that was noted when it was made; the manifest says what the shards say; no shard or sound is there that no
+row has; books, lists and report are there as long as they were written.
 
 --repair deletes what is damaged or too much, then speaks the rows that are missing, as the job would have."""
 
@@ -65,13 +66,14 @@ def verify(output: str, told: Callable[[int, int], None] = lambda done, rows: No
     from cluster.storage import Storage
     from flowtts_core.errors import OutputError
     from jobs.synthesis_commit import FOLDERS
-    from jobs.synthesis_folder import digest_suffix
+    from jobs.synthesis_folder import OUTPUTS, SIZES, digest_suffix, read_json
 
     storage = Storage(output)
     plan = plans.load(storage)
     if plan is None:
         raise OutputError(f"{output}: no job of ours", "give the -o of a `flowtts synthesize`")
-    return audit(storage, plan, digest_suffix(plan), FOLDERS, _Sounds, told)
+    outputs = (read_json(storage, OUTPUTS) or {}).get(SIZES)
+    return audit(storage, plan, digest_suffix(plan), FOLDERS, _Sounds, told, outputs if isinstance(outputs, dict) else {})
 
 
 class _Sounds:

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from cluster import auth, local
+from cluster import session as cluster_session
 from cluster.local import LocalCluster, Record
 from cluster.pool import Stage, StageWork, _set_rounds, _sized, run_stages
 from cluster.resources import PROFILES, Resources, profile_named
@@ -328,6 +329,13 @@ def _make_refusing() -> StageWork:
         raise ConfigError("not with me", "leave it")
 
     return refuse
+
+
+def test_workers_of_a_cluster_are_told_which_object_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_session, "refusal", lambda address: "")
+    assert "runtime_env" not in cluster_session._options("10.0.0.1:6379", None)
+    monkeypatch.setitem(cluster_session.chosen_store, "AWS_PROFILE", "speech")
+    assert cluster_session._options("10.0.0.1:6379", None)["runtime_env"] == {"env_vars": {"AWS_PROFILE": "speech"}}
 
 
 def test_a_job_that_ends_by_an_error_cancels_no_plain_task(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,12 +28,13 @@ def header(card: str) -> dict[str, Any]:
 
 def test_a_card_says_what_made_it() -> None:
     voice = voice_facts(load_card())
-    told = facts("parquet", settings={"seed": 7, "gate": {"bounds": ["wer<0.3"]}}, scores={"wer": 0.125}, speakers=("x", "y"))
+    gate = {"require": ["wer<0.3", "mos>3"], "takes": 3, "target": None, "target_digest": ""}
+    told = facts("parquet", settings={"seed": 7, "gate": gate}, scores={"wer": 0.125}, speakers=("x", "y"))
     told = replace(told, voices=(voice,))
     card = render_card(told)
     for said in (voice.fingerprint, voice.source, voice.licence, "job-1", "flowtts 0.0", "synthetic"):
         assert said in card
-    assert "| seed | 7 |" in card and "wer&lt;0.3" in card
+    assert "| seed | 7 |" in card and "| gate | require: wer&lt;0.3, mos>3; takes: 3 |" in card
     assert "| wer, on average | 0.125 |" in card
     assert "- 1: no sound" in card
     found = header(card)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from cluster.storage import Storage, find_inputs
 from flowtts_core.errors import ConfigError, OutputError, TextError, VoiceError
 from flowtts_core.text.document import TextRow
 from jobs import cli, synthesis_books, synthesis_job, synthesize
-from jobs.status import status
+from jobs.status import status, told
 from jobs.synthesis_engine import Engine, Voices
 from jobs.synthesis_input import Reading, read_plan
 from jobs.synthesis_job import Interrupted, Options, run_job
@@ -202,6 +203,12 @@ DAMAGES = {
     "a stray sound": (lambda out: (out / "audio" / "who.flac").write_bytes(b"x"), "orphan"),
     "no manifest": (lambda out: (out / "manifest.parquet").unlink(), "missing"),
     "a cut manifest": (lambda out: (out / "manifest.parquet").write_bytes(b"PAR1"), "damaged"),
+    "a book gone": (lambda out: (out / "books" / "one" / "one.m4b").unlink(), "missing"),
+    "a book cut": (lambda out: (out / "books" / "one" / "one.srt").write_text("1"), "damaged"),
+    "no list": (lambda out: (out / "metadata.csv").unlink(), "missing"),
+    "no list for a library": (lambda out: (out / "audio" / "metadata.jsonl").unlink(), "missing"),
+    "no card": (lambda out: (out / "README.md").unlink(), "missing"),
+    "no report": (lambda out: (out / "report.html").unlink(), "missing"),
     "a row off the quarantine": (lambda out: (out / "quarantine.jsonl").write_text(""), "wrong"),
 }
 
@@ -232,7 +239,7 @@ def test_the_commands_say_whether_a_job_is_whole(
 
 
 def test_status_tells_a_running_a_stopped_a_silent_and_a_finished_job(
-    library: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
     source = write_rows(tmp_path / "rows.jsonl", {f"r{i}": f"This is row number {i}." for i in range(120)})
@@ -244,8 +251,11 @@ def test_status_tells_a_running_a_stopped_a_silent_and_a_finished_job(
     assert cli.main(["status", str(out)]) == 5
     record = json.loads((out / "progress.json").read_text())
     (out / "progress.json").write_text(json.dumps({**record, "state": "running"}))
-    assert status(str(out), now=record["updated"] + 5).state == "running"
-    assert status(str(out), now=record["updated"] + 500).state == "silent"
+    for there, soon, late in ((True, "running", "running"), (False, "stopped", "stopped"), (None, "running", "silent")):
+        monkeypatch.setattr(Storage, "locked", lambda self, there=there: there)
+        assert status(str(out), now=record["updated"] + 5).state == soon
+        assert status(str(out), now=record["updated"] + 500).state == late
+    monkeypatch.undo()
     with suppress(KeyboardInterrupt), Progress(Storage(str(out)), False, 1) as progress:
         progress.begin(120, 3000, 48, 1200)
         raise KeyboardInterrupt
@@ -256,6 +266,45 @@ def test_status_tells_a_running_a_stopped_a_silent_and_a_finished_job(
     assert done.cost == pytest.approx(3.6 * done.worker_hours, abs=1e-3)
     assert cli.main(["status", str(out), "--json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["state"] == "finished"
+    (out / "shards" / "00001.parquet").unlink()
+    gone = status(str(out))
+    assert (gone.state, "--repair" in gone.why) == ("stopped", True)
+    (out / "plan.json").unlink()
+    with pytest.raises(OutputError, match=r"plan\.json is gone"):
+        status(str(out))
+
+
+def test_a_resumed_job_tells_what_is_of_this_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    source = write_rows(tmp_path / "rows.jsonl", {f"r{i}": f"This is row number {i}." for i in range(120)})
+    for shards in (1, 1):
+        with pytest.raises(Interrupted):
+            run([source], out, stop_after=shards)
+    assert " of audio by voice tone, 0 set aside in this run" in told(status(str(out)))
+    run([source], out)
+    assert "in this run" not in told(status(str(out))).replace("worker hours in this run", "")
+
+
+def test_a_mixed_job_that_goes_on_keeps_its_lists(library: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run([library], out)
+    before = (out / "metadata.csv").read_text()
+    shutil.rmtree(out / "books" / "one")
+    run([library], out)
+    assert (out / "metadata.csv").read_text() == before
+    assert (out / "books" / "one" / "one.m4b").exists()
+    assert verify(str(out)).whole
+
+
+def test_the_card_of_a_mixed_job_is_of_its_rows(library: Path, tmp_path: Path) -> None:
+    run([library], tmp_path / "files")
+    run([library], tmp_path / "parquet", rows="parquet")
+    assert "2 utterances" in (tmp_path / "files" / "README.md").read_text()
+    assert "2 utterances" not in (tmp_path / "parquet" / "README.md").read_text()  # whose shards have the books' sentences too
+    rows = manifest.read_manifest(Storage(str(tmp_path / "files"))).to_pylist()
+    of_books = {row["audio"].partition("#")[0] for row in rows if row["chapter"] and row["status"] == "ok"}
+    assert of_books
+    assert all(name.startswith("shards/") for name in of_books)
 
 
 def test_a_voice_is_looked_for_once_and_its_absence_told() -> None:

@@ -13,6 +13,7 @@ import pytest
 from cluster import storage as module
 from cluster.storage import PARTIAL, Storage
 from flowtts_core.errors import OutputError
+from jobs import cli
 from tests.moto_store import s3_bucket
 
 
@@ -54,6 +55,51 @@ def test_a_local_folder(tmp_path: Path) -> None:
 
 def test_an_s3_prefix(s3_root: str, tmp_path: Path) -> None:
     behaves(Storage(s3_root), tmp_path / "local")
+
+
+@pytest.fixture
+def own_store(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a command says of the object store ends with the test, and so do connections made by it."""
+    s3fs = pytest.importorskip("s3fs")
+    for name in (*module.OBJECT_STORE, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))  # which puts back what was there, or was not
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(module, "chosen_store", {})
+    s3fs.S3FileSystem.clear_instance_cache()
+    yield
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+def test_flags_say_where_s3_leads_and_by_whose_keys(
+    s3_root: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    endpoint = os.environ["AWS_ENDPOINT_URL"]
+    Storage(s3_root).write("flags/plan.json", b"{}")
+    request.getfixturevalue("own_store")
+    (tmp_path / "credentials").write_text("[speech]\naws_access_key_id = k\naws_secret_access_key = s\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    assert cli.main(["verify", f"{s3_root}/flags"]) == 1
+    told = capsys.readouterr().err
+    assert "the object store: Unable to locate credentials" in told
+    assert "--s3-profile" in told
+    assert cli.main(["verify", f"{s3_root}/flags", "--s3-endpoint", endpoint, "--s3-profile", "speech"]) == 1
+    assert "no job of ours" in capsys.readouterr().err  # which only who can read there can say
+    assert module.chosen_store == {"AWS_ENDPOINT_URL": endpoint, "AWS_PROFILE": "speech"}
+
+
+def test_a_lock_tells_whether_a_run_is_at_work(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path / "out"))
+    assert storage.locked() is False
+    with storage.lock():
+        assert storage.locked() is True
+    assert storage.locked() is False
+    assert Storage("s3://x/y").locked() is None
 
 
 def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -63,6 +65,17 @@ def test_bytes_that_are_no_utf8_cost_one_row():
     rows = read(b'{"text":"One"}\n{"text":"Caf\xe9"}\n{"text":"Three"}\n', "x.jsonl")
     assert [type(row) for row in rows] == [TextRow, RowError, TextRow]
     assert "wrong encoding" in rows[1].reason
+
+
+def test_a_csv_that_is_read_to_its_first_row_alone_raises_nothing(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text("id,text\n" + "".join(f"{i},Row {i}.\n" for i in range(9)))
+    script = (
+        "import sys; from flowtts_core.text.tables import iter_rows; "
+        "rows = iter_rows(sys.argv[1]); print(next(rows).text); rows.close(); del rows"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("Row 0.\n", "")
 
 
 def test_csv_with_quotes_line_feeds_and_uneven_rows():

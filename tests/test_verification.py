@@ -84,6 +84,8 @@ def test_the_best_of_three_takes_is_kept(gated: list[str], tmp_path: Path) -> No
         again, short = again + (kept > 0), short + (not row["verified"])
     assert 0 < short < again < len(rows)  # the texts show all three: good at once, good later, never good
     assert (summary.spoken_again, summary.unverified, summary.failed) == (again, short, short)
+    kept = [manifest.scores_of(row)["mos_overall"] for row in rows if row["verified"]]
+    assert summary.scores["mos_overall"] == pytest.approx(np.mean(kept))  # of what was kept, which alone is the corpus
     assert summary.exit_code == 3
 
 

@@ -249,7 +249,7 @@ def _require(columns: list[str], text_column: str, name: str) -> None:
     if text_column not in columns:
         raise TextError(
             f"{name}: no column {text_column!r}; it has: {', '.join(map(repr, columns[:20])) or 'none'}",
-            "name the column that holds the text",
+            f"call the column that holds the text {text_column!r}",
         )
 
 
@@ -276,7 +276,8 @@ def _cells(file: BinaryIO, separator: str) -> Iterator[list[str] | _BadRow]:
             if cells:
                 yield cells
     finally:
-        wrapper.detach()  # else the wrapper would close a file that is not ours
+        if not file.closed:  # it is where the reader of the rows stopped before their end
+            wrapper.detach()  # else the wrapper would close a file that is not ours
 
 
 def _unquoted(cell: str) -> str:
