@@ -88,6 +88,7 @@ def test_flags_say_where_s3_leads_and_by_whose_keys(
     told = capsys.readouterr().err
     assert "the object store: Unable to locate credentials" in told
     assert "--s3-profile" in told
+    pytest.importorskip("s3fs").S3FileSystem.clear_instance_cache()  # each command is a process of its own
     assert cli.main(["verify", f"{s3_root}/flags", "--s3-endpoint", endpoint, "--s3-profile", "speech"]) == 1
     assert "no job of ours" in capsys.readouterr().err  # which only who can read there can say
     assert module.chosen_store == {"AWS_ENDPOINT_URL": endpoint, "AWS_PROFILE": "speech"}
