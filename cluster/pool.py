@@ -39,7 +39,7 @@ _STOP_S = 20.0  # that the thread which fetches results may take to end
 _STUCK_S = 40.0  # that actors may wait for room while nothing is finished, before the pools are made anew
 _ROUNDS_S = (0.1, 0.5)  # that Ray Data waits for tasks between its rounds: its own choice, and the longest of ours
 _FEW = 4  # results that say nothing yet of how often they come
-_RELEASE_EVERY_S = 300.0  # freed memory is handed back, rarely: what is handed back has to be entered again, page by page
+_RELEASE_EVERY_S = 60.0  # freed memory is handed back, so that a long job stays flat; what is handed back is entered again
 _IN_FLIGHT = 2  # tasks given to an actor at once: the next is at hand when one is done, and few are redone after a death
 
 
