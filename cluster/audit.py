@@ -184,14 +184,12 @@ def _of_quarantine(storage: Storage, aside: set[str]) -> Iterator[Finding]:
 
 
 def _of_outputs(storage: Storage, outputs: Mapping[str, int]) -> Iterator[Finding]:
+    there = storage.sizes(outputs)
     for name, written in outputs.items():
-        try:
-            size = storage.size(name)
-        except FileNotFoundError:
+        if name not in there:
             yield Finding("missing", name, "the job had written it")
-            continue
-        if size != written:
-            yield Finding("damaged", name, f"{size:,} bytes, and {written:,} were written")
+        elif there[name] != written:
+            yield Finding("damaged", name, f"{there[name]:,} bytes, and {written:,} were written")
 
 
 def _orphans(storage: Storage, plan: StoredPlan, folders: Collection[str]) -> Iterator[Finding]:

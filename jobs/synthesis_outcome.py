@@ -52,7 +52,7 @@ def publish(storage: Storage, stored: StoredPlan, summary: Summary, job: dict[st
     _delete_superseded(storage, stored, summary.files, form)
     made = [name for name in summary.files if not name.startswith(ROW_FILES)]
     lists = [name for name in summary.files if name == audiofolder.METADATA]
-    sizes = {name: storage.size(name) for name in [*made, *lists, REPORT, CARD]}
+    sizes = storage.sizes([*made, *lists, REPORT, CARD])
     storage.write(OUTPUTS, json.dumps({"files": made, SIZES: sizes}, indent=1, ensure_ascii=False).encode())
 
 

@@ -36,6 +36,8 @@ def behaves(storage: Storage, local: Path) -> None:
     assert storage.list() == {"a": -1}
     assert storage.read("a/one.bin") == b"22"
     assert (storage.exists("a/one.bin"), storage.exists("a/none.bin"), storage.size("a/two.bin")) == (True, False, 3)
+    assert storage.sizes(["a/one.bin", "a/two.bin", "a/none.bin", "b/none.bin"]) == {"a/one.bin": 2, "a/two.bin": 3}
+    assert storage.sizes(["a/two.bin", "none.bin"]) == {"a/two.bin": 3}
     assert storage.read_range("a/two.bin", 1, 1) == b"3"
     assert storage.read_range("a/two.bin", 1, 9) == b"33"
     with storage.open("a/two.bin") as file:
