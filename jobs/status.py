@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import socket
 import time
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -96,7 +97,10 @@ def status(output: str, price: float | None = None, now: float | None = None) ->
     done = [shard for shard in plan.shards if shard.index in there]
     rows = sum(shard.rows for shard in done)
     ago = (now or time.time()) - record["updated"] if record else None
-    state, why = _state(record, bool(summary), ago, storage.locked(), len(plan.shards) - len(done))
+    locked = storage.locked()
+    if locked is False and record.get("host") not in (None, socket.gethostname()):
+        locked = None  # not every file system shows the locks of other machines
+    state, why = _state(record, bool(summary), ago, locked, len(plan.shards) - len(done))
     pace = _pace(record, plan, sum(shard.characters for shard in done))
     hours = record["workers"] * (record["updated"] - record["started"]) / 3600 if record else None
     return Status(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -255,6 +256,9 @@ def test_status_tells_a_running_a_stopped_a_silent_and_a_finished_job(
         monkeypatch.setattr(Storage, "locked", lambda self, there=there: there)
         assert status(str(out), now=record["updated"] + 5).state == soon
         assert status(str(out), now=record["updated"] + 500).state == late
+    monkeypatch.setattr(Storage, "locked", lambda self: False)
+    monkeypatch.setattr(socket, "gethostname", lambda: "another")
+    assert status(str(out), now=record["updated"] + 5).state == "running"
     monkeypatch.undo()
     with suppress(KeyboardInterrupt), Progress(Storage(str(out)), False, 1) as progress:
         progress.begin(120, 3000, 48, 1200)
