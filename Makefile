@@ -9,7 +9,7 @@ BASE := $(VENV)/.flowtts-base
 DEV := $(VENV)/.flowtts-dev
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup demo test lint format slow clean
+.PHONY: setup demo test lint format tree slow clean
 
 setup: $(DEV)
 
@@ -33,6 +33,7 @@ demo: $(BASE)
 
 lint: $(DEV)
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 test: lint
@@ -43,6 +44,10 @@ slow: $(DEV)
 
 format: $(DEV)
 	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+tree: $(DEV)
+	$(BIN)/python -m tests.tree
 
 clean:
 	rm -rf $(BASE) $(DEV) out .pytest_cache .mypy_cache .ruff_cache

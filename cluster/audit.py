@@ -82,7 +82,9 @@ def audit(
     there = set(shard_indexes(storage))
     with ThreadPoolExecutor(_READERS) as pool:
         seen = 0
-        for shard, problems, counts in pool.map(lambda s: _of_shard(storage, s, suffix, s.index in there, reader), plan.shards):
+        for shard, problems, counts in pool.map(
+            lambda s: _of_shard(storage, s, suffix, s.index in there, reader), plan.shards
+        ):
             found.findings += problems
             found.ok, found.set_aside = found.ok + counts[0], found.set_aside + counts[1]
             found.sounds, found.bytes = found.sounds + counts[2], found.bytes + counts[3]
@@ -107,7 +109,10 @@ def _of_shard(
     except (pa.ArrowException, OSError, EOFError, ValueError) as error:
         return shard, [Finding("damaged", name, str(error).splitlines()[0], shard.index)], nothing
     bears = (table.schema.metadata or {}).get(b"plan", b"").decode()
-    if bears not in {shard.digest + suffix, shard.older + suffix} - {suffix} or table.schema.names != SHARD_SCHEMA.names:
+    if (
+        bears not in {shard.digest + suffix, shard.older + suffix} - {suffix}
+        or table.schema.names != SHARD_SCHEMA.names
+    ):
         return shard, [Finding("wrong", name, "its rows are not those of the plan", shard.index)], nothing
     if shard.select is not None and bears == shard.older + suffix:
         table = table.take(pa.array(shard.select, pa.int64()))
@@ -121,7 +126,9 @@ def _of_shard(
         if data is None:
             problems.append(Finding("missing", str(row["audio"]), f"the audio of {row['id']}", shard.index))
         elif sha256(data) != row["sha256"]:
-            problems.append(Finding("damaged", row["audio"] or name, f"not the audio that was made of {row['id']}", shard.index))
+            problems.append(
+                Finding("damaged", row["audio"] or name, f"not the audio that was made of {row['id']}", shard.index)
+            )
         sounds, size = sounds + 1, size + len(data or b"")
     ok = table.column("status").to_pylist().count("ok")
     return shard, problems, (ok, len(table) - ok, sounds, size)
@@ -169,7 +176,9 @@ def _of_manifest(storage: Storage, plan: StoredPlan) -> Iterator[Finding]:
             yield Finding("wrong", MANIFEST, f"rows {start} to {start + len(rows)} are not those of the shards")
         start += len(rows)
     verified, ids = table.column("verified").to_pylist(), table.column("id").to_pylist()
-    aside = {i for i, s, v in zip(ids, table.column("status").to_pylist(), verified, strict=True) if s != "ok" or v is False}
+    aside = {
+        i for i, s, v in zip(ids, table.column("status").to_pylist(), verified, strict=True) if s != "ok" or v is False
+    }
     yield from _of_quarantine(storage, aside)
 
 

@@ -107,7 +107,9 @@ class StoredPlan:
         with storage.open(part_name(self.folder, part)) as file:
             return pq.ParquetFile(file).read(columns=list(columns) if columns else None)
 
-    def pending(self, storage: Storage, footer: Callable[[Storage, int], str | None], there: Iterable[int]) -> list[Shard]:
+    def pending(
+        self, storage: Storage, footer: Callable[[Storage, int], str | None], there: Iterable[int]
+    ) -> list[Shard]:
         """The shards that are not committed whole.
 
         Args:

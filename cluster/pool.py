@@ -32,15 +32,21 @@ Task = dict[str, Any]  # of JSON values, as its result is
 Work = Callable[[Task], Task]
 StageWork = Callable[[Task, "pa.Table | None"], "tuple[Task, pa.Table | None]"]
 
-WAVE = 4096  # tasks that Ray Data is given at once: the driver's memory and its start-up stay small however many there are
+WAVE = (
+    4096  # tasks that Ray Data is given at once: the driver's memory and its start-up stay small however many there are
+)
 STRIKES = 3  # failures of the cluster in a row, none of them after any progress, before the job gives up
 _LOOK_EVERY_S = 1.0
 _STOP_S = 20.0  # that the thread which fetches results may take to end
 _STUCK_S = 40.0  # that actors may wait for room while nothing is finished, before the pools are made anew
 _ROUNDS_S = (0.1, 0.5)  # that Ray Data waits for tasks between its rounds: its own choice, and the longest of ours
 _FEW = 4  # results that say nothing yet of how often they come
-_RELEASE_EVERY_S = 60.0  # freed memory is handed back, so that a long job stays flat; what is handed back is entered again
-_IN_FLIGHT = 2  # tasks given to an actor at once: the next is at hand when one is done, and few are redone after a death
+_RELEASE_EVERY_S = (
+    60.0  # freed memory is handed back, so that a long job stays flat; what is handed back is entered again
+)
+_IN_FLIGHT = (
+    2  # tasks given to an actor at once: the next is at hand when one is done, and few are redone after a death
+)
 
 
 @dataclass(frozen=True)
@@ -117,7 +123,9 @@ def run_stages(
                     f"the cluster failed {strikes} times without progress: {type(cause).__name__}: {cause}"[:2000],
                     "is there memory and room enough? run the same command again: finished work is kept",
                 ) from error
-            patience.told(f"begun anew with {len(left)} tasks left: {type(cause).__name__}: {str(cause).splitlines()[0]}"[:300])
+            patience.told(
+                f"begun anew with {len(left)} tasks left: {type(cause).__name__}: {str(cause).splitlines()[0]}"[:300]
+            )
 
 
 def run_tasks(

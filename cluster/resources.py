@@ -31,7 +31,10 @@ class Resources:
         """How many such workers fit on nodes, given what each has ("CPU", "GPU", and "memory" in bytes); none spans two."""
         wanted = {"CPU": self.cpus, "GPU": self.gpus, "memory": self.memory}
         wanted = {name: amount for name, amount in wanted.items() if amount}
-        return sum(min((int(node.get(name, 0) / amount + 1e-6) for name, amount in wanted.items()), default=1) for node in nodes)
+        return sum(
+            min((int(node.get(name, 0) / amount + 1e-6) for name, amount in wanted.items()), default=1)
+            for node in nodes
+        )
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,9 @@ PROFILES = {
     "laptop": Profile("cpu", 0.0, None, "a core for each worker"),
     "cpu": Profile("cpu", 0.0, 2.0, "a core and 2 GiB for each, so that nodes with little memory are not filled"),
     "gpu": Profile("cuda", 1.0, 6.0, "a GPU and 6 GiB for each"),
-    "gpu-shared": Profile("cuda", 0.25, 4.0, "a quarter of a GPU and 4 GiB for each: one voice alone seldom fills a GPU"),
+    "gpu-shared": Profile(
+        "cuda", 0.25, 4.0, "a quarter of a GPU and 4 GiB for each: one voice alone seldom fills a GPU"
+    ),
 }
 
 

@@ -15,7 +15,9 @@ from contextlib import contextmanager, suppress
 
 LONG_TURN_S = 0.1  # the longest that Linux gives
 _SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}  # the number of the system call, which C libraries have only of late
-_ATTRIBUTES = struct.Struct("=IIQiIQQQ")  # of sched_setattr(2): size, policy, flags, nice, priority, runtime, deadline, period
+_ATTRIBUTES = struct.Struct(
+    "=IIQiIQQQ"
+)  # of sched_setattr(2): size, policy, flags, nice, priority, runtime, deadline, period
 
 
 @contextmanager

@@ -33,7 +33,10 @@ _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",  # workers inherit it: one thread each, or two torch workers on two cores collapse
 }
 _HELPER = "ray::_AutoscalingCoordinatorActor"  # of Ray Data
-_UNASKED = (("datasets_stats_actor", "_dataset_stats_actor"), ("ActorLocationTracker", "ActorLocationTracker"))  # with namespaces
+_UNASKED = (
+    ("datasets_stats_actor", "_dataset_stats_actor"),
+    ("ActorLocationTracker", "ActorLocationTracker"),
+)  # with namespaces
 _PRIVATE_ENVIRONMENT = {
     # nobody reads the figures of a Ray that ends with its job, and making them takes time from a core
     "REPORTER_UPDATE_INTERVAL_MS": "600000",

@@ -96,7 +96,9 @@ class Storage:
         for folder, wanted in folders.items():
             prefix = f"{folder}/" if folder else ""
             if len(wanted) > 1:
-                found |= {f"{prefix}{name}": size for name, size in self.list(folder).items() if name in wanted and size >= 0}
+                found |= {
+                    f"{prefix}{name}": size for name, size in self.list(folder).items() if name in wanted and size >= 0
+                }
                 continue
             with suppress(FileNotFoundError):
                 name = f"{prefix}{next(iter(wanted))}"
@@ -302,7 +304,12 @@ def find_inputs(pattern: str, suffixes: tuple[str, ...]) -> list[InputFile]:
 
 def _find_local(pattern: str, suffixes: tuple[str, ...]) -> list[InputFile]:
     if os.path.isdir(pattern):
-        paths = [os.path.join(folder, name) for folder, _, names in os.walk(pattern) for name in names if _wanted(name, suffixes)]
+        paths = [
+            os.path.join(folder, name)
+            for folder, _, names in os.walk(pattern)
+            for name in names
+            if _wanted(name, suffixes)
+        ]
     elif os.path.exists(pattern) or not any(c in pattern for c in "*?["):
         paths = [pattern]
     else:

@@ -43,7 +43,10 @@ def watched(limits: Limits, seconds: float | None, note: Callable[[str], None]) 
             if until is not None and time.monotonic() > until:
                 _end(f"it took longer than {bound:g} s", note)
             if limits.memory is not None and (held := resident_bytes()) > limits.memory:
-                _end(f"it took the worker to {held / 2**30:.1f} GiB of memory, of {limits.memory / 2**30:.1f} allowed", note)
+                _end(
+                    f"it took the worker to {held / 2**30:.1f} GiB of memory, of {limits.memory / 2**30:.1f} allowed",
+                    note,
+                )
 
     thread = threading.Thread(target=look, daemon=True, name="watchdog")
     thread.start()

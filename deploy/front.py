@@ -21,7 +21,10 @@ from deploy.requests import VoiceList
 from deploy.settings import Settings
 from deploy.speech import Refusal, Sound, SpeakerLink, SpeakerLost, SpeechJob
 
-ATTEMPTS, MOST_SILENT = 4, 16  # lost speakers at the same place, or with no new sound: a job that kills must not kill many
+ATTEMPTS, MOST_SILENT = (
+    4,
+    16,
+)  # lost speakers at the same place, or with no new sound: a job that kills must not kill many
 BACKOFF_S = 0.05
 
 

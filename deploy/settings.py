@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from flowtts_core.errors import ConfigError, VoiceError
-from flowtts_core.voice_card import find_voice, load_card
+from flowtts_core.voice.card import find_voice, load_card
 
 TINY_CARD = "tiny.json"
 

@@ -22,7 +22,10 @@ from flowtts_core.memory import release_memory
 
 log = logging.getLogger(__name__)
 REPORT_EVERY_S = 1.0
-RELEASE_EVERY, RELEASE_IDLE = 30, 3  # reports after which memory goes back to the system: at work, and with nothing to do
+RELEASE_EVERY, RELEASE_IDLE = (
+    30,
+    3,
+)  # reports after which memory goes back to the system: at work, and with nothing to do
 INLINE_CHARS = 200  # the front end of a longer text would hold up the other answers
 
 
@@ -41,15 +44,15 @@ class FlowVoice:
     """A voice of ours, by its engine."""
 
     def __init__(self, folder: str, max_active: int, max_queued_s: float, device: str) -> None:
-        from flowtts_core.streaming import StreamingEngine
-        from flowtts_core.voice import load_voice
+        from flowtts_core.streaming.engine import StreamingEngine
+        from flowtts_core.voice.parts import load_voice
 
         voice = load_voice(folder, device)
         self._engine = StreamingEngine(voice, max_queued_s=max_queued_s, max_active=max_active)
         self._engine.warm_up()
 
     async def sounds(self, job: SpeechJob) -> AsyncIterator[Sound | Refusal]:
-        from flowtts_core.streaming import EngineClosed, Overloaded
+        from flowtts_core.streaming.engine import EngineClosed, Overloaded
 
         ticket = None
         try:
@@ -118,7 +121,7 @@ class ToneVoice:
         self._active = 0
 
     async def sounds(self, job: SpeechJob) -> AsyncIterator[Sound | Refusal]:
-        from flowtts_core.synthesizer import SynthesisFailure
+        from flowtts_core.engines.flow import SynthesisFailure
 
         self._active += 1
         try:
@@ -276,7 +279,7 @@ class Speaker:
 
 
 def _request(job: SpeechJob) -> Any:
-    from flowtts_core.synthesizer import SynthesisRequest
+    from flowtts_core.engines.flow import SynthesisRequest
 
     return SynthesisRequest(job.text, job.seed, job.speed, job.steps, job.temperature, job.speaker)
 

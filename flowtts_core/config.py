@@ -136,6 +136,10 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     kind = origin or hint
-    if kind is not Any and isinstance(kind, type) and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
+    if (
+        kind is not Any
+        and isinstance(kind, type)
+        and (not isinstance(value, kind) or (kind is int and isinstance(value, bool)))
+    ):
         raise ConfigError(f"{where} = {value!r} is not {kind.__name__}")
     return value

@@ -78,7 +78,9 @@ def add_parser(subparsers: Any) -> None:
         kind.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
 
 
-def _kind(kinds: Any, name: str, run: Callable[[argparse.Namespace], int], help: str, description: str, example: str) -> Any:
+def _kind(
+    kinds: Any, name: str, run: Callable[[argparse.Namespace], int], help: str, description: str, example: str
+) -> Any:
     kind = kinds.add_parser(
         name,
         help=help,
@@ -102,8 +104,12 @@ def _add_training(kinds: Any) -> None:
     training.add_argument("--steps", type=int, default=600, help="optimiser steps (default: 600)")
     training.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
     training.add_argument("--every", type=float, default=60.0, help="seconds between kills (default: 60)")
-    training.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help="of the recipe")
-    training.add_argument("--keep", type=Path, metavar="FOLDER", help="keep both runs here; a finished one is not redone")
+    training.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help="of the recipe"
+    )
+    training.add_argument(
+        "--keep", type=Path, metavar="FOLDER", help="keep both runs here; a finished one is not redone"
+    )
 
 
 def _add_scale(kinds: Any) -> None:
@@ -116,9 +122,13 @@ def _add_scale(kinds: Any) -> None:
     )  # fmt: skip
     scale.add_argument("--voice", help="a bundled voice's name or a voice folder (default: the bundled one)")
     scale.add_argument("--texts", type=Path, help="one text a line, or TSV with a header (default: a chapter of Alice)")
-    scale.add_argument("--n", type=int, default=2000, help="texts, 50 a round or more; repeated as need be (default: 2000)")
+    scale.add_argument(
+        "--n", type=int, default=2000, help="texts, 50 a round or more; repeated as need be (default: 2000)"
+    )
     scale.add_argument("--workers", default="1,2", help="numbers of processes to compare (default: 1,2)")
-    scale.add_argument("--rounds", type=int, default=1, help="turns of bare loop and job, on parts of the texts (default: 1)")
+    scale.add_argument(
+        "--rounds", type=int, default=1, help="turns of bare loop and job, on parts of the texts (default: 1)"
+    )
     scale.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of jobs and bare loops (default: cpu)")
     scale.add_argument("--null-rows", default="1000,10000,100000,1000000", help="sizes of the jobs without a model")
     scale.add_argument("--what", default="buckets,ray,null", help="of buckets,ray,null (default: all)")
@@ -134,7 +144,9 @@ def _add_engine(kinds: Any) -> None:
     )  # fmt: skip
     engine.add_argument("--voice", help="a bundled voice's name or a voice folder (default: the bundled one)")
     engine.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the voice runs (default: cpu)")
-    engine.add_argument("--texts", type=Path, help="one text a line, or TSV with a header (default: a chapter of Alice)")
+    engine.add_argument(
+        "--texts", type=Path, help="one text a line, or TSV with a header (default: a chapter of Alice)"
+    )
     engine.add_argument("--n", type=int, default=400, help="texts of a job, mixed in length (default: 400)")
     engine.add_argument("--tokens", default="250,1000,4000", help="tokens together in a job (default: 250,1000,4000)")
     engine.add_argument("--users", default="1,2,4,8,16", help="of the streaming engine (default: 1,2,4,8,16)")
@@ -175,7 +187,7 @@ def _done(args: argparse.Namespace, figures: dict[str, Any]) -> int:
 def run_distances(args: argparse.Namespace) -> int:
     if args.draws < 2:
         raise ConfigError(f"--draws {args.draws}: a spread needs at least 2")
-    from jobs import benchmark_distances
+    from jobs.benchmarks import distances as benchmark_distances
 
     say = _sayer(args)
     figures = benchmark_distances.run(args.draws, args.output, say)
@@ -184,7 +196,7 @@ def run_distances(args: argparse.Namespace) -> int:
 
 
 def run_judges(args: argparse.Namespace) -> int:
-    from jobs import benchmark_judges
+    from jobs.benchmarks import judges as benchmark_judges
 
     say = _sayer(args)
     figures = benchmark_judges.run(
@@ -218,7 +230,9 @@ def run_engine(args: argparse.Namespace) -> int:
         raise ConfigError(f"--n {args.n} --seconds {args.seconds}: at least 2 texts, and some seconds")
     tokens, users = _numbers("--tokens", args.tokens), _numbers("--users", args.users)
     frames = _numbers("--frames", args.frames)
-    from jobs import benchmark_engine, benchmark_scale, benchmark_speed
+    from jobs.benchmarks import engine as benchmark_engine
+    from jobs.benchmarks import scale as benchmark_scale
+    from jobs.benchmarks import speed as benchmark_speed
 
     say = _sayer(args)
     texts = benchmark_scale.mixed([text for _, text in benchmark_speed.read_texts(args.texts)], args.n)
@@ -230,7 +244,7 @@ def run_engine(args: argparse.Namespace) -> int:
 
 
 def run_evaluation(args: argparse.Namespace) -> int:
-    from jobs import benchmark_evaluation
+    from jobs.benchmarks import evaluation as benchmark_evaluation
 
     workers = _numbers("--workers", args.workers)
     judges = tuple(args.judges.split(","))
@@ -240,7 +254,7 @@ def run_evaluation(args: argparse.Namespace) -> int:
 
 
 def run_serving(args: argparse.Namespace) -> int:
-    from jobs import benchmark_serving
+    from jobs.benchmarks import serving as benchmark_serving
 
     figures = benchmark_serving.serving(args.url, args.what.split(","), args.seconds, args.requests, _sayer(args))
     print(benchmark_serving.page(figures))
@@ -248,9 +262,9 @@ def run_serving(args: argparse.Namespace) -> int:
 
 
 def run_training(args: argparse.Namespace) -> int:
-    from jobs import benchmark_training
+    from jobs.benchmarks import training as benchmark_training
     from jobs.prepare import parse_settings
-    from jobs.recipes import recipe
+    from jobs.training.recipes import recipe
 
     chosen = recipe(args.recipe, {**parse_settings(args.settings), "trainer.steps": args.steps})
     figures = benchmark_training.compare(args.data, chosen, args.workers, args.every, args.keep, _sayer(args))
@@ -263,11 +277,14 @@ def run_scale(args: argparse.Namespace) -> int:
         raise ConfigError(f"--n {args.n} --rounds {args.rounds}: at least 50 texts for each round")
     workers = _numbers("--workers", args.workers)
     rows = _numbers("--null-rows", args.null_rows)
-    from jobs import benchmark_scale, benchmark_speed
+    from jobs.benchmarks import scale as benchmark_scale
+    from jobs.benchmarks import speed as benchmark_speed
 
     say = _sayer(args)
     texts = benchmark_scale.mixed([text for _, text in benchmark_speed.read_texts(args.texts)], args.n)
-    figures = benchmark_scale.scale(args.voice, texts, args.what.split(","), workers, rows, say, args.device, args.rounds)
+    figures = benchmark_scale.scale(
+        args.voice, texts, args.what.split(","), workers, rows, say, args.device, args.rounds
+    )
     print(benchmark_scale.page(figures))
     return _done(args, figures)
 
@@ -278,8 +295,9 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--what {','.join(unknown)}: no such part", f"use some of: {','.join(PARTS)}")
     if args.n < 2 or args.ablation_n < 0:
         raise ConfigError(f"--n {args.n} --ablation-n {args.ablation_n}: at least 2 texts, and no negative number")
-    from jobs import benchmark_report, benchmark_speed
-    from jobs.machine import Watch, describe
+    from cluster.machine import Watch, describe
+    from jobs.benchmarks import report as benchmark_report
+    from jobs.benchmarks import speed as benchmark_speed
 
     if args.json:
         require_folder(args.json)
@@ -292,7 +310,7 @@ def run(args: argparse.Namespace) -> int:
         if "ready" in what:
             figures["ready"] = benchmark_speed.ready(args.voice)
         if "quality" in what:
-            from jobs.benchmark_quality import quality
+            from jobs.benchmarks.quality import quality
 
             plan = {"n": args.n, "ablation_n": args.ablation_n, "teacher_audio": args.teacher_audio}
             figures["quality"] = quality(args.voice, texts, workers=args.workers, **plan)

@@ -106,10 +106,12 @@ def python() -> Check:
 
 
 def machine() -> Check:
+    from cluster.machine import gpu, memory_gib, processor
     from cluster.session import default_workers
-    from jobs.machine import gpu, memory_gib, processor
 
-    return Check("machine", "ok", f"{default_workers()} cores of {processor()}, {memory_gib()} GiB, GPU: {gpu() or 'none'}")
+    return Check(
+        "machine", "ok", f"{default_workers()} cores of {processor()}, {memory_gib()} GiB, GPU: {gpu() or 'none'}"
+    )
 
 
 def torch_build() -> Check:
@@ -177,7 +179,7 @@ def temporary_files() -> Check:
 
 def speaks(voice: str | None) -> Check:
     """Load the voice and say one word."""
-    from flowtts_core.synthesizer import SynthesisFailure, SynthesisRequest, VoiceSynthesizer
+    from flowtts_core.engines.flow import SynthesisFailure, SynthesisRequest, VoiceSynthesizer
 
     started = time.perf_counter()
     synthesizer = VoiceSynthesizer.load(voice)

@@ -61,14 +61,20 @@ def add_parser(subparsers: Any) -> None:
 
 def _add_judges(group: Any) -> None:
     group.add_argument("--judges", "--metrics", metavar="A,B", help="judges, or metrics, which choose their judges")
-    group.add_argument("--asr", default="pocketsphinx", metavar="MODEL", help="what transcribes (default: pocketsphinx)")
-    group.add_argument("--speaker", default="resemblyzer", metavar="MODEL", help="what knows voices (default: resemblyzer)")
+    group.add_argument(
+        "--asr", default="pocketsphinx", metavar="MODEL", help="what transcribes (default: pocketsphinx)"
+    )
+    group.add_argument(
+        "--speaker", default="resemblyzer", metavar="MODEL", help="what knows voices (default: resemblyzer)"
+    )
     group.add_argument("--mos", default="dnsmos", metavar="MODEL", help="what predicts opinions (default: dnsmos)")
     group.add_argument(
         "--embedder", action="append", default=[], metavar="MODEL", help="for distances, beside the log-mel; repeatable"
     )
     group.add_argument(
-        "--target-speaker", metavar="FILE", help="a clip of whom all should sound like, in place of the reference's clips"
+        "--target-speaker",
+        metavar="FILE",
+        help="a clip of whom all should sound like, in place of the reference's clips",
     )
 
 
@@ -80,23 +86,23 @@ def _add_distances(group: Any) -> None:
         help="whose median distance is the bandwidth: reference, as the paper has it, or evaluated, as the authors' toolkit",
     )
     group.add_argument("--bandwidth", type=float, metavar="X", help="a bandwidth of your own")
-    group.add_argument("--kad-scale", type=float, default=1, metavar="N", help="show KAD times 100, as tables do (default: 1)")
+    group.add_argument(
+        "--kad-scale", type=float, default=1, metavar="N", help="show KAD times 100, as tables do (default: 1)"
+    )
 
 
 def _add_running(group: Any) -> None:
     group.add_argument("--workers", type=int, help="judging processes (default: one per core)")
     group.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the models run (default: cpu)")
     group.add_argument("--address", help="of a Ray cluster (default: a private one on this machine)")
-    group.add_argument(
-        "--overwrite", action="store_true", help="judge anew what another evaluation left in the folder"
-    )
+    group.add_argument("--overwrite", action="store_true", help="judge anew what another evaluation left in the folder")
 
 
 def run(args: argparse.Namespace) -> int:
+    from cluster.machine import describe
     from cluster.storage import Storage
-    from jobs import evaluation as job
-    from jobs.evaluation_output import write_outputs
-    from jobs.machine import describe
+    from jobs.evaluation import run as job
+    from jobs.evaluation.output import write_outputs
 
     options = _options(args)
     requirements = [job.requirement_of(text, options.panel) for text in args.require]
@@ -123,8 +129,8 @@ def run(args: argparse.Namespace) -> int:
 def _options(args: argparse.Namespace) -> Any:
     from flowtts_core.metrics.judges import PanelConfig
     from flowtts_core.metrics.kad import Kernel
-    from jobs.evaluation import Options, chosen_judges
-    from jobs.evaluation_distances import DistanceConfig
+    from jobs.evaluation.distances import DistanceConfig
+    from jobs.evaluation.run import Options, chosen_judges
 
     panel = PanelConfig(
         **({"judges": chosen_judges([name.strip() for name in args.judges.split(",")])} if args.judges else {}),
@@ -145,7 +151,7 @@ def _print(summary: dict[str, Any], output: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from jobs.evaluation_html import shown
+    from jobs.evaluation.html import shown
 
     table = Table("metric", "value", "95 % interval", "unit", "clips", "failed")
     for name, score in summary["scores"].items():
@@ -166,9 +172,13 @@ def _print(summary: dict[str, Any], output: str) -> None:
     for folder, tests in summary["differences"].items():
         for test in tests.values():
             where = f"{test['value']:+.3g} ({shown(test['low'])} to {shown(test['high'])}), p {test['p']:.2g}"
-            console.print(f"{test['metric']} against {folder}: {where}: {test['verdict']}", highlight=False, markup=False)
+            console.print(
+                f"{test['metric']} against {folder}: {where}: {test['verdict']}", highlight=False, markup=False
+            )
     for folder, names in summary["not_compared"].items():
-        console.print(f"not compared with {folder}, where other models judged: {', '.join(names)}", highlight=False, markup=False)
+        console.print(
+            f"not compared with {folder}, where other models judged: {', '.join(names)}", highlight=False, markup=False
+        )
     for requirement in summary["requirements"]:
         console.print(f"{requirement['required']}: {'met' if requirement['met'] else 'NOT MET'}", highlight=False)
     if summary["failed"]:
@@ -176,7 +186,9 @@ def _print(summary: dict[str, Any], output: str) -> None:
         for reason, count in summary["reasons"].items():
             console.print(f"  {count} x {reason}", highlight=False, markup=False)
     for judge, count in summary["in_part"].items():
-        console.print(f"{count} of {summary['clips']} clips could not be judged by {judge} (why: the page)", highlight=False)
+        console.print(
+            f"{count} of {summary['clips']} clips could not be judged by {judge} (why: the page)", highlight=False
+        )
     console.print(f"page: {output}/report.html", highlight=False, markup=False)
 
 

@@ -53,9 +53,9 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     if (args.output / "voice.json").exists():
         raise OutputError(f"{args.output} is a voice already", "choose another -o, or remove it first")
-    from flowtts_core.importers.matcha import import_matcha
-    from flowtts_core.text.frontend import FrontendConfig
-    from flowtts_core.voice import save_voice
+    from flowtts_core.acoustic.matcha.importer import import_matcha
+    from flowtts_core.text.frontends.phonemes import FrontendConfig
+    from flowtts_core.voice.parts import save_voice
 
     imported = import_matcha(args.checkpoint)
     vocoder, vocoder_spec = vocoder_for(args.vocoder, imported.config.mel)
@@ -103,7 +103,7 @@ def vocoder_for(choice: str, mel: MelConfig) -> tuple[Vocoder, dict[str, Any]]:
     """
     from flowtts_core.config import build, to_dict
     from flowtts_core.vocoder import VOCODERS
-    from flowtts_core.voice import load_voice
+    from flowtts_core.voice.parts import load_voice
 
     if choice != GRIFFIN_LIM:
         voice = load_voice(choice)

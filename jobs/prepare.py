@@ -19,8 +19,8 @@ from flowtts_core.errors import ConfigError, OutputError, TextError
 from flowtts_core.training.example_files import INDEX, index_bytes
 from flowtts_core.training.examples import META, DatasetMeta
 from flowtts_core.training.prepare import PrepareConfig
-from jobs.clips import Clip, read_clips
-from jobs.prepare_worker import NOTE, ShardPreparer, file_name
+from jobs.corpus.clips import Clip, read_clips
+from jobs.corpus.prepare_worker import NOTE, ShardPreparer, file_name
 
 QUARANTINE, STATISTICS = "quarantine.jsonl", "statistics.json"
 SOME_SET_ASIDE = 3  # exit code

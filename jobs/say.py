@@ -20,7 +20,7 @@ from flowtts_core.errors import DependencyError, OutputError, TextError
 if TYPE_CHECKING:
     import numpy as np
 
-    from flowtts_core.synthesizer import Synthesizer
+    from flowtts_core.engines.flow import Synthesizer
 
 PLAYERS = (("ffplay", "-nodisp", "-autoexit", "-loglevel", "error"), ("paplay",), ("aplay", "-q"), ("afplay",))
 
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     if output is not None:
         require_place(output)
     started = time.perf_counter()
-    from flowtts_core.synthesizer import VoiceSynthesizer
+    from flowtts_core.engines.flow import VoiceSynthesizer
 
     synthesizer = VoiceSynthesizer.load(args.voice)
     loaded = time.perf_counter()
@@ -85,7 +85,7 @@ def speak(synthesizer: Synthesizer, text: str, settings: dict[str, Any]) -> np.n
     """
     import numpy as np
 
-    from flowtts_core.synthesizer import SynthesisFailure, SynthesisRequest
+    from flowtts_core.engines.flow import SynthesisFailure, SynthesisRequest
     from flowtts_core.text.sentences import split_sentences
 
     sentences = split_sentences(text)

@@ -81,8 +81,8 @@ def status(output: str, price: float | None = None, now: float | None = None) ->
     from cluster.manifest import shard_indexes
     from cluster.storage import Storage
     from flowtts_core.errors import OutputError
-    from jobs.synthesis_folder import JOB, SUMMARY
-    from jobs.synthesis_progress import RECORD
+    from jobs.synthesis.folder import JOB, SUMMARY
+    from jobs.synthesis.progress import RECORD
 
     storage = Storage(output)
     plan, job = plans.load(storage), _json(storage, JOB)
@@ -136,7 +136,11 @@ def _json(storage: Any, name: str) -> dict[str, Any]:
 def _state(record: dict[str, Any], summary: bool, ago: float | None, locked: bool | None, left: int) -> tuple[str, str]:
     """The state and why; `locked`: whether a run is at work, as far as that can be told; `left`: shards that are not there."""
     if summary and not locked and record.get("state", "finished") == "finished":
-        return ("stopped", f"it was finished, but {left} shards are gone: flowtts verify --repair") if left else ("finished", "")
+        return (
+            ("stopped", f"it was finished, but {left} shards are gone: flowtts verify --repair")
+            if left
+            else ("finished", "")
+        )
     if locked:
         return "running", f"nothing was finished for {ago:.0f} s" if ago and ago >= SILENT_S else ""
     noted = str(record.get("state", ""))
@@ -161,11 +165,13 @@ def _pace(record: dict[str, Any], plan: Any, characters_done: int) -> tuple[floa
 
 def told(found: Status) -> str:
     """For people."""
-    from jobs.synthesis_report import clock
+    from jobs.synthesis.report import clock
 
     share = 100 * found.rows_done / max(1, found.rows)
     lines = [f"{found.title or found.output}: {found.state}{f' ({found.why})' if found.why else ''}"]
-    lines.append(f"  {found.rows_done:,} of {found.rows:,} rows ({share:.1f} %), {found.shards_done} of {found.shards} shards")
+    lines.append(
+        f"  {found.rows_done:,} of {found.rows:,} rows ({share:.1f} %), {found.shards_done} of {found.shards} shards"
+    )
     failed = "" if found.failed is None else f", {found.failed} set aside"
     failed += " in this run" if found.resumed else ""
     lines.append(f"  {clock(found.audio_s)} of audio by voice {found.voice}{failed}")

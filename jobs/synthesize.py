@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 from cluster.resources import PROFILES, profile_named
 
 if TYPE_CHECKING:
-    from flowtts_core.synthesizer import VoiceSynthesizer
-    from flowtts_core.text.frontend import FrontendConfig
-    from jobs.synthesis_engine import Encode, Engine
-    from jobs.synthesis_input import Reading
-    from jobs.synthesis_job import Options
-    from jobs.synthesis_plan import Speaking
-    from jobs.synthesis_summary import Summary
-    from jobs.verification import GateConfig
+    from flowtts_core.engines.flow import VoiceSynthesizer
+    from flowtts_core.text.frontends.phonemes import FrontendConfig
+    from jobs.synthesis.engine import Encode, Engine
+    from jobs.synthesis.gate import GateConfig
+    from jobs.synthesis.input import Reading
+    from jobs.synthesis.job import Options
+    from jobs.synthesis.plan import Speaking
+    from jobs.synthesis.summary import Summary
 
 DESCRIPTION = """\
 Read a book, a library or a corpus aloud.
@@ -60,7 +60,9 @@ def add_parser(subparsers: Any) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="books, tables, lists of inputs; folders, patterns, s3://")
+    parser.add_argument(
+        "inputs", nargs="+", metavar="INPUT", help="books, tables, lists of inputs; folders, patterns, s3://"
+    )
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="where everything goes; local or s3://")
     parser.add_argument("--voice", help="a bundled voice's name or a voice folder (default: the bundled one)")
     _add_reading(parser.add_argument_group("what is read"))
@@ -107,7 +109,9 @@ def _add_output(group: Any) -> None:
     group.add_argument("--format", default="m4b", help="of the book's one file: m4b, mp3 or opus (default: m4b)")
     group.add_argument("--chapter-format", default="mp3", help="mp3, flac, opus, wav or none (default: mp3)")
     group.add_argument(
-        "--rows", default="files", help="of a corpus: files, parquet (in the shards) or webdataset (tars); default: files"
+        "--rows",
+        default="files",
+        help="of a corpus: files, parquet (in the shards) or webdataset (tars); default: files",
     )
     group.add_argument(
         "--overwrite", action="store_true", help="delete what another job of ours left in the output folder"
@@ -126,25 +130,38 @@ def _add_running(group: Any) -> None:
     group.add_argument("--max", type=int, metavar="N", help="at most; Ray adds and takes away as work and machines do")
     kinds = "; ".join(f"{name}: {profile.note}" for name, profile in PROFILES.items())
     group.add_argument(
-        "--profile", default="laptop", metavar="NAME", help=f"a kind of machine, sets the next three; {kinds} (default: laptop)"
+        "--profile",
+        default="laptop",
+        metavar="NAME",
+        help=f"a kind of machine, sets the next three; {kinds} (default: laptop)",
     )
     group.add_argument("--device", choices=("cpu", "cuda"), help="where the voice runs (default: by --profile)")
-    group.add_argument("--gpus-per-worker", type=float, metavar="X", help="0.5: two share one (default: by --profile, or 1)")
-    group.add_argument("--worker-memory", type=float, metavar="GIB", help="kept for a worker, which ends if it takes more")
-    group.add_argument("--verifiers", type=int, metavar="N", help="processes that judge for --verify (default: by --workers)")
-    group.add_argument("--item-timeout", type=float, default=600.0, metavar="S", help="seconds for one utterance (default: 600)")
-    group.add_argument("--stall-after", type=float, default=3600.0, metavar="S", help="seconds without progress (default: 3600)")
+    group.add_argument(
+        "--gpus-per-worker", type=float, metavar="X", help="0.5: two share one (default: by --profile, or 1)"
+    )
+    group.add_argument(
+        "--worker-memory", type=float, metavar="GIB", help="kept for a worker, which ends if it takes more"
+    )
+    group.add_argument(
+        "--verifiers", type=int, metavar="N", help="processes that judge for --verify (default: by --workers)"
+    )
+    group.add_argument(
+        "--item-timeout", type=float, default=600.0, metavar="S", help="seconds for one utterance (default: 600)"
+    )
+    group.add_argument(
+        "--stall-after", type=float, default=3600.0, metavar="S", help="seconds without progress (default: 3600)"
+    )
     group.add_argument("--address", help="a Ray cluster: http://head:8265 or head:6379 (default: this machine alone)")
     group.add_argument("--json", action="store_true", help="print a summary as JSON")
     group.add_argument("--no-progress", action="store_true", help="no progress bar")
 
 
 def run(args: argparse.Namespace) -> int:
-    from jobs.synthesis_input import Reading
-    from jobs.synthesis_job import Options
-    from jobs.synthesis_pipeline import Running
-    from jobs.synthesis_plan import Speaking
-    from jobs.verification import GateConfig
+    from jobs.synthesis.gate import GateConfig
+    from jobs.synthesis.input import Reading
+    from jobs.synthesis.job import Options
+    from jobs.synthesis.pipeline import Running
+    from jobs.synthesis.plan import Speaking
 
     machine = profile_named(args.profile)
     device = args.device or machine.device
@@ -201,7 +218,7 @@ def synthesize(
     """Read the inputs aloud into the folder `output`; the same call again goes on where an earlier one ended.
 
     Args:
-        inputs: books and tables; see `jobs.synthesis_input.read_plan`.
+        inputs: books and tables; see `jobs.synthesis.input.read_plan`.
         voice: a bundled voice's name or a folder; None is the default voice. Rows may ask for others.
         lexicon: a file of the user's own pronunciations.
         engine: speaks in place of a voice of ours.
@@ -210,9 +227,9 @@ def synthesize(
         FlowTTSError: for inputs, settings, voices and outputs that cannot be used; nothing half-written remains.
     """
     from flowtts_core.config import fingerprint
-    from jobs.synthesis_input import Reading, read_plan
-    from jobs.synthesis_job import Options, run_job
-    from jobs.synthesis_plan import Speaking
+    from jobs.synthesis.input import Reading, read_plan
+    from jobs.synthesis.job import Options, run_job
+    from jobs.synthesis.plan import Speaking
 
     output = output.rstrip("/") or output
     words = _lexicon(lexicon)
@@ -224,7 +241,9 @@ def synthesize(
     return run_job(plan, output, engine, speaking, options or Options(), resolve, again)
 
 
-def go_on(output: str, *, workers: int | None = None, address: str | None = None, engine: Engine | None = None) -> Summary:
+def go_on(
+    output: str, *, workers: int | None = None, address: str | None = None, engine: Engine | None = None
+) -> Summary:
     """Go on with the job in a folder, from what lies there alone: its inputs are not read again.
 
     Raises:
@@ -233,10 +252,10 @@ def go_on(output: str, *, workers: int | None = None, address: str | None = None
     """
     from cluster.storage import Storage
     from flowtts_core.errors import OutputError
-    from jobs.synthesis_folder import JOB, stored_job
-    from jobs.synthesis_job import Options, run_job
-    from jobs.synthesis_pipeline import Running
-    from jobs.synthesis_plan import Plan, Speaking
+    from jobs.synthesis.folder import JOB, stored_job
+    from jobs.synthesis.job import Options, run_job
+    from jobs.synthesis.pipeline import Running
+    from jobs.synthesis.plan import Plan, Speaking
 
     storage = Storage(output)
     stored = stored_job(storage)
@@ -246,7 +265,9 @@ def go_on(output: str, *, workers: int | None = None, address: str | None = None
     resolve = None if engine else partial(voice_engine, device=device, lexicon=words)
     engine = engine or voice_engine(again.get("voice"), device, words)
     if engine.fingerprint != job["voice_fingerprint"]:
-        raise OutputError(f"{output}: voice {engine.name} is not the one that spoke here", "put that voice back in its place")
+        raise OutputError(
+            f"{output}: voice {engine.name} is not the one that spoke here", "put that voice back in its place"
+        )
     running = Running(least=workers, most=workers, address=address, gpus=float(device == "cuda"))
     plan = Plan(stored.notes["title"], stored.notes["kind"], tuple, tuple(stored.notes["sources"]))
     settings = dict(job["settings"])
@@ -266,8 +287,8 @@ class MakeVoice:
     def __call__(self) -> VoiceSynthesizer:
         import torch
 
-        from flowtts_core.synthesizer import VoiceSynthesizer
-        from flowtts_core.voice import load_voice
+        from flowtts_core.engines.flow import VoiceSynthesizer
+        from flowtts_core.voice.parts import load_voice
 
         torch.set_num_threads(1)
         voice = load_voice(self.voice, self.device)
@@ -285,7 +306,7 @@ class MakeEncoder:
     config: FrontendConfig
 
     def __call__(self) -> Encode:
-        from flowtts_core.text.frontend import TextFrontend
+        from flowtts_core.text.frontends.phonemes import TextFrontend
         from flowtts_core.text.parts import encode_parts
 
         return partial(encode_parts, frontend=TextFrontend(self.config))
@@ -297,8 +318,8 @@ def voice_engine(voice: str | None, device: str, lexicon: dict[str, str]) -> Eng
     Raises:
         VoiceError: where there is no such voice or its card is damaged.
     """
-    from flowtts_core.voice_card import find_voice, load_card
-    from jobs.synthesis_engine import Engine
+    from flowtts_core.voice.card import find_voice, load_card
+    from jobs.synthesis.engine import Engine
 
     folder = find_voice(voice)
     card = load_card(folder)
@@ -322,18 +343,20 @@ def voice_engine(voice: str | None, device: str, lexicon: dict[str, str]) -> Eng
 def _gate(noted: dict[str, Any]) -> GateConfig:
     """A gate from its JSON form; raises where the file of the speaker to compare with has changed."""
     from flowtts_core.errors import ConfigError
-    from jobs.verification import GateConfig
+    from jobs.synthesis.gate import GateConfig
 
     gate = GateConfig(tuple(noted["require"]), noted["takes"], noted["asr"], noted["target"])
     if gate.target_digest != noted["target_digest"]:
-        raise ConfigError(f"--verify-speaker {gate.target}: not the file that the job compared with", "put that file back")
+        raise ConfigError(
+            f"--verify-speaker {gate.target}: not the file that the job compared with", "put that file back"
+        )
     return gate
 
 
 def _lexicon(path: str | None) -> dict[str, str]:
     if path is None:
         return {}
-    from flowtts_core.text.lexicon import load_lexicon
+    from flowtts_core.text.frontends.lexicon import load_lexicon
 
     return load_lexicon(path)
 
@@ -343,7 +366,7 @@ def _counted(n: int, what: str) -> str:
 
 
 def _print(summary: Summary) -> None:
-    from jobs.synthesis_report import clock
+    from jobs.synthesis.report import clock
 
     what = _counted(summary.ok, "sentence" if summary.kind == "book" else "row")
     print(f"{summary.title}: {clock(summary.seconds)} of audio from {what}, in {clock(summary.wall_s)}")

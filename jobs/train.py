@@ -67,12 +67,14 @@ def add_parser(subparsers: Any) -> None:
         "  tensorboard --logdir voices/amy-training",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("data", nargs="?", help="folder or s3:// place made by `flowtts prepare`; the workers must see it")
+    parser.add_argument(
+        "data", nargs="?", help="folder or s3:// place made by `flowtts prepare`; the workers must see it"
+    )
     parser.add_argument("-o", "--output", help="folder or s3:// place of the voice (or vocoder) to make")
     parser.add_argument(
         "--model", choices=("matcha", "vocos"), default="matcha", help="what to train (default: matcha)"
     )
-    parser.add_argument("--recipe", help="a recipe of jobs/recipes.py (default: the model's own)")
+    parser.add_argument("--recipe", help="a recipe of jobs/training/recipes.py (default: the model's own)")
     parser.add_argument("--texts", type=Path, help="with --recipe bundled: the book or table that the teacher reads")
     parser.add_argument("--vocoder", default="", help="vocoder or voice folder for the voice (default: Griffin-Lim)")
     parser.add_argument("--steps", type=int, help="optimiser steps (default: the recipe's)")
@@ -104,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
     if args.data is None or args.output is None:
         raise ConfigError("DATA and -o are needed", "flowtts train data/ -o voices/mine")
     workers = None if args.workers is None else workers_of(args.workers)
-    from jobs.recipes import recipe
+    from jobs.training.recipes import recipe
 
     settings: dict[str, Any] = dict(parse_settings(args.settings))
     if args.steps is not None:
@@ -157,7 +159,7 @@ def _run_whole(args: argparse.Namespace) -> int:
     used = () if args.recipe == "tiny" else ("texts", "workers")
     _require_used(args, tuple(name for name in _DEFAULTS if name not in used))
     if args.recipe == "tiny":
-        from jobs.tiny import train_tiny
+        from jobs.training.tiny import train_tiny
 
         print(json.dumps(train_tiny(_local(args.output)), indent=1))
         return 0
@@ -165,7 +167,7 @@ def _run_whole(args: argparse.Namespace) -> int:
         raise ConfigError(
             f"--recipe {args.recipe}: --texts is needed", "give a book, a plain text, or a table of texts"
         )
-    from jobs.bundled import RECIPES, make_bundled
+    from jobs.training.bundled import RECIPES, make_bundled
 
     workers = None if args.workers is None else workers_of(args.workers)[1]
     made = make_bundled(args.texts, _local(args.output), RECIPES[args.recipe](), workers)
@@ -207,9 +209,9 @@ def train(
     began = time.perf_counter()
     from cluster.session import session
     from cluster.storage import Storage
-    from jobs.train_starts import read_starts
-    from jobs.train_workers import fit
-    from jobs.training_run import open_run, parameters_of, read_progress, runs_of, write_result
+    from jobs.training.run import open_run, parameters_of, read_progress, runs_of, write_result
+    from jobs.training.starts import read_starts
+    from jobs.training.workers import fit
 
     this = open_run(runs_of(output), data, recipe, vocoder)  # fails on wrong input before Ray starts
     resumed, gpu = this.last_step, False
@@ -286,7 +288,7 @@ def _progress(this: Any, quiet: bool) -> Iterator[None]:
 
 def _watch(this: Any, update: Callable[..., None], tell: Callable[[str], None], stop: threading.Event) -> None:
     from cluster.storage import is_remote
-    from jobs.training_run import REPORT_EVERY_S, read_progress
+    from jobs.training.run import REPORT_EVERY_S, read_progress
 
     first: tuple[float, float] | None = None
     told = ""

@@ -35,7 +35,9 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("output", help="the job's output folder or s3:// prefix")
     parser.add_argument("--repair", action="store_true", help="make it whole")
-    parser.add_argument("--workers", type=int, metavar="N", help="of a repair: processes that speak (default: every core)")
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="of a repair: processes that speak (default: every core)"
+    )
     parser.add_argument("--address", help="of a repair: a Ray cluster (default: this machine)")
     parser.add_argument("--json", action="store_true", help="print everything that was found as JSON")
     parser.set_defaults(run=run)
@@ -49,7 +51,11 @@ def run(args: argparse.Namespace) -> int:
             print("repairing", file=sys.stderr)
         repair(args.output, found, workers=args.workers, address=args.address)
         found = verify(args.output, _teller())
-    print(json.dumps({**asdict(found), "whole": found.whole}, ensure_ascii=False) if args.json else told(found, args.output))
+    print(
+        json.dumps({**asdict(found), "whole": found.whole}, ensure_ascii=False)
+        if args.json
+        else told(found, args.output)
+    )
     if not found.whole:
         return NOT_WHOLE
     return 3 if found.set_aside else 0
@@ -65,15 +71,17 @@ def verify(output: str, told: Callable[[int, int], None] = lambda done, rows: No
     from cluster.audit import audit
     from cluster.storage import Storage
     from flowtts_core.errors import OutputError
-    from jobs.synthesis_commit import FOLDERS
-    from jobs.synthesis_folder import OUTPUTS, SIZES, digest_suffix, read_json
+    from jobs.synthesis.commit import FOLDERS
+    from jobs.synthesis.folder import OUTPUTS, SIZES, digest_suffix, read_json
 
     storage = Storage(output)
     plan = plans.load(storage)
     if plan is None:
         raise OutputError(f"{output}: no job of ours", "give the -o of a `flowtts synthesize`")
     outputs = (read_json(storage, OUTPUTS) or {}).get(SIZES)
-    return audit(storage, plan, digest_suffix(plan), FOLDERS, _Sounds, told, outputs if isinstance(outputs, dict) else {})
+    return audit(
+        storage, plan, digest_suffix(plan), FOLDERS, _Sounds, told, outputs if isinstance(outputs, dict) else {}
+    )
 
 
 class _Sounds:
@@ -84,7 +92,7 @@ class _Sounds:
         self._reader: Any = None
 
     def __call__(self, place: str) -> bytes:
-        from jobs.webdataset import TarReader, split_place
+        from jobs.synthesis.webdataset import TarReader, split_place
 
         name, member = split_place(place)
         if not member:
@@ -102,7 +110,7 @@ def repair(output: str, found: Audit, *, workers: int | None = None, address: st
     """
     from cluster.manifest import MANIFEST, shard_name
     from cluster.storage import Storage
-    from jobs.synthesis_folder import SUMMARY
+    from jobs.synthesis.folder import SUMMARY
     from jobs.synthesize import go_on
 
     storage = Storage(output)
@@ -133,4 +141,6 @@ def told(found: Audit, output: str) -> str:
 def _teller() -> Callable[[int, int], None]:
     if not sys.stderr.isatty():
         return lambda done, rows: None
-    return lambda done, rows: print(f"\r{done:,} of {rows:,} rows", end="\n" if done >= rows else "", file=sys.stderr, flush=True)
+    return lambda done, rows: print(
+        f"\r{done:,} of {rows:,} rows", end="\n" if done >= rows else "", file=sys.stderr, flush=True
+    )

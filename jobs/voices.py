@@ -20,7 +20,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from flowtts_core.voice_card import DEFAULT_VOICE, bundled_voices
+    from flowtts_core.voice.card import DEFAULT_VOICE, bundled_voices
 
     bundled = bundled_voices()
     rows = [describe(path, name, name == DEFAULT_VOICE) for name, path in bundled.items()]
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
 
 def voice_folders(folder: Path) -> list[Path]:
     """The folder itself where it is a voice (or nothing else it could be), else the voices right below it."""
-    from flowtts_core.voice_card import CARD
+    from flowtts_core.voice.card import CARD
 
     below = sorted(card.parent for card in folder.glob(f"*/{CARD}"))
     return [folder] if (folder / CARD).exists() or not below else below
@@ -45,7 +45,7 @@ def voice_folders(folder: Path) -> list[Path]:
 def describe(folder: Path, name: str, default: bool) -> dict[str, Any]:
     """What a voice's card says, as JSON values; a voice that cannot be read keeps its row, with the `error`."""
     from flowtts_core.errors import FlowTTSError
-    from flowtts_core.voice_card import load_card
+    from flowtts_core.voice.card import load_card
 
     row: dict[str, Any] = {"voice": name, "default": default, "folder": str(folder)}
     try:
@@ -74,7 +74,12 @@ def scores_of(scores: dict[str, Any]) -> list[str]:
     systems = scores.get("systems")
     rows = [row for row in systems if isinstance(row, dict)] if isinstance(systems, list) else []
     own = next((row for row in rows if row.get("system") == "voice"), {})
-    known = {"wer": "WER {:.3f}", "overall": "overall {:.2f}", "p808": "P.808 {:.2f}", "similarity": "similarity {:.3f}"}
+    known = {
+        "wer": "WER {:.3f}",
+        "overall": "overall {:.2f}",
+        "p808": "P.808 {:.2f}",
+        "similarity": "similarity {:.3f}",
+    }
     return [form.format(own[name]["value"]) for name, form in known.items() if own.get(name)]
 
 

@@ -16,10 +16,10 @@ from cluster import plan as plans
 from cluster.plan import StoredPlan
 from cluster.pool import Stage, Task
 from cluster.storage import Storage
-from flowtts_core.synthesizer import Speech, SynthesisFailure, SynthesisRequest, WordTime
-from jobs.synthesis_engine import Engine, Voices
-from jobs.synthesis_pipeline import Running, stages_of
-from jobs.synthesis_plan import Plan, Speaking, write_plan
+from flowtts_core.engines.flow import Speech, SynthesisFailure, SynthesisRequest, WordTime
+from jobs.synthesis.engine import Engine, Voices
+from jobs.synthesis.pipeline import Running, stages_of
+from jobs.synthesis.plan import Plan, Speaking, write_plan
 
 RATE = 16000
 
@@ -101,7 +101,7 @@ def run_here(stages: Sequence[Stage], tasks: Sequence[Task]) -> Iterator[Task]:
 
 
 def speak_inline(tasks: Sequence[Task], *, running: Running, told: Any = None, **arguments: Any) -> Iterator[dict]:
-    """`jobs.synthesis_pipeline.speak_shards` without Ray."""
+    """`jobs.synthesis.pipeline.speak_shards` without Ray."""
     arguments.pop("told", None)
     names = ("output", "voices", "speaking", "rows", "job")
     stages = stages_of(*(arguments[name] for name in names), running, 1)
@@ -126,7 +126,7 @@ def speak_here(plan: Plan, storage: Storage, make: MakeTone, run: str = "r") -> 
     ]  # fmt: skip
     from unittest import mock
 
-    with mock.patch("jobs.synthesis_pipeline.uuid") as names:
+    with mock.patch("jobs.synthesis.pipeline.uuid") as names:
         names.uuid4.return_value.hex = run
         rows = "files" if plan.kind != "book" else "parquet"
         stages = stages_of(storage, Voices(engine), Speaking(), rows, "job", Running(), 1)

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import torch
 
 from flowtts_core.audio.mel import LogMel, MelConfig
-from flowtts_core.text.frontend import FrontendConfig
+from flowtts_core.text.frontends.phonemes import FrontendConfig
 from flowtts_core.training.examples import SCHEMA, DatasetMeta, example_row
 
 

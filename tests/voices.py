@@ -10,9 +10,9 @@ import torch
 from flowtts_core.acoustic import MatchaConfig, MatchaTTS
 from flowtts_core.audio.mel import MelConfig
 from flowtts_core.config import spec_of
-from flowtts_core.text.frontend import FrontendConfig
+from flowtts_core.text.frontends.phonemes import FrontendConfig
 from flowtts_core.vocoder import Vocos, VocosConfig
-from flowtts_core.voice import save_voice
+from flowtts_core.voice.parts import save_voice
 
 
 def make_voice(folder: Path, *, mel: MelConfig | None = None, n_speakers: int = 1, seed: int = 0) -> Path:

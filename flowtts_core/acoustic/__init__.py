@@ -7,8 +7,8 @@ from typing import Any
 
 from flowtts_core import config as _config
 from flowtts_core.acoustic.base import AcousticBatch, AcousticModel, Condition, Generated, GenerationSettings
-from flowtts_core.acoustic.matcha import MatchaTTS
-from flowtts_core.acoustic.matcha_config import MatchaConfig
+from flowtts_core.acoustic.matcha.config import MatchaConfig
+from flowtts_core.acoustic.matcha.model import MatchaTTS
 
 ACOUSTIC_MODELS = {"matcha": (MatchaConfig, MatchaTTS)}
 

@@ -21,7 +21,10 @@ from flowtts_core.metrics.speakers import SpeakerEncoder, load_speaker_encoder
 Value = tuple[float, float]  # numerator and denominator of a ratio; a mean's denominator is 1
 Need = Literal["text", "reference"]
 
-SERIES_HZ, SERIES_S = 10, 10.0  # of the frames that are kept for distances over time: their rate, and at most so many seconds
+SERIES_HZ, SERIES_S = (
+    10,
+    10.0,
+)  # of the frames that are kept for distances over time: their rate, and at most so many seconds
 
 
 @dataclass(frozen=True)
@@ -159,7 +162,9 @@ class Panel:
         names = [embedder.name for embedder in found]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice:
-            raise ConfigError(f"two embedders of the kind {twice}: their distances would have one name", "give one of each kind")
+            raise ConfigError(
+                f"two embedders of the kind {twice}: their distances would have one name", "give one of each kind"
+            )
         return {embedder.name: embedder for embedder in found}
 
     @cached_property
@@ -296,9 +301,7 @@ JUDGES: dict[str, Judge] = {
         ),
         ("text",),
     ),
-    "opinions": Judge(
-        _opinions, (*DNSMOS_METRICS, *UTMOS_METRICS)
-    ),
+    "opinions": Judge(_opinions, (*DNSMOS_METRICS, *UTMOS_METRICS)),
     "speaker": Judge(
         _speaker,
         (Metric("secs", "cosine", True, "speaker similarity to the reference clip of the same id, or to one target"),),

@@ -45,7 +45,6 @@ def standing(values: Mapping[str, float], requirements: Sequence[Requirement]) -
     """What orders takes of one utterance: how many requirements are met, then each value in turn, the better the higher."""
     met = sum(requirement.met(values.get(requirement.metric)) for requirement in requirements)
     rest = [
-        float("-inf") if (value := values.get(r.metric)) is None else -value if r.below else value
-        for r in requirements
+        float("-inf") if (value := values.get(r.metric)) is None else -value if r.below else value for r in requirements
     ]
     return (met, *rest)

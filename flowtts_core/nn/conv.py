@@ -72,7 +72,9 @@ def _products(x: Tensor, taps: Tensor, bias: Tensor, stride: int = 1) -> Tensor:
         for frames, matrix in zip(seen[1:], taps[1:], strict=True):
             out.addmm_(frames, matrix)
         return out.view(batch, -1, len(bias))
-    frames = x.contiguous().view(-1, channels)  # one product over all items, padded or not: a batch rounds as its singles do
+    frames = x.contiguous().view(
+        -1, channels
+    )  # one product over all items, padded or not: a batch rounds as its singles do
     out = torch.addmm(bias, frames, taps[middle]).view(batch, time, -1)
     for tap, matrix in enumerate(taps):
         away = tap - middle  # frame t sees frame t + away

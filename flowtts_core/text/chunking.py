@@ -7,7 +7,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 
 from flowtts_core.errors import TextError
-from flowtts_core.text.frontend import TextFrontend
+from flowtts_core.text.frontends.phonemes import TextFrontend
 
 _CLAUSE = re.compile(r"[.,;:!?…—–)\]]+[\"'”’»)\]]*\s+|\s*--+\s*|[—–…。，、；：！？]+\s*")
 _BLANK = re.compile(r"\s+")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from flowtts_core.errors import TextError
 from flowtts_core.text.chunking import speakable_chunks
-from flowtts_core.text.frontend import EncodedText, TextFrontend, Word
+from flowtts_core.text.frontends.phonemes import EncodedText, TextFrontend, Word
 
 MAX_TOKENS = 400  # of one pass through the model (about 17 s of speech); longer texts are split at clauses
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from syntok import segmenter
 
 from flowtts_core.text.document import Chapter, Role, Sentence
-from flowtts_core.text.expand_common import is_number_sign, is_street
-from flowtts_core.text.wordlists import BEFORE_NAME, BEFORE_NUMBER, MAY_END, STARTERS
+from flowtts_core.text.english.expand_common import is_number_sign, is_street
+from flowtts_core.text.english.wordlists import BEFORE_NAME, BEFORE_NUMBER, MAY_END, STARTERS
 
 
 @dataclass(frozen=True)

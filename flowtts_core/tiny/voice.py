@@ -15,8 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from flowtts_core.config import fingerprint, from_dict, to_dict
+from flowtts_core.engines.flow import Speech, SynthesisFailure, SynthesisRequest, check_request
 from flowtts_core.errors import ConfigError, FlowTTSError, VoiceError
-from flowtts_core.synthesizer import Speech, SynthesisFailure, SynthesisRequest, check_request
 from flowtts_core.tiny.model import TinyConfig, TinyModel
 
 CARD, WEIGHTS, FORMAT = "tiny.json", "tiny.safetensors", 1

@@ -84,7 +84,9 @@ def read_index(files: Files) -> Index:
     if not sizes:
         raise TextError(f"{files.path()}: no Parquet files", "run `flowtts prepare` to its end")
     if INDEX in listed:
-        found = Index.of(pq.read_table(io.BytesIO(patiently(lambda: files.read(INDEX), f"reading {files.path(INDEX)}"))))
+        found = Index.of(
+            pq.read_table(io.BytesIO(patiently(lambda: files.read(INDEX), f"reading {files.path(INDEX)}")))
+        )
         if set(found.names) <= set(sizes):
             return found
     entries = [entry for name in sorted(sizes) for entry in _entries(files, name, sizes[name])]

@@ -132,6 +132,8 @@ class RangeFile(io.RawIOBase):
         size, start = left if size < 0 else min(size, left), self._at
         if not size:
             return b""
-        data = patiently(lambda: self._files.read_range(self._name, start, size), f"reading {self._files.path(self._name)}")
+        data = patiently(
+            lambda: self._files.read_range(self._name, start, size), f"reading {self._files.path(self._name)}"
+        )
         self._at += len(data)
         return data

@@ -20,6 +20,8 @@ def relative_length(model: AcousticModel, examples: Examples, n: int = 100) -> f
     for index in torch.linspace(0, len(examples) - 1, min(n, len(examples))).long().tolist():
         tokens = torch.from_numpy(examples.tokens(index))[None]
         speaker = torch.from_numpy(examples.speaker_ids[index : index + 1]) if model.n_speakers > 1 else None
-        made += int(model.generate(Condition(tokens, torch.tensor([tokens.shape[1]]), speaker), [0], settings).mel_lengths[0])
+        made += int(
+            model.generate(Condition(tokens, torch.tensor([tokens.shape[1]]), speaker), [0], settings).mel_lengths[0]
+        )
         true += int(examples.frames[index])
     return made / true

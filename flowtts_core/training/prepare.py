@@ -12,7 +12,7 @@ import torch
 from flowtts_core.audio.files import read_audio, resample
 from flowtts_core.audio.mel import LogMel, MelConfig
 from flowtts_core.errors import AudioError, ConfigError, TextError
-from flowtts_core.text.frontend import FrontendConfig, TextFrontend
+from flowtts_core.text.frontends.phonemes import FrontendConfig, TextFrontend
 from flowtts_core.training.examples import example_row
 
 

@@ -208,7 +208,9 @@ class Trainer:
         """One optimiser step; a step whose gradient is not finite is left out, and counted."""
         parameters, optimizer = self.groups[name], self.optimizers[name]
         optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(self.device.type, enabled=False):  # else float32 losses get bfloat16 matrix products backward
+        with torch.autocast(
+            self.device.type, enabled=False
+        ):  # else float32 losses get bfloat16 matrix products backward
             losses["loss"].backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self.ranks.sum_gradients(parameters)
         norm = float(nn.utils.clip_grad_norm_(parameters, self.config.grad_clip))

@@ -192,7 +192,8 @@ class Vocos(Vocoder):
         super().__init__()
         if config.adanorm_num_embeddings:
             raise ConfigError(
-                f"VocosConfig.adanorm_num_embeddings = {config.adanorm_num_embeddings}", "use null: mels have no bandwidth"
+                f"VocosConfig.adanorm_num_embeddings = {config.adanorm_num_embeddings}",
+                "use null: mels have no bandwidth",
             )
         self.config = config
         self.mel_config = config.mel

@@ -1,0 +1,1 @@
+"""Matcha-TTS: configuration, networks, model, importer of published checkpoints."""

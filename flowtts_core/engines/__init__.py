@@ -1,0 +1,1 @@
+"""Engines: what speaks requests, one file a kind of voice."""

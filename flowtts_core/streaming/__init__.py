@@ -1,0 +1,1 @@
+"""Speech made piece by piece, for servers."""

@@ -1,0 +1,1 @@
+"""Books, texts and tables of texts read into documents and rows."""

@@ -1,0 +1,245 @@
+"""Plain text to chapters: paragraphs of hard-wrapped lines, and headings but not the table of contents."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from flowtts_core.text.books.headings import Heading, is_chapter, is_divider, parse_heading, value_of
+from flowtts_core.text.sentences import Block, Draft
+
+_SMALL_PROSE = 1000  # characters of prose before the first chapter that are worth keeping
+_CHAPTER_RANK = 3
+_SECTION_LEVEL = 3  # of the heading of a chapter's section
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """Lines between blank lines; `level` is that of a marked-up heading, 0 for none."""
+
+    lines: tuple[str, ...]
+    level: int = 0
+
+    @property
+    def text(self) -> str:
+        """Joined to one line, or with its line feeds where every line is indented (verse)."""
+        if len(self.lines) > 1 and all(line[:2].isspace() for line in self.lines):
+            return "\n".join(" ".join(line.split()) for line in self.lines)
+        parts: list[str] = []
+        for line in self.lines:
+            # "rabbit-/hole" and "I--/you" are cut at the dash and joined without a space.
+            if parts and not re.search(r"\w-$|--$|—$", parts[-1][-2:]):
+                parts.append(" ")
+            parts.append(" ".join(line.split()))
+        return "".join(parts)
+
+
+def paragraphs_of(text: str) -> list[Paragraph]:
+    """The paragraphs of a text; in a text of long lines and no blank ones each line is one."""
+    lines = text.split("\n")
+    filled = [line for line in lines if line.strip()]
+    if len(filled) > 1 and len(filled) == len(text.strip().split("\n")) and sum(map(len, filled)) > 120 * len(filled):
+        return [Paragraph((line,)) for line in filled]
+    out: list[Paragraph] = []
+    current: list[str] = []
+    for line in [*lines, ""]:
+        if line.strip():
+            current.append(line)
+        elif current:
+            out.append(Paragraph(tuple(current)))
+            current = []
+    return out
+
+
+def blocks_of(paragraphs: list[Paragraph]) -> list[Block]:
+    """Paragraphs as blocks; one of stars or rules alone is the break after the block before it."""
+    blocks: list[Block] = []
+    for paragraph in paragraphs:
+        text = paragraph.text.replace("--", "—")
+        if any(character.isalnum() for character in text):
+            blocks.append(Block(text, paragraph.level))
+        elif blocks:
+            blocks[-1] = replace(blocks[-1], scene_break=True)
+    return blocks
+
+
+def parts_among(below: Mapping[str, Sequence[str]]) -> set[str]:
+    """Which of some headings of one level hold chapters and no sections.
+
+    Args:
+        below: the headings, and the titles right below each.
+
+    Returns:
+        parts by name ("Part One"), what has a "Chapter 1" below it, and numbered ones that number what is below them
+        ("I. The Window": 1, 2, 3), unless few of their neighbours do: one tale of twelve with I, II, III is no part.
+    """
+    numbered = {title for title in below if is_chapter(title) and not parse_heading(title)}
+    holders = {title for title in numbered if any(is_chapter(each) for each in below[title])}
+    if 2 * len(holders) < len(numbered):
+        holders = set()
+    for title, inner in below.items():
+        named = any(is_chapter(each) and parse_heading(each) for each in inner)
+        if (inner and is_divider(title)) or (named and (title in numbered or not is_chapter(title))):
+            holders.add(title)
+    return holders
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A heading in paragraphs [start, end)."""
+
+    start: int
+    end: int
+    heading: Heading
+    lines: tuple[str, ...]
+
+    @property
+    def titled(self) -> bool:
+        """Whether more than a number stands there."""
+        return bool(self.heading.title) or len(self.lines) > 1
+
+
+def cut_chapters(paragraphs: list[Paragraph], title: str, include_matter: bool) -> tuple[list[Draft], list[str]]:
+    """(chapters in the making, warnings). Without headings the whole is one chapter named `title`."""
+    headings, sections = _headings(paragraphs)
+    paragraphs = [replace(p, level=_SECTION_LEVEL) if n in sections else p for n, p in enumerate(paragraphs)]
+    found = _without_contents(headings, paragraphs)
+    if not found:
+        return [Draft(title, blocks_of(paragraphs))], []
+    drafts: list[Draft] = []
+    warnings: list[str] = []
+    front = paragraphs[: found[0].start]
+    if front and (include_matter or _is_prose(front)):
+        drafts.append(Draft(title, blocks_of(front)))
+    elif front:
+        warnings.append(f"left out before the first chapter: {_shortened(front)}")
+    parent = ""
+    for here, after in zip(found, [*found[1:], None], strict=True):
+        name = _joined(here.lines)
+        divider = here.heading.rank < _CHAPTER_RANK
+        heading = Block("\n".join(here.lines), level=1 if divider else 2)
+        body = blocks_of(paragraphs[here.end : after.start if after else len(paragraphs)])
+        drafts.append(Draft(name, [heading, *body], "" if divider else parent, divider))
+        parent = name if divider else parent
+    return drafts, warnings
+
+
+def _shortened(paragraphs: list[Paragraph]) -> str:
+    text = " / ".join(p.text.replace("\n", " ") for p in paragraphs)
+    return f"{len(text)} characters ({text[:77]}...)" if len(text) > 80 else text
+
+
+def _is_prose(paragraphs: list[Paragraph]) -> bool:
+    prose = [p.text for p in paragraphs if len(p.text) >= 200 and re.search(r"[.!?][\"'’”)\]_]*$", p.text)]
+    return sum(map(len, prose)) > _SMALL_PROSE
+
+
+def _joined(lines: tuple[str, ...]) -> str:
+    """Heading lines as one title: "CHAPTER I" and "Down the Hole" give "CHAPTER I. Down the Hole"."""
+    out = ""
+    for line in lines:
+        out = f"{out}{' ' if out.endswith(('.', ':', '—', '-', ',', ';')) else '. '}{line}" if out else line
+    return out
+
+
+def _headings(paragraphs: list[Paragraph]) -> tuple[list[_Found], set[int]]:
+    """(headings of chapters and parts, numbers of the paragraphs that head a chapter's sections)."""
+    named, numbered = [], []
+    for index, paragraph in enumerate(paragraphs):
+        if len(paragraph.lines) > 3:
+            continue
+        found = _heading_at(paragraphs, index, bare=False)
+        if found:
+            named.append(found)
+        elif len(paragraph.lines) == 1:
+            found = _heading_at(paragraphs, index, bare=True)
+            if found:
+                numbered.append(found)
+    # Numbers alone are chapters only where no line says "Chapter", and only as a sequence 1, 2, 3, ...
+    if sum(f.heading.rank == _CHAPTER_RANK and bool(f.heading.number) for f in named) >= 2:
+        return named, set()
+    chapters, sections = _sequence(numbered), set[int]()
+    titled = [found for found in numbered if found.titled]
+    if len(titled) < len(numbered):
+        within = _sections_within(titled, numbered, paragraphs)
+        if within:
+            chapters, sections = _sequence(titled), within
+    return sorted(named + chapters, key=lambda f: f.start), sections
+
+
+def _sequence(numbered: list[_Found]) -> list[_Found]:
+    kept: list[_Found] = []
+    last = 0
+    for found in numbered:
+        value = value_of(found.heading.number)
+        if value == last + 1 or value == 1:
+            kept.append(found)
+            last = value
+    return kept if sum(value_of(f.heading.number) > 1 for f in kept) >= 1 else []
+
+
+def _sections_within(titled: list[_Found], numbered: list[_Found], paragraphs: list[Paragraph]) -> set[int]:
+    """Where the titled numerals are the chapters ("I. A SCANDAL IN BOHEMIA"): the bare ones that count their sections.
+
+    Empty where the bare ones are chapters themselves: they come before the first titled one or go on with its numbers.
+    """
+    # A table of contents is a sequence of titled numerals too, and so are the items of a list.
+    chapters = _sequence(_without_contents(_sequence(titled), paragraphs))
+    if not chapters:
+        return set()
+    starts = {f.start for f in chapters}
+    sections: set[int] = set()
+    chapter = section = 0
+    for found in numbered:
+        value = value_of(found.heading.number)
+        if found.start in starts:
+            chapter, section = value, 0
+        elif found.titled:
+            continue
+        elif chapter and value == section + 1:
+            sections.add(found.start)
+            section = value
+        elif value == chapter + 1:  # before the first, or the next chapter, which has no title
+            return set()
+    return sections
+
+
+def _heading_at(paragraphs: list[Paragraph], index: int, bare: bool) -> _Found | None:
+    lines = tuple(" ".join(line.split()) for line in paragraphs[index].lines)
+    heading = parse_heading(lines[0], bare)
+    if heading is None or not all(_title_like(line) for line in lines[1:]):
+        return None
+    if len(lines) > 1 and parse_heading(lines[1], bare=True) is not None:
+        return None  # lines of a table of contents
+    follows = paragraphs[index + 1] if index + 1 < len(paragraphs) else None
+    if heading.title or len(lines) > 1 or not heading.number or follows is None or index + 2 >= len(paragraphs):
+        return _Found(index, index + 1, heading, lines)
+    after = tuple(" ".join(line.split()) for line in follows.lines)
+    titled = len(after) <= 2 and all(_title_like(line) for line in after) and parse_heading(after[0], bare=True) is None
+    return _Found(index, index + 2, heading, lines + after) if titled else _Found(index, index + 1, heading, lines)
+
+
+def _title_like(line: str) -> bool:
+    """Whether a short line is a title and no prose: capitals at most words, no full stop after small letters."""
+    words = [word for word in re.findall(r"[^\W\d_][\w’'-]*", line) if len(word) > 3] or re.findall(r"\w+", line)
+    if not words or len(line) > 70 or line.endswith((",", ";", ":")):
+        return False
+    capital = sum(word[0].isupper() for word in words)
+    quoted = line[0] in "\"'‘“" and line[-1] in "\"'’”.!?"
+    return (
+        capital * 2 > len(words) and not quoted and not (line.endswith(".") and len(words) > 4 and not line.isupper())
+    )
+
+
+def _without_contents(found: list[_Found], paragraphs: list[Paragraph]) -> list[_Found]:
+    """The headings without those of the table of contents, which come first with nearly nothing between."""
+    ends = [*(f.start for f in found[1:]), len(paragraphs)][: len(found)]
+    for number, (here, end) in enumerate(zip(found, ends, strict=True)):
+        size = sum(len(p.text) for p in paragraphs[here.end : end])
+        later = found[number + 1 :]
+        again = any(f.heading.label == here.heading.label for f in later) and size < _SMALL_PROSE
+        bare = size < 20 and bool(later) and later[0].heading.rank <= here.heading.rank
+        if not again and not bare:
+            return found[number:]
+    return []

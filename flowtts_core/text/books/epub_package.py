@@ -1,0 +1,353 @@
+"""The inside of an EPUB file: its zip, package document, metadata, spine, table of contents and cover."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import posixpath
+import re
+import zipfile
+import zlib
+from dataclasses import dataclass, field
+from urllib.parse import unquote, urlsplit
+
+from lxml import etree
+
+from flowtts_core.errors import TextError
+from flowtts_core.text.books.xhtml import clean, parse_xml, types_of
+
+_FONT_OBFUSCATION = ("http://www.idpf.org/2008/embedding", "http://ns.adobe.com/pdf/enc#RC")
+_DRM_REMEDY = (
+    "a protected book cannot be read; buy or borrow it without DRM, or take another edition "
+    "(public-domain books: Project Gutenberg, Standard Ebooks)"
+)
+_DAMAGED_REMEDY = "download or copy the file again; `unzip -t FILE` says whether it is whole"
+_RASTER = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG\r\n\x1a\n": "image/png"}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much a book may unpack to: bytes in all and per file, files, and the ratio of a file over 1 MiB."""
+
+    total_bytes: int = 2 << 30
+    file_bytes: int = 64 << 20
+    files: int = 20_000
+    ratio: float = 200.0
+
+
+@dataclass(frozen=True)
+class Item:
+    path: str  # in the zip
+    media_type: str
+    properties: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TocEntry:
+    """A line of the table of contents. `path` is "" where it has no link; `parents` are the titles above it."""
+
+    title: str
+    path: str
+    fragment: str
+    parents: tuple[str, ...] = ()
+    has_children: bool = False
+
+
+@dataclass(frozen=True)
+class Landmark:
+    """A place that the guide or the landmarks name: "cover", "copyright-page", "bodymatter", ..."""
+
+    types: frozenset[str]
+    path: str
+    fragment: str
+
+
+class Unreadable(Exception):
+    """One file inside the book cannot be read; the message says why."""
+
+
+@dataclass
+class Package:
+    """An opened book."""
+
+    name: str
+    archive: zipfile.ZipFile
+    opf_path: str = ""
+    limits: Limits = field(default_factory=Limits)
+    items: dict[str, Item] = field(default_factory=dict)
+    spine: list[Item] = field(default_factory=list)
+    toc: list[TocEntry] = field(default_factory=list)
+    landmarks: list[Landmark] = field(default_factory=list)
+    metadata: dict[str, list[str]] = field(default_factory=dict)
+    cover_id: str = ""
+    warnings: list[str] = field(default_factory=list)
+
+    def read(self, path: str) -> bytes:
+        """The bytes of one file of the book.
+
+        Raises:
+            Unreadable: it is missing, damaged, encrypted or too large.
+        """
+        try:
+            info = self.archive.getinfo(path)
+        except KeyError:
+            raise Unreadable(f"{path} is not in the file") from None
+        if info.file_size > self.limits.file_bytes:
+            raise Unreadable(f"{path} is larger than {self.limits.file_bytes >> 20} MiB")
+        try:
+            return self.archive.read(info)
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+            raise Unreadable(f"{path} is damaged ({error})") from error
+        except (RuntimeError, NotImplementedError) as error:  # a zip password, or an unknown compression
+            raise Unreadable(f"{path} cannot be unpacked ({error})") from error
+
+    def locate(self, href: str, base: str) -> tuple[str, str]:
+        """(path in the zip, fragment) of a link in the file `base`; path "" for a link out of the book."""
+        try:
+            parts = urlsplit(href.strip())
+        except ValueError:
+            return "", ""
+        if parts.scheme or parts.netloc:
+            return "", ""
+        fragment = unquote(parts.fragment)
+        if not parts.path:
+            return base, fragment
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(base), unquote(parts.path)))
+        if path.startswith(("..", "/")):
+            self.warnings.append(f"{base}: link {href!r} leads out of the book: ignored")
+            return "", ""
+        return path, fragment
+
+
+def open_package(data: bytes, name: str, limits: Limits | None = None) -> Package:
+    """Open a book held in memory; nothing is written to disk.
+
+    Raises:
+        TextError: for a damaged zip, a zip bomb, DRM, or a missing or broken package document.
+    """
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(data))
+    except (zipfile.BadZipFile, ValueError, EOFError, OSError, NotImplementedError) as error:
+        cause = "its end is missing" if data[:2] == b"PK" else "it is no zip file"
+        raise TextError(f"{name}: damaged EPUB, {cause} ({error})", _DAMAGED_REMEDY) from error
+    package = Package(name, archive, limits=limits or Limits())
+    _refuse_bomb(package)
+    _refuse_drm(package)
+    package.opf_path = _opf_path(package)
+    _read_opf(package)
+    return package
+
+
+def _refuse_bomb(package: Package) -> None:
+    limits, infos = package.limits, package.archive.infolist()
+    total = sum(info.file_size for info in infos)
+    dense = [i for i in infos if i.file_size > 1 << 20 and i.file_size > limits.ratio * max(i.compress_size, 1)]
+    if len(infos) > limits.files or total > limits.total_bytes or dense:
+        what = f"{dense[0].filename} unpacks to {dense[0].file_size} bytes" if dense else f"it unpacks to {total} bytes"
+        raise TextError(
+            f"{package.name}: refused as a zip bomb ({what}, {len(infos)} files)",
+            "a real book is far smaller; get it from another source",
+        )
+
+
+def _refuse_drm(package: Package) -> None:
+    """Encrypted documents, or the licence files of known DRM; obfuscated fonts are no DRM."""
+    names = {info.filename for info in package.archive.infolist()}
+    for path, kind in (("META-INF/sinf.xml", "Apple FairPlay"), ("META-INF/license.lcpl", "Readium LCP")):
+        if path in names:
+            raise TextError(f"{package.name}: the book has DRM ({kind}: {path})", _DRM_REMEDY)
+    encrypted = _encrypted(package) if "META-INF/encryption.xml" in names else []
+    if encrypted:
+        raise TextError(
+            f"{package.name}: the book has DRM ({len(encrypted)} encrypted files, first {encrypted[0]})", _DRM_REMEDY
+        )
+    if "META-INF/rights.xml" in names:
+        try:
+            rights = package.read("META-INF/rights.xml")
+        except Unreadable:
+            rights = b"encryptedKey"
+        if re.search(rb"ns\.adobe\.com/adept|encryptedKey|licenseToken", rights):
+            raise TextError(f"{package.name}: the book has DRM (Adobe ADEPT: META-INF/rights.xml)", _DRM_REMEDY)
+
+
+def _encrypted(package: Package) -> list[str]:
+    try:
+        root = parse_xml(package.read("META-INF/encryption.xml"))
+    except (Unreadable, etree.XMLSyntaxError, ValueError) as error:
+        package.warnings.append(f"META-INF/encryption.xml cannot be read ({error}): taken as not encrypted")
+        return []
+    found = []
+    for entry in _all(root, "EncryptedData"):
+        method = next((m.get("Algorithm") or "" for m in _all(entry, "EncryptionMethod")), "")
+        if method not in _FONT_OBFUSCATION:
+            found += [unquote(reference.get("URI") or "?") for reference in _all(entry, "CipherReference")] or ["?"]
+    return found
+
+
+def _all(element: etree._Element, *names: str) -> list[etree._Element]:
+    """Descendants by local name, whatever the namespace (books get it wrong)."""
+    return [e for e in element.iter() if isinstance(e.tag, str) and etree.QName(e).localname in names]
+
+
+def _opf_path(package: Package) -> str:
+    names = [info.filename for info in package.archive.infolist()]
+    try:
+        root = parse_xml(package.read("META-INF/container.xml"))
+        paths = [unquote(e.get("full-path") or "") for e in _all(root, "rootfile")]
+    except (Unreadable, etree.XMLSyntaxError, ValueError) as error:
+        package.warnings.append(f"META-INF/container.xml cannot be read ({error})")
+        paths = []
+    for path in [*paths, *sorted((n for n in names if n.lower().endswith(".opf")), key=len)]:
+        if path in names:
+            return path
+    raise TextError(
+        f"{package.name}: no package document (.opf) in the zip; it is no EPUB or has lost a part", _DAMAGED_REMEDY
+    )
+
+
+def _read_opf(package: Package) -> None:
+    try:
+        data = package.read(package.opf_path)
+    except Unreadable as error:
+        raise TextError(f"{package.name}: {error}", _DAMAGED_REMEDY) from error
+    try:
+        root = parse_xml(data)
+    except (etree.XMLSyntaxError, ValueError) as error:
+        package.warnings.append(f"{package.opf_path} is not well-formed ({error}): read as far as it goes")
+        try:
+            root = parse_xml(data, recover=True)
+        except (etree.XMLSyntaxError, ValueError) as again:
+            raise TextError(f"{package.name}: {package.opf_path} cannot be read ({again})", _DAMAGED_REMEDY) from again
+    for element in _all(root, "title", "creator", "language", "identifier"):
+        text = clean("".join(element.itertext())).replace("\n", " ")
+        if text:
+            package.metadata.setdefault(etree.QName(element).localname, []).append(text)
+    package.cover_id = next((m.get("content") or "" for m in _all(root, "meta") if m.get("name") == "cover"), "")
+    _read_manifest(package, root)
+    _read_toc(package, root)
+    for reference in _all(root, "reference"):
+        path, fragment = package.locate(reference.get("href") or "", package.opf_path)
+        kind = (reference.get("type") or "").lower()
+        package.landmarks.append(Landmark(frozenset({_GUIDE.get(kind, kind)}), path, fragment))
+
+
+_GUIDE = {"title-page": "titlepage", "text": "bodymatter", "notes": "endnotes", "acknowledgements": "acknowledgments"}
+
+
+def _read_manifest(package: Package, root: etree._Element) -> None:
+    for element in _all(root, "item"):
+        path, _ = package.locate(element.get("href") or "", package.opf_path)
+        media_type = (element.get("media-type") or "").lower()
+        package.items[element.get("id") or ""] = Item(
+            path, media_type, tuple((element.get("properties") or "").split())
+        )
+    for reference in _all(root, "itemref"):
+        identity = reference.get("idref") or ""
+        item = package.items.get(identity)
+        if item is None:
+            package.warnings.append(f"spine item {identity!r} is not in the manifest: left out")
+        elif reference.get("linear") != "no" and item.path:
+            package.spine.append(item)
+
+
+def _read_toc(package: Package, root: etree._Element) -> None:
+    """The EPUB 3 navigation document; where there is none, or it is empty, the EPUB 2 NCX."""
+    nav = next((i for i in package.items.values() if "nav" in i.properties), None)
+    spine_toc = next((s.get("toc") or "" for s in _all(root, "spine")), "")
+    ncx = package.items.get(spine_toc) or next(
+        (i for i in package.items.values() if i.media_type == "application/x-dtbncx+xml"), None
+    )
+    for item, read in ((nav, _read_nav), (ncx, _read_ncx)):
+        if item is None or package.toc:
+            continue
+        try:
+            read(package, item.path, parse_xml(package.read(item.path), recover=True))
+        except (Unreadable, etree.XMLSyntaxError, ValueError) as error:
+            package.warnings.append(f"table of contents cannot be read ({error})")
+
+
+def _label(element: etree._Element) -> str:
+    return clean("".join(element.itertext())).replace("\n", " ")
+
+
+def _children(element: etree._Element, *names: str) -> list[etree._Element]:
+    return [e for e in element if isinstance(e.tag, str) and etree.QName(e).localname in names]
+
+
+def _read_nav(package: Package, base: str, root: etree._Element) -> None:
+    navs = _all(root, "nav")
+    toc = next((n for n in navs if "toc" in types_of(n)), navs[0] if navs else None)
+
+    def walk(listing: etree._Element, parents: tuple[str, ...]) -> None:
+        for line in _children(listing, "li"):
+            head = next(iter(_children(line, "a", "span")), None)
+            if head is None:
+                head = next(iter(_all(line, "a")), None)
+            nested = _children(line, "ol", "ul")
+            title = _label(head) if head is not None else ""
+            href = head.get("href") if head is not None else None
+            path, fragment = package.locate(href, base) if href else ("", "")
+            if title:
+                package.toc.append(TocEntry(title, path, fragment, parents, bool(nested)))
+            for inner in nested:
+                walk(inner, (*parents, title) if title else parents)
+
+    for listing in _children(toc, "ol", "ul") if toc is not None else []:
+        walk(listing, ())
+    for nav in navs:
+        if "landmarks" in types_of(nav):
+            for link in _all(nav, "a"):
+                path, fragment = package.locate(link.get("href") or "", base)
+                package.landmarks.append(Landmark(frozenset(types_of(link)), path, fragment))
+
+
+def _read_ncx(package: Package, base: str, root: etree._Element) -> None:
+    def walk(parent: etree._Element, parents: tuple[str, ...]) -> None:
+        for point in _children(parent, "navPoint"):
+            label = next((_label(e) for e in _children(point, "navLabel")), "")
+            source = next((e.get("src") or "" for e in _children(point, "content")), "")
+            path, fragment = package.locate(source, base) if source else ("", "")
+            if label:
+                package.toc.append(TocEntry(label, path, fragment, parents, bool(_children(point, "navPoint"))))
+            walk(point, (*parents, label) if label else parents)
+
+    for nav_map in _all(root, "navMap"):
+        walk(nav_map, ())
+
+
+def find_cover(package: Package) -> tuple[bytes | None, str]:
+    """(bytes, media type) of the JPEG or PNG cover; of an SVG cover the picture inside it; (None, "") where none is."""
+    named = [i for i in package.items.values() if "cover-image" in i.properties]
+    named += [package.items[package.cover_id]] if package.cover_id in package.items else []
+    guessed = [i for i in package.items.values() if i.media_type.startswith("image/") and "cover" in i.path.lower()]
+    causes = []
+    for item in [*named, *guessed]:
+        try:
+            data = package.read(item.path)
+        except Unreadable as error:
+            causes.append(str(error))
+            continue
+        if item.media_type == "image/svg+xml":
+            data = _picture_in_svg(package, item.path, data)
+        media_type = next((kind for magic, kind in _RASTER.items() if data.startswith(magic)), "")
+        if media_type:
+            return data, media_type
+        causes.append(f"{item.path} holds no JPEG or PNG")
+    if causes:
+        package.warnings.append(f"no cover: {causes[0]}")
+    return None, ""
+
+
+def _picture_in_svg(package: Package, base: str, data: bytes) -> bytes:
+    for match in re.finditer(rb"""href=["']([^"']{1,40000000})["']""", data):
+        href = match[1].decode("utf-8", "replace")
+        try:
+            if href.startswith("data:image/") and ";base64," in href[:40]:
+                return base64.b64decode(re.sub(r"\s+", "", href.split(",", 1)[1]), validate=True)
+            path, _ = package.locate(href, base)
+            if path.lower().endswith((".jpg", ".jpeg", ".png")):
+                return package.read(path)
+        except (binascii.Error, ValueError, Unreadable):
+            continue
+    return b""

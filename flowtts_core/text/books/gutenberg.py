@@ -1,0 +1,123 @@
+"""Project Gutenberg plain text to a `Document`: licence cut off, lines joined, chapters found."""
+
+from __future__ import annotations
+
+import re
+
+from flowtts_core.errors import TextError
+from flowtts_core.text.books.chapters import Paragraph, cut_chapters, paragraphs_of
+from flowtts_core.text.books.decode import decode_text
+from flowtts_core.text.document import Document
+from flowtts_core.text.sentences import Pauses, finish_chapters
+
+_START = re.compile(
+    r"^[^\S\n]*\*{3}\s*START\s+OF\s+(?:THE|THIS)\s+PROJECT\s+GUTENBERG\s+E-?(?:BOOK|TEXT)[^*]{0,400}\*{3}[^\n]*\n",
+    re.IGNORECASE | re.MULTILINE,
+)
+_OLD_START = re.compile(r"^\*END\*?\s*THE SMALL PRINT[^\n]*\n", re.IGNORECASE | re.MULTILINE)
+_END = re.compile(
+    r"^[^\S\n]*(?:\*{3}\s*END\s+OF\s+(?:THE|THIS)\s+PROJECT\s+GUTENBERG|"
+    r"End\s+of\s+(?:the\s+|this\s+)?Project\s+Gutenberg)",
+    re.IGNORECASE | re.MULTILINE,
+)
+_FIELD = r"^{}:[^\S\n]*(\S[^\n]*(?:\n[^\S\n]+\S[^\n]*)*)"
+_CREDITS = re.compile(
+    r"(?:this )?(?:e-?(?:book|text) (?:was )?)?(?:produced|prepared|transcribed|scanned) (?:by|from)\b", re.I
+)
+_BRACKETED = re.compile(
+    r"\[(?:Illustration|Sidenote|Footnote)\b[^\[\]]{0,9999}(?:\[[^\[\]]{0,99}\][^\[\]]{0,9999}){0,99}\]", re.IGNORECASE
+)
+_FOOTNOTE = re.compile(r"\[Footnote", re.IGNORECASE)
+_PAGE_MARK = re.compile(r"\{\d{1,4}\}|\[(?:pg|p|page)\.? ?\d{1,4}\]", re.IGNORECASE)
+_NOTE_MARK = re.compile(r"[^\S\n]?\[(?:\d{1,3}|[A-Z*†])\]")
+_LANGUAGES = {
+    **{"english": "en", "german": "de", "french": "fr", "spanish": "es", "italian": "it", "dutch": "nl"},
+    **{"portuguese": "pt", "finnish": "fi", "swedish": "sv", "danish": "da", "polish": "pl", "latin": "la"},
+}
+
+
+def is_gutenberg(text: str) -> bool:
+    """Whether a text (its beginning is enough) has Project Gutenberg's header."""
+    head = text[:40_000]
+    return bool(_START.search(head) or (_OLD_START.search(head) and "gutenberg" in head.lower()))
+
+
+def read_gutenberg(
+    data: bytes,
+    name: str,
+    include_matter: bool = False,
+    include_notes: bool = False,
+    pauses: Pauses | None = None,
+) -> Document:
+    """Read a Project Gutenberg text.
+
+    Args:
+        include_matter: keep what stands before the first chapter (title page, contents, dedication).
+        include_notes: keep footnotes, where they stand.
+
+    Raises:
+        TextError: when it is no text, or nothing is left between header and footer.
+    """
+    text, warnings = decode_text(data, name)
+    start = _START.search(text) or _OLD_START.search(text)
+    header, body = (text[: start.end()], text[start.end() :]) if start else ("", text)
+    end = _END.search(body)
+    if end:
+        body = body[: end.start()]
+    elif start:
+        warnings.append("no end mark of Project Gutenberg: the file may be cut off, or its licence is read too")
+    title = _field(header, "Title") or name.replace("\\", "/").rsplit("/", 1)[-1].rsplit(".", 1)[0]
+    paragraphs, dropped = _cleaned(body, include_notes)
+    warnings += [f"{dropped} footnotes left out"] if dropped else []
+    drafts, left_out = cut_chapters(paragraphs, title, include_matter)
+    chapters, empty = finish_chapters(drafts, pauses)
+    if not chapters:
+        raise TextError(
+            f"{name}: no text between Project Gutenberg's header and footer", "download the book again as plain text"
+        )
+    number = re.search(r"e-?(?:book|text) #(\d+)\]", header, re.IGNORECASE)
+    return Document(
+        title=title,
+        chapters=chapters,
+        author=_field(header, "Author"),
+        language=_LANGUAGES.get(_field(header, "Language").lower(), "en"),
+        identifier=f"https://www.gutenberg.org/ebooks/{number[1]}" if number else "",
+        warnings=(*warnings, *left_out, *empty),
+    )
+
+
+def _field(header: str, field: str) -> str:
+    match = re.search(_FIELD.format(field), header, re.MULTILINE)
+    return " ".join(match[1].split()) if match else ""
+
+
+def _cleaned(body: str, include_notes: bool) -> tuple[list[Paragraph], int]:
+    """(paragraphs without pictures, page numbers, credits and marks of italics, number of footnotes dropped)."""
+    dropped = 0
+
+    def bracketed(match: re.Match[str]) -> str:
+        nonlocal dropped
+        if not _FOOTNOTE.match(match[0]):
+            return ""
+        if include_notes:
+            return match[0]
+        dropped += 1
+        return ""
+
+    body = _PAGE_MARK.sub("", _BRACKETED.sub(bracketed, body))
+    paragraphs = []
+    for number, paragraph in enumerate(paragraphs_of(body)):
+        first = paragraph.lines[0].strip()
+        if number < 8 and _CREDITS.match(first):
+            continue
+        if not include_notes and re.match(r"\[(?:\d{1,3}|[A-Z*])\]\s", first):
+            dropped += 1
+            continue
+        if not include_notes and re.fullmatch(r"footnotes?:?", first, re.IGNORECASE):
+            continue
+        lines = "\n".join(paragraph.lines)
+        lines = re.sub(r"(?<![^\W_])_([^_]+)_(?![^\W_])", r"\1", _NOTE_MARK.sub("", lines))
+        lines = re.sub(r"(?<!\w)=([^=\n]+)=(?!\w)", r"\1", lines)
+        if lines.strip():
+            paragraphs.append(Paragraph(tuple(lines.split("\n"))))
+    return paragraphs, dropped

@@ -1,0 +1,113 @@
+"""Front and back matter: which parts of a book are not read unless asked for, by type and by title."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from flowtts_core.text.books.headings import parse_heading
+
+MATTER_TYPES = frozenset(
+    {
+        *(
+            "cover",
+            "frontispiece",
+            "titlepage",
+            "halftitlepage",
+            "half-title-page",
+            "imprint",
+            "imprimatur",
+            "colophon",
+        ),
+        *(
+            "copyright-page",
+            "toc",
+            "toc-brief",
+            "landmarks",
+            "page-list",
+            "loi",
+            "lot",
+            "loa",
+            "lov",
+            "index",
+            "bibliography",
+        ),
+        *("dedication", "acknowledgments", "credits", "contributors", "other-credits", "errata", "revision-history"),
+    }
+)
+NOTE_TYPES = frozenset({"footnote", "footnotes", "endnote", "endnotes", "rearnote", "rearnotes", "note"})
+
+_MATTER_TITLE = re.compile(
+    r"(?:front |back )?cover(?: page)?|(?:half[ -]?)?title[ -]?page|half[ -]?title|frontispiece|imprint|colophon|"
+    r"(?:un)?copyright(?: page| notice| information)?|(?:table of )?contents|brief contents|toc|dedications?|"
+    r"acknowledge?ments?|credits|about the (?:authors?|publisher|editor|translator)|"
+    r"(?:also|books|other books|more) by .*|praise(?: for .*)?|"
+    r"list of (?:illustrations|figures|tables|maps|plates)|illustrations|index|(?:selected )?bibliography|"
+    r"newsletter.*|transcriber[’']?s[’']? notes?.*|errata|(?:the )?full project gutenberg[™ ]*(?:tm)? license|license|"
+    r"advertisements?|landmarks|list of pages|permissions"
+)
+_NOTE_TITLE = re.compile(r"notes|(?:foot|end)notes?|foot-?notes?:?")
+_COPYRIGHT_TEXT = re.compile(
+    r"©|\bcopyright\b|\ball rights reserved\b|\bISBN\b|\blibrary of congress\b|\bproject gutenberg", re.IGNORECASE
+)
+# A short page with one of these is an imprint or a dedication, though it has full stops.
+_IMPRINT_WORDS = re.compile(
+    r"\b(?:first published|published by|printed (?:in|by|and bound)|translated by|cover (?:art|design|illustration)|"
+    r"a work of fiction|(?:ltd|inc)\.)|^(?:for|to|in (?:loving )?memory of)\b.{0,150}$",
+    re.IGNORECASE,
+)
+_SENTENCE_END = re.compile(r"[.!?…][\"'”’»)\]]*$")
+# Their children are sections of them. Contents, cover and title page are the root of the whole book in some.
+_ROOT_TITLE = re.compile(
+    r"(?:table of |brief )?contents|toc|(?:front )?cover(?: page)?|(?:half[ -]?)?title(?:[ -]?page)?"
+)
+_LIST_TITLE = re.compile(r"index|(?:selected )?bibliography")
+
+
+def kind_of_types(types: frozenset[str]) -> str:
+    """ "matter", "notes" or "" (read it) for the epub:type words of a passage or a landmark."""
+    if types & NOTE_TYPES:
+        return "notes"
+    return "matter" if types & MATTER_TYPES else ""
+
+
+def kind_of_title(title: str) -> str:
+    """ "matter", "notes" or "" (read it) for a chapter's title."""
+    plain = _plain(title)
+    if _NOTE_TITLE.fullmatch(plain):
+        return "notes"
+    return "matter" if _MATTER_TITLE.fullmatch(plain) else ""
+
+
+def kind_below(parent: str, title: str, same_page: bool) -> str:
+    """The kind that an entry of the table of contents has from the title of an entry above it; "" for none.
+
+    Args:
+        same_page: both point into one file, so that the entry is a section of its parent.
+    """
+    kind, plain = kind_of_title(parent), _plain(parent)
+    if kind == "notes" or _LIST_TITLE.fullmatch(plain):
+        return kind
+    if not same_page or _ROOT_TITLE.fullmatch(plain) or parse_heading(title, bare=True) is not None:
+        return ""
+    return kind
+
+
+def _plain(title: str) -> str:
+    return " ".join(title.casefold().split()).strip(" .:—-[]()")
+
+
+def is_imprint(heading: str, paragraphs: Sequence[str]) -> bool:
+    """Whether a short page before the first chapter, in no list, is a title page or imprint and no part of the story.
+
+    Args:
+        heading: the page's heading, "" for none; "Prologue" and the like are the story's.
+        paragraphs: the texts of the page, its heading too.
+    """
+    text = " ".join(paragraphs)
+    if parse_heading(heading) is not None:
+        return False
+    if _COPYRIGHT_TEXT.search(text):
+        return len(text) < 6000
+    prose = any(_SENTENCE_END.search(paragraph) for paragraph in paragraphs if paragraph != heading)
+    return len(text) < 1000 and not (prose and not _IMPRINT_WORDS.search(text))

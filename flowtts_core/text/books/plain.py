@@ -1,0 +1,116 @@
+"""Plain text to a `Document`: paragraphs parted by blank lines, chapters at headings where it has any."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from itertools import pairwise
+
+from flowtts_core.errors import TextError
+from flowtts_core.text.books.chapters import Paragraph, blocks_of, cut_chapters, paragraphs_of, parts_among
+from flowtts_core.text.books.decode import decode_text
+from flowtts_core.text.document import Document
+from flowtts_core.text.sentences import Draft, Pauses, finish_chapters
+
+_HASHES = re.compile(r"(#{1,6})\s+(\S.*?)\s*#*\s*")
+_UNDERLINE = re.compile(r"(=|-)\1{2,}\s*")
+
+
+def title_from_name(name: str) -> str:
+    """ "my-first_book.txt" -> "my first book"."""
+    stem = name.replace("\\", "/").rsplit("/", 1)[-1].rsplit(".", 1)[0]
+    return " ".join(re.sub(r"[_-]+", " ", stem).split()) or "Untitled"
+
+
+def read_plain(data: bytes, name: str, include_matter: bool = True, pauses: Pauses | None = None) -> Document:
+    """Read a plain text: headings by "#" or underlining, else lines such as "Chapter 3", else one chapter.
+
+    Args:
+        include_matter: keep what stands before the first chapter.
+
+    Raises:
+        TextError: when it is no text or has none.
+    """
+    text, warnings = decode_text(data, name)
+    title = title_from_name(name)
+    paragraphs = [part for paragraph in paragraphs_of(text) for part in _marked(paragraph)]
+    counts = Counter(p.level for p in paragraphs if p.level)
+    if counts:
+        drafts, title, left_out = _by_markup(paragraphs, counts, title)
+    else:
+        drafts, left_out = cut_chapters(paragraphs, title, include_matter)
+    chapters, empty = finish_chapters(drafts, pauses)
+    if not chapters:
+        raise TextError(f"{name}: no text to read in it", "give a file with words in it")
+    return Document(title=title, chapters=chapters, warnings=(*warnings, *left_out, *empty))
+
+
+def _marked(paragraph: Paragraph) -> list[Paragraph]:
+    """The paragraph parted at the heading lines in it ("# Title", or a line underlined with === or ---)."""
+    out: list[Paragraph] = []
+    rest: list[str] = []
+
+    def close() -> None:
+        if rest:
+            out.append(Paragraph(tuple(rest)))
+            rest.clear()
+
+    for line in paragraph.lines:
+        hashes = _HASHES.fullmatch(line)
+        if hashes:
+            close()
+            out.append(Paragraph((hashes[2],), len(hashes[1])))
+        elif _UNDERLINE.fullmatch(line) and len(rest) == 1:
+            heading = rest.pop()
+            out.append(Paragraph((heading,), 1 if line[0] == "=" else 2))
+        else:
+            rest.append(line)
+    close()
+    return out
+
+
+def _by_markup(paragraphs: list[Paragraph], counts: Counter[int], title: str) -> tuple[list[Draft], str, list[str]]:
+    """(chapters, title, warnings): chapters at the highest level that occurs twice; a single one above is the title.
+
+    Where the headings of that level are parts, the chapters are those below them.
+    """
+    levels = sorted(counts)
+    top = next((level for level in levels if counts[level] > 1), levels[0])
+    if top != levels[0] and paragraphs[0].level == levels[0]:
+        title = paragraphs[0].text
+    drafts: list[Draft] = []
+    current: list[Paragraph] = []
+    name, parent = title, ""
+    starts = _starts(paragraphs, top, levels)
+    for index, paragraph in enumerate(paragraphs):
+        if index in starts:
+            if any(not p.level for p in current):
+                drafts.append(Draft(name, blocks_of(current), parent))
+                current = []
+            # A heading straight after another (the book's title, a part) is read at the head of the same chapter.
+            current = [*current, paragraph]
+            name, parent = paragraph.text, starts[index]
+        else:
+            current.append(paragraph)
+    drafts.append(Draft(name, blocks_of(current), parent))
+    return drafts, title, []
+
+
+def _starts(paragraphs: list[Paragraph], top: int, levels: list[int]) -> dict[int, str]:
+    """Where a chapter or part begins, and the title of the part that holds it ("" for none)."""
+    starts = {index: "" for index, p in enumerate(paragraphs) if 0 < p.level <= top}
+    for level, deeper in pairwise(n for n in levels if n >= top):
+        below: dict[str, list[str]] = {}
+        nested: dict[int, str] = {}
+        part = ""
+        for index, paragraph in enumerate(paragraphs):
+            if 0 < paragraph.level <= level:
+                part = paragraph.text if paragraph.level == level and index in starts else ""
+                if part:
+                    below.setdefault(part, [])
+            elif paragraph.level == deeper and part:
+                below[part].append(paragraph.text)
+                nested[index] = part
+        parts = parts_among(below)
+        starts |= {index: part for index, part in nested.items() if part in parts}
+    return starts

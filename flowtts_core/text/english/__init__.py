@@ -1,0 +1,1 @@
+"""English text written out in words."""

@@ -1,0 +1,96 @@
+"""English rules for what is not written as it is read: each looks at one place of the text and may say how it is read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+from flowtts_core.text.english import numbers as say
+from flowtts_core.text.english.expand_common import Context, Reading, Rule, compiled
+from flowtts_core.text.english.expand_digits import DIGIT_RULES
+from flowtts_core.text.english.expand_letters import AFTER_LETTER, LETTER_RULES, SYMBOL_RULES
+from flowtts_core.text.english.wordlists import ABBREVIATIONS, BARE, BEFORE_NUMBER, NUMBERED, RULERS, SOUNDS, SYMBOLS
+
+# Of each list the first rule that answers is taken: where a word starts with a digit (or a mark before one), where it
+# starts with a letter, and at any other character.
+_DIGIT, _LETTER, _SYMBOL = compiled(DIGIT_RULES), compiled(LETTER_RULES), compiled(SYMBOL_RULES)
+
+
+_LONG_DIGITS = re.compile(r"[-−+('.$£€¥₹]{0,2}\d[\d,.]{60,}")
+
+
+_NEEDED = re.compile(
+    r"[\d&+=@#%°/×±÷£$€¥¢₹§√≈≠≤≥∞−→~<>^\u0370-\u03ff\u00bc-\u00be\u2150-\u215e]|[A-Z]{2}|\b[A-Za-z]\.|\w A(?:"
+    + AFTER_LETTER
+    + r")|\b(?:[VX]|"
+    + "|".join(
+        sorted(
+            {
+                re.escape(w) + r"\b" if w in BARE else re.escape(w) + r"\."
+                for w in [*ABBREVIATIONS, *BEFORE_NUMBER, "St", "Dr"]
+            }
+        )
+    )
+    + r")|\.(?:com|org|net|edu|gov|io)\b|www\.|://|\b(?:"
+    + "|".join(sorted({f"[{w[0]}{w[0].upper()}]{w[1:]}|{w.upper()}" for w in NUMBERED} | {w.title() for w in RULERS}))
+    + r")\s+[ivxlcIVXLC]+\b|\b(?i:"
+    + "|".join(SOUNDS)
+    + r")\b|\A\s*[IVXLC]+[.:\s]*(?:\Z|\s)"
+)
+
+
+_PLACE = re.compile(
+    r"(?P<ipa>\[\[[^\[\]]*\]\])|(?<![^\W_])(?:(?P<digit>[-−+('.$£€¥₹]{0,2}\d|[¼-¾⅐-⅞])|(?P<letter>(?<![^\W\d_]')[^\W\d_]))|(?P<symbol>[^\w\s.,;:!?\"'()\-])"
+)
+
+
+_WORD_END = re.compile(r"[^\W_]*")
+
+
+def readings(text: str, is_word: Callable[[str], bool] | None = None) -> Iterator[Reading]:
+    """What of `text` (clean, see clean.py) is not read as it is written; in order, not overlapping."""
+    if not _NEEDED.search(text):
+        return
+    capitals = sum(map(str.isupper, text))
+    headline = capitals > 3 and capitals >= 0.9 * sum(map(str.isalpha, text)) and len(text.split()) > 1
+    context = Context(text, headline, is_word or (lambda word: bool(re.search("[aeiouy]", word))))
+    position = 0
+    while (place := _PLACE.search(text, position)) is not None:
+        if place.group("ipa"):
+            position = place.end()
+            continue
+        answer = _answer(text, place, context)
+        if answer is None:
+            position = max(place.start() + 1, _WORD_END.match(text, place.start()).end())  # type: ignore[union-attr]
+            continue
+        start, end, words = answer
+        yield Reading(start, end, words)
+        position = end
+
+
+def _answer(text: str, place: re.Match[str], context: Context) -> Reading | None:
+    start = place.start()
+    if place.group("letter"):
+        return _first(_LETTER, text, start, context)
+    if place.group("symbol"):
+        return _first(_SYMBOL, text, start, context)
+    long = _LONG_DIGITS.match(text, start)
+    if long:  # no number that anyone reads, and more than the rules below should look through
+        return Reading(start, long.end(), say.digits(long.group()))
+    for skipped in range(place.end() - start):  # "($5": the bracket is not part of it
+        found = _first(_DIGIT, text, start + skipped, context)
+        if found is not None:
+            return found
+        if text[start + skipped] in SYMBOLS:
+            return _first(_SYMBOL, text, start + skipped, context)
+    return None
+
+
+def _first(rules: list[tuple[re.Pattern[str], Rule]], text: str, start: int, context: Context) -> Reading | None:
+    for pattern, rule in rules:
+        match = pattern.match(text, start)
+        if match is not None:
+            answer = rule(match, context)
+            if answer is not None and answer[0] > start:
+                return Reading(start, *answer)
+    return None

@@ -1,0 +1,126 @@
+"""Written English to the words that are read, each with the characters of the source that it comes from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from flowtts_core.text.books.clean import clean
+from flowtts_core.text.english.expand import readings
+from flowtts_core.text.english.expand_common import Reading
+from flowtts_core.text.pieces import Piece
+
+_TOKEN = re.compile(
+    r"(?P<ipa>\[\[(?P<inner>[^\[\]]*)\]\])"
+    r"|(?P<word>[^\W\d_]+(?:'[^\W\d_]+)*(?:-[^\W\d_]+(?:'[^\W\d_]+)*)*'?)"
+    r"|(?P<number>\d+(?:[.,]\d+)*)"
+    r"|(?P<dots>\.\s?\.(?:\s?\.)+|…+)"
+    r"|(?P<dash>\s*(?:--+|[—–]|(?<=\s)-(?=\s))[-—–\s]*)"
+    r"|(?P<space>\s+)"
+    r"|(?P<mark>[;:,.!?¡¿\"]+)"
+    r"|(?P<bracket>[()\[\]{}]+)"
+    r"|(?P<other>[\s\S])"
+)
+_LATIN = re.compile(r"[A-Za-zªº\u00c0-\u024f\u1e00-\u1eff'-]+\Z")
+
+
+def tokenize(text: str, latin_only: bool = True, start: int = 0, stop: int | None = None) -> list[Piece]:
+    """Words, marks and spaces of plain text, with offsets in `text`; words of another script are skipped if `latin_only`.
+
+    Marks come down to those that voices are trained on: a dash, a bracket or an ellipsis is a comma's pause.
+    """
+    pieces: list[Piece] = []
+    for match in _TOKEN.finditer(text, start, len(text) if stop is None else stop):
+        kind = match.lastgroup
+        start, end = match.span()
+        if kind == "word":
+            word = match.group()
+            if word[-1] == "'":
+                end, word = (
+                    (end, word) if word[-2] in "sS" and _is_possessive(text, end, pieces) else (end - 1, word[:-1])
+                )
+            if latin_only and not _LATIN.match(word):
+                pieces.append(Piece(word, start, end, "skip"))
+                continue
+            pieces.extend(Piece(part, start, end, "word") for part in word.split("-"))
+        elif kind == "space":
+            pieces.append(Piece(" ", start, end, "space"))
+        elif kind == "mark":
+            pieces.extend(Piece(text[i], i, i + 1, "mark") for i in range(start, end))
+        elif kind in ("dots", "dash", "bracket"):
+            pieces.append(Piece(".,"[text[end:].strip(" \"'") != ""] if kind == "dots" else ",", start, end, "mark"))
+        elif kind == "number":
+            pieces.append(Piece(match.group(), start, end, "word" if not latin_only else "skip"))
+        elif kind == "ipa" or kind == "inner":
+            pieces.append(Piece(match.group("inner"), start, end, "ipa"))
+        elif match.group().isalnum():
+            pieces.append(Piece(match.group(), start, end, "skip"))
+    return pieces
+
+
+def _is_possessive(text: str, end: int, pieces: list[Piece]) -> bool:
+    """Whether an apostrophe after s belongs to the word: it does unless a quotation was opened before."""
+    return end < len(text) and text[end] == " " and not any("'" in text[max(0, p.start - 1) : p.start] for p in pieces)
+
+
+def normalize(text: str, english: bool = True, is_word: Callable[[str], bool] | None = None) -> list[Piece]:
+    """Pieces to read of any text, with their characters in it; never raises."""
+    plain, starts, ends = clean(text, powers=english)
+    pieces: list[Piece] = []
+    done = 0
+    for reading in readings(plain, is_word) if english else ():
+        pieces += tokenize(plain, english, done, reading.start)
+        pieces += _read(reading)
+        done = reading.end
+    pieces += tokenize(plain, english, done)
+    if starts is None or ends is None:
+        return pieces
+    return _placed(pieces, starts, ends)
+
+
+def _placed(pieces: list[Piece], starts: list[int], ends: list[int]) -> list[Piece]:
+    """The pieces with their characters in the source, one after the other.
+
+    Where one source character became two ("℃" is "°C"), the pieces made of it share its place instead of overlapping.
+    """
+    out: list[Piece] = []
+    first = last = 0
+    for piece in pieces:
+        start, end = starts[piece.start], ends[piece.end - 1]
+        if start < last and end > last:
+            start = last
+        elif start < last:
+            start, end = first, last
+        out.append(piece._replace(start=start, end=end))
+        first, last = start, end
+    return out
+
+
+def read_out(text: str, is_word: Callable[[str], bool] | None = None) -> str:
+    """English text as it is read, for people: words as they are spoken, spelled letters as capitals."""
+    out = ""
+    glued = True  # nothing to part from
+    for piece in normalize(text, True, is_word):
+        if piece.kind == "mark":
+            out += piece.text
+            glued = out.count('"') % 2 == 1 and piece.text == '"'
+        elif piece.spoken:
+            out += ("" if glued or out[-1:] == " " else " ") + (
+                piece.text.upper() if piece.kind == "letter" else piece.text
+            )
+            glued = False
+        elif piece.kind == "space" and out and out[-1] != " ":
+            out += " "
+    return out.strip()
+
+
+def _read(reading: Reading) -> list[Piece]:
+    pieces: list[Piece] = []
+    for word in reading.words.split():
+        if word == ",":
+            pieces.append(Piece(",", reading.start, reading.end, "mark"))
+        elif word[0] == "^":
+            pieces.append(Piece(word[1:], reading.start, reading.end, "letter"))
+        else:
+            pieces.append(Piece(word, reading.start, reading.end, "word"))
+    return pieces

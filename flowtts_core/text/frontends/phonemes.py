@@ -1,0 +1,255 @@
+"""Text to tokens: normalise, phonemise, map to the symbol table, and remember which characters each token came from."""
+
+from __future__ import annotations
+
+import logging
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from flowtts_core.errors import ConfigError, TextError
+from flowtts_core.text.english.normalize import normalize
+from flowtts_core.text.frontends.espeak import JOINED, EspeakPhonemizer
+from flowtts_core.text.frontends.gruut import GruutPhonemizer, plural_ending
+from flowtts_core.text.frontends.symbols import symbol_table
+from flowtts_core.text.pieces import Piece
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FrontendConfig:
+    """Settings of a front end; stored in the voice's card.
+
+    Attributes:
+        phonemizer: "gruut" (default) or "espeak" (optional extra).
+        language: as the phonemizer names it.
+        symbols: name of the symbol table; "matcha" is the 178-symbol table of Matcha-TTS and VITS.
+        add_blank: put the blank token 0 between and around tokens, as Matcha-TTS does.
+        lexicon: word -> IPA, which goes before the phonemizer.
+    """
+
+    phonemizer: str = "gruut"
+    language: str = "en-us"
+    symbols: str = "matcha"
+    add_blank: bool = True
+    lexicon: dict[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Word:
+    """A source word `text[start:end]` and its tokens `[token_start, token_end)`."""
+
+    text: str
+    start: int
+    end: int
+    token_start: int
+    token_end: int
+
+
+@dataclass(frozen=True)
+class EncodedText:
+    tokens: tuple[int, ...]  # [L]
+    spans: tuple[tuple[int, int], ...]  # [L] source characters (start, end) of each token
+    words: tuple[Word, ...]
+    phonemes: str  # IPA, for people
+    dropped: tuple[str, ...] = ()  # written words that could not be read and IPA that has no symbol
+
+
+class Phonemizer(Protocol):
+    """IPA of each piece, empty for those that are not words; sees the whole text, so that it may look at neighbours."""
+
+    def transcribe(self, pieces: Sequence[Piece]) -> list[str]: ...
+
+
+# What gruut, espeak or a user's lexicon may write and the table lacks, in its symbols.
+_IPA_SPELLINGS = {
+    "g": "ɡ",
+    "ɫ": "l",
+    "\u0361": "",
+    "\u035c": "",
+    "'": "ˈ",
+    "ˑ": "ː",
+    "ɚ": "ɚ",
+    "ɝ": "ɝ",
+    "-": "",
+    "\u0303": "n",
+}
+
+
+class TextFrontend:
+    """`encode(text) -> EncodedText`; cheap to make, and fast once its words are cached.
+
+    Raises:
+        ConfigError: for a phonemizer, language or symbol table that does not exist.
+        DependencyError: when the phonemizer's package is missing.
+    """
+
+    def __init__(self, config: FrontendConfig | None = None) -> None:
+        self.config = config or FrontendConfig()
+        self._table = symbol_table(self.config.symbols)
+        if self.config.phonemizer not in PHONEMIZERS:
+            known = ", ".join(sorted(PHONEMIZERS))
+            raise ConfigError(f"unknown phonemizer {self.config.phonemizer!r}", f"use one of: {known}")
+        self._phonemizer: Phonemizer = PHONEMIZERS[self.config.phonemizer](self.config.language)
+        self._english = self.config.language.lower().startswith("en")
+        self._is_word = getattr(self._phonemizer, "knows", None)
+        self._lexicon = {word.lower(): ipa for word, ipa in (self.config.lexicon or {}).items()}
+
+    @property
+    def n_symbols(self) -> int:
+        return len(self._table)
+
+    def encode(self, text: str) -> EncodedText:
+        """Tokens of `text`, with the source characters of each.
+
+        Raises:
+            TextError: when nothing in the text can be spoken (for instance another script), naming the characters.
+        """
+        pieces = normalize(text, english=self._english, is_word=self._is_word)
+        spoken = self._transcribe(pieces)
+        out = _Writer(self._table.ids)
+        for piece, ipa in zip(pieces, spoken, strict=True):
+            out.add(piece, ipa)
+        if not out.words:
+            raise _nothing_to_say(text, self.config)
+        if out.dropped:
+            log.debug("not spoken: %s", " ".join(out.dropped))
+        return out.encoded(text, self.config.add_blank)
+
+    def load(self) -> None:
+        """Load at once what the first sentences would load bit by bit (seconds), for a process that is to answer fast."""
+        load = getattr(self._phonemizer, "load", None)
+        if load is not None:
+            load()
+
+    def _transcribe(self, pieces: list[Piece]) -> list[str]:
+        spoken = self._phonemizer.transcribe(pieces)
+        for i, piece in enumerate(pieces):
+            if piece.kind == "ipa":
+                spoken[i] = piece.text
+            elif self._lexicon and piece.kind == "word":
+                word = piece.text.lower()
+                stem = word.removesuffix("'s")
+                if word in self._lexicon:
+                    spoken[i] = self._lexicon[word]
+                elif stem != word and stem in self._lexicon:
+                    spoken[i] = self._lexicon[stem] + plural_ending(self._lexicon[stem])
+        return spoken
+
+    def __reduce__(self) -> tuple[type[TextFrontend], tuple[FrontendConfig]]:
+        return type(self), (self.config,)  # the models behind it are loaded anew where it arrives
+
+
+class _Writer:
+    """Collects symbols, keeping spaces single and marks on the word before them."""
+
+    def __init__(self, ids: Any) -> None:
+        self._ids = ids
+        self._symbols: list[str] = []
+        self._spans: list[tuple[int, int]] = []
+        self._gap: tuple[int, int] | None = None  # a space, written only when something follows
+        self._glue = False  # no space before the next word, for it follows an opening quotation mark
+        self._quoted = False
+        self.words: list[tuple[int, int, int, int]] = []
+        self.dropped: list[str] = []
+
+    def add(self, piece: Piece, ipa: str) -> None:
+        if piece.kind == "space":
+            self._gap = self._gap or (piece.start, piece.end)
+        elif piece.kind == "mark":
+            self._mark(piece)
+        elif piece.spoken:
+            self._word(piece, ipa)
+        else:
+            self.dropped.append(piece.text)
+
+    def _mark(self, piece: Piece) -> None:
+        opens = piece.text == '"' and (self._gap is not None or not self._symbols or not self._quoted)
+        if piece.text == '"':
+            self._quoted = opens
+        if not self._symbols and not opens:
+            return  # no mark can begin the text but a quotation mark
+        previous = self._symbols[-1] if self._symbols else ""
+        if piece.text == previous or (piece.text == "," and previous in (*",;:.!?",)):
+            return  # a pause beside a pause
+        if opens:
+            self._space(piece.start)
+        self._put(piece.text, (piece.start, piece.end))
+        self._glue = opens
+
+    def _word(self, piece: Piece, ipa: str) -> None:
+        known = self._known(ipa)
+        if not known:
+            self.dropped.append(piece.text)
+            return
+        if ipa[0] == JOINED:
+            self._gap = None
+        else:
+            self._space(piece.start, (piece.start, piece.end))
+        first = len(self._symbols)
+        for symbol in known:
+            self._put(symbol, (piece.start, piece.end))
+        if self.words and self.words[-1][:2] == (piece.start, piece.end):
+            first = self.words.pop()[2]
+        self.words.append((piece.start, piece.end, first, len(self._symbols)))
+
+    def _space(self, position: int, word: tuple[int, int] | None = None) -> None:
+        """A space before a word or an opening quotation mark, at the place in the source where it stands, if it does."""
+        if self._symbols and not self._glue:
+            within = word is not None and bool(self.words) and self.words[-1][:2] == word
+            self._put(" ", word if within and word else self._gap or (position, position))
+        self._gap = None
+        self._glue = False
+
+    def _put(self, symbol: str, span: tuple[int, int]) -> None:
+        self._symbols.append(symbol)
+        if self._spans:  # order holds even where a mark came out of the middle of a written word
+            span = (max(span[0], self._spans[-1][0]), max(span[1], self._spans[-1][1]))
+        self._spans.append(span)
+
+    def _known(self, ipa: str) -> list[str]:
+        ipa = ipa.removeprefix(JOINED)
+        symbols: list[str] = []
+        for char in ipa:
+            for plain in _IPA_SPELLINGS.get(char, char):
+                if plain in self._ids and plain != "_":
+                    symbols.append(plain)
+                elif plain not in self._ids:
+                    self.dropped.append(plain)
+        while symbols and symbols[-1] == " ":
+            symbols.pop()
+        return symbols
+
+    def encoded(self, text: str, add_blank: bool) -> EncodedText:
+        tokens = [self._ids[symbol] for symbol in self._symbols]
+        spans = self._spans
+        step, lead = (2, 1) if add_blank else (1, 0)
+        if add_blank:
+            blanked = [0] * (2 * len(tokens) + 1)
+            blanked[1::2] = tokens
+            tokens = blanked
+            spans = [spans[min(i // 2, len(spans) - 1)] for i in range(len(tokens))]
+        words = tuple(
+            Word(text[start:end], start, end, first * step + lead, (last - 1) * step + lead + 1)
+            for start, end, first, last in self.words
+        )
+        return EncodedText(tuple(tokens), tuple(spans), words, "".join(self._symbols), tuple(self.dropped))
+
+
+def _nothing_to_say(text: str, config: FrontendConfig) -> TextError:
+    characters = "".join(dict.fromkeys(c for c in text if not c.isspace()))[:20]
+    if not characters:
+        return TextError("there is no text to speak")
+    names = ", ".join(f"{c!r} ({unicodedata.name(c, 'unnamed')})" for c in characters[:3])
+    shown = f"nothing in the text can be spoken: {names}"
+    if any(c.isalpha() for c in text):
+        return TextError(
+            f"{shown} has no sound in language {config.language!r} with phonemizer {config.phonemizer!r}",
+            "use a voice of that language, or pip install 'flowtts[espeak]' and a front end with phonemizer 'espeak'",
+        )
+    return TextError(shown, "give it some words")
+
+
+PHONEMIZERS: dict[str, Any] = {"gruut": GruutPhonemizer, "espeak": EspeakPhonemizer}

@@ -1,0 +1,1 @@
+"""Voices as artefacts: cards, weights, opening and saving."""

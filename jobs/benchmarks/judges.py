@@ -1,0 +1,241 @@
+"""Do the judges measure what they say: real speech damaged in known ways, and what each figure does then."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flowtts_core.audio.files import read_audio
+from flowtts_core.errors import AudioError, ConfigError, DependencyError
+from flowtts_core.metrics import bootstrap
+from flowtts_core.metrics.bootstrap import Interval
+from flowtts_core.metrics.parallel import parallel_starmap
+from jobs.benchmarks.judges_expected import DEGRADATIONS, EXPECTED, MARGINS, SETS, Degradation
+
+CLEAN = "clean"
+FEWEST = 6  # clips: sets are halved, and a distance needs two a side with one left out
+_FAR = 40.0  # dB of SI-SDR, above which lie rounding and the edges of resampling alone
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Of one clip: figures as numerator and denominator (of a mean 1), and embeddings [128] and [256]."""
+
+    figures: dict[str, tuple[float, float]]
+    mel: np.ndarray
+    speaker: np.ndarray
+
+
+def measure(path: str, text: str, names: tuple[str, ...], keep: str = "") -> dict[str, Measured]:
+    """What every judge says of the recording as it is and of each named degradation of it, held against the recording.
+
+    With `keep`, a file's name without suffix, it is written there, and read from there the next time.
+    """
+    kept = Path(f"{keep}.json")
+    if keep and kept.exists():
+        return of_json(kept.read_text(encoding="utf-8"))
+    recording, rate = read_audio(path)
+    made = {CLEAN: Degradation("the recording")} | {name: DEGRADATIONS[name] for name in names}
+    undamaged = listen(recording, recording, rate)
+    found = {}
+    for name, one in made.items():
+        waveform = one.sound(recording, rate)
+        heard = undamaged if waveform is recording else listen(waveform, recording, rate)
+        found[name] = heard.against(one.text(text))
+    if keep:
+        part = kept.with_suffix(".part")
+        part.write_text(to_json(found), encoding="utf-8")
+        part.replace(kept)
+    return found
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What the judges of sound say of a waveform, the words heard, and its seconds that are not silent."""
+
+    sound: Measured
+    words: str
+    voiced_s: float
+
+    def against(self, text: str) -> Measured:
+        """With the figures that need the text."""
+        from flowtts_core.metrics.wer import errors_of
+
+        of_text = {
+            "wer": errors_of(text, self.words),
+            "cer": errors_of(text, self.words, characters=True),
+            "pace": (len(text.strip()) / max(self.voiced_s, 1e-3), 1.0),
+        }
+        return Measured(self.sound.figures | of_text, self.sound.mel, self.sound.speaker)
+
+
+def listen(waveform: np.ndarray, reference: np.ndarray, rate: int) -> Heard:
+    """All judges of a waveform [S], both at one rate; PESQ and pitch are left out where they cannot be measured."""
+    from flowtts_core.metrics import mos, paired, shape, similarity, wer
+
+    opinion = mos.dnsmos(waveform, rate)
+    speaker = similarity.embed(waveform, rate)
+    warped = paired.warped(waveform, rate, reference, rate)
+    copied = paired.time_for_time(waveform, rate, reference, rate)
+    found = shape.shape_of(waveform, rate)
+    means = {
+        "mos_overall": opinion.overall, "mos_p808": opinion.p808, "mos_background": opinion.background,
+        "secs": similarity.cosine(speaker, similarity.embed(reference, rate)),
+        "mcd": warped.mcd, "f0_rmse": warped.f0_rmse, "voicing_error": warped.voicing_error,
+        "mel_l1": copied.mel_l1, "stft": copied.stft, "si_sdr": copied.si_sdr, "stoi": copied.stoi,
+        "pesq": _pesq(waveform, reference, rate),
+        "seconds": found.seconds, "clipped": found.clipped / len(waveform),
+    }  # fmt: skip
+    figures = {name: (float(value), 1.0) for name, value in means.items() if value is not None}
+    sound = Measured(figures, shape.mel_statistics(waveform, rate), speaker)
+    return Heard(sound, wer.transcribe(waveform, rate), found.seconds - found.silent_s)
+
+
+def to_json(measured: dict[str, Measured]) -> str:
+    """What `of_json` reads."""
+    lists = {
+        name: {"figures": one.figures, "mel": one.mel.tolist(), "speaker": one.speaker.tolist()}
+        for name, one in measured.items()
+    }
+    return json.dumps(lists)
+
+
+def of_json(text: str) -> dict[str, Measured]:
+    """What was measured of a clip, by what was done to it."""
+    return {
+        name: Measured(
+            {m: (a, b) for m, (a, b) in one["figures"].items()}, np.array(one["mel"]), np.array(one["speaker"])
+        )
+        for name, one in json.loads(text).items()
+    }
+
+
+def _pesq(waveform: np.ndarray, reference: np.ndarray, rate: int) -> float | None:
+    from flowtts_core.metrics import paired
+
+    try:
+        return paired.pesq(waveform, rate, reference, rate)
+    except (AudioError, DependencyError):
+        return None
+
+
+def difference(measured: list[dict[str, Measured]], name: str, metric: str) -> Interval | None:
+    """The figure of the damaged clips less that of the same clips undamaged, with its interval; None where it is not there."""
+    if metric in SETS:
+        return set_difference(measured, name, metric) if len(measured) >= FEWEST else None
+    pairs = [(clip[name].figures.get(metric), clip[CLEAN].figures.get(metric)) for clip in measured]
+    found = [(a[0], b[0], b[1]) for a, b in pairs if a and b]
+    if not found:
+        return None
+    ours, theirs, of = zip(*found, strict=True)
+    if metric in ("wer", "cer"):
+        return bootstrap.ratio_difference(ours, theirs, of)
+    top = _FAR if metric == "si_sdr" else np.inf
+    return bootstrap.mean_difference(np.minimum(ours, top).tolist(), np.minimum(theirs, top).tolist())
+
+
+def set_difference(measured: list[dict[str, Measured]], name: str, metric: str) -> Interval:
+    """How much further from undamaged speech of other texts the damaged clips lie than they did undamaged.
+
+    Every second clip against the others, undamaged, then with parts exchanged, and the mean of both: no clip is held against
+    itself. The interval is the jackknife's over the clips, since a bootstrap would draw clips twice, at distance 0.
+    """
+    import torch
+
+    from flowtts_core.metrics.fad import fad
+    from flowtts_core.metrics.kad import kad
+
+    distance = kad if metric.startswith("kad") else fad
+    kind = metric.removeprefix("kad_").removeprefix("fad_")
+    clean, damaged = (
+        torch.from_numpy(np.stack([getattr(clip[which], kind) for clip in measured]).astype(np.float64))
+        for which in (CLEAN, name)
+    )
+
+    def of(rows: np.ndarray) -> float:
+        halves = [rows[rows % 2 == half] for half in (0, 1)]
+        further = [
+            distance(damaged[ours], clean[theirs]) - distance(clean[ours], clean[theirs])
+            for ours, theirs in (halves, halves[::-1])
+        ]
+        return sum(further) / 2
+
+    return jackknife(len(measured), of)
+
+
+def jackknife(n: int, statistic: Callable[[np.ndarray], float]) -> Interval:
+    """A statistic of row numbers with its 95 % interval, by leaving out one row at a time (Efron and Tibshirani, chapter 11)."""
+    from scipy.stats import t
+
+    rows = np.arange(n)
+    without = np.array([statistic(np.delete(rows, i)) for i in rows])
+    error = np.sqrt((n - 1) / n * np.square(without - without.mean()).sum())
+    value, reach = float(statistic(rows)), float(t.ppf(0.975, n - 1) * error)
+    return Interval(value, value - reach, value + reach, n)
+
+
+def direction(found: Interval, margin: float) -> str:
+    """ "up", "down" or "same" where the whole interval lies above, below or within the margin, else "open"."""
+    if found.low > margin:
+        return "up"
+    if found.high < -margin:
+        return "down"
+    return "same" if -margin <= found.low and found.high <= margin else "open"
+
+
+def run(
+    speech: Path,
+    speakers: Path,
+    folder: Path,
+    n: int,
+    *,
+    workers: int | None = None,
+    keep: Path | None = None,
+    progress: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Measure, write the page, and return every figure.
+
+    Raises:
+        ConfigError: for too few clips or speakers.
+    """
+    from cluster.machine import Watch, describe, installed
+    from jobs.benchmarks.calibration import calibrate
+    from jobs.benchmarks.judges_page import write
+    from jobs.corpus.clips import read_clips
+
+    clips = [clip for clip in read_clips(speech) if not clip.problem][:n]
+    if len(clips) < FEWEST:
+        raise ConfigError(f"{speech}: {len(clips)} clips", f"give {FEWEST} or more")
+    with Watch() as watch:
+        progress(f"telling {speakers.name} apart")
+        calibration = calibrate(speakers, workers)
+        progress(f"{len(clips)} clips, {1 + len(DEGRADATIONS)} times each")
+        if keep:
+            keep.mkdir(parents=True, exist_ok=True)
+        todo = [(clip.path, clip.text, tuple(DEGRADATIONS), str(keep / clip.id) if keep else "") for clip in clips]
+        measured = parallel_starmap(measure, todo, workers)
+    rows = []
+    for name in DEGRADATIONS:
+        for metric, margin in MARGINS.items():
+            found = difference(measured, name, metric)
+            if found:
+                expected = EXPECTED[name].get(metric)
+                row = {"degradation": name, "metric": metric, **asdict(found)}
+                rows.append(row | {"found": direction(found, margin), "expected": expected})
+    packages = ("pocketsphinx", "speechmos", "Resemblyzer", "librosa", "pystoi", "pesq", "av", "torch")
+    figures = {
+        "benchmark": "judges",
+        "machine": describe(),
+        "versions": {name: installed(name) for name in packages},
+        "busy": watch.busy.to_json(),
+        "clips": [clip.id for clip in clips],
+        "rows": rows,
+        "calibration": calibration.to_json(),
+    }
+    write(folder, figures)
+    return figures

@@ -1,0 +1,177 @@
+"""How good a voice is against its teacher on the same texts: understood, clean, the same voice; by steps."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from flowtts_core.audio.files import read_audio, resample
+from flowtts_core.audio.mel import LogMel
+from flowtts_core.engines.flow import Speech, SynthesisRequest, VoiceSynthesizer
+from flowtts_core.errors import AudioError
+from flowtts_core.metrics import bootstrap, mos, similarity, wer
+from flowtts_core.metrics.parallel import parallel_starmap
+from flowtts_core.vocoder import GriffinLim, GriffinLimConfig, Vocoder
+from jobs.corpus.flite import Teacher
+
+STEPS = (0, 1, 2, 4, 10)  # 0 is the prior mean alone, without flow
+AT_ONCE = 32
+Texts = Sequence[tuple[str, str]]
+Clip = tuple[np.ndarray, int]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the judges say of one clip; `voice` [256] is None where no voice was found."""
+
+    heard: str
+    overall: float
+    p808: float
+    voice: np.ndarray | None
+
+
+NOTHING = Judged("", 1.0, 1.0, None)  # what a text that could not be said counts as: the worst
+
+
+@dataclass(frozen=True)
+class System:
+    """One row of the table before it is summed up: what was judged of each text, in the order of the texts."""
+
+    name: str
+    judged: list[Judged]
+    failed: int
+    audio_s: float
+    made_in_s: float | None
+
+
+def quality(
+    voice: str | None, texts: Texts, n: int, ablation_n: int, teacher_audio: Path | None, workers: int | None
+) -> dict[str, Any]:
+    """Rows for the teacher, the voice with its own settings, and over fewer texts the parts that tell where it loses.
+
+    Those are the voice with each of `STEPS`, and the teacher's own mels through the voice's vocoder (the most that any
+    acoustic model before it can reach) and through Griffin-Lim (what an untrained vocoder makes of them).
+
+    Returns:
+        `systems` and `ablation` (rows with intervals), and `difference` of the voice from the teacher, in pairs.
+    """
+    chosen = list(texts)[-n:]
+    synthesizer = VoiceSynthesizer.load(voice)
+    read = _teacher(chosen, teacher_audio)
+    teacher = None if read is None else _judge_all(read[0], read[1], workers)
+    ours = _voice("voice", synthesizer, chosen, None, workers)
+    systems = [ours] if teacher is None else [teacher, ours]
+    few = chosen[:ablation_n]
+    ablation = [_voice(f"{steps} steps", synthesizer, few, steps, workers) for steps in STEPS] if few else []
+    if few and read is not None:
+        ours_vocoder = synthesizer.voice.vocoder
+        for name, vocoder in (
+            ("teacher's mels, this vocoder", ours_vocoder),
+            ("teacher's mels, Griffin-Lim", GriffinLim(GriffinLimConfig(ours_vocoder.mel_config))),
+        ):
+            ablation.append(_judge_all(name, _resynthesized(vocoder, read[1][:ablation_n]), workers))
+    of_teacher = teacher.judged if teacher else None
+    return {
+        "n": len(chosen),
+        "voice": voice or "bundled",
+        "fingerprint": synthesizer.fingerprint,
+        "systems": [_row(system, chosen, of_teacher) for system in systems],
+        "ablation": [_row(system, few, of_teacher) for system in ablation],
+        "difference": None if teacher is None else _difference(ours, teacher, chosen),
+    }
+
+
+def judge(waveform: np.ndarray, sample_rate: int) -> Judged:
+    """Every judge on one clip [S]."""
+    scores = mos.dnsmos(waveform, sample_rate)
+    try:
+        voice = similarity.embed(waveform, sample_rate)
+    except AudioError:
+        voice = None
+    return Judged(wer.transcribe(waveform, sample_rate), scores.overall, scores.p808, voice)
+
+
+def _teacher(texts: Texts, folder: Path | None) -> tuple[str, list[Clip]] | None:
+    """The teacher's name and readings: from the folder, else by flite, else none."""
+    if folder is not None:
+        return f"teacher ({folder})", [read_audio(folder / f"{key}.wav") for key, _ in texts]
+    if shutil.which("flite") is None:
+        print(
+            "no teacher: flite is not installed (apt-get install flite) and no --teacher-audio given", file=sys.stderr
+        )
+        return None
+    reader = Teacher()
+    return f"teacher (flite {reader.voice})", [(reader.read(text), reader.sample_rate) for _, text in texts]
+
+
+@torch.inference_mode()
+def _resynthesized(vocoder: Vocoder, clips: Sequence[Clip]) -> list[Clip]:
+    """The clips through the vocoder's mels and back."""
+    mel = vocoder.mel_config
+    log_mel = LogMel(mel)
+    waveforms = [torch.from_numpy(resample(waveform, rate, mel.sample_rate))[None].float() for waveform, rate in clips]
+    return [(vocoder(log_mel(waveform))[0].numpy().clip(-1.0, 1.0), mel.sample_rate) for waveform in waveforms]
+
+
+def _voice(name: str, synthesizer: VoiceSynthesizer, texts: Texts, steps: int | None, workers: int | None) -> System:
+    """The texts said by the voice with seed 0, 1, 2, ..., and judged."""
+    started = time.perf_counter()
+    clips = list(_clips(synthesizer, texts, steps))
+    return _judge_all(name, clips, workers, time.perf_counter() - started)
+
+
+def _clips(synthesizer: VoiceSynthesizer, texts: Texts, steps: int | None) -> Iterator[Clip | None]:
+    requests = [SynthesisRequest(text, seed=number, steps=steps) for number, (_, text) in enumerate(texts)]
+    for first in range(0, len(requests), AT_ONCE):
+        for result in synthesizer.synthesize(requests[first : first + AT_ONCE]):
+            yield (result.waveform, result.sample_rate) if isinstance(result, Speech) else None
+
+
+def _judge_all(name: str, clips: Sequence[Clip | None], workers: int | None, made_in_s: float | None = None) -> System:
+    print(f"judging {name}: {len(clips)} clips", file=sys.stderr, flush=True)
+    scored = iter(parallel_starmap(judge, [clip for clip in clips if clip is not None], workers))
+    judged = [NOTHING if clip is None else next(scored) for clip in clips]
+    audio = sum(len(clip[0]) / clip[1] for clip in clips if clip is not None)
+    return System(name, judged, sum(clip is None for clip in clips), audio, made_in_s)
+
+
+def _errors(system: System, texts: Texts) -> wer.WordErrors:
+    return wer.word_errors([text for _, text in texts], [one.heard for one in system.judged])
+
+
+def _row(system: System, texts: Texts, teacher: Sequence[Judged] | None) -> dict[str, Any]:
+    alike = None
+    if teacher is not None:
+        pairs = zip(system.judged, teacher, strict=False)  # the ablation takes the first texts only
+        alike = bootstrap.mean([_alike(ours.voice, theirs.voice) for ours, theirs in pairs]).to_json()
+    return {
+        "system": system.name,
+        "n": len(texts),
+        "failed": system.failed,
+        "wer": _errors(system, texts).rate().to_json(),
+        "overall": bootstrap.mean([one.overall for one in system.judged]).to_json(),
+        "p808": bootstrap.mean([one.p808 for one in system.judged]).to_json(),
+        "similarity": alike,
+        "rtf": None if system.made_in_s is None else system.made_in_s / max(system.audio_s, 1e-9),
+    }
+
+
+def _alike(ours: np.ndarray | None, theirs: np.ndarray | None) -> float:
+    return 0.0 if ours is None or theirs is None else similarity.cosine(ours, theirs)
+
+
+def _difference(ours: System, teacher: System, texts: Texts) -> dict[str, Any]:
+    pairs = list(zip(ours.judged, teacher.judged, strict=True))
+    return {
+        "wer": _errors(ours, texts).difference(_errors(teacher, texts)).to_json(),
+        "overall": bootstrap.mean([a.overall - b.overall for a, b in pairs]).to_json(),
+        "p808": bootstrap.mean([a.p808 - b.p808 for a, b in pairs]).to_json(),
+    }

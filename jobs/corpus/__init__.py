@@ -1,0 +1,1 @@
+"""The inside of `flowtts prepare` and `flowtts corpus`."""

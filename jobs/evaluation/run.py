@@ -1,0 +1,334 @@
+"""An evaluation: clips judged part by part into a folder, resumable, then summed up, compared and held against requirements."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cluster.journal import drop_journals
+from cluster.session import default_workers
+from cluster.storage import Storage
+from flowtts_core.config import fingerprint, from_dict, to_dict
+from flowtts_core.errors import ConfigError, FlowTTSError, OutputError
+from flowtts_core.metrics.judges import JUDGES, METRICS, PanelConfig, judges_of
+from flowtts_core.metrics.requirements import Requirement, parse_requirement
+from flowtts_core.metrics.scores import Score, Scores, paired_difference
+from jobs.evaluation.distances import KINDS, DistanceConfig, add_fad_of_clips, distances
+from jobs.evaluation.input import Item, find_items, lies_at
+from jobs.evaluation.worker import PARTS, journal_name, judge_parts, part_is_whole, read_part
+
+JOB, SUMMARY = "evaluation.json", "scores.json"
+REPORT, CSV, PARQUET = "report.html", "clips.csv", "clips.parquet"
+ROWS_OF_A_PART = 24
+EXIT_BELOW, EXIT_FAILED = 4, 3
+
+
+def chosen_judges(names: Sequence[str]) -> tuple[str, ...]:
+    """The judges of these names, each a judge's, a metric's or a distance's; raises ConfigError for one that is none."""
+    wanted = {*names, *judges_of(set(names))}
+    for name in names:
+        distance, _, kind = name.partition(".")
+        if distance in KINDS:
+            wanted.add("series" if distance == "tkad" else "speaker" if kind == "speaker" else "shape")
+        elif name not in JUDGES and name not in METRICS:
+            known = [*JUDGES, *METRICS, *(f"{distance}.mel" for distance in KINDS)]
+            raise ConfigError(f"no judge or metric {name!r}", f"use some of: {', '.join(known)}")
+    return tuple(judge for judge in JUDGES if judge in wanted)
+
+
+def requirement_of(text: str, panel: PanelConfig) -> Requirement:
+    """A bound on a metric or, as "kad.mel<0.01", on a distance; raises ConfigError for what is none."""
+    embedders = ["speaker", "mel", *(spec.partition(":")[0] for spec in panel.embedders)]
+    found = parse_requirement(text, [*METRICS, *(f"{distance}.{kind}" for distance in KINDS for kind in embedders)])
+    needed = chosen_judges([found.metric])
+    if not set(needed) & set(panel.judges):
+        raise ConfigError(f"{text!r}: nobody is asked for {found.metric}", f"add {needed[0]} to --judges")
+    return found
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found.
+
+    Attributes:
+        reasons: of the clips that could not be judged at all, by how many.
+        in_part: by judge, the clips that all but it could judge.
+        scores: by metric, of all clips.
+        distances: of distributions to the reference, as "kad.mel".
+        rows: judged clips, as `jobs.evaluation.worker.SCHEMA` has them.
+        panel: who judged.
+        unpaired: clips that have no clip of the same id in the reference; None without one.
+    """
+
+    generated: str
+    reference: str | None
+    clips: int
+    failed: int
+    reasons: dict[str, int]
+    scores: dict[str, Score]
+    distances: dict[str, dict[str, Any]]
+    rows: list[dict[str, Any]] = field(repr=False)
+    panel: PanelConfig
+    unpaired: int | None = None
+    wall_s: float = 0.0
+    parts_resumed: int = 0
+    in_part: dict[str, int] = field(default_factory=dict)
+
+    def value(self, metric: str) -> float | None:
+        """Of a score or a distance; None where it could not be measured."""
+        if metric in self.distances:
+            value: float | None = self.distances[metric]["value"]
+            return value
+        return self.scores[metric].value if metric in self.scores else None
+
+
+@dataclass(frozen=True)
+class Options:
+    """Who judges, how distances are computed, and how the job runs."""
+
+    panel: PanelConfig = field(default_factory=PanelConfig)
+    distance: DistanceConfig = field(default_factory=DistanceConfig)
+    limit: int | None = None
+    workers: int | None = None
+    address: str | None = None
+    gpus: float = 0
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise ConfigError(f"{self.workers} workers cannot work", "give at least 1, or leave --workers out")
+        if self.limit is not None and self.limit < 1:
+            raise ConfigError(f"{self.limit} clips cannot be judged", "give at least 1")
+
+
+def evaluate(
+    generated: str, reference: str | None, output: str, options: Options, progress: Callable[[int, int], None]
+) -> Evaluation:
+    """Judge every clip of `generated` into the folder `output`; with the same arguments again, go on where it ended.
+
+    A clip of the reference with the same id is what a clip is compared with. All of both are what distributions are of.
+
+    Args:
+        progress: called with clips done and in all.
+
+    Raises:
+        TextError: when there are no clips.
+        ConfigError: for judges that compare clips, without a reference.
+        OutputError: when the folder holds another evaluation, cannot be written, or is at work.
+    """
+    storage = Storage(output)
+    with storage.lock():
+        return _evaluate(generated, reference, storage, options, progress)
+
+
+def _evaluate(
+    generated: str, reference: str | None, storage: Storage, options: Options, progress: Callable[[int, int], None]
+) -> Evaluation:
+    began = time.perf_counter()
+    _require_judges(options.panel, reference)
+    ours, theirs = _items(generated, options.limit), _items(reference, None) if reference else []
+    places = {item.id: item.place for item in theirs if not item.error}
+    sets = {"generated": (generated, [(item, places.get(item.id)) for item in ours])}
+    if reference:
+        sets["reference"] = (reference, [(item, None) for item in theirs])
+    _claim(storage, _identity(sets, options), options.overwrite)
+    plan = {which: _parts(items) for which, (_, items) in sets.items()}
+    pending = {
+        which: {i: part for i, part in parts.items() if not part_is_whole(_of(storage, which), i, _ids(part))}
+        for which, parts in plan.items()
+    }
+    total = sum(len(items) for _, items in sets.values())
+    done = total - sum(len(part) for parts in pending.values() for part in parts.values())
+    progress(done, total)
+    if any(pending.values()):
+        places = {which: root for which, (root, _) in sets.items()}
+        arguments = {"places": places, "panel": options.panel, "output": storage, "run": uuid.uuid4().hex}
+        workers = options.workers or default_workers()
+        for clips in judge_parts(pending, arguments, options.address, workers, options.gpus):
+            done += clips
+            progress(done, total)
+    rows = {which: [row for i in parts for row in read_part(_of(storage, which), i)] for which, parts in plan.items()}
+    for which, parts in plan.items():
+        drop_journals(_of(storage, which), PARTS, {journal_name(i) for i in parts})
+    resumed = len(plan["generated"]) - len(pending["generated"])
+    return _summed(generated, reference, rows, options.panel, options.distance, time.perf_counter() - began, resumed)
+
+
+def scores_of(rows: Sequence[dict[str, Any]]) -> dict[str, Scores]:
+    """The state of each metric that any row has; a row that could not be judged counts as failed in each of them."""
+    names = [name for name in METRICS if any(name in row["values"] for row in rows)]
+    states = {name: Scores(METRICS[name]) for name in names}
+    for row in rows:
+        for name, state in states.items():
+            value = row["values"].get(name)
+            if value is not None:
+                state.update(row["id"], value[0], value[1])
+            elif row["status"] != "ok" or _was_asked(name, row):
+                state.update(row["id"], None)
+    return states
+
+
+def compare(ours: Evaluation, theirs: Evaluation) -> dict[str, dict[str, float]]:
+    """By metric, ours less theirs over the clips that both have, in pairs with intervals.
+
+    What two different models judged is not compared: see `judged_otherwise`.
+    """
+    mine, yours, barred = scores_of(ours.rows), scores_of(theirs.rows), judged_otherwise(ours, theirs)
+    differences = {
+        name: paired_difference(mine[name], yours[name]) for name in mine if name in yours and name not in barred
+    }
+    return {name: found.to_json() for name, found in differences.items() if found is not None}
+
+
+def judged_otherwise(ours: Evaluation, theirs: Evaluation) -> set[str]:
+    """The metrics for which the two runs asked different models: their figures say nothing of each other."""
+    behind = {"words": "asr", "opinions": "mos", "speaker": "speaker"}
+    differing = [judge for judge, model in behind.items() if getattr(ours.panel, model) != getattr(theirs.panel, model)]
+    differing += ["speaker"] if ours.panel.target != theirs.panel.target else []  # like another voice
+    barred = {metric.name for judge in differing for metric in JUDGES[judge].metrics}
+    claps = [[spec for spec in run.panel.embedders if spec.startswith("clap")] for run in (ours, theirs)]
+    return barred | ({"clap_score"} if claps[0] != claps[1] else set())
+
+
+def _require_judges(panel: PanelConfig, reference: str | None) -> None:
+    """Raise ConfigError where a judge was chosen that could never be asked."""
+    comparing = [name for name in panel.judges if "reference" in JUDGES[name].needs]
+    if comparing and reference is None:
+        raise ConfigError(f"{', '.join(comparing)}: compare clips with a reference", "give --reference")
+
+
+def _was_asked(metric: str, row: dict[str, Any]) -> bool:
+    """Whether the judge of this metric was asked about the row, and could not answer."""
+    return any(_was_asked_by(judge, row) for judge in judges_of({metric}))
+
+
+def _was_asked_by(judge: str, row: dict[str, Any]) -> bool:
+    return row["status"] == "ok" and f"; {judge}: " in f"; {row['reason'] or ''}"
+
+
+def _items(root: str, limit: int | None) -> list[Item]:
+    return find_items(root)[:limit]
+
+
+def _ids(part: Sequence[tuple[Item, str | None]]) -> list[str]:
+    return [item.id for item, _ in part]
+
+
+def _of(storage: Storage, which: str) -> Storage:
+    return Storage(storage.path(which))
+
+
+def _parts(items: Sequence[tuple[Item, str | None]]) -> dict[int, list[tuple[Item, str | None]]]:
+    items, starts = sorted(items, key=lambda pair: lies_at(pair[0])), range(0, len(items), ROWS_OF_A_PART)
+    return {i: list(items[start : start + ROWS_OF_A_PART]) for i, start in enumerate(starts)}
+
+
+def _identity(sets: dict[str, tuple[str, list[tuple[Item, str | None]]]], options: Options) -> dict[str, Any]:
+    clips = {
+        which: fingerprint([(i.id, i.text, i.place, i.stamp, i.error, place) for i, place in items])
+        for which, (_, items) in sets.items()
+    }
+    return {
+        "places": {which: root for which, (root, _) in sets.items()},
+        "clips": clips,
+        "counts": {which: len(items) for which, (_, items) in sets.items()},
+        "panel": to_dict(options.panel),
+        "target": _digest(options.panel.target),
+    }
+
+
+def _digest(target: str | None) -> str | None:
+    """Of the target speaker's clip, which may be another one under the same name."""
+    try:
+        return None if target is None else hashlib.sha256(Path(target).read_bytes()).hexdigest()
+    except OSError as error:
+        raise ConfigError(f"the target speaker's clip {target}: {error.strerror or error}", "give another") from error
+
+
+def _claim(storage: Storage, job: dict[str, Any], overwrite: bool) -> None:
+    """Make the folder this evaluation's, or find that it already is."""
+    held = json.loads(storage.read(JOB)) if storage.exists(JOB) else None
+    if held == job:
+        return
+    judged = any(
+        name.endswith(".parquet") for which in ("generated", "reference") for name in _of(storage, which).list(PARTS)
+    )
+    if held is not None and judged and not overwrite:  # one that failed before its first clip holds nothing to keep
+        differs = ", ".join(name for name in {**held, **job} if held.get(name) != job.get(name))
+        raise OutputError(
+            f"{storage.root} holds another evaluation (differs in {differs})",
+            "choose another -o, or run with --overwrite",
+        )
+    if held is None and any(not name.startswith(".") for name in storage.list()):
+        raise OutputError(f"{storage.root} is not empty and holds no evaluation", "choose another folder with -o")
+    storage.require_writable()
+    for name in ("generated", "reference", SUMMARY, REPORT, CSV, PARQUET):  # what they say is no longer so
+        storage.delete(name)
+    storage.write(JOB, json.dumps(job, indent=1).encode())
+
+
+def _summed(
+    generated: str,
+    reference: str | None,
+    rows: dict[str, list[dict[str, Any]]],
+    panel: PanelConfig,
+    distance: DistanceConfig,
+    wall_s: float,
+    resumed: int,
+) -> Evaluation:
+    rows = {which: sorted(judged, key=lambda row: str(row["id"])) for which, judged in rows.items()}
+    ours, theirs = rows["generated"], rows.get("reference")
+    failed = [row for row in ours if row["status"] != "ok"]
+    if theirs is not None:
+        add_fad_of_clips(ours, theirs)
+    return Evaluation(
+        generated=generated,
+        reference=reference,
+        clips=len(ours),
+        failed=len(failed),
+        reasons=dict(Counter(str(row["reason"]) for row in failed).most_common()),
+        scores={name: state.compute() for name, state in scores_of(ours).items()},
+        distances={} if theirs is None else distances(ours, theirs, distance),
+        rows=ours,
+        panel=panel,
+        unpaired=None if theirs is None else sum(row["status"] == "ok" and not row["reference"] for row in ours),
+        wall_s=wall_s,
+        parts_resumed=resumed,
+        in_part={judge: n for judge in panel.judges if (n := sum(_was_asked_by(judge, row) for row in ours))},
+    )
+
+
+def load(folder: str, distance: DistanceConfig | None = None) -> Evaluation:
+    """An evaluation that was finished in this folder.
+
+    Raises:
+        FlowTTSError: when there is none, or it was not finished.
+    """
+    storage = Storage(folder)
+    try:
+        job = json.loads(storage.read(JOB))
+        panel = from_dict(PanelConfig, job["panel"])
+        parts = {w: sorted(n for n in _of(storage, w).list(PARTS) if n.endswith(".parquet")) for w in job["places"]}
+        rows = {
+            w: [row for i in range(len(names)) for row in read_part(_of(storage, w), i)] for w, names in parts.items()
+        }
+    except (OSError, KeyError, ValueError, ConfigError) as error:
+        raise FlowTTSError(f"{folder}: holds no evaluation ({error})", "give the -o of a flowtts evaluate") from error
+    for which, count in job.get("counts", {}).items():
+        if len(rows[which]) != count:
+            raise FlowTTSError(
+                f"{folder}: only {len(rows[which])} of {count} clips ({which}) are judged",
+                "run its flowtts evaluate again first",
+            )
+    places = job["places"]
+    resumed = len(parts["generated"])
+    return _summed(
+        places["generated"], places.get("reference"), rows, panel, distance or DistanceConfig(), 0.0, resumed
+    )

@@ -1,0 +1,165 @@
+"""The actor of an evaluation: judges the clips of a shard and commits what it found."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cluster.journal import Journal
+from cluster.pool import run_tasks
+from cluster.storage import Storage
+from flowtts_core.errors import AudioError, ConfigError, DependencyError, FlowTTSError
+from flowtts_core.metrics.judges import Clip, Panel, PanelConfig
+from jobs.evaluation.input import Item, read_clip
+
+PARTS = "parts"
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("place", pa.string()),
+        ("text", pa.string()),
+        ("status", pa.string()),  # "ok", or "failed" where the clip could not be read at all
+        ("reason", pa.string()),  # why; of an ok clip why a judge could not judge it
+        ("heard", pa.string()),
+        ("reference", pa.string()),  # id of the reference's clip, where one pairs with it
+        ("values", pa.map_(pa.string(), pa.list_(pa.float64(), 2))),  # metric -> numerator, denominator
+        ("embeddings", pa.map_(pa.string(), pa.list_(pa.float32()))),
+        ("series", pa.map_(pa.string(), pa.list_(pa.list_(pa.float32())))),  # embedder -> frames over time
+        ("text_embedding", pa.list_(pa.float32())),  # of what was to be said
+        ("judged_s", pa.float64()),  # computing time
+    ]
+)
+"""A judged clip."""
+
+
+def part_name(index: int) -> str:
+    return f"{PARTS}/{index:05d}.parquet"
+
+
+def journal_name(index: int) -> str:
+    """Of a part's journal, in the folder of the parts."""
+    return f"attempts-{index:05d}.json"
+
+
+def read_part(storage: Storage, index: int) -> list[dict[str, Any]]:
+    """The judged clips of a part."""
+    with storage.open(part_name(index)) as file:
+        rows: list[dict[str, Any]] = pq.ParquetFile(file).read().to_pylist()
+    for row in rows:
+        row["values"] = {name: tuple(value) for name, value in row["values"] or []}
+        row["embeddings"] = {name: np.array(vector, np.float32) for name, vector in row["embeddings"] or []}
+        row["series"] = {name: np.array(frames, np.float32) for name, frames in row["series"] or [] if frames}
+    return rows
+
+
+def part_is_whole(storage: Storage, index: int, ids: Sequence[str]) -> bool:
+    """Whether the part was committed and holds the planned ids in their order."""
+    try:
+        return [row["id"] for row in read_part(storage, index)] == list(ids)
+    except (FileNotFoundError, pa.ArrowException, OSError, KeyError, ValueError):
+        return False
+
+
+class PartJudge:
+    """Judges each clip of a part and commits it; a bad clip becomes a failed row.
+
+    Args:
+        places: of "generated" and, where there is one, "reference".
+        output: each of the two has a folder of its own in it.
+        run: names this run of the job.
+    """
+
+    def __init__(self, places: dict[str, str], panel: PanelConfig, output: Storage, run: str) -> None:
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(1)
+        self._places, self._panel, self._output, self._run = places, Panel(panel), output, run
+
+    def __call__(self, task: dict[str, Any]) -> dict[str, Any]:
+        which, items = task["which"], [(Item(**item), place) for item, place in task["items"]]
+        folder = Storage(self._output.path(which))
+        journal = Journal(folder, f"{PARTS}/{journal_name(task['part'])}", self._run, len(items))
+        rows = []
+        for item, place in items:
+            if item.id in journal.deadly:
+                item = replace(item, error="a judge's process died over it")
+            elif journal.careful:
+                journal.enter(item.id)
+            rows.append(self._judged(which, item, place))
+        buffer = io.BytesIO()
+        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), buffer, compression="zstd")
+        folder.write(part_name(task["part"]), buffer.getvalue())
+        journal.close()
+        return {"clips": len(rows)}
+
+    def _judged(self, which: str, item: Item, reference_place: str | None) -> dict[str, Any]:
+        row: dict[str, Any] = {"id": item.id, "place": item.place, "text": item.text}
+        if item.error:
+            return {**row, "status": "failed", "reason": item.error}
+        try:
+            # what is asked of the reference is its embeddings, and the scale that its scores set; its words are known
+            without = ("words",) if which == "reference" else ()
+            verdict = self._panel.judge(self._clip(which, item, reference_place), without)
+        except (DependencyError, ConfigError):  # the job's, not a clip's
+            raise
+        except FlowTTSError as error:
+            return {**row, "status": "failed", "reason": error.message}
+        except Exception as error:  # whatever a library makes of this clip, the others are judged
+            return {**row, "status": "failed", "reason": f"{type(error).__name__}: {error}"[:500]}
+        return {
+            **row,
+            "status": "ok",
+            "reason": "; ".join(f"{judge}: {reason}" for judge, reason in verdict.reasons.items()),
+            "heard": verdict.heard,
+            "reference": item.id if reference_place is not None else None,
+            "values": {name: list(value) for name, value in verdict.values.items()},
+            "embeddings": {name: vector.tolist() for name, vector in verdict.embeddings.items()},
+            "series": {name: frames.tolist() for name, frames in verdict.series.items()},
+            "text_embedding": None if verdict.text is None else verdict.text.tolist(),
+            "judged_s": sum(verdict.seconds.values()),
+        }
+
+    def _clip(self, which: str, item: Item, reference_place: str | None) -> Clip:
+        waveform, rate = read_clip(self._places[which], item.place)
+        reference, reference_rate = None, 0
+        if reference_place is not None:
+            try:
+                reference, reference_rate = read_clip(self._places["reference"], reference_place)
+            except AudioError as error:  # often of the same name: say whose fault it is
+                raise AudioError(f"its clip of the reference: {error.message}", error.remedy) from error
+        return Clip(waveform, rate, item.text, reference, reference_rate, item.compute_s, item.latency_s)
+
+
+def judge_parts(
+    parts: dict[str, dict[int, list[tuple[Item, str | None]]]],
+    worker_args: dict[str, Any],
+    address: str | None,
+    workers: int,
+    gpus: float = 0,
+) -> Iterator[int]:
+    """Judge the parts on a pool of actors; yields the number of clips of each as it is committed, in no fixed order.
+
+    Args:
+        parts: "generated" or "reference" -> part number -> its clips, each with the place of its reference.
+        worker_args: arguments of `PartJudge`.
+        gpus: of a GPU that each worker takes.
+
+    Raises:
+        FlowTTSError: what a worker raised (a missing package, a full disk).
+    """
+    tasks = [
+        {"which": which, "part": index, "items": [(asdict(item), place) for item, place in items]}
+        for which, planned in parts.items()
+        for index, items in planned.items()
+    ]
+    make = partial(PartJudge, **worker_args)
+    for result in run_tasks(make, tasks, address=address, workers=workers, gpus=gpus):
+        yield int(result["clips"])

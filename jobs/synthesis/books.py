@@ -1,0 +1,138 @@
+"""The books of a synthesis job, joined when all their sentences are spoken: one here, on threads; several, each by a process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+from cluster import plan as plans
+from cluster.manifest import part_rows
+from cluster.plan import StoredPlan
+from cluster.pool import Task, Work, run_tasks
+from cluster.storage import Storage
+from flowtts_core.errors import OutputError, TextError
+from jobs.synthesis.audiobook import Audiobook, Rows, assemble, planned_files
+from jobs.synthesis.front import units_of
+from jobs.synthesis.plan import stored_book
+
+BOOKS = "books"  # the folder of the books' folders, where there are several
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """What became of a book; `files` are relative to the job's output. `problem` says why it has none."""
+
+    slug: str
+    title: str
+    files: tuple[str, ...]
+    seconds: float
+    written_lufs: float | None
+    notes: tuple[str, ...]
+    problem: str = ""
+
+
+def book_folder(slug: str) -> str:
+    return f"{BOOKS}/{slug}" if slug else ""
+
+
+def planned_outputs(stored: StoredPlan, book_format: str, chapter_format: str) -> Iterator[str]:
+    """The names of all files that the job's books will have."""
+    for note in stored.notes["books"]:
+        folder = book_folder(note["slug"])
+        for name in planned_files(stored_book(None, note), note["numbers"], book_format, chapter_format):
+            yield f"{folder}/{name}" if folder else name
+
+
+def assemble_books(
+    storage: Storage,
+    stored: StoredPlan,
+    book_format: str,
+    chapter_format: str,
+    workers: int,
+    address: str | None,
+    told: Callable[[str], None],
+) -> list[Assembled]:
+    """Write the files of each book; one of several that cannot be made is noted, and harms no other.
+
+    Raises:
+        TextError: when nothing of an only book could be spoken.
+    """
+    make = partial(Assembler, storage, book_format, chapter_format, workers)
+    notes = stored.notes["books"]
+    if len(notes) == 1:
+        return [make(told=told).book(stored, notes[0], fails=stored.notes["kind"] == "book")]
+    found: dict[int, Assembled] = {}
+    tasks = [{"book": i} for i in range(len(notes))]
+    for result in run_tasks(
+        partial(_worker, storage, book_format, chapter_format), tasks, address=address, workers=workers
+    ):
+        values = {**result["made"], "files": tuple(result["made"]["files"]), "notes": tuple(result["made"]["notes"])}
+        found[result["book"]] = Assembled(**values)
+        told(f"{len(found)} of {len(notes)} books joined")
+    return [found[i] for i in range(len(notes))]
+
+
+def _worker(storage: Storage, book_format: str, chapter_format: str) -> Work:
+    stored = plans.load(storage)
+    assert stored is not None
+    assembler = Assembler(storage, book_format, chapter_format, 1)
+
+    def work(task: Task) -> Task:
+        return {**task, "made": asdict(assembler.book(stored, stored.notes["books"][task["book"]]))}
+
+    return work
+
+
+@dataclass(frozen=True)
+class Assembler:
+    """Joins books of one job.
+
+    Attributes:
+        workers: threads that encode.
+    """
+
+    storage: Storage
+    book_format: str
+    chapter_format: str
+    workers: int
+    told: Callable[[str], None] = lambda what: None
+
+    def book(self, stored: StoredPlan, note: dict[str, Any], fails: bool = False) -> Assembled:
+        """One book's files; raises what stands in its way where `fails`, else notes it."""
+        folder = book_folder(note["slug"])
+        output = Storage(self.storage.path(folder)) if folder else self.storage
+        try:
+            book, rows = stored_book(self.storage, note), book_rows(self.storage, stored, note)
+            made = assemble(
+                book, rows, self.storage, output, self.book_format, self.chapter_format, self.workers, self.told
+            )
+        except (TextError, OutputError) as error:
+            if fails or isinstance(error, OutputError):
+                raise
+            return Assembled(
+                note["slug"], note["title"], (), 0.0, None, (f"{note['title']}: {error.message}",), error.message
+            )
+        return _assembled(note, made, folder)
+
+
+def _assembled(note: dict[str, Any], made: Audiobook, folder: str) -> Assembled:
+    files = tuple(f"{folder}/{name}" if folder else name for name in made.files)
+    return Assembled(note["slug"], note["title"], files, made.timeline.seconds, made.written_lufs, made.notes)
+
+
+def book_rows(storage: Storage, stored: StoredPlan, note: dict[str, Any]) -> Rows:
+    """The units of a book in order, each with its row of the manifest."""
+    first, last = note["first"], note["first"] + note["units"]
+    found: list[tuple[Any, dict[str, Any]]] = []
+    for part in range(stored.parts):
+        start, end = plans.part_span(part)
+        if end <= first or start >= last:
+            continue
+        units = units_of(stored.read_part(storage, part).sort_by("order"))
+        columns = ("id", "chapter", "text", "status", "audio", "num_samples", "sample_rate", "words")
+        rows = part_rows(storage, stored, part).select(columns)
+        begin, count = max(first - start, 0), min(last, end) - max(first, start)
+        found += zip(units[begin : begin + count], rows.slice(begin, count).to_pylist(), strict=True)
+    return found

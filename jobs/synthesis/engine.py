@@ -1,0 +1,119 @@
+"""What speaks in a synthesis job: engines by the names of their voices, loaded in the workers, the least recently used let go."""
+
+from __future__ import annotations
+
+import sys
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from flowtts_core.errors import FlowTTSError
+
+if TYPE_CHECKING:  # the driver imports this file too, and has no need of torch
+    from flowtts_core.engines.flow import Synthesizer
+    from flowtts_core.text.parts import TextPart
+
+MakeSynthesizer = Callable[[], "Synthesizer"]
+Encode = Callable[[str], "tuple[TextPart, ...]"]  # raises FlowTTSError for a text that cannot be spoken
+MAX_LOADED = 4  # voices that a worker holds at once
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What speaks: its name, a fingerprint that changes with its sound, a picklable maker for the workers, its flow's steps.
+
+    Attributes:
+        make_front: makes the voice's front end, for an engine whose requests may come with their `parts`.
+        make_on_cpu: makes it in a process that has no GPU, where `make` needs one.
+    """
+
+    name: str
+    fingerprint: str
+    make: MakeSynthesizer
+    steps: int = 1
+    make_front: Callable[[], Encode] | None = None
+    make_on_cpu: MakeSynthesizer | None = None
+    licence: str = ""
+    source: str = ""
+    language: str = "en-us"
+    speakers: tuple[str, ...] = ()
+
+    def facts(self) -> dict[str, Any]:
+        """What a data set says of its voice."""
+        return {name: getattr(self, name) for name in ("fingerprint", "licence", "source", "language")}
+
+
+@dataclass
+class Voices:
+    """The voices of a job: its own, and those that rows ask for by name.
+
+    Args:
+        resolve: finds another voice by its name; raises FlowTTSError where there is none. None: the job has its own alone.
+    """
+
+    own: Engine
+    resolve: Callable[[str], Engine] | None = None
+    _found: dict[str, Engine | str] = field(default_factory=dict)
+
+    def find(self, name: str | None) -> Engine:
+        """The engine of a voice that has no `problem`; None is the job's own."""
+        if name is None or name == self.own.name:
+            return self.own
+        found = self._look(name)
+        assert isinstance(found, Engine)
+        return found
+
+    def problem(self, name: str) -> str:
+        """Why the job cannot speak with this voice; empty where it can."""
+        if name == self.own.name:
+            return ""
+        found = self._look(name)
+        return found if isinstance(found, str) else ""
+
+    def _look(self, name: str) -> Engine | str:
+        if name not in self._found:
+            if self.resolve is None:
+                self._found[name] = f"asks for voice {name}, and this job speaks with {self.own.name}"
+            else:
+                try:
+                    self._found[name] = self.resolve(name)
+                except FlowTTSError as error:
+                    self._found[name] = f"asks for voice {name}: {error.message}"
+        return self._found[name]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"own": self.own, "resolve": self.resolve, "_found": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+
+class LoadedVoices:
+    """A worker's synthesizers, loaded as they are asked for."""
+
+    def __init__(self, voices: Voices, on_cpu: bool = False) -> None:
+        self._voices, self._on_cpu = voices, on_cpu
+        self._loaded: OrderedDict[str, Synthesizer] = OrderedDict()
+
+    def engine(self, name: str | None) -> Engine:
+        return self._voices.find(name)
+
+    def synthesizer(self, name: str | None) -> Synthesizer:
+        """The voice's engine, loaded; raises FlowTTSError where it does not load."""
+        engine = self._voices.find(name)
+        if engine.name in self._loaded:
+            self._loaded.move_to_end(engine.name)
+            return self._loaded[engine.name]
+        while len(self._loaded) >= MAX_LOADED:
+            self._loaded.popitem(last=False)
+        try:
+            make = (self._on_cpu and engine.make_on_cpu) or engine.make
+            self._loaded[engine.name] = make()
+        except FlowTTSError:
+            raise
+        except Exception as error:
+            raise FlowTTSError(f"the voice does not load: {type(error).__name__}: {error}"[:1000]) from error
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(1)
+        return self._loaded[engine.name]

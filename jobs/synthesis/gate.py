@@ -1,0 +1,156 @@
+"""The gate of a synthesis job: each utterance is judged, spoken again where it falls short, and its best take kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cluster.manifest import sha256
+from flowtts_core.audio.files import encode, read_audio
+from flowtts_core.errors import ConfigError
+from flowtts_core.metrics.requirements import Requirement, parse_requirement, standing
+from flowtts_core.seeds import hash_seed
+from jobs.synthesis.plan import Unit
+
+if TYPE_CHECKING:
+    from flowtts_core.engines.flow import Speech, SynthesisFailure
+    from flowtts_core.metrics.judges import PanelConfig
+
+MOST_STEPS = 64  # of the flow: finer ones change nothing that a judge hears
+
+
+@dataclass(frozen=True)
+class GateConfig:
+    """What each utterance must keep.
+
+    Attributes:
+        require: as typed, for instance ("wer<0.3",); metrics that one clip has by itself.
+        takes: how often an utterance is spoken at most.
+        asr: what transcribes; see `flowtts_core.metrics.asr`.
+        target: a file of the speaker who should be heard, for `secs`.
+        target_digest: of what that file holds, found by itself: a job goes on only with the same speaker.
+    """
+
+    require: tuple[str, ...]
+    takes: int = 3
+    asr: str = "pocketsphinx"
+    target: str | None = None
+    target_digest: str = field(default="", init=False)
+
+    def __post_init__(self) -> None:
+        if self.takes < 1:
+            raise ConfigError(f"{self.takes} takes are none", "give --takes 1 or more; 1 judges without speaking again")
+        if any(r.metric == "secs" for r in self.requirements) and self.target is None:
+            raise ConfigError("--verify of secs needs a voice to compare with", "give --verify-speaker FILE")
+        if self.target is not None:
+            try:
+                object.__setattr__(self, "target_digest", sha256(Path(self.target).read_bytes()))
+            except OSError as error:
+                raise ConfigError(
+                    f"--verify-speaker {self.target}: {error.strerror or error}", "give a file"
+                ) from error
+
+    @cached_property
+    def requirements(self) -> tuple[Requirement, ...]:
+        """Parsed; raises ConfigError for what is none, or needs more than the clip and its text."""
+        from flowtts_core.metrics.judges import JUDGES
+
+        alone = [m.name for judge in ("words", "opinions", "speaker", "shape") for m in JUDGES[judge].metrics]
+        return tuple(parse_requirement(text, alone) for text in self.require)
+
+    @property
+    def panel(self) -> PanelConfig:
+        from flowtts_core.metrics.judges import PanelConfig, judges_of
+
+        judges = judges_of({requirement.metric for requirement in self.requirements})
+        return PanelConfig(judges, asr=self.asr, target=self.target)
+
+
+@dataclass(frozen=True)
+class Take:
+    """One reading of a unit. `verified` is None where there is no gate; `reason` says what it fell short of."""
+
+    result: Speech | SynthesisFailure | None
+    seed: int
+    steps: int | None
+    number: int = 1
+    verified: bool | None = None
+    reason: str = ""
+    scores: tuple[tuple[str, float], ...] = ()
+
+
+Retake = tuple[Unit, int, int | None]  # the unit, the seed and the steps of its flow
+Speak = Callable[[list[Retake]], "list[Speech | SynthesisFailure]"]
+
+
+class Gate:
+    """Judges takes; one for each worker, since its judges are loaded once.
+
+    Args:
+        steps: of the flow in the first take.
+    """
+
+    def __init__(self, config: GateConfig, steps: int) -> None:
+        from flowtts_core.metrics.judges import Panel
+
+        self._config, self._steps, self._panel = config, max(1, steps), Panel(config.panel)
+
+    def choose(self, units: Sequence[Unit], firsts: Sequence[Take], speak: Speak) -> list[Take]:
+        """The best take of each unit: the first that keeps all bounds, else the one that comes nearest.
+
+        Take k has a seed of its own, drawn from the unit's, and twice the steps of take k - 1: the same unit always ends in the
+        same sound.
+
+        Args:
+            firsts: the first take of each unit.
+            speak: speaks units again, and fails none by raising.
+        """
+        best = [self._judged(unit, take) for unit, take in zip(units, firsts, strict=True)]
+        for number in range(2, self._config.takes + 1):
+            short = [i for i, take in enumerate(best) if take.verified is False]
+            if not short:
+                break
+            steps = max(self._steps, min(MOST_STEPS, self._steps * 2 ** (number - 1)))
+            again: list[Retake] = [(units[i], hash_seed(units[i].seed, number), steps) for i in short]
+            for i, (unit, seed, _), result in zip(short, again, speak(again), strict=True):
+                take = self._judged(unit, Take(result, seed, steps, number))
+                if self._rank(take) > self._rank(best[i]):
+                    best[i] = take
+        return [self._told(take) for take in best]
+
+    def _rank(self, take: Take) -> tuple[float, ...]:
+        return standing(dict(take.scores), self._config.requirements)
+
+    def _judged(self, unit: Unit, take: Take) -> Take:
+        """The take with its scores; one that did not come to be, for its text or the machine, is not judged."""
+        from flowtts_core.engines.flow import Speech
+        from flowtts_core.metrics.judges import Clip
+        from jobs.synthesis.speak import fault
+
+        if not isinstance(take.result, Speech):
+            return take
+        if fault(take.result):
+            return replace(take, verified=False)
+        # what will be saved, at its 16 bits: a recogniser may hear another word in the samples before rounding
+        waveform, rate = read_audio(take.result.flac or encode(take.result.waveform, take.result.sample_rate, ".flac"))
+        verdict = self._panel.judge(Clip(waveform, rate, unit.text))
+        values = {name: top / bottom for name, (top, bottom) in verdict.values.items() if bottom > 0}
+        met = all(requirement.met(values.get(requirement.metric)) for requirement in self._config.requirements)
+        return replace(take, verified=met, scores=tuple(values.items()))
+
+    def _told(self, take: Take) -> Take:
+        """With the reason why it falls short."""
+        if take.verified is not False:
+            return take
+        values = dict(take.scores)
+        missed = [
+            f"{r.metric} is {values[r.metric]:.3g}, must be {'<' if r.below else '>'} {r.bound:g}"
+            if r.metric in values
+            else f"{r.metric} could not be measured"
+            for r in self._config.requirements
+            if not r.met(values.get(r.metric))
+        ]
+        return replace(take, reason=f"not verified in {self._config.takes} takes: {'; '.join(missed)}")

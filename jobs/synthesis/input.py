@@ -1,0 +1,241 @@
+"""From the files a user names to the plan of a job: books and tables, one or a library of them, read as a stream."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import astuple, dataclass, replace
+from typing import Any
+
+from cluster.storage import InputFile, find_inputs, open_input, read_input
+from flowtts_core.errors import ConfigError, FlowTTSError, TextError
+from flowtts_core.text.books.read import RowError, detect_format, iter_lines, iter_rows, read_document
+from flowtts_core.text.books.source import BOOKS
+from flowtts_core.text.document import TextRow
+from jobs.synthesis.plan import (
+    Book,
+    Plan,
+    Speaking,
+    Taken,
+    Unit,
+    book_items,
+    corpus_units,
+    plan_book,
+    safe_name,
+    unique_name,
+)
+
+SUFFIXES = (".epub", ".txt", ".jsonl", ".csv", ".tsv", ".parquet")  # what is taken from folders
+_SLUG = 60  # characters of a book's or table's short name
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How inputs are read.
+
+    Attributes:
+        chapters: of a book, as "1-3,5"; empty for all.
+        include_matter: a book's front and back matter too.
+        lines: each line of a text is a row of a corpus, instead of the whole being a book.
+        limit: stop after so many sentences or rows.
+    """
+
+    chapters: str = ""
+    include_matter: bool = False
+    lines: bool = False
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise ConfigError(f"{self.limit} sentences cannot be read", "give at least 1")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An input with the settings that its line of a list of inputs gives it."""
+
+    file: InputFile
+    given: TextRow | None = None
+
+    @property
+    def name(self) -> str:
+        return self.file.path.rstrip("/").replace("\\", "/").rsplit("/", 1)[-1]
+
+    @property
+    def stem(self) -> str:
+        return safe_name(self.name.rsplit(".", 1)[0], _SLUG)
+
+
+def read_plan(inputs: Sequence[str], reading: Reading, speaking: Speaking) -> Plan:
+    """Find the inputs and plan the job; but for an only book they are read when the plan is.
+
+    Args:
+        inputs: books (EPUB, Project Gutenberg, plain text), tables of rows (JSONL, CSV, TSV, Parquet, lines), and lists of inputs
+            (tables with a column `input` instead of `text`); files, folders, globs, `s3://` objects and prefixes.
+
+    Raises:
+        TextError: when an input is not there, or the only one cannot be read.
+        ConfigError: for settings that do not fit the inputs.
+    """
+    entries = [entry for path in inputs for entry in _entries(path, reading)]
+    if len(entries) > 1 or _kind(entries[0], reading) not in BOOKS:
+        if reading.chapters:
+            raise ConfigError("--chapters chooses from a book alone, and this is more or no book", "leave it out")
+        titles = [entry.name for entry in entries[:3]]
+        title = ", ".join(titles) + (f" and {len(entries) - 3} more" if len(entries) > 3 else "")
+        plan = Plan(_shown(title), "corpus", lambda: _items(entries, reading, speaking), _sources(entries, reading))
+        if len(entries) == 1 and next(iter(plan.items()), None) is None:
+            raise TextError(f"{entries[0].name}: no rows to read", "is the file empty?")
+        return plan
+    [entry] = entries
+    plan = plan_book(_document(entry, reading), _own(speaking, entry), reading.chapters, reading.limit)
+    return replace(plan, sources=_sources(entries, reading))
+
+
+def _entries(path: str, reading: Reading) -> Iterator[Entry]:
+    for file in _found(path):
+        if reading.lines or not _is_list(file):
+            yield Entry(file)
+            continue
+        with open_input(file.path) as source:
+            for row in iter_rows(source, Entry(file).name, text_column="input"):
+                if isinstance(row, RowError):
+                    raise TextError(f"{file.path}: row {row.row_number}: {row.reason}", "mend that line of the list")
+                for found in _found(_beside(file.path, row.text.strip())):
+                    yield Entry(found, row)
+
+
+def _found(path: str) -> list[InputFile]:
+    try:
+        return find_inputs(path, SUFFIXES)
+    except FileNotFoundError:
+        accepted = (
+            f"a file, a folder with {', '.join(SUFFIXES)} files, a pattern as 'books/*.epub', or s3://bucket/prefix"
+        )
+        raise TextError(f"{path}: no such file, or none that can be read", f"give {accepted}") from None
+    except OSError as error:
+        raise TextError(f"{path}: cannot be read ({error})", "check the address and the keys") from error
+
+
+def _is_list(file: InputFile) -> bool:
+    """Whether a table names inputs: it has a column `input`, and none of texts."""
+    suffix = file.path.rsplit(".", 1)[-1].lower()
+    if suffix == "parquet":
+        import pyarrow.parquet as pq
+
+        try:
+            with open_input(file.path) as source:
+                columns = pq.read_schema(source).names
+        except Exception:  # what is wrong with it is said where it is read
+            return False
+        return "input" in columns and "text" not in columns
+    if suffix not in ("jsonl", "csv", "tsv"):
+        return False
+    with open_input(file.path) as source:
+        first = source.readline(1 << 20).decode("utf-8-sig", "replace")
+    if suffix == "jsonl":
+        try:
+            record = json.loads(first)
+        except ValueError:
+            return False
+        return isinstance(record, dict) and "input" in record and "text" not in record
+    cells = [cell.strip().strip('"') for cell in first.split("," if suffix == "csv" else "\t")]
+    return "input" in cells and "text" not in cells
+
+
+def _beside(of: str, path: str) -> str:
+    """A path as a list of inputs means it: relative to the list."""
+    if path.startswith(("s3://", "/")):
+        return path
+    folder, slash, _ = of.rpartition("/")
+    return f"{folder}{slash}{path}"
+
+
+def _kind(entry: Entry, reading: Reading) -> str:
+    if reading.lines:
+        return "lines"
+    with open_input(entry.file.path) as source:
+        return detect_format(source, entry.name)
+
+
+def _document(entry: Entry, reading: Reading) -> Any:
+    try:
+        data = read_input(entry.file.path)
+    except OSError as error:
+        raise TextError(f"{entry.file.path}: cannot be read ({error})", "check the address and the keys") from error
+    document = read_document(data, entry.name, include_matter=reading.include_matter)
+    if not document.title.strip():
+        document = replace(document, title=entry.name.rsplit(".", 1)[0])
+    return document
+
+
+def _sources(entries: Sequence[Entry], reading: Reading) -> tuple[Any, ...]:
+    """What tells that the inputs are as they were: their paths, sizes and times, and how they are read."""
+    given = [None if entry.given is None else [*astuple(entry.given)] for entry in entries]
+    files = [[_shown(entry.file.path), entry.file.size, entry.file.stamp] for entry in entries]
+    return (*zip(files, given, strict=True), [reading.chapters, reading.include_matter, reading.lines, reading.limit])
+
+
+def _shown(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _own(speaking: Speaking, entry: Entry) -> Speaking:
+    """The job's settings, with the seed that the entry gives its units."""
+    return speaking if entry.given is None or entry.given.seed is None else replace(speaking, seed=entry.given.seed)
+
+
+def _items(entries: Sequence[Entry], reading: Reading, speaking: Speaking) -> Iterator[Book | Unit]:
+    left = reading.limit
+    for item in _all_items(entries, reading, speaking):
+        if isinstance(item, Unit):
+            if left == 0:
+                return
+            left = None if left is None else left - 1
+        yield item
+
+
+def _all_items(entries: Sequence[Entry], reading: Reading, speaking: Speaking) -> Iterator[Book | Unit]:
+    """Books and rows, one input after the other; one that cannot be read is set aside where it is not the only one."""
+    names, taken = set[str](), Taken()
+    for entry in entries:
+        slug = unique_name(entry.stem, names)
+        own = _own(speaking, entry)
+        try:
+            if _kind(entry, reading) in BOOKS:
+                units: Iterable[Book | Unit] = book_items(_document(entry, reading), slug, own)
+            else:  # ids are unique in a file, not across files, and a/part-0 is not b/part-0
+                units = corpus_units(_rows(entry, reading, f"{slug}-" if len(entries) > 1 else ""), own, taken)
+            yield from (_given(item, entry, slug) for item in units) if entry.given or len(entries) > 1 else units
+        except (FlowTTSError, OSError) as error:
+            if len(entries) == 1:
+                raise
+            message = error.message if isinstance(error, FlowTTSError) else str(error)
+            id = unique_name(f"{slug}-unread", taken.ids)
+            yield Unit(
+                id, "", 0, file=unique_name(id, taken.files), source=slug, error=_shown(f"{entry.file.path}: {message}")
+            )
+
+
+def _given(item: Book | Unit, entry: Entry, slug: str) -> Book | Unit:
+    """A unit with what the list of inputs says of its input, where the unit says nothing itself."""
+    if isinstance(item, Book):
+        return item
+    given = entry.given or TextRow("", "")
+    changed = {
+        n: getattr(given, n) for n in ("voice", "speaker", "speed", "steps", "temperature") if getattr(item, n) is None
+    }
+    return replace(item, source=slug, **changed)
+
+
+def _rows(entry: Entry, reading: Reading, prefix: str) -> Iterator[TextRow | Unit]:
+    with open_input(entry.file.path) as source:
+        rows: Iterable[TextRow | RowError] = (
+            iter_lines(source, entry.name) if reading.lines else iter_rows(source, entry.name, doubles=True)
+        )
+        for row in rows:
+            id = _shown(prefix + row.id) if prefix or not row.id.isascii() else row.id
+            if isinstance(row, RowError):
+                yield Unit(id, "", 0, error=f"row {row.row_number}: {row.reason}")
+            else:
+                yield row if id == row.id else replace(row, id=id)

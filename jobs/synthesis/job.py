@@ -1,0 +1,381 @@
+"""A synthesis job: inputs planned, units spoken shard by shard, resumable and exactly once, then joined and reported."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from cluster import plan as plans
+from cluster.manifest import SHARDS, finish, read_shard, shard_indexes
+from cluster.plan import Kept, Shard, StoredPlan
+from cluster.session import default_workers, start_early, stop_early
+from cluster.storage import Storage
+from flowtts_core.config import fingerprint, to_dict
+from flowtts_core.errors import ConfigError, OutputError
+from jobs.synthesis.audiobook import BOOK_FORMATS, CHAPTER_FORMATS
+from jobs.synthesis.books import Assembled, assemble_books, planned_outputs
+from jobs.synthesis.commit import FOLDERS, ROWS
+from jobs.synthesis.engine import Engine, Voices
+from jobs.synthesis.folder import (
+    JOB,
+    OUTPUTS,
+    SUMMARY,
+    bare_digest,
+    clear,
+    job_id,
+    made_names,
+    read_json,
+    require_ours,
+    suffix_of,
+)
+from jobs.synthesis.front import JOURNAL
+from jobs.synthesis.outcome import corpus_files, publish
+from jobs.synthesis.pipeline import Running, speak_shards
+from jobs.synthesis.plan import Plan, Speaking, identity, write_plan
+from jobs.synthesis.progress import Progress
+from jobs.synthesis.summary import Summary, finished_summary, summarise, write_summary
+from jobs.synthesis.webdataset import split_place
+
+_OTHER_FOLDER = (
+    "choose another folder with -o, run with --update to do what changed and keep the rest, "
+    "or with --overwrite to delete that job's work first"
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a job runs and what it leaves; none of it changes the sound of an utterance.
+
+    Attributes:
+        book_format: of the one tagged file: m4b, mp3 or opus.
+        chapter_format: of the file per chapter: mp3, flac, opus, wav, or none.
+        rows: of a corpus: "files" writes audio/ID.flac, "parquet" keeps the audio in the shards, "webdataset" writes tars.
+        running: how many processes, where, and how long they may take.
+        overwrite: delete what another job of ours left in the output.
+        update: the output holds this job with other inputs or settings: do what changed, keep the rest.
+        retry_failed: do again what was set aside.
+        stop_after: end after so many shards, as an interruption would (a trial of the resume).
+    """
+
+    book_format: str = "m4b"
+    chapter_format: str = "mp3"
+    rows: str = "files"
+    running: Running = Running()
+    overwrite: bool = False
+    update: bool = False
+    retry_failed: bool = False
+    progress: bool = False
+    stop_after: int | None = None
+
+    @property
+    def outputs(self) -> list[str]:
+        """The forms of what it leaves."""
+        return [self.book_format, self.chapter_format, self.rows]
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("format", self.book_format, BOOK_FORMATS),
+            ("chapter format", self.chapter_format, CHAPTER_FORMATS),
+            ("rows", self.rows, ROWS),
+        ):
+            if value not in known:
+                raise ConfigError(f"unknown {name} {value!r}", f"use one of {', '.join(known)}")
+        if self.overwrite and self.update:
+            raise ConfigError("--overwrite deletes what --update would keep", "give one of them")
+
+
+class Interrupted(Exception):
+    """The job stopped before its end and can be resumed."""
+
+
+class _Stopwatch:
+    """Names the seconds of a job's steps as they end."""
+
+    def __init__(self) -> None:
+        self.started = self._last = time.perf_counter()
+        self.seconds: dict[str, float] = {}
+
+    def end(self, step: str) -> None:
+        now = time.perf_counter()
+        self.seconds[step], self._last = round(now - self._last, 3), now
+
+    @property
+    def whole(self) -> float:
+        return time.perf_counter() - self.started
+
+
+def run_job(
+    plan: Plan,
+    output: str,
+    engine: Engine,
+    speaking: Speaking,
+    options: Options,
+    resolve: Callable[[str], Engine] | None = None,
+    again: dict[str, Any] | None = None,
+    stored: StoredPlan | None = None,
+    watch: Callable[[dict[str, Any]], None] = lambda result: None,
+) -> Summary:
+    """Speak every unit of the plan into the folder `output`; with the same arguments again, go on where it ended.
+
+    Args:
+        plan: from `jobs.synthesis.input.read_plan`, `plan_book` or `plan_corpus`.
+        output: a folder or `s3://bucket/prefix`.
+        resolve: finds the engines of voices that rows ask for; None: the job has one voice.
+        again: JSON values that the caller wants noted, to go on with the job from its output alone.
+        stored: the output's own plan, to go on without reading the inputs.
+        watch: is told what became of each shard as it is committed.
+
+    Raises:
+        OutputError: when the folder belongs to another job, holds foreign files, cannot be written, or is at work.
+        FlowTTSError: what the voice raised when it was loaded.
+        Interrupted: after `options.stop_after` shards.
+    """
+    storage = Storage(output)
+    workers = options.running.most or default_workers()
+    with storage.lock(), Progress(storage, options.progress, workers) as progress:
+        try:
+            return _Job(
+                storage, plan, Voices(engine, resolve), speaking, options, progress, again or {}, stored, watch
+            ).run()
+        finally:
+            stop_early()
+
+
+@dataclass
+class _Job:
+    storage: Storage
+    plan: Plan
+    voices: Voices
+    speaking: Speaking
+    options: Options
+    progress: Progress
+    again: dict[str, Any]
+    given: StoredPlan | None = None
+    watch: Callable[[dict[str, Any]], None] = lambda result: None
+
+    def run(self) -> Summary:
+        watch, storage, options = _Stopwatch(), self.storage, self.options
+        stored, job = self._planned()
+        watch.end("plan_s")
+        pending = self._pending(stored)
+        watch.end("resume_s")
+        done = len(stored.shards) - len(pending)
+        outcome = finished_summary(storage, job, options.outputs) if not pending else None
+        if outcome is not None:
+            return replace(outcome, shards_resumed=done, wall_s=watch.whole)
+        storage.delete(JOURNAL)
+        self._note_outputs(stored)
+        storage.delete(SUMMARY)
+        self._speak(stored, pending, job)
+        watch.end("speak_s")
+        stored = self._settled(stored)
+        self.progress.step("writing the manifest")
+        totals = finish(storage, stored, lambda rows: self.progress.step(f"writing the manifest, {rows:,} rows"))
+        watch.end("manifest_s")
+        books = self._books(stored) if totals.ok else []
+        watch.end("books_s")
+        files = [name for book in books for name in book.files] + corpus_files(storage, stored, options.rows)
+        summary = summarise(stored, storage, totals, books, files, done, watch.whole, watch.seconds)
+        publish(storage, stored, summary, job, options.rows)
+        write_summary(storage, summary, job, options.outputs)
+        return summary
+
+    # -- the plan -------------------------------------------------------------------------------------------------------
+
+    def _planned(self) -> tuple[StoredPlan, dict[str, Any]]:
+        """The job's plan, from the output where it is there already, and the job's identity."""
+        storage = self.storage
+        if self.given is not None:
+            self._sweep()
+            return self.given, identity(self.given, self.voices.own, self.speaking)
+        held, stored = read_json(storage, JOB), plans.load(storage)
+        if held is None:
+            require_ours(storage)
+        elif stored is not None and not self.options.retry_failed and self._unchanged(stored):
+            job = identity(stored, self.voices.own, self.speaking)
+            if job == held:
+                self._sweep()
+                return self._noted_again(stored), job
+        storage.require_writable()
+        name = uuid.uuid4().hex[:12]
+        try:
+            fresh, job = self._claimed(held, stored, self._write(name))
+        except BaseException:
+            storage.delete(f"{plans.PLANS}/{name}")
+            raise
+        if fresh is not stored:
+            # The plan before the job's record: a run that ends between the two finds no job here, and plans anew
+            plans.store(storage, fresh)
+            storage.write(JOB, json.dumps(job, indent=1, ensure_ascii=False).encode())
+        return self._noted_again(fresh), job
+
+    def _write(self, name: str, kept: dict[str, Kept] | None = None, first_index: int = 0) -> StoredPlan:
+        fresh = write_plan(self.storage, self.plan, self.speaking, self.voices, name, kept, first_index, self._planning)
+        return self._noted(fresh)
+
+    def _planning(self, rows: int) -> None:
+        """Some rows are planned; what they need to be spoken starts meanwhile."""
+        self.progress.planning(rows)
+        if self.options.running.address is None:
+            start_early(self.options.running.bound)
+
+    def _noted(self, plan: StoredPlan) -> StoredPlan:
+        """The plan with what a repair needs to go on: how the job was run, apart from where."""
+        options = self.options
+        again = {"rows": options.rows, "book_format": options.book_format, "chapter_format": options.chapter_format}
+        return replace(plan, notes={**plan.notes, "signature": self._signature(), "again": {**self.again, **again}})
+
+    def _noted_again(self, stored: StoredPlan) -> StoredPlan:
+        """The plan that is there, which other formats may be wanted of now."""
+        noted = self._noted(stored)
+        if noted.notes != stored.notes:
+            plans.store(self.storage, noted)
+        return noted
+
+    def _claimed(
+        self, held: dict[str, Any] | None, stored: StoredPlan | None, fresh: StoredPlan
+    ) -> tuple[StoredPlan, dict[str, Any]]:
+        """Make the folder this job's, or find that it already is.
+
+        Raises:
+            OutputError: when it is another job's; the message says what differs.
+        """
+        storage, options = self.storage, self.options
+        job = identity(fresh, self.voices.own, self.speaking)
+        same = held == job
+        if held is not None and not same and not (options.overwrite or options.update):
+            differing = ", ".join(sorted(key for key in {*held, *job} if held.get(key) != job.get(key)))
+            raise OutputError(f"{storage.root} holds another job (differs in {differing})", _OTHER_FOLDER)
+        if same and stored is not None and stored.texts == fresh.texts and not options.retry_failed:
+            storage.delete(fresh.folder)
+            self._sweep()
+            return stored, job
+        if stored is not None and held is not None and (same or options.update):
+            kept, after = self._kept(stored)
+            storage.delete(fresh.folder)
+            fresh = self._write(fresh.folder.rpartition("/")[2], kept, after)
+        elif held is not None and not same:
+            clear(storage, but=fresh.folder)
+        self._sweep()
+        storage.delete(SUMMARY)  # a plan and a summary of another would contradict each other
+        return fresh, job
+
+    def _signature(self) -> str:
+        """What tells that inputs and settings are as they were; empty where that cannot be told without reading the inputs."""
+        if not self.plan.sources:
+            return ""
+        return fingerprint([list(self.plan.sources), self.plan.title, to_dict(self.speaking)])
+
+    def _unchanged(self, stored: StoredPlan) -> bool:
+        notes = stored.notes
+        if not notes.get("signature") or notes["signature"] != self._signature():
+            return False
+        voices = [(name, facts["fingerprint"]) for name, facts in notes["voices"].items()]
+        return all(
+            not self.voices.problem(name) and self.voices.find(name).fingerprint == print for name, print in voices
+        )
+
+    def _kept(self, stored: StoredPlan) -> tuple[dict[str, Kept], int]:
+        """What is done already, by id, and the number after the last shard's."""
+        self.progress.step("looking for what is done already")
+        gone = {shard.index for shard in self._pending(stored)}
+        stored = self._settled(stored)
+        kept: dict[str, Kept] = {}
+        for part in range(stored.parts):
+            rows = stored.read_part(self.storage, part, ("id", "fingerprint")).to_pylist()
+            place = 0
+            for shard in stored.part_shards(part):
+                own, place = rows[place : place + shard.rows], place + shard.rows
+                if shard.index in gone:
+                    continue
+                places = shard.select if shard.select is not None else range(shard.rows)
+                status = read_shard(self.storage, shard.index, ("status",)).column("status").to_pylist()
+                for row, at in zip(own, places, strict=True):
+                    if status[at] == "ok" or not self.options.retry_failed:
+                        kept[row["id"]] = Kept(row["fingerprint"], shard.index, at, shard.older or shard.digest)
+        return kept, max((shard.index for shard in stored.shards), default=-1) + 1
+
+    def _sweep(self) -> None:
+        self.storage.sweep()
+        self.storage.sweep(SHARDS)
+
+    # -- the work -------------------------------------------------------------------------------------------------------
+
+    def _suffix(self, stored: StoredPlan) -> str:
+        return suffix_of(self.options.rows, stored)
+
+    def _footer(self, stored: StoredPlan) -> Callable[[Storage, int], str | None]:
+        return partial(bare_digest, self._suffix(stored))
+
+    def _pending(self, stored: StoredPlan) -> list[Shard]:
+        """The shards that are to be spoken."""
+        pending = stored.pending(self.storage, self._footer(stored), shard_indexes(self.storage))
+        if not self._suffix(stored):
+            return pending
+        todo = {shard.index for shard in pending}
+        there = {f"{folder}/{name}" for folder in FOLDERS for name in self.storage.list(folder)}
+        for shard in stored.shards:
+            if shard.index not in todo:
+                places = read_shard(self.storage, shard.index, ("audio",)).column("audio").to_pylist()
+                if any(place and split_place(place)[0] not in there for place in places):
+                    todo.add(shard.index)
+        return [shard for shard in stored.shards if shard.index in todo]
+
+    def _settled(self, stored: StoredPlan) -> StoredPlan:
+        """The plan as the files have it: one that held older rows too may have been made anew without them."""
+        mixed = [shard.index for shard in stored.shards if shard.select is not None]
+        footer = self._footer(stored)
+        return (
+            stored.with_older_rows_replaced({index: footer(self.storage, index) for index in mixed})
+            if mixed
+            else stored
+        )
+
+    def _speak(self, stored: StoredPlan, pending: list[Shard], job: dict[str, Any]) -> None:
+        characters, todo = sum(s.characters for s in stored.shards), sum(s.characters for s in pending)
+        rows_todo = sum(shard.rows for shard in pending)
+        self.progress.begin(stored.units, characters, stored.units - rows_todo, characters - todo)
+        if not pending:
+            return
+        suffix = self._suffix(stored)
+        tasks = [
+            {"shard": s.index, "plan": stored.folder, "part": s.part, "group": s.group, "digest": s.digest + suffix,
+             "characters": s.characters, "rows": s.rows}
+            for s in pending
+        ]  # fmt: skip
+        arguments: dict[str, Any] = {
+            "output": self.storage,
+            "voices": self.voices,
+            "speaking": self.speaking,
+            "rows": self.options.rows,
+            "job": job_id(job),
+            "running": self.options.running,
+            "told": self.progress.trouble,
+        }
+        self.progress.step("starting workers")
+        for count, result in enumerate(speak_shards(tasks, **arguments), 1):
+            self.progress.shard(result)
+            self.watch(result)
+            if self.options.stop_after is not None and count >= self.options.stop_after:
+                raise Interrupted(f"stopped after {count} shards")
+
+    # -- what comes out -------------------------------------------------------------------------------------------------
+
+    def _books(self, stored: StoredPlan) -> list[Assembled]:
+        if not stored.notes["books"]:
+            return []
+        options = self.options
+        formats = (options.book_format, options.chapter_format)
+        workers, address = options.running.most or default_workers(), options.running.address
+        return assemble_books(self.storage, stored, *formats, workers, address, self.progress.step)
+
+    def _note_outputs(self, stored: StoredPlan) -> None:
+        """Note what will be made, beside what was, before the first of it exists: an interruption leaves nothing unknown."""
+        planned = planned_outputs(stored, self.options.book_format, self.options.chapter_format)
+        names = sorted({*made_names(self.storage), *planned})
+        self.storage.write(OUTPUTS, json.dumps({"files": names}, indent=1, ensure_ascii=False).encode())

@@ -1,0 +1,128 @@
+"""The summary of a synthesis job, `summary.json`: what was made of what was asked for."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from cluster import machine
+from cluster.manifest import MANIFEST, QUARANTINE, Totals
+from cluster.plan import StoredPlan
+from cluster.session import default_workers
+from cluster.storage import Storage
+from flowtts_core.config import fingerprint
+from jobs.synthesis.books import Assembled
+from jobs.synthesis.folder import REPORT, ROW_FILES, SUMMARY, read_json
+
+EXIT_QUARANTINED = 3
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a job did; `files` are relative to `output`, the book first. `rtf` is computing time per second of audio.
+
+    `unverified` utterances fell short of the gate in all takes (set aside in a corpus, kept in a book); of `spoken_again` a later
+    take was kept; `scores` are means of what the gate measured, over the utterances that are kept.
+    """
+
+    output: str
+    kind: str
+    title: str
+    units: int
+    ok: int
+    failed: int
+    reasons: dict[str, int]
+    seconds: float
+    compute_s: float
+    unverified: int
+    spoken_again: int
+    scores: dict[str, float]
+    wall_s: float
+    shards: int
+    shards_resumed: int
+    files: tuple[str, ...]
+    books: int = 0
+    judging_s: float = 0.0
+    padding: float = 0.0
+    timings: dict[str, float] = field(default_factory=dict)
+    loudness_lufs: float | None = None
+    notes: tuple[str, ...] = ()
+    made_by: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def rtf(self) -> float:
+        return self.compute_s / self.seconds if self.seconds else 0.0
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_QUARANTINED if self.failed or self.unverified else 0
+
+
+def finished_summary(storage: Storage, job: dict[str, Any], outputs: Sequence[str]) -> Summary | None:
+    """The summary of a job that needs nothing more: the same job and outputs, and all its files are there."""
+    record = read_json(storage, SUMMARY) or {}
+    if record.get("job") != fingerprint(job) or record.get("outputs") != list(outputs):
+        return None
+    values = {key: value for key, value in record.items() if key not in ("job", "outputs")}
+    try:
+        summary = Summary(**{**values, "files": tuple(values["files"]), "notes": tuple(values["notes"])})
+    except (TypeError, KeyError):  # another version's fields, or a changed file: it is written again
+        return None
+    names = [name for name in summary.files if not name.startswith(ROW_FILES)]  # these were looked at with their shards
+    whole = all(storage.exists(name) for name in [*names, MANIFEST, QUARANTINE, REPORT])
+    return summary if whole else None
+
+
+def write_summary(storage: Storage, summary: Summary, job: dict[str, Any], outputs: Sequence[str]) -> None:
+    """Write the summary, by which `finished_summary` knows the job."""
+    record = {**asdict(summary), "job": fingerprint(job), "outputs": list(outputs)}
+    storage.write(SUMMARY, json.dumps(record, indent=1, ensure_ascii=False).encode("utf-8", "replace"))
+
+
+def summarise(
+    stored: StoredPlan,
+    storage: Storage,
+    totals: Totals,
+    books: list[Assembled],
+    files: list[str],
+    resumed: int,
+    wall_s: float,
+    timings: dict[str, float],
+) -> Summary:
+    """The summary of shards and books as they are now."""
+    notes = [warning for book in stored.notes["books"] for warning in book["warnings"]]
+    return Summary(
+        output=storage.root,
+        kind=stored.notes["kind"],
+        title=stored.notes["title"],
+        units=totals.planned,
+        ok=totals.ok,
+        failed=totals.failed,
+        reasons=totals.reasons,
+        seconds=books[0].seconds if stored.notes["kind"] == "book" and books else totals.seconds,
+        compute_s=totals.compute_s,
+        unverified=totals.unverified,
+        spoken_again=totals.spoken_again,
+        scores=totals.scores,
+        wall_s=wall_s,
+        shards=len(stored.shards),
+        shards_resumed=resumed,
+        files=tuple(files),
+        books=len(books),
+        judging_s=totals.judging_s,
+        padding=totals.padding,
+        timings=timings,
+        loudness_lufs=books[0].written_lufs if len(books) == 1 else None,
+        notes=(*notes, *(note for book in books for note in book.notes)),
+        made_by=_made_by(),
+    )
+
+
+def _made_by() -> dict[str, Any]:
+    """What made the audio: processor, cores, memory, Python and versions."""
+    versions = {name: machine.installed(name) for name in ("flowtts", "torch", "ray", "soundfile", "av")}
+    host = {"processor": machine.processor(), "cores": default_workers(), "memory_gib": machine.memory_gib()}
+    return {**host, "python": platform.python_version(), **{name: found for name, found in versions.items() if found}}

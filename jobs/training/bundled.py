@@ -1,0 +1,300 @@
+"""The recipe of the bundled voice: from texts alone to a measured voice, in stages that a cut run does not repeat."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from cluster.storage import Storage
+from flowtts_core.config import fingerprint
+from flowtts_core.errors import ConfigError, FlowTTSError, TextError
+from jobs.corpus.flite import Teacher, make_corpus
+from jobs.training.recipes import VocoderRecipe, recipe
+
+TSV_HEADER = "id\ttext\n"
+
+
+@dataclass(frozen=True)
+class BundledRecipe:
+    """The whole way to a voice.
+
+    Attributes:
+        teacher: who reads the texts.
+        held_out: texts kept out of training to measure on (at most a tenth of all).
+        min_chars, max_chars: texts outside are not read.
+        acoustic, vocoder: names of the recipes of both models, trained at the same time.
+        judged: held-out texts that are judged; 0 leaves the voice unmeasured.
+    """
+
+    teacher: Teacher = field(default_factory=Teacher)
+    held_out: int = 200
+    min_chars: int = 4
+    max_chars: int = 250
+    limit: int | None = None
+    seed: int = 0
+    acoustic: str = "bundled_acoustic"
+    vocoder: str = "bundled_vocoder"
+    judged: int = 200
+    ablation_judged: int = 30
+
+
+def bundled_debug() -> BundledRecipe:
+    """The same stages in a minute: few texts, tiny models, nothing judged."""
+    return BundledRecipe(held_out=4, limit=24, acoustic="matcha_debug", vocoder="vocos_debug", judged=0)
+
+
+RECIPES = {"bundled": BundledRecipe, "bundled_debug": bundled_debug}
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a run of the recipe did; seconds of each stage (0 where an earlier run had done it)."""
+
+    voice: str
+    clips: int
+    seconds: dict[str, float]
+    scores: dict[str, Any]
+
+
+def make_bundled(texts: Path, output: Path, config: BundledRecipe, workers: int | None = None) -> Made:
+    """Texts -> teacher's readings -> examples -> acoustic model and vocoder -> voice -> scores in its card.
+
+    Everything between lies in `OUTPUT-training/`; the same command goes on where a cut run stopped.
+
+    Raises:
+        ConfigError: when the working folder was made from other texts or settings.
+        FlowTTSError: when a stage fails; names its log.
+    """
+    work = output.absolute().with_name(f"{output.absolute().name}-training")
+    train_texts, held_out = split_texts(read_texts(texts), config)
+    with Storage(str(work)).lock():
+        return _make(work, output, config, train_texts, held_out, workers)
+
+
+def _make(
+    work: Path,
+    output: Path,
+    config: BundledRecipe,
+    train_texts: list[tuple[str, str]],
+    held_out: list[tuple[str, str]],
+    workers: int | None,
+) -> Made:
+    storage, seconds = Storage(str(work)), dict[str, float]()
+    made_by = {key: value for key, value in asdict(config).items() if key not in ("judged", "ablation_judged")}
+    _require_same(storage, {"recipe": made_by, "texts": fingerprint([train_texts, held_out])})
+    pairs = "".join(f"{key}\t{text}\n" for key, text in held_out)
+    storage.write("held_out.tsv", f"{TSV_HEADER}{pairs}".encode())
+    with _timed(seconds, "corpus"):
+        clips = make_corpus(train_texts, work / "corpus", config.teacher, workers)
+    with _timed(seconds, "prepare"):
+        _prepare(work, workers)
+    with _timed(seconds, "train"):
+        _train_both(work, config)
+    with _timed(seconds, "pack"):
+        _pack(work, output, config)
+    with _timed(seconds, "measure"):
+        scores = measure(output, work / "held_out.tsv", config, workers) if config.judged else {}
+    return Made(str(output), clips, {k: round(v, 1) for k, v in seconds.items()}, scores)
+
+
+def read_texts(path: Path) -> list[tuple[str, str]]:
+    """(id, text) of a book's or text's sentences, or of a table's rows (its column `normalized`, where it has one).
+
+    Every text is written out in words, so that teacher and pupil read numbers and abbreviations alike.
+    """
+    from flowtts_core.text.books.read import detect_format, read_document
+
+    if not path.is_file():
+        raise TextError(f"{path}: no such file", "give a book, a plain text, or a table with a text column")
+    if detect_format(path, path.name) in ("epub", "gutenberg", "plain"):
+        document = read_document(path, path.name)
+        pairs = [
+            (f"{number:03d}-{index:05d}", sentence.text)
+            for number, chapter in enumerate(document.chapters)
+            for index, sentence in enumerate(chapter.sentences)
+        ]
+    else:
+        pairs = list(_rows(path))
+    return [(key, _in_words(text)) for key, text in pairs]
+
+
+def _rows(path: Path) -> Iterator[tuple[str, str]]:
+    from flowtts_core.text.books.tables import RowError, iter_rows
+
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        column = "normalized" if "normalized" in file.readline() else "text"
+    for row in iter_rows(path, path.name, text_column=column):
+        if isinstance(row, RowError):
+            print(f"{path.name}, row {row.row_number}: left out: {row.reason}", file=sys.stderr)
+        else:
+            yield row.id, row.text
+
+
+def _in_words(text: str) -> str:
+    from flowtts_core.text.english.normalize import normalize
+
+    words: list[str] = []
+    for piece in normalize(text):
+        if piece.kind == "mark" and words:
+            words[-1] += piece.text
+        elif piece.spoken:
+            words.append(piece.text)
+    return " ".join(words)
+
+
+def split_texts(
+    texts: Sequence[tuple[str, str]], config: BundledRecipe
+) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """(training, held out): shuffled by the recipe's seed; the held-out ones are the last."""
+    usable = [(key, text) for key, text in texts if config.min_chars <= len(text) <= config.max_chars]
+    random.Random(config.seed).shuffle(usable)
+    usable = usable[: config.limit]
+    held_out = min(config.held_out, len(usable) // 10)
+    if held_out < 2:
+        raise TextError(
+            f"{len(usable)} texts of {config.min_chars} to {config.max_chars} characters", "give at least 20"
+        )
+    return usable[:-held_out], usable[-held_out:]
+
+
+def _prepare(work: Path, workers: int | None) -> None:
+    from jobs.prepare import prepare
+
+    if not (work / "data" / "dataset.json").exists():
+        prepare(
+            work / "corpus", work / "data", workers=workers, licence="synthetic speech of flite (CMU, BSD-like licence)"
+        )
+
+
+def _train_both(work: Path, config: BundledRecipe) -> None:
+    """Both models at the same time, one process with one thread each: neither needs the other."""
+    runs = {name: _open(work, getattr(config, name)) for name in ("acoustic", "vocoder")}
+    children = {}
+    for name, run in runs.items():
+        if run.last_step < run.steps or not any((work / name).glob("*.safetensors")):
+            command = [sys.executable, "-m", "jobs.cli", "train", str(work / "data"), "-o", str(work / name)]
+            command += ["--recipe", getattr(config, name), "--workers", "1", "--json"]
+            with (work / f"{name}.log").open("ab") as log:
+                children[name] = subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=_end_with_parent)
+    try:
+        _watch(runs, children)
+        failed = [name for name, child in children.items() if child.poll()]  # before we end the other
+    finally:
+        for child in children.values():
+            child.terminate()
+            child.wait()
+    for name in failed:
+        tail = (work / f"{name}.log").read_text(encoding="utf-8", errors="replace")[-2000:]
+        raise FlowTTSError(f"training the {name} failed:\n{tail}", f"{work / name}.log has it all; run again to go on")
+
+
+def _end_with_parent() -> None:
+    """In a child: end when its parent is killed, lest the next start of the recipe train the same run twice."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+
+
+def _open(work: Path, name: str) -> Any:
+    from jobs.training.run import open_run
+
+    part = "vocoder" if isinstance(recipe(name), VocoderRecipe) else "acoustic"
+    return open_run(work / f"{part}-training", work / "data", recipe(name))
+
+
+def _watch(runs: dict[str, Any], children: dict[str, subprocess.Popen[bytes]]) -> None:
+    """A bar for each until all have ended, or one has failed."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    from jobs.training.run import read_progress
+
+    columns = (
+        TextColumn("{task.description:9}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), speed_estimate_period=120) as bar:
+        tasks = {name: bar.add_task(name, total=runs[name].steps, completed=runs[name].last_step) for name in children}
+        while None in (codes := [child.poll() for child in children.values()]) and not any(codes):
+            time.sleep(1.0)
+            for name, task in tasks.items():
+                bar.update(task, completed=int(read_progress(runs[name]).get("step", 0)))
+
+
+def _pack(work: Path, output: Path, config: BundledRecipe) -> None:
+    """The averaged weights of both runs as one voice, at half precision."""
+    from flowtts_core.config import spec_of
+    from flowtts_core.training.examples import DatasetMeta, Examples
+    from flowtts_core.training.pace import relative_length
+    from flowtts_core.voice.parts import save_voice
+    from jobs.training.run import trained_module
+
+    acoustic, vocoder = _open(work, config.acoustic), _open(work, config.vocoder)
+    model: Any = trained_module(acoustic)
+    speed = min(4.0, max(0.25, relative_length(model, Examples(work / "data", ["tokens"]))))
+    clips = json.loads((work / "corpus" / "source.json").read_text())["clips"]
+    save_voice(
+        output,
+        name=output.name,
+        acoustic=model,
+        acoustic_spec=spec_of(acoustic.recipe.name, acoustic.recipe.model),
+        vocoder=trained_module(vocoder),  # type: ignore[arg-type]
+        vocoder_spec=spec_of(vocoder.recipe.name, vocoder.recipe.model),
+        frontend=DatasetMeta.load(work / "data").frontend,
+        half=True,
+        speed=round(speed, 3),
+        licence="Apache-2.0",
+        description="An English male voice, taught by flite's rms voice.",
+        source=f"{clips} texts read by flite {config.teacher.voice} (CMU Flite, BSD-like licence)",
+    )
+
+
+def measure(voice: Path, held_out: Path, config: BundledRecipe, workers: int | None = None) -> dict[str, Any]:
+    """Judge the voice against its teacher on the held-out texts, and write the figures into its card."""
+    from flowtts_core.voice.card import load_card, write_card
+    from jobs.benchmarks.quality import quality
+    from jobs.benchmarks.speed import read_texts as read_pairs
+    from jobs.benchmarks.speed import speed
+
+    pairs = read_pairs(held_out)
+    figures = quality(str(voice), pairs, config.judged, config.ablation_judged, None, workers)
+    figures |= {"speed": speed(str(voice), [text for _, text in pairs])}
+    scores = {"command": "flowtts train --recipe bundled", **figures}
+    write_card(voice, replace(load_card(voice), scores=scores))
+    return scores
+
+
+def _require_same(work: Storage, identity: dict[str, Any]) -> None:
+    identity, name = json.loads(json.dumps(identity)), "recipe.json"
+    if work.exists(name) and json.loads(work.read(name)) != identity:
+        remedy = "give another -o, or remove that folder"
+        raise ConfigError(f"{work.root}: was begun with other texts or another recipe", remedy)
+    work.write(name, f"{json.dumps(identity)}\n".encode())
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    began = time.perf_counter()
+    print(f"{stage} ...", file=sys.stderr, flush=True)
+    yield
+    seconds[stage] = time.perf_counter() - began

@@ -1,0 +1,641 @@
+"""Streaming: windows equal the whole, a request's sound is its own, the urgent go first, and nothing hangs or dies silently."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import pickle
+import threading
+import time
+import weakref
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from deploy.speaker import INLINE_CHARS, FlowVoice
+from deploy.speech import SpeechJob
+from flowtts_core.audio.mel import LogMel, MelConfig
+from flowtts_core.engines.flow import Speech, SynthesisRequest, VoiceSynthesizer
+from flowtts_core.errors import FlowTTSError, TextError
+from flowtts_core.streaming import engine as streaming
+from flowtts_core.streaming.engine import Cancelled, EngineClosed, Overloaded, StreamingEngine, Ticket, join
+from flowtts_core.streaming.windows import Sound, StreamingVoice, plan_windows
+from flowtts_core.vocoder import GriffinLim, GriffinLimConfig, Vocos, VocosConfig
+from tests.voices import make_voice
+
+SENTENCE = "The quick brown fox jumps over the lazy dog, and then it runs back home through the dark wood."
+STORY = 'It rained.\n\n* * *\n\n"Come in," she said. He came in; nobody spoke.\n\nAt 7:30 Dr. Smith left. - - -'
+
+
+@pytest.fixture(scope="module")
+def synthesizer(tmp_path_factory: pytest.TempPathFactory) -> VoiceSynthesizer:
+    """Small and random: for what must hold of any voice."""
+    return VoiceSynthesizer.load(make_voice(tmp_path_factory.mktemp("voices") / "amy", n_speakers=2))
+
+
+@pytest.fixture(scope="module")
+def bundled() -> VoiceSynthesizer:
+    return VoiceSynthesizer.load()
+
+
+@pytest.fixture
+def engine(synthesizer: VoiceSynthesizer) -> Iterator[StreamingEngine]:
+    engine = StreamingEngine(synthesizer, threads=1)
+    yield engine
+    engine.close()
+
+
+def whole(synthesizer: VoiceSynthesizer, request: SynthesisRequest) -> Speech:
+    [speech] = synthesizer.synthesize([request])
+    assert isinstance(speech, Speech), speech
+    return speech
+
+
+# --- sound ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("padding", ["same", "center"])
+@pytest.mark.parametrize("n_fft", [1024, 800])
+def test_a_frames_samples_depend_on_its_context_and_on_no_more(padding: str, n_fft: int) -> None:
+    torch.manual_seed(1)
+    mel = MelConfig(n_fft=n_fft, win_length=n_fft, padding=padding)
+    vocoder = Vocos(VocosConfig(mel, dim=16, intermediate_dim=32, num_layers=2)).eval()
+    with torch.no_grad():
+        for module in vocoder.modules():
+            if isinstance(module, torch.nn.Conv1d):
+                module.weight.normal_(0, 0.5)
+    frames, at = torch.randn(1, 80, 90), 45
+    changed = frames.clone()
+    changed[..., at] += 5.0
+    context, hop = vocoder.context_frames, mel.hop_length
+    assert context is not None
+    with torch.inference_mode():
+        difference = (vocoder(frames) - vocoder(changed))[0].abs()
+    assert difference[: (at - context) * hop].max() == 0 and difference[(at + context + 1) * hop :].max() == 0
+    assert difference[(at - context + 1) * hop : (at + context) * hop].max() > 0
+    near = difference[: (at - context + 2) * hop].max(), difference[(at + context - 1) * hop :].max()
+    assert min(near) > 0, "a context of less by two frames would do"
+
+
+@pytest.mark.parametrize("frames", [1, 4, 59, 60, 61, 100, 137, 340, 1500])
+def test_windows_make_every_frame_once(frames: int) -> None:
+    for context in (23, None):
+        windows = plan_windows(frames, context)
+        assert windows[-1].mel == windows[-1].sound == windows[-1].high == frames
+        mel = sound = 0
+        for window in windows:
+            assert window.low % 4 == 0 and window.low <= mel < window.mel <= window.high <= frames
+            assert sound < window.sound <= window.mel
+            if context is not None and window.mel < frames:
+                assert window.sound + context <= window.mel, "the vocoder must know what follows"
+            mel, sound = window.mel, window.sound
+
+
+def test_vocoder_by_windows_equals_the_whole(bundled: VoiceSynthesizer) -> None:
+    voice = StreamingVoice(bundled)
+    utterance = voice.begin(SynthesisRequest(SENTENCE, seed=4), True)
+    sounds = [voice.step([utterance])[0]]
+    opened = utterance.open
+    assert opened is not None and len(opened.windows) >= 3
+    while not sounds[-1].last:
+        sounds += voice.step([utterance])
+    assert opened.mel is not None and opened.mel.shape[1] == opened.draft.frames
+    with torch.inference_mode():
+        expected = bundled.voice.vocoder(opened.mel[None])[0].clamp(-1, 1).numpy()
+    np.testing.assert_allclose(np.concatenate([sound.waveform for sound in sounds]), expected, atol=1e-4)
+
+
+def test_one_sentence_not_streamed_is_what_the_synthesizer_speaks(
+    engine: StreamingEngine, synthesizer: VoiceSynthesizer
+) -> None:
+    for request in (
+        SynthesisRequest(f"  {SENTENCE} ", seed=3, speaker="speaker-1"),
+        SynthesisRequest("Yes.", seed=1, speed=1.4, steps=2, temperature=0.3),
+        SynthesisRequest("No!", steps=0),
+    ):
+        got, expected = engine.submit(request, stream=False).speech(), whole(synthesizer, request)
+        np.testing.assert_allclose(got.waveform, expected.waveform, atol=1e-4)
+        assert [w.word for w in got.words] == [w.word for w in expected.words]
+        for one, other in zip(got.words, expected.words, strict=True):
+            assert (one.start_s, one.end_s) == pytest.approx((other.start_s, other.end_s), abs=1e-4)
+
+
+def test_what_a_listener_has_is_not_made_again(engine: StreamingEngine) -> None:
+    """Whole sentences are passed over, and what follows is the same, samples and words."""
+    request = SynthesisRequest(STORY, seed=5)
+    chunks = list(engine.submit(request).chunks())
+    samples = np.concatenate([chunk.waveform for chunk in chunks])
+    words = [word for chunk in chunks for word in chunk.words]
+    passed = set()
+    for skip in range(0, len(samples) + 1, len(samples) // 12):
+        rest = list(engine.submit(request, skip=skip).chunks())
+        gone, gone_words = sum(chunk.skipped for chunk in rest), sum(chunk.skipped_words for chunk in rest)
+        assert gone <= skip
+        assert all(chunk.skipped == 0 for chunk in rest[1:])
+        np.testing.assert_allclose(np.concatenate([chunk.waveform for chunk in rest]), samples[gone:], atol=1e-4)
+        left = [word for chunk in rest for word in chunk.words]
+        assert [(word.word, word.start) for word in left] == [(word.word, word.start) for word in words[gone_words:]]
+        assert [word.start_s for word in left] == pytest.approx([word.start_s for word in words[gone_words:]], abs=1e-4)
+        passed.add(gone)
+    assert len(passed) > 2
+
+
+def test_a_stream_sounds_as_the_whole_but_for_a_shade(bundled: VoiceSynthesizer) -> None:
+    """Log-mels of streamed and whole differ by far less than those of two seeds; word times not at all."""
+    log_mel = LogMel(bundled.voice.acoustic.mel_config)
+    request = SynthesisRequest(SENTENCE, seed=7)
+    expected, other = whole(bundled, request), whole(bundled, replace(request, seed=8))
+    engine = StreamingEngine(bundled, threads=1)
+    chunks = list(engine.submit(request).chunks())
+    engine.close()
+    got = join(chunks)
+    assert len(chunks) >= 3 and [c.last for c in chunks] == [False] * (len(chunks) - 1) + [True]
+    assert got.waveform.dtype == np.float32 and got.waveform.shape == expected.waveform.shape
+    for one, two in zip(got.words, expected.words, strict=True):
+        assert (one.word, one.start) == (two.word, two.start) and one.start_s == pytest.approx(two.start_s, abs=1e-4)
+    mels = [log_mel(torch.from_numpy(w.waveform)[None]) for w in (expected, got, other)]
+    shade, seeds = ((mels[0] - mel).abs().mean().item() for mel in mels[1:])
+    assert shade < 0.3 * seeds, (shade, seeds)
+    at = np.cumsum([len(chunk.waveform) for chunk in chunks])[:-1]
+    steps = np.abs(np.diff(got.waveform))
+    for place in at:  # no click: the step across a join is like the steps around it
+        assert steps[place - 1] <= 1.5 * steps[place - 300 : place + 300].max()
+
+
+def test_a_requests_sound_does_not_depend_on_load(synthesizer: VoiceSynthesizer) -> None:
+    words = "one two three four five six seven eight nine ten eleven twelve".split()
+    requests = [
+        SynthesisRequest(
+            " ".join(words[: 2 + i % 11]).capitalize() + (". And so on!" if i % 4 == 0 else "."),
+            seed=i,
+            speed=(1.0, 1.3)[i % 2],
+            steps=(4, 2)[i % 3 == 0],
+            speaker=f"speaker-{i % 2}",
+        )
+        for i in range(20)
+    ]
+    for stream, asked in ((True, requests), (False, requests[::3])):
+        alone_engine = StreamingEngine(synthesizer, frames_per_batch=1, threads=1)
+        alone = [alone_engine.submit(request, stream=stream).speech() for request in asked]
+        assert alone_engine.stats().mean_batch == 1
+        alone_engine.close()
+        engine = StreamingEngine(synthesizer, threads=1)
+        tickets = [engine.submit(request, stream=stream) for request in asked]
+        together = [ticket.speech() for ticket in tickets]
+        assert engine.stats().mean_batch > 1.5
+        engine.close()
+        for one, other in zip(alone, together, strict=True):
+            assert one.words == other.words
+            np.testing.assert_allclose(other.waveform, one.waveform, atol=1e-4)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_words_are_complete_and_in_order_and_sentences_are_parted(engine: StreamingEngine, stream: bool) -> None:
+    chunks = list(engine.submit(SynthesisRequest(STORY, speed=2.0), stream=stream).chunks())
+    assert [chunk.last for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
+    words = [word for chunk in chunks for word in chunk.words]
+    assert all(STORY[w.start : w.end] == w.word for w in words)
+    spoken = "It rained Come in she said He came in nobody spoke At 7:30 Dr. Smith left"
+    assert [w.word for w in words] == spoken.split()
+    times = [t for w in words for t in (w.start_s, w.end_s)]
+    assert times == sorted(times) and times[-1] <= join(chunks).seconds + 1e-6
+    begun = 0.0
+    for chunk in chunks:
+        ends = begun + len(chunk.waveform) / chunk.sample_rate
+        assert all(begun - 1e-6 <= word.start_s < ends + 1e-6 for word in chunk.words)
+        begun = ends
+    rained, come = words[1], words[2]
+    pause = come.start_s - rained.end_s
+    assert pause >= 0.35  # a paragraph's 0.7 s at twice the pace
+    waveform, rate = join(chunks).waveform, engine.sample_rate
+    silence = waveform[round((come.start_s - 0.35) * rate) : round(come.start_s * rate)]
+    assert np.mean(silence == 0) > 0.7
+
+
+def test_long_text_without_a_stop_streams(engine: StreamingEngine) -> None:
+    text = "word after word without any stop " * 60
+    ticket = engine.submit(SynthesisRequest(text))
+    assert engine.queued_s > 10
+    assert [w.word for w in ticket.speech().words] == text.split()
+    assert engine.queued_s == 0 and engine.stats().active == 0
+
+
+def test_a_vocoder_that_needs_everything_makes_a_chunk_a_sentence(synthesizer: VoiceSynthesizer) -> None:
+    mel = synthesizer.voice.acoustic.mel_config
+    slow = VoiceSynthesizer(replace(synthesizer.voice, vocoder=GriffinLim(GriffinLimConfig(mel, iterations=2)).eval()))
+    engine = StreamingEngine(slow, threads=1)
+    request = SynthesisRequest(SENTENCE)
+    [chunk] = engine.submit(request).chunks()
+    np.testing.assert_allclose(chunk.waveform, whole(slow, request).waveform, atol=1e-4)
+    engine.close()
+
+
+def test_after_warming_up_the_lexicon_is_not_read_again(
+    synthesizer: VoiceSynthesizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = StreamingEngine(VoiceSynthesizer(synthesizer.voice), threads=1)
+    engine.warm_up()
+    monkeypatch.setattr("sqlite3.connect", None)
+    speech = engine.submit(SynthesisRequest("Unfathomable gryphons zzyzx quietly.")).speech()
+    assert [w.word for w in speech.words] == ["Unfathomable", "gryphons", "zzyzx", "quietly"]
+    engine.close()
+
+
+# --- scheduling, with a counted fake -----------------------------------------------------------------------------------
+
+
+class FakeUtterance:
+    def __init__(self, request: SynthesisRequest, stream: bool) -> None:
+        name, pieces = request.text.split(":")
+        self.name, self.left, self.key, self.stream = name, int(pieces), request.steps, stream
+
+
+class FakeVoice:
+    """A text "name:4" has 4 pieces of 1 s; a batch takes 0.1 s of a clock of its own. `gate` holds the work back."""
+
+    sample_rate = 1000
+
+    def __init__(self) -> None:
+        self.timings = dict.fromkeys(("frontend", "acoustic", "vocoder"), 0.0)
+        self.now = 0.0
+        self.log: list[list[str]] = []
+        self.gate = threading.Event()
+        self.fails: dict[str, BaseException] = {}
+        self.after: dict[int, object] = {}  # batch number: what is called when it is done
+
+    def clock(self) -> float:
+        return self.now
+
+    def prepare(self) -> None:
+        pass
+
+    def begin(self, request: SynthesisRequest, stream: bool, skip: int = 0) -> FakeUtterance:
+        if ":" not in request.text:
+            raise TextError("nothing to say")
+        return FakeUtterance(request, stream)
+
+    def next_frames(self, utterance: FakeUtterance) -> int:
+        return 100
+
+    def remaining_s(self, utterance: FakeUtterance) -> float:
+        return float(utterance.left)
+
+    def step(self, utterances: Sequence[FakeUtterance]) -> list[Sound]:
+        assert self.gate.wait(10)
+        for utterance in utterances:
+            if utterance.name in self.fails:
+                raise self.fails[utterance.name]
+        self.log.append([utterance.name for utterance in utterances])
+        self.now += 0.1
+        if len(self.log) in self.after:
+            self.after[len(self.log)]()  # type: ignore[operator]
+        sounds = []
+        for utterance in utterances:
+            utterance.left -= 1
+            sounds.append(Sound(np.zeros(1000, np.float32), (), utterance.left == 0, 100))
+        return sounds
+
+
+@pytest.fixture
+def fake() -> Iterator[tuple[FakeVoice, StreamingEngine]]:
+    """An engine of a fake voice that makes one piece at a time."""
+    voice = FakeVoice()
+    engine = StreamingEngine(voice, frames_per_batch=100, clock=voice.clock, max_queued_s=1000)
+    yield voice, engine
+    voice.gate.set()
+    engine.close()
+
+
+def ask(engine: StreamingEngine, text: str, *, stream: bool = True) -> Ticket:
+    return engine.submit(SynthesisRequest(text), stream=stream)
+
+
+def hold(voice: FakeVoice, engine: StreamingEngine) -> None:
+    """Wait until the engine stands in its first step, so that what is asked next queues up."""
+    ask(engine, "first:1")
+    time.sleep(0.05)
+
+
+def drain(voice: FakeVoice, tickets: Sequence[Ticket]) -> list[str]:
+    voice.gate.set()
+    for ticket in tickets:
+        ticket.speech()
+    return [name for batch in voice.log for name in batch]
+
+
+def test_first_pieces_go_before_later_ones_and_then_whoever_runs_dry_first(
+    fake: tuple[FakeVoice, StreamingEngine],
+) -> None:
+    voice, engine = fake
+    hold(voice, engine)
+    tickets = [ask(engine, "long:30"), ask(engine, "middle:3"), ask(engine, "short:1")]
+    order = drain(voice, tickets)
+    assert order[1:4] == ["long", "middle", "short"], "all are heard before anyone is heard twice"
+    assert order[4:8] == ["long", "middle", "long", "middle"], "then by turns, as their buffers run dry"
+    assert order.count("long") == 30
+
+
+def test_short_requests_are_not_held_behind_long_ones(fake: tuple[FakeVoice, StreamingEngine]) -> None:
+    voice, engine = fake
+    hold(voice, engine)
+    tickets = [ask(engine, "book:200", stream=False)]
+    shorts: list[Ticket] = []
+    for batch in range(10, 100, 10):
+        stream = batch % 20 == 0
+        voice.after[batch] = lambda batch=batch, stream=stream: shorts.append(
+            ask(engine, f"short{batch}:1", stream=stream)
+        )
+    order = drain(voice, tickets)
+    for batch in range(10, 100, 10):
+        assert order.index(f"short{batch}") < batch + 5, order
+    assert order.count("book") == 200
+
+
+def test_nothing_starves(fake: tuple[FakeVoice, StreamingEngine]) -> None:
+    """A long request that is not streamed ends although a new short one comes with each batch."""
+    voice, engine = fake
+    hold(voice, engine)
+    tickets = [ask(engine, "book:5", stream=False)]
+    for batch in range(1, 400):
+        voice.after[batch] = lambda batch=batch: ask(engine, f"short{batch}:1")
+    order = drain(voice, tickets)
+    last = len(order) - order[::-1].index("book")
+    assert order[:last].count("book") == 5 and last < 300, order
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_newcomer_is_heard_soon_although_all_others_are_late(
+    fake: tuple[FakeVoice, StreamingEngine], stream: bool
+) -> None:
+    """20 long requests want 20 pieces a second or more, and get 10: they fall behind, and who comes then must not pay for it."""
+    voice, engine = fake
+    hold(voice, engine)
+    tickets = [ask(engine, f"book{i}:30", stream=stream) for i in range(20)]
+    shorts: list[Ticket] = []
+    for batch in (100, 250, 400):
+        voice.after[batch] = lambda batch=batch: shorts.append(ask(engine, f"short{batch}:1"))
+    order = drain(voice, tickets)
+    for batch in (100, 250, 400):
+        assert order.index(f"short{batch}") <= batch + 1, order.index(f"short{batch}")
+    made = [order[:300].count(f"book{i}") for i in range(20)]
+    assert max(made) - min(made) <= 2, "and those who are late take turns"
+
+
+def test_like_pieces_are_made_together_within_the_budget() -> None:
+    voice = FakeVoice()
+    engine = StreamingEngine(voice, frames_per_batch=350, clock=voice.clock)
+    hold(voice, engine)
+    tickets = [engine.submit(SynthesisRequest(f"{i}:1", steps=i % 2)) for i in range(8)]
+    drain(voice, tickets)
+    assert voice.log[1:] == [["0", "2", "4"], ["1", "3", "5"], ["6"], ["7"]]
+    stats = engine.stats()
+    assert (stats.requests, stats.pieces, stats.batches, stats.audio_s) == (9, 9, 5, 9.0)
+    engine.close()
+
+
+def test_cancelling_stops_the_work(fake: tuple[FakeVoice, StreamingEngine]) -> None:
+    voice, engine = fake
+    hold(voice, engine)
+    gone, stays = ask(engine, "gone:50"), ask(engine, "stays:5")
+    voice.after[4] = gone.cancel
+    order = drain(voice, [stays])
+    assert order.count("stays") == 5 and order.count("gone") <= 3
+    with pytest.raises(Cancelled):
+        list(gone.chunks())
+    assert engine.queued_s == 0
+    gone.cancel()  # twice is once
+    stays.cancel()
+
+
+def test_a_full_queue_says_when_to_come_again() -> None:
+    voice = FakeVoice()
+    engine = StreamingEngine(voice, max_queued_s=10, clock=voice.clock)
+    huge = ask(engine, "huge:40")  # one request is taken on whatever its length
+    with pytest.raises(Overloaded) as caught:
+        ask(engine, "late:1")
+    assert caught.value.retry_after_s >= 1 and isinstance(caught.value, FlowTTSError)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert again.retry_after_s == caught.value.retry_after_s and again.message == caught.value.message
+    huge.cancel()
+    assert engine.queued_s == 0
+    tickets = [ask(engine, "fits:9")]
+    drain(voice, tickets)
+    assert ask(engine, "more:9").speech().seconds == 9
+    engine.close()
+
+
+def test_who_does_not_read_is_waited_for_and_holds_up_nobody(
+    fake: tuple[FakeVoice, StreamingEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory has a bound whatever listeners do: what is unread at most, and a little for each of those who keep up."""
+    monkeypatch.setattr(streaming, "MAX_UNREAD_S", 20.0)
+    monkeypatch.setattr(streaming, "ENOUGH_UNREAD_S", 3.0)
+    voice, engine = fake
+    voice.gate.set()
+    done, deaf = ask(engine, "done:15"), ask(engine, "deaf:40")
+    until = time.monotonic() + 10
+    while done.unread_s + deaf.unread_s <= 20 and time.monotonic() < until:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    waiting = done.unread_s + deaf.unread_s  # of one that is done, too
+    assert 20 < waiting <= 22
+    assert ask(engine, "reads:30").speech().seconds == 30
+    assert done.unread_s + deaf.unread_s == waiting
+    assert deaf.speech().seconds == 40
+    done.cancel()
+    assert done.unread_s == 0
+
+
+def test_no_more_requests_than_may_be_active_whoever_asks_at_once() -> None:
+    voice = FakeVoice()
+    engine = StreamingEngine(voice, max_active=3, clock=voice.clock)
+
+    def tried(number: int) -> Ticket | Overloaded:
+        try:
+            return ask(engine, f"{number}:2")
+        except Overloaded as error:
+            return error
+
+    with ThreadPoolExecutor(12) as threads:
+        outcomes = list(threads.map(tried, range(12)))
+    tickets = [outcome for outcome in outcomes if isinstance(outcome, Ticket)]
+    assert len(tickets) == 3 == engine.stats().active
+    drain(voice, tickets)
+    assert ask(engine, "more:1").speech().seconds == 1
+    engine.close()
+
+
+def test_a_listener_who_goes_while_a_long_text_is_read_stops_the_work() -> None:
+    class Reading(FakeVoice):
+        begun, go_on = threading.Event(), threading.Event()
+
+        def begin(self, request: SynthesisRequest, stream: bool, skip: int = 0) -> FakeUtterance:
+            self.begun.set()
+            assert self.go_on.wait(10)
+            return super().begin(request, stream)
+
+    reader = Reading()
+    engine = StreamingEngine(reader)
+    voice = object.__new__(FlowVoice)
+    voice._engine = engine
+
+    async def scene() -> None:
+        sounds = voice.sounds(SpeechJob("amy", "long:50" + " " * INLINE_CHARS))
+        listening = asyncio.ensure_future(anext(sounds))  # type: ignore[arg-type]  # an async generator
+        await asyncio.to_thread(reader.begun.wait)
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+        reader.go_on.set()
+        while not engine.stats().requests:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        assert engine.stats().active == 0
+
+    asyncio.run(scene())
+    reader.gate.set()
+    engine.close()
+
+
+def test_a_failing_request_harms_no_other() -> None:
+    voice = FakeVoice()
+    engine = StreamingEngine(voice, clock=voice.clock)
+    hold(voice, engine)
+    voice.fails = {
+        "bad": ZeroDivisionError("tripped"),
+        "mute": TextError("no sound"),
+        "big": MemoryError("no room"),
+        "gpu": torch.OutOfMemoryError("no room"),
+    }
+    good = [ask(engine, f"good{i}:3") for i in range(3)]
+    failing = {name: ask(engine, f"{name}:3") for name in voice.fails}
+    drain(voice, good)
+    for name, ticket in failing.items():
+        with pytest.raises(type(voice.fails[name])) as caught:
+            list(ticket.chunks())
+        assert caught.value is voice.fails[name]
+    with pytest.raises(TextError, match="nothing to say"):
+        ask(engine, "")
+    assert engine.alive and ask(engine, "later:2").speech().seconds == 2
+    engine.close()
+
+
+def test_close_under_load_ends_every_ticket() -> None:
+    voice = FakeVoice()
+    engine = StreamingEngine(voice, clock=voice.clock)
+    tickets = [ask(engine, f"{i}:50") for i in range(2)]
+    with ThreadPoolExecutor(4) as pool:
+        readers = [pool.submit(lambda ticket: list(ticket.chunks()), ticket) for ticket in tickets]
+        closing = pool.submit(engine.close)
+        time.sleep(0.05)
+        voice.gate.set()
+        closing.result(10)
+        for reader in readers:
+            with pytest.raises(EngineClosed):
+                reader.result(10)
+    assert not engine.alive and len(voice.log) <= 2
+    with pytest.raises(EngineClosed):
+        ask(engine, "late:1")
+    engine.close()
+
+
+def test_a_thread_that_stops_takes_no_one_with_it() -> None:
+    """A fault of the engine itself ends all tickets with its reason, and later requests are refused."""
+    voice = FakeVoice()
+    engine = StreamingEngine(voice, clock=voice.clock)
+    hold(voice, engine)
+    voice.fails = {"exit": SystemExit(3)}
+    tickets = [ask(engine, "a:3"), ask(engine, "exit:1"), ask(engine, "b:3")]
+    voice.gate.set()
+    for ticket in tickets:
+        with pytest.raises(EngineClosed, match="SystemExit"):
+            list(ticket.chunks())
+    assert not engine.alive
+    with pytest.raises(EngineClosed, match="SystemExit"):
+        ask(engine, "c:1")
+    engine.close()
+
+
+# --- readers ----------------------------------------------------------------------------------------------------------
+
+
+def test_event_loops_and_threads_read_at_once(engine: StreamingEngine) -> None:
+    request = SynthesisRequest("Good morning to you all.", seed=5)
+    expected = engine.submit(request).speech()
+
+    async def listen(cancel: bool) -> Speech | None:
+        ticket = engine.submit(request)
+        if cancel:
+            asyncio.get_running_loop().call_later(0.001, ticket.cancel)
+        try:
+            return await ticket.aspeech()
+        except Cancelled:
+            return None
+
+    async def many() -> list[Speech | None]:
+        beats = 0
+
+        async def heart() -> None:
+            nonlocal beats
+            while True:
+                beats += 1
+                await asyncio.sleep(0.001)
+
+        beating = asyncio.create_task(heart())
+        heard = await asyncio.wait_for(asyncio.gather(*(listen(i % 5 == 4) for i in range(10))), 30)
+        beating.cancel()
+        assert beats > 3, "the loop was not blocked"
+        return heard
+
+    with ThreadPoolExecutor(6) as pool:
+        threads = [pool.submit(lambda: engine.submit(request).speech()) for _ in range(6)]
+        heard = [*asyncio.run(many()), *(thread.result(30) for thread in threads)]
+    speeches = [speech for speech in heard if speech is not None]
+    assert len(speeches) >= 14
+    for speech in speeches:
+        np.testing.assert_allclose(speech.waveform, expected.waveform, atol=1e-4)
+
+
+def test_what_cannot_be_spoken_is_refused_at_once(engine: StreamingEngine) -> None:
+    for bad in (
+        SynthesisRequest(""),
+        SynthesisRequest("日本語。日本語。"),
+        SynthesisRequest("Hello.", speed=99.0),
+        SynthesisRequest("Hello.", steps=-1),
+        SynthesisRequest("Hello.", speaker="Nobody"),
+        SynthesisRequest(None),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(FlowTTSError):
+            engine.submit(bad)
+    assert engine.stats().requests == 0
+
+
+def test_sound_that_the_model_cannot_make_fails_alone(tmp_path: Path) -> None:
+    synthesizer = VoiceSynthesizer.load(make_voice(tmp_path / "amy"))
+    zed = set(synthesizer.frontend.encode("Zoo.").tokens) - set(synthesizer.frontend.encode("Who.").tokens)
+    with torch.no_grad():
+        synthesizer.voice.acoustic.encoder.emb.weight[list(zed)] = float("nan")
+    engine = StreamingEngine(synthesizer, threads=1)
+    tickets = [engine.submit(SynthesisRequest(text)) for text in ("Hello.", "A zebra.", "Good. A zebra. Good.")]
+    assert tickets[0].speech().seconds > 0
+    for ticket in tickets[1:]:
+        with pytest.raises(FlowTTSError, match="nan frames"):
+            ticket.speech()
+    engine.close()
+
+
+def test_nothing_of_a_request_stays(engine: StreamingEngine) -> None:
+    tickets = [engine.submit(SynthesisRequest(STORY, seed=i)) for i in range(3)]
+    tickets[0].cancel()
+    for ticket in tickets[1:]:
+        ticket.speech()
+    watched = [weakref.ref(ticket) for ticket in tickets]
+    del tickets, ticket
+    engine.submit(SynthesisRequest("Yes.")).speech()
+    time.sleep(0.05)
+    gc.collect()
+    assert [ref() for ref in watched] == [None] * 3

@@ -1,0 +1,172 @@
+"""The synthesizer: an item does not depend on its batch, failures stay alone, word times lie in order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from flowtts_core.engines.flow import Speech, SynthesisFailure, SynthesisRequest, VoiceSynthesizer
+from flowtts_core.voice.parts import load_voice
+from tests.voices import make_voice
+
+TEXTS = [
+    "Yes.",
+    "The quick brown fox jumps over the lazy dog.",
+    "In 1984, Mr. Smith paid $3.50 for it; nobody knew why.",
+    "A rather long sentence, which goes on for a while, turns back, hesitates, and then, at last, comes to its end.",
+]
+
+
+@pytest.fixture(scope="module")
+def synthesizer(tmp_path_factory: pytest.TempPathFactory) -> VoiceSynthesizer:
+    return VoiceSynthesizer.load(make_voice(tmp_path_factory.mktemp("voices") / "amy"))
+
+
+def speech(result: Speech | SynthesisFailure) -> Speech:
+    assert isinstance(result, Speech), result
+    return result
+
+
+def test_batch_equals_singles(synthesizer: VoiceSynthesizer) -> None:
+    requests = [SynthesisRequest(text, seed=i) for i, text in enumerate(TEXTS)]
+    batch = [speech(r) for r in synthesizer.synthesize(requests)]
+    for request, together in zip(requests, batch, strict=True):
+        alone = speech(synthesizer.synthesize([request])[0])
+        assert alone.waveform.shape == together.waveform.shape
+        np.testing.assert_allclose(together.waveform, alone.waveform, atol=1e-4)
+        assert alone.words == together.words
+
+
+def test_settings_of_requests_are_kept_apart(synthesizer: VoiceSynthesizer) -> None:
+    text = TEXTS[1]
+    requests = [
+        SynthesisRequest(text, seed=1),
+        SynthesisRequest(text, seed=2),
+        SynthesisRequest(text, seed=1, speed=1.5),
+    ]
+    one, other_seed, faster = (speech(r) for r in synthesizer.synthesize(requests))
+    assert one.waveform.shape == other_seed.waveform.shape and np.abs(one.waveform - other_seed.waveform).max() > 1e-3
+    assert faster.seconds < 0.8 * one.seconds
+    prior = speech(synthesizer.synthesize([SynthesisRequest(text, seed=1, steps=0)])[0])
+    assert prior.waveform.shape == one.waveform.shape and np.abs(prior.waveform - one.waveform).max() > 1e-3
+
+
+def test_words_are_timed_in_order(synthesizer: VoiceSynthesizer) -> None:
+    for result, text in zip(synthesizer.synthesize([SynthesisRequest(t) for t in TEXTS]), TEXTS, strict=True):
+        result = speech(result)
+        assert result.words and all(text[w.start : w.end] == w.word for w in result.words)
+        times = [t for w in result.words for t in (w.start_s, w.end_s)]
+        assert times == sorted(times) and times[-1] <= result.seconds + 1e-6
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        SynthesisRequest(""),
+        SynthesisRequest("日本語"),
+        SynthesisRequest("\x00\ud800"),
+        SynthesisRequest("Hello.", speed=float("nan")),
+        SynthesisRequest("Hello.", speed=99.0),
+        SynthesisRequest("Hello.", steps=-1),
+        SynthesisRequest("Hello.", temperature=float("inf")),
+        SynthesisRequest("Hello.", temperature="hot"),
+        SynthesisRequest("Hello.", speaker="Nobody"),
+        SynthesisRequest("Hello.", seed=2**64),
+        SynthesisRequest("Hello.", seed=0.5),
+        SynthesisRequest("Hello.", steps=2.5),
+        SynthesisRequest("Hello.", speed="2"),
+        SynthesisRequest(None),
+    ],
+)
+def test_a_bad_request_harms_no_other(synthesizer: VoiceSynthesizer, bad: SynthesisRequest) -> None:
+    good = SynthesisRequest("Good morning.")
+    first, failed, last = synthesizer.synthesize([good, bad, good])
+    assert isinstance(failed, SynthesisFailure) and failed.reason
+    np.testing.assert_allclose(speech(first).waveform, speech(last).waveform, atol=1e-4)
+
+
+def test_numbers_of_numpy_are_numbers(synthesizer: VoiceSynthesizer) -> None:
+    plain = SynthesisRequest(TEXTS[0], seed=3, speed=1.5, steps=2)
+    numpy = SynthesisRequest(TEXTS[0], seed=np.int64(3), speed=np.float32(1.5), steps=np.int32(2))
+    first, second = (speech(r) for r in synthesizer.synthesize([plain, numpy]))
+    np.testing.assert_allclose(first.waveform, second.waveform, atol=1e-4)
+
+
+def test_speed_is_checked_together_with_the_voices_own(synthesizer: VoiceSynthesizer) -> None:
+    voice = synthesizer.voice
+    fast = VoiceSynthesizer(replace(voice, card=replace(voice.card, speed=4.0)))
+    good, failed = fast.synthesize([SynthesisRequest("Hello."), SynthesisRequest("Hello.", speed=4.0)])
+    assert isinstance(good, Speech) and isinstance(failed, SynthesisFailure)
+    assert "4.0 times the voice's own 4.0" in failed.reason
+
+
+def test_what_the_model_cannot_speak_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synthesizer = VoiceSynthesizer.load(make_voice(tmp_path / "amy"))
+    acoustic = synthesizer.voice.acoustic
+    requests = [SynthesisRequest(text, seed=i) for i, text in enumerate(["Hello.", "A zebra.", "Good morning."])]
+    expected = synthesizer.synthesize(requests)
+    zed = set(synthesizer.frontend.encode("Zoo.").tokens) - set(synthesizer.frontend.encode("Who.").tokens)
+    with torch.no_grad():
+        acoustic.encoder.emb.weight[list(zed)] = float("nan")  # so are the durations of a text with this sound
+    for results in (synthesizer.synthesize(requests), synthesizer.synthesize(requests[1:2]) * 3):
+        assert isinstance(results[1], SynthesisFailure) and "nan frames" in results[1].reason
+    results = synthesizer.synthesize(requests)
+    for i in (0, 2):
+        np.testing.assert_allclose(speech(results[i]).waveform, speech(expected[i]).waveform, atol=1e-4)
+    generate = acoustic.generate
+
+    def unlucky(condition, seeds, settings):
+        if 2 in seeds:
+            raise ZeroDivisionError("seed 2")
+        return generate(condition, seeds, settings)
+
+    monkeypatch.setattr(acoustic, "generate", unlucky)
+    first, _, last = synthesizer.synthesize(requests)
+    assert isinstance(first, Speech) and last == SynthesisFailure("ZeroDivisionError: seed 2")
+
+
+def test_runs_where_the_voice_is_and_without_tf32(tmp_path: Path) -> None:
+    synthesizer = VoiceSynthesizer(load_voice(make_voice(tmp_path / "amy"), "meta"))
+    assert synthesizer.device.type == "meta"
+    synthesizer.device = torch.device("cuda")
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cudnn.enabled
+    with synthesizer.exact_convolutions():
+        assert not torch.backends.cudnn.allow_tf32 and torch.backends.cudnn.enabled == before[1]
+    assert (torch.backends.cudnn.allow_tf32, torch.backends.cudnn.enabled) == before
+
+
+def test_a_text_without_a_stop_is_spoken_whole(synthesizer: VoiceSynthesizer) -> None:
+    text = "word after word without any stop " * 60
+    result = speech(synthesizer.synthesize([SynthesisRequest(text)])[0])
+    assert [w.word for w in result.words] == text.split()
+    assert result.words[-1].end_s <= result.seconds + 1e-6
+
+
+def test_speakers(tmp_path: Path) -> None:
+    synthesizer = VoiceSynthesizer.load(make_voice(tmp_path / "two", n_speakers=2))
+    requests = [SynthesisRequest("Hello there.", speaker=f"speaker-{i}") for i in range(2)]
+    first, second = (speech(r) for r in synthesizer.synthesize(requests))
+    assert first.waveform.shape != second.waveform.shape or np.abs(first.waveform - second.waveform).max() > 1e-4
+
+
+def test_running_out_of_memory_is_no_fault_of_a_request(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A batch that does not fit is spoken in pieces; where a single one does not, the caller is told."""
+    synthesizer = VoiceSynthesizer.load(make_voice(tmp_path / "amy"))
+    requests = [SynthesisRequest("One."), SynthesisRequest("Two.")]
+    speak, room = synthesizer._speak, 1
+
+    def small(batch: list[Any]) -> Any:
+        if len(batch) > room:
+            raise torch.OutOfMemoryError("no room")
+        return speak(batch)
+
+    monkeypatch.setattr(synthesizer, "_speak", small)
+    assert all(isinstance(result, Speech) for result in synthesizer.synthesize(requests))
+    room = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        synthesizer.synthesize(requests)

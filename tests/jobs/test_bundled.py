@@ -1,0 +1,141 @@
+"""The bundled voice and its recipe: it ships whole and speaks; texts are split as the recipe says; a debug run makes a voice."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from flowtts_core.engines.flow import Speech, SynthesisRequest, VoiceSynthesizer
+from flowtts_core.errors import ConfigError, FlowTTSError, TextError
+from flowtts_core.metrics import similarity, wer
+from flowtts_core.voice.card import DEFAULT_VOICE, bundled_voices, load_card
+from flowtts_core.voice.parts import load_voice
+from jobs.corpus.flite import make_corpus
+from jobs.training import bundled
+from jobs.training.bundled import BundledRecipe, bundled_debug, make_bundled, read_texts, split_texts
+
+SENTENCES = (
+    "The house stood on a hill above the river.",
+    "He had never seen such a large ship before.",
+    "In the morning they walked down to the village.",
+    "She wrote a long letter to her mother.",
+)
+
+
+def test_ships_whole_and_small() -> None:
+    folder = bundled_voices()[DEFAULT_VOICE]
+    assert sum(file.stat().st_size for file in folder.iterdir()) <= 25_000_000
+    card = load_card()
+    assert card.licence and card.source and card.scores
+    assert set(card.sha256) == {"acoustic.safetensors", "vocoder.safetensors"}
+
+
+def test_is_understood_and_keeps_its_voice() -> None:
+    synthesizer = VoiceSynthesizer.load()
+    results = synthesizer.synthesize([SynthesisRequest(text, seed=i) for i, text in enumerate(SENTENCES)])
+    waveforms = [result.waveform for result in results if isinstance(result, Speech)]
+    assert len(waveforms) == len(SENTENCES)
+    heard = [wer.transcribe(waveform, synthesizer.sample_rate) for waveform in waveforms]
+    assert wer.word_errors(SENTENCES, heard).rate().value < 0.35, heard
+    voices = [similarity.embed(waveform, synthesizer.sample_rate) for waveform in waveforms]
+    assert min(similarity.cosine(voices[0], voice) for voice in voices[1:]) > 0.7
+    assert all(np.abs(waveform).max() > 0.05 for waveform in waveforms)
+
+
+def test_batch_equals_singles_with_real_weights() -> None:
+    synthesizer = VoiceSynthesizer(load_voice())
+    requests = [SynthesisRequest(text, seed=i) for i, text in enumerate(SENTENCES)]
+    for request, together in zip(requests, synthesizer.synthesize(requests), strict=True):
+        alone = synthesizer.synthesize([request])[0]
+        assert isinstance(alone, Speech) and isinstance(together, Speech)
+        np.testing.assert_allclose(together.waveform, alone.waveform, atol=1e-4)
+
+
+def test_split_keeps_texts_apart() -> None:
+    texts = [(f"t{i}", f"This is sentence number {i}.") for i in range(100)] + [("long", "x" * 1000), ("short", "x")]
+    train, held_out = split_texts(texts, BundledRecipe(held_out=20))
+    assert len(train) == 90 and len(held_out) == 10  # at most a tenth
+    assert not {key for key, _ in train} & {key for key, _ in held_out}
+    assert {key for key, _ in train + held_out} == {f"t{i}" for i in range(100)}
+    assert split_texts(texts, BundledRecipe(held_out=20)) == (train, held_out)
+    with pytest.raises(TextError, match="at least 20"):
+        split_texts(texts[:5], BundledRecipe())
+
+
+def test_texts_are_written_out(tmp_path: Path) -> None:
+    table = tmp_path / "texts.tsv"
+    table.write_text(
+        "id\ttext\tnormalized\na\tIn 1470.\tIn fourteen seventy.\nb\tIt cost $3.\tIt cost $3.\n", encoding="utf-8"
+    )
+    assert read_texts(table) == [("a", "In fourteen seventy."), ("b", "It cost three dollars.")]
+    book = tmp_path / "book.txt"
+    book.write_text("CHAPTER I\n\nIt was 9 o'clock. Nobody came.\n", encoding="utf-8")
+    assert [text for _, text in read_texts(book)][-2:] == ["It was nine o'clock.", "Nobody came."]
+    with pytest.raises(TextError, match="no such file"):
+        read_texts(tmp_path / "nothing.txt")
+
+
+@pytest.mark.skipif(shutil.which("flite") is None, reason="needs flite (apt-get install flite)")
+def test_what_the_teacher_cannot_read_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [("a/1", "One | two."), ("a 1", "Three."), ("b", "half a character: \ud800")]
+    assert make_corpus(texts, tmp_path, workers=1) == 2
+    assert (tmp_path / "metadata.csv").read_text().splitlines() == ["a 1|One two.|One two.", "a 1~2|Three.|Three."]
+    assert sorted(path.name for path in (tmp_path / "wavs").iterdir()) == ["a 1.wav", "a 1~2.wav"]
+    (aside,) = [json.loads(line) for line in (tmp_path / "quarantine.jsonl").read_text().splitlines()]
+    assert aside["id"] == "b" and aside["reason"]
+    with pytest.raises(TextError, match="none of 1"):
+        make_corpus(texts[2:], tmp_path / "none", workers=1)
+
+
+def test_another_text_under_the_same_id_is_another_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stopped(Exception):
+        pass
+
+    def stop(*_: object) -> int:
+        raise Stopped
+
+    monkeypatch.setattr(bundled, "make_corpus", stop)
+    texts = [f"Sentence number {i} is about the sea." for i in range(30)]
+    path = tmp_path / "texts.txt"
+    for changed, expected in ((None, Stopped), (None, Stopped), (0, ConfigError), (29, ConfigError)):
+        lines = ["Here is another one." if i == changed else text for i, text in enumerate(texts)]
+        path.write_text("\n\n".join(lines))
+        with pytest.raises(expected):
+            make_bundled(path, tmp_path / "voice", bundled_debug())
+
+
+def test_the_child_that_failed_is_blamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, code in (("acoustic", "import time; time.sleep(60)"), ("vocoder", "raise SystemExit('no room')")):
+        (tmp_path / f"{name}.py").write_text(code)
+    real = subprocess.Popen
+
+    def child(command: list[str], **options: object) -> subprocess.Popen:
+        return real([sys.executable, f"{command[command.index('-o') + 1]}.py"], **options)
+
+    monkeypatch.setattr(bundled, "_open", lambda *_: SimpleNamespace(last_step=0, steps=1, folder=str(tmp_path)))
+    monkeypatch.setattr(bundled.subprocess, "Popen", child)
+    with pytest.raises(FlowTTSError, match="training the vocoder failed:\nno room"):
+        bundled._train_both(tmp_path, bundled_debug())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("flite") is None, reason="needs flite (apt-get install flite)")
+def test_recipe_makes_a_voice_and_goes_on(tmp_path: Path) -> None:
+    texts = tmp_path / "texts.txt"
+    texts.write_text("\n\n".join(f"Sentence number {i} is about the {w}." for i, w in enumerate(["sea", "sky"] * 15)))
+    made = make_bundled(texts, tmp_path / "voice", bundled_debug(), workers=2)
+    assert isinstance(VoiceSynthesizer.load(tmp_path / "voice").synthesize([SynthesisRequest("Hello.")])[0], Speech)
+    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "voice-training").rglob("*.safetensors")}
+    again = make_bundled(texts, tmp_path / "voice", bundled_debug(), workers=2)
+    assert again.clips == made.clips
+    assert written and all(path.stat().st_mtime_ns == when for path, when in written.items())  # not trained again
+    texts.write_text("\n\n".join(f"Another sentence, number {i}." for i in range(40)))
+    with pytest.raises(ConfigError, match="other texts"):
+        make_bundled(texts, tmp_path / "voice", bundled_debug(), workers=2)

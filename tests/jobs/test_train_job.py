@@ -1,0 +1,173 @@
+"""The training job: identity of runs, what they end in, and a killed worker that changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from flowtts_core.acoustic import Condition, GenerationSettings
+from flowtts_core.audio.mel import MelConfig
+from flowtts_core.errors import ConfigError, TextError, VoiceError
+from flowtts_core.training.checkpoints import latest_checkpoint
+from flowtts_core.vocoder.files import load_vocoder
+from flowtts_core.voice.parts import load_voice
+from jobs.training.recipes import RECIPES, matcha_debug, recipe, vocos_debug
+from jobs.training.run import open_run, read_progress, train_rank, write_result
+from tests.speech_like import write_examples
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return write_examples(tmp_path_factory.mktemp("data"), [40 + 7 * (i * 5 % 11) for i in range(12)])
+
+
+def quick(**trainer):
+    base = matcha_debug()
+    return replace(
+        base, frames_per_batch=500, trainer=replace(base.trainer, **{"steps": 4, "checkpoint_every": 2, **trainer})
+    )
+
+
+def test_a_run_ends_in_a_voice_that_speaks(data, tmp_path):
+    this = open_run(tmp_path / "runs", data, quick())
+    train_rank(this)
+    assert read_progress(this)["step"] == 4
+    write_result(this, tmp_path / "amy")
+    voice = load_voice(tmp_path / "amy")
+    statistics = json.loads((data / "statistics.json").read_text())
+    assert voice.card.acoustic["mel_mean"] == pytest.approx(statistics["mel_mean"])
+    assert voice.card.vocoder["name"] == "griffin_lim"
+    assert voice.card.name == "amy"
+    condition = Condition(torch.randint(1, 24, (1, 9)), torch.tensor([9]))
+    mel = voice.acoustic.generate(condition, [0], GenerationSettings(steps=1)).mel
+    assert torch.isfinite(voice.vocoder(mel)).all()
+    averaged = torch.load(latest_checkpoint(Path(this.folder)), weights_only=True)["ema"]
+    assert all(torch.equal(averaged[key], value) for key, value in voice.acoustic.state_dict().items())
+
+
+def test_a_vocoder_run_ends_in_a_vocoder_that_a_voice_can_take(data, tmp_path):
+    this = open_run(tmp_path / "runs", data, vocos_debug())
+    train_rank(this)
+    write_result(this, tmp_path / "vocoder")
+    loaded = load_vocoder(tmp_path / "vocoder")
+    assert loaded.vocoder(torch.randn(1, 80, 10)).shape == (1, 2560)
+    acoustic = open_run(tmp_path / "runs", data, quick(steps=2), vocoder=str(tmp_path / "vocoder"))
+    train_rank(acoustic)
+    write_result(acoustic, tmp_path / "amy")
+    assert load_voice(tmp_path / "amy").card.vocoder == loaded.spec
+    weights = tmp_path / "vocoder" / "vocoder.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises(VoiceError, match="SHA-256"):
+        load_vocoder(tmp_path / "vocoder")
+
+
+def test_only_the_same_run_is_resumed(data, tmp_path):
+    def folder(recipe=None, source=data):
+        return open_run(tmp_path / "runs", source, recipe or quick()).folder
+
+    first = folder()
+    assert folder() == first
+    assert (
+        folder(quick(log_every=1, checkpoint_every=1, sample_every=7, keep=9)) == first
+    )  # changes nothing that is learnt
+    others = [
+        folder(quick(learning_rate=1e-3)),
+        folder(quick(steps=5)),
+        folder(replace(quick(), frames_per_batch=400)),
+        folder(source=write_examples(tmp_path / "other", [50, 60, 70])),
+    ]
+    assert len({first, *others}) == 5
+    assert json.loads(Path(first, "run.json").read_text())["recipe"]["frames_per_batch"] == 500
+
+
+def test_an_unfinished_run_gives_no_voice(data, tmp_path):
+    this = open_run(tmp_path / "runs", data, quick())
+    train_rank(replace(this, stop_at=2))
+    assert this.last_step == 2
+    with pytest.raises(VoiceError, match="step 2 of 4.*\n.*goes on"):
+        write_result(this, tmp_path / "amy")
+    assert not (tmp_path / "amy").exists()
+    train_rank(this)
+    latest_checkpoint(Path(this.folder)).write_bytes(b"")  # the last checkpoint is lost: the run is at the one before
+    with pytest.raises(VoiceError, match="step 2 of 4.*\n.*goes on"):
+        write_result(this, tmp_path / "amy")
+    train_rank(this)
+    write_result(this, tmp_path / "amy")
+    assert load_voice(tmp_path / "amy").card.name == "amy"
+
+
+def test_what_does_not_fit_fails_before_training(data, tmp_path):
+    other = write_examples(tmp_path / "other", [50], files=1, mel=MelConfig(f_max=None))
+    this = open_run(tmp_path / "runs", other, vocos_debug())
+    train_rank(this)
+    write_result(this, tmp_path / "vocoder")
+    with pytest.raises(ConfigError, match="f_max"):
+        open_run(tmp_path / "runs", data, quick(), vocoder=str(tmp_path / "vocoder"))
+    with pytest.raises(TextError, match="flowtts prepare"):
+        open_run(tmp_path / "runs", tmp_path / "nothing", quick())
+    with pytest.raises(VoiceError):
+        open_run(tmp_path / "runs", data, quick(), vocoder="no-such-voice")
+
+
+def test_recipes_take_settings_and_list_the_valid_ones():
+    assert {"matcha", "matcha_debug", "vocos", "vocos_debug"} <= RECIPES.keys()
+    changed = recipe("matcha", {"trainer.learning_rate": "1e-4", "model.encoder_layers": "2", "frames_per_batch": "99"})
+    assert (changed.trainer.learning_rate, changed.model.encoder_layers, changed.frames_per_batch) == (1e-4, 2, 99)
+    assert recipe("vocos", {"task.discriminators.periods": "[2, 3]"}).task.discriminators.periods == (2, 3)
+    with pytest.raises(ConfigError, match="learning_rat.*\n.*learning_rate"):
+        recipe("matcha", {"trainer.learning_rat": "1"})
+    with pytest.raises(ConfigError, match="no recipe.*\n.*vocos"):
+        recipe("matchaa")
+
+
+def _kill_the_worker_at(folder: Path, step: int, killed: list[int], over: threading.Event) -> None:
+    """Kill the training worker of this process's Ray, once, as soon as a checkpoint of `step` stands."""
+    import psutil
+
+    while not (over.is_set() or killed):
+        found = latest_checkpoint(folder)
+        if found is not None and int(found.stem[-7:]) >= step:
+            for process in psutil.Process().children(recursive=True):
+                try:
+                    name = " ".join(process.cmdline())
+                except psutil.Error:
+                    continue
+                if "RayTrainWorker" in name:
+                    os.kill(process.pid, signal.SIGKILL)
+                    killed.append(process.pid)
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_killed_worker_changes_nothing_but_the_time(data, tmp_path):
+    from jobs.train import train
+
+    chosen = quick(steps=80, checkpoint_every=4)
+    expected = open_run(tmp_path / "uncut", data, chosen)
+    train_rank(expected)
+    output, killed = tmp_path / "amy", list[int]()
+    folder = Path(open_run(tmp_path / "amy-training", data, chosen).folder)
+    over = threading.Event()
+    killer = threading.Thread(target=_kill_the_worker_at, args=(folder, 8, killed, over))
+    killer.start()
+    try:
+        result = train(data, output, chosen, workers=1, device="cpu", quiet=True)
+    finally:
+        over.set()
+        killer.join()
+    assert len(killed) == 1
+    assert (result.steps, result.run) == (80, str(folder))
+    whole, cut = (torch.load(latest_checkpoint(Path(f)), weights_only=True) for f in (expected.folder, folder))
+    assert all(torch.equal(whole["ema"][key], cut["ema"][key]) for key in whole["ema"])
+    again = train(data, output, chosen, workers=1, device="cpu", quiet=True)  # finished: nothing is trained again
+    assert again.resumed_from == 80
+    assert load_voice(output).card.name == "amy"
