@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     if (args.output / "voice.json").exists():
         raise OutputError(f"{args.output} is a voice already", "choose another -o, or remove it first")
     from flowtts_core.acoustic.matcha.importer import import_matcha
-    from flowtts_core.text.frontends.phonemes import FrontendConfig
+    from flowtts_core.text.frontends import PhonemeConfig
     from flowtts_core.voice.parts import save_voice
 
     imported = import_matcha(args.checkpoint)
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
             acoustic_spec=imported.spec,
             vocoder=vocoder,
             vocoder_spec=vocoder_spec,
-            frontend=FrontendConfig(phonemizer=phonemizer, language=args.language),
+            frontend=PhonemeConfig(phonemizer=phonemizer, language=args.language),
             half=args.half,
             language=args.language,
             description=f"imported from {args.checkpoint.name}",

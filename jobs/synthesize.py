@@ -14,7 +14,7 @@ from cluster.resources import PROFILES, profile_named
 
 if TYPE_CHECKING:
     from flowtts_core.engines.flow import VoiceSynthesizer
-    from flowtts_core.text.frontends.phonemes import FrontendConfig
+    from flowtts_core.text.frontends import PhonemeConfig
     from jobs.synthesis.engine import Encode, Engine
     from jobs.synthesis.gate import GateConfig
     from jobs.synthesis.input import Reading
@@ -303,13 +303,13 @@ class MakeVoice:
 class MakeEncoder:
     """Makes a voice's text front end in a process that needs no model."""
 
-    config: FrontendConfig
+    config: PhonemeConfig
 
     def __call__(self) -> Encode:
-        from flowtts_core.text.frontends.phonemes import TextFrontend
+        from flowtts_core.text.frontends import PhonemeFrontend
         from flowtts_core.text.parts import encode_parts
 
-        return partial(encode_parts, frontend=TextFrontend(self.config))
+        return partial(encode_parts, frontend=PhonemeFrontend(self.config))
 
 
 def voice_engine(voice: str | None, device: str, lexicon: dict[str, str]) -> Engine:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import torch
 
 from flowtts_core.audio.mel import LogMel, MelConfig
-from flowtts_core.text.frontends.phonemes import FrontendConfig
+from flowtts_core.text.frontends import PhonemeConfig
 from flowtts_core.training.examples import SCHEMA, DatasetMeta, example_row
 
 
@@ -42,5 +42,5 @@ def write_examples(
     values = np.concatenate([np.frombuffer(row["mel"], np.float16).astype(np.float64) for row in rows])
     statistics = {"mel_mean": float(values.mean()), "mel_std": float(values.std())}
     (folder / "statistics.json").write_text(json.dumps(statistics))
-    DatasetMeta(mel, FrontendConfig()).save(folder)
+    DatasetMeta(mel, PhonemeConfig()).save(folder)
     return folder

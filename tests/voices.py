@@ -10,7 +10,7 @@ import torch
 from flowtts_core.acoustic import MatchaConfig, MatchaTTS
 from flowtts_core.audio.mel import MelConfig
 from flowtts_core.config import spec_of
-from flowtts_core.text.frontends.phonemes import FrontendConfig
+from flowtts_core.text.frontends import PhonemeConfig
 from flowtts_core.vocoder import Vocos, VocosConfig
 from flowtts_core.voice.parts import save_voice
 
@@ -35,7 +35,7 @@ def make_voice(folder: Path, *, mel: MelConfig | None = None, n_speakers: int = 
         acoustic_spec=spec_of("matcha", acoustic_config),
         vocoder=vocoder,
         vocoder_spec=spec_of("vocos", vocoder_config),
-        frontend=FrontendConfig(),
+        frontend=PhonemeConfig(),
         speakers=tuple(f"speaker-{i}" for i in range(n_speakers)) if n_speakers > 1 else (),
         licence="CC0-1.0",
     )

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from flowtts_core.audio.mel import MelConfig
 from flowtts_core.nn.share import Share
 
-SPEEDS = (0.1, 10.0)  # of `GenerationSettings`
+SPEEDS = (0.1, 10.0)  # of `Sampling`
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class AcousticBatch:
 
 
 @dataclass(frozen=True)
-class GenerationSettings:
+class Sampling:
     """How a mel is sampled. `steps` 0 asks for the prior mean alone, without flow (the ablation)."""
 
     steps: int = 4
@@ -79,5 +79,5 @@ class AcousticModel(nn.Module, abc.ABC):
         """
 
     @abc.abstractmethod
-    def generate(self, condition: Condition, seeds: Sequence[int], settings: GenerationSettings) -> Generated:
+    def generate(self, condition: Condition, seeds: Sequence[int], settings: Sampling) -> Generated:
         """Sample mels. Item b's noise is drawn from `seeds[b]` alone, so its result does not depend on the batch."""

@@ -1,8 +1,7 @@
-"""Mel spectrograms: their definition, with a fingerprint, and the only arithmetic between frames and samples."""
+"""Log-mel spectrograms: their definition, and the layer that makes them."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
@@ -10,12 +9,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from flowtts_core.config import fingerprint
+from flowtts_core.audio.spec import AudioSpec
 from flowtts_core.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class MelConfig:
+class MelConfig(AudioSpec):
     """The definition of a log-mel; the default is HiFi-GAN's and Matcha-TTS's (22.05 kHz, 80 Slaney bands to 8 kHz).
 
     Attributes:
@@ -27,76 +26,32 @@ class MelConfig:
         mel_scale, mel_norm: "slaney" or "htk"; "slaney" or None (area normalisation).
     """
 
-    sample_rate: int = 22050
     n_fft: int = 1024
-    hop_length: int = 256
     win_length: int = 1024
     n_mels: int = 80
     f_min: float = 0.0
     f_max: float | None = 8000.0
     power: float = 1.0
-    padding: str = "same"
     magnitude_eps: float = 1e-9
     log_floor: float = 1e-5
     mel_scale: str = "slaney"
     mel_norm: str | None = "slaney"
 
     def __post_init__(self) -> None:
-        if self.padding not in ("same", "center"):
-            raise ConfigError(f"MelConfig.padding = {self.padding!r}", "use 'same' or 'center'")
+        super().__post_init__()
         if not 0 < self.hop_length <= self.win_length <= self.n_fft:
             raise ConfigError(
                 f"MelConfig: hop_length {self.hop_length}, win_length {self.win_length}, n_fft {self.n_fft}",
                 "they must satisfy 0 < hop_length <= win_length <= n_fft",
             )
 
-    @property
-    def fingerprint(self) -> str:
-        """Equal mels have equal fingerprints; a vocoder refuses a mel with another one."""
-        return fingerprint(self)
 
-    @property
-    def frame_rate(self) -> float:
-        """Frames a second."""
-        return self.sample_rate / self.hop_length
-
-    def frames_of(self, samples: int) -> int:
-        """Number of frames of a waveform of `samples` samples."""
-        return samples // self.hop_length + (1 if self.padding == "center" else 0)
-
-    def samples_of(self, frames: int) -> int:
-        """Number of samples that a vocoder makes of `frames` frames."""
-        return max(0, frames - (1 if self.padding == "center" else 0)) * self.hop_length
-
-    def seconds_of(self, frames: float) -> float:
-        """Duration of `frames` frames (which may be a fraction)."""
-        return frames * self.hop_length / self.sample_rate
-
-    def frames_in(self, seconds: float) -> int:
-        """The nearest number of whole frames to a duration."""
-        return math.floor(seconds * self.sample_rate / self.hop_length + 0.5)
-
-    def require(self, other: MelConfig, who: str) -> None:
-        """Raise unless `other` is this very mel.
-
-        Raises:
-            ConfigError: naming the fields that differ.
-        """
-        differing = [
-            f"{name} {getattr(self, name)!r} against {getattr(other, name)!r}"
-            for name in self.__dataclass_fields__
-            if getattr(self, name) != getattr(other, name)
-        ]
-        if differing:
-            raise ConfigError(f"{who}: the mels differ ({'; '.join(differing)})", "use parts made for the same mel")
-
-
-VOCOS_24K = MelConfig(24000, 1024, 256, 1024, 100, 0.0, None, 1.0, "center", 0.0, 1e-7, "htk", None)
+BIGVGAN_24K = MelConfig(24000, n_mels=100, f_max=None)
+"""F5-TTS's mel for BigVGAN: HiFi-GAN's definition at 24 kHz with 100 bands."""
+VOCOS_24K = replace(BIGVGAN_24K, padding="center", magnitude_eps=0.0, log_floor=1e-7, mel_scale="htk", mel_norm=None)
 """The mel of Vocos's and ZipVoice's published 24 kHz models."""
 F5_24K = replace(VOCOS_24K, log_floor=1e-5)
 """F5-TTS's mel for Vocos: as Vocos's but for the floor."""
-BIGVGAN_24K = MelConfig(24000, 1024, 256, 1024, 100, 0.0, None)
-"""F5-TTS's mel for BigVGAN: HiFi-GAN's definition at 24 kHz with 100 bands."""
 
 MelScale = Literal["slaney", "htk"]
 

@@ -18,11 +18,11 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from flowtts_core.acoustic.base import SPEEDS, Condition, Generated, GenerationSettings
+from flowtts_core.acoustic.base import SPEEDS, Condition, Generated, Sampling
 from flowtts_core.errors import FlowTTSError
 from flowtts_core.memory import keep_memory
 from flowtts_core.seeds import hash_seed
-from flowtts_core.text.frontends.phonemes import EncodedText, TextFrontend
+from flowtts_core.text.frontends import EncodedText, PhonemeFrontend
 from flowtts_core.text.parts import TextPart, encode_parts
 from flowtts_core.voice.card import VoiceCard
 from flowtts_core.voice.parts import Voice, load_voice
@@ -104,7 +104,7 @@ class _Piece:
     offset: int
     seed: int
     speaker: int
-    settings: GenerationSettings
+    settings: Sampling
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class VoiceSynthesizer:
         self.tokens_per_batch = default if tokens_per_batch is None else tokens_per_batch
         if self.device.type == "cpu":
             keep_memory()
-        self.frontend = TextFrontend(voice.card.frontend)
+        self.frontend = PhonemeFrontend(voice.card.frontend)
         self.sample_rate = voice.card.sample_rate
         self.fingerprint = voice.card.fingerprint
         self.last_timings: dict[str, float] = {}
@@ -240,7 +240,7 @@ class VoiceSynthesizer:
             generated = self._generate(batch)
         with self._stopwatch("vocoder"), torch.inference_mode():
             waveforms = self.voice.vocoder(generated.mel, generated.mel_lengths).float().cpu().numpy()
-        mel = self.voice.acoustic.mel_config
+        mel = self.voice.acoustic.features
         ends = generated.durations.cumsum(1).cpu().numpy() * (mel.hop_length / mel.sample_rate)
         samples = [mel.samples_of(frames) for frames in generated.mel_lengths.tolist()]
         return [
@@ -293,7 +293,7 @@ def _check(name: str, value: Any, kind: type, low: float, high: float) -> None:
         raise FlowTTSError(f"{name} = {value!r}: use {what} from {low:g} to {high:g}")
 
 
-def generation_settings(request: SynthesisRequest, card: VoiceCard) -> GenerationSettings:
+def generation_settings(request: SynthesisRequest, card: VoiceCard) -> Sampling:
     """The request's settings, with the voice's own where it has none; raises FlowTTSError as `check_request`."""
     check_request(request)
     speed = float(request.speed) * card.speed
@@ -301,7 +301,7 @@ def generation_settings(request: SynthesisRequest, card: VoiceCard) -> Generatio
         raise FlowTTSError(
             f"speed = {request.speed} times the voice's own {card.speed} is {speed:g}: it must be {SPEEDS[0]} to {SPEEDS[1]}"
         )
-    return GenerationSettings(
+    return Sampling(
         steps=card.steps if request.steps is None else int(request.steps),
         temperature=card.temperature if request.temperature is None else float(request.temperature),
         speed=speed,

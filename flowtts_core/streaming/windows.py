@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flowtts_core.acoustic.base import Condition, GenerationSettings
+from flowtts_core.acoustic.base import Condition, Sampling
 from flowtts_core.acoustic.matcha.model import MatchaTTS
 from flowtts_core.acoustic.matcha.windows import STRIDE, Draft, can_be_windowed, decode, lay_out
 from flowtts_core.engines.flow import SynthesisRequest, VoiceSynthesizer, WordTime, generation_settings
 from flowtts_core.errors import ConfigError, TextError
 from flowtts_core.seeds import hash_seed
 from flowtts_core.text.chunking import longest_part
-from flowtts_core.text.frontends.phonemes import EncodedText
+from flowtts_core.text.frontends import EncodedText
 from flowtts_core.text.parts import MAX_TOKENS
 from flowtts_core.text.sentences import split_sentences
 
@@ -111,7 +111,7 @@ class Utterance:
     """A request on its way; `StreamingVoice.step` moves it on."""
 
     def __init__(
-        self, request: SynthesisRequest, stream: bool, settings: GenerationSettings, speaker: int, skip: int = 0
+        self, request: SynthesisRequest, stream: bool, settings: Sampling, speaker: int, skip: int = 0
     ) -> None:
         self.request, self.stream, self.settings, self.speaker = request, stream, settings, speaker
         self.skip = skip  # samples that the listener has: sentences that end before are not made
@@ -171,7 +171,7 @@ class StreamingVoice:
         pace = _CHARACTER_S / utterance.settings.speed
         if utterance.open is not None:
             frames = utterance.open.draft.frames - utterance.open.sounded
-            seconds += self.model.mel_config.seconds_of(frames)
+            seconds += self.model.features.seconds_of(frames)
         elif utterance.current is not None:
             seconds += (utterance.current.span.end - utterance.current.span.start) * pace
         if utterance.upcoming is not None:
@@ -239,7 +239,7 @@ class StreamingVoice:
             self._lay_out(utterance)
             assert utterance.open is not None and utterance.current is not None
             sentence, opened = utterance.current, utterance.open
-            samples = self.model.mel_config.samples_of(opened.draft.frames) + self._pause(sentence)
+            samples = self.model.features.samples_of(opened.draft.frames) + self._pause(sentence)
             if utterance.upcoming is not None and utterance.samples + samples <= utterance.skip:
                 utterance.samples += samples
                 utterance.skipped += samples
@@ -282,7 +282,7 @@ class StreamingVoice:
         self.timings["vocoder"] += time.perf_counter() - decoded
         return [self._advance(*item) for item in zip(utterances, opened, mels, waveforms, strict=True)]
 
-    def _decode(self, opened: Sequence[_Open], settings: GenerationSettings) -> list[Tensor]:
+    def _decode(self, opened: Sequence[_Open], settings: Sampling) -> list[Tensor]:
         """The mel of each up to its window's end [M, mel]."""
         spans = [(o.window.low, o.window.high) for o in opened]
         pieces = decode(self.model, [o.draft for o in opened], spans, settings)
@@ -296,7 +296,7 @@ class StreamingVoice:
     @torch.inference_mode()
     def _vocode(self, opened: Sequence[_Open], mels: Sequence[Tensor]) -> list[np.ndarray]:
         """The samples of each window's new sound."""
-        mel_config = self.model.mel_config
+        mel_config = self.model.features
         lows = [0 if self.context is None else max(0, o.sounded - self.context) for o in opened]
         slices = [mel[:, low:].T for mel, low in zip(mels, lows, strict=True)]
         lengths = [len(part) for part in slices]
@@ -329,7 +329,7 @@ class StreamingVoice:
 
     def _words(self, utterance: Utterance, sentence: _Sentence, opened: _Open, final: bool) -> tuple[WordTime, ...]:
         """The sentence's words that begin in the window about to be sounded."""
-        hop_s = self.model.mel_config.hop_length / self.sample_rate
+        hop_s = self.model.features.hop_length / self.sample_rate
         begun_s = utterance.samples / self.sample_rate - opened.sounded * hop_s  # of the sentence
         ends = opened.draft.durations.cumsum(0).tolist()
         words = []

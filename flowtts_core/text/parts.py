@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from flowtts_core.errors import TextError
 from flowtts_core.text.chunking import speakable_chunks
-from flowtts_core.text.frontends.phonemes import EncodedText, TextFrontend, Word
+from flowtts_core.text.frontends import EncodedText, PhonemeFrontend, Word
 
 MAX_TOKENS = 400  # of one pass through the model (about 17 s of speech); longer texts are split at clauses
 
@@ -23,7 +23,7 @@ class TextPart:
     encoded: EncodedText
 
 
-def encode_parts(text: str, frontend: TextFrontend, max_tokens: int = MAX_TOKENS) -> tuple[TextPart, ...]:
+def encode_parts(text: str, frontend: PhonemeFrontend, max_tokens: int = MAX_TOKENS) -> tuple[TextPart, ...]:
     """The text's tokens, in parts where it is too long for one pass.
 
     Raises:

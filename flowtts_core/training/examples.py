@@ -15,7 +15,7 @@ import pyarrow as pa
 from flowtts_core.audio.mel import MelConfig
 from flowtts_core.config import from_dict, to_dict
 from flowtts_core.errors import TextError
-from flowtts_core.text.frontends.phonemes import FrontendConfig
+from flowtts_core.text.frontends import PhonemeConfig
 from flowtts_core.training.example_files import Index, RowGroups, read_index
 from flowtts_core.training.files import Files, files_of, patiently
 
@@ -39,7 +39,7 @@ class DatasetMeta:
     """What every example of a folder shares; stands in `dataset.json` beside the Parquet files."""
 
     mel: MelConfig
-    frontend: FrontendConfig
+    frontend: PhonemeConfig
     speakers: tuple[str, ...] = ()
     licence: str = ""
     source: str = ""

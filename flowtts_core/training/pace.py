@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from flowtts_core.acoustic.base import AcousticModel, Condition, GenerationSettings
+from flowtts_core.acoustic.base import AcousticModel, Condition, Sampling
 from flowtts_core.training.examples import Examples
 
 
@@ -15,7 +15,7 @@ def relative_length(model: AcousticModel, examples: Examples, n: int = 100) -> f
     Durations are learnt as logarithms, whose mean is not that of the durations, so the sum is off by some percent; a voice
     whose card has this ratio as its `speed` speaks as fast as its teacher.
     """
-    settings = GenerationSettings(steps=0)
+    settings = Sampling(steps=0)
     made = true = 0
     for index in torch.linspace(0, len(examples) - 1, min(n, len(examples))).long().tolist():
         tokens = torch.from_numpy(examples.tokens(index))[None]

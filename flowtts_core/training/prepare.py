@@ -12,7 +12,7 @@ import torch
 from flowtts_core.audio.files import read_audio, resample
 from flowtts_core.audio.mel import LogMel, MelConfig
 from flowtts_core.errors import AudioError, ConfigError, TextError
-from flowtts_core.text.frontends.phonemes import FrontendConfig, TextFrontend
+from flowtts_core.text.frontends import PhonemeConfig, PhonemeFrontend
 from flowtts_core.training.examples import example_row
 
 
@@ -50,7 +50,7 @@ class PrepareConfig:
     """Everything that decides what becomes of a clip; `resample` brings other sample rates to the mel's."""
 
     mel: MelConfig = field(default_factory=MelConfig)
-    frontend: FrontendConfig = field(default_factory=FrontendConfig)
+    frontend: PhonemeConfig = field(default_factory=PhonemeConfig)
     limits: Limits = field(default_factory=Limits)
     resample: bool = False
 
@@ -64,7 +64,7 @@ class ClipPreparer:
 
     def __init__(self, config: PrepareConfig) -> None:
         self.config = config
-        self._frontend = TextFrontend(config.frontend)
+        self._frontend = PhonemeFrontend(config.frontend)
         self._log_mel = LogMel(config.mel)
 
     def prepare(self, key: str, text: str, audio: bytes | str | Path, speaker: str = "") -> dict[str, Any] | str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from flowtts_core.acoustic.base import AcousticBatch, AcousticModel, GenerationSettings
+from flowtts_core.acoustic.base import AcousticBatch, AcousticModel, Sampling
 from flowtts_core.audio.mel import LogMel
 from flowtts_core.training.batches import VocoderBatch
 from flowtts_core.training.log import TrainingLog
@@ -44,12 +44,12 @@ class AcousticTask:
     def sample(self, module: nn.Module, step: int, log: TrainingLog) -> None:
         assert isinstance(module, AcousticModel)
         condition = self.probe.condition
-        generated = module.cpu().generate(condition, list(range(len(condition.tokens))), GenerationSettings())
+        generated = module.cpu().generate(condition, list(range(len(condition.tokens))), Sampling())
         for i, frames in enumerate(generated.mel_lengths.tolist()):
             mel = generated.mel[i : i + 1, :, :frames]
             log.mel(step, f"generated-{i}", mel[0])
             log.mel(step, f"true-{i}", self.probe.mel[i, :, : int(self.probe.mel_lengths[i])])
-            log.audio(step, f"generated-{i}", self.vocoder(mel)[0], module.mel_config.sample_rate)
+            log.audio(step, f"generated-{i}", self.vocoder(mel)[0], module.features.sample_rate)
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class VocoderTask:
         self.vocoder, self.probe, self.config = vocoder, probe, config
         self.judges = Discriminators(config.discriminators)
         self.modules: dict[str, nn.Module] = {"vocoder": vocoder, "judges": self.judges}
-        self.mel_loss, self.stft_loss = MultiMelLoss(vocoder.mel_config), MultiSTFTLoss()
+        self.mel_loss, self.stft_loss = MultiMelLoss(vocoder.features), MultiSTFTLoss()
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         return {"vocoder": list(self.vocoder.parameters()), "judges": list(self.judges.parameters())}
@@ -109,6 +109,6 @@ class VocoderTask:
         assert isinstance(module, Vocoder)
         mel = self.probe.mel.cpu()
         waveform = module.cpu()(mel).flatten()
-        log.audio(step, "generated", waveform, module.mel_config.sample_rate)
-        log.mel(step, "generated", LogMel(module.mel_config)(waveform[None])[0])
+        log.audio(step, "generated", waveform, module.features.sample_rate)
+        log.mel(step, "generated", LogMel(module.features)(waveform[None])[0])
         log.mel(step, "true", torch.cat(list(mel), dim=-1))

@@ -30,7 +30,7 @@ class GriffinLim(Vocoder):
     def __init__(self, config: GriffinLimConfig) -> None:
         super().__init__()
         self.config = config
-        self.mel_config = config.mel
+        self.features = config.mel
         bank = mel_filter_bank(config.mel)  # [F, M]
         self.register_buffer("inverse", torch.linalg.pinv(bank.T), persistent=False)
         self.register_buffer("bank", bank.T.contiguous(), persistent=False)
@@ -41,7 +41,7 @@ class GriffinLim(Vocoder):
 
     @torch.inference_mode()
     def forward(self, mel: Tensor, lengths: Tensor | None = None) -> Tensor:
-        samples = self.mel_config.samples_of(mel.shape[-1])
+        samples = self.features.samples_of(mel.shape[-1])
         waveform = mel.new_zeros(mel.shape[0], samples)
         for b in range(mel.shape[0]):
             frames = mel.shape[-1] if lengths is None else int(lengths[b])

@@ -196,7 +196,7 @@ class Vocos(Vocoder):
                 "use null: mels have no bandwidth",
             )
         self.config = config
-        self.mel_config = config.mel
+        self.features = config.mel
         # the embedding and each block see PAD frames to either side, and half a window of the inverse STFT lies there
         self.context_frames = PAD * (config.num_layers + 1) + -(-config.mel.n_fft // (2 * config.mel.hop_length))
         self.backbone = VocosBackbone(config)

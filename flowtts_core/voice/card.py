@@ -10,7 +10,7 @@ from typing import Any
 
 from flowtts_core.config import fingerprint, from_dict, to_dict
 from flowtts_core.errors import ConfigError, VoiceError
-from flowtts_core.text.frontends.phonemes import FrontendConfig
+from flowtts_core.text.frontends import PhonemeConfig
 
 CARD = "voice.json"
 FORMAT = 1
@@ -35,7 +35,7 @@ class VoiceCard:
     name: str
     acoustic: dict[str, Any]
     vocoder: dict[str, Any]
-    frontend: FrontendConfig
+    frontend: PhonemeConfig
     mel_fingerprint: str
     sample_rate: int
     language: str = "en-us"

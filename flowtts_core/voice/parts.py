@@ -18,7 +18,7 @@ from flowtts_core.acoustic import ACOUSTIC_MODELS
 from flowtts_core.acoustic.base import SPEEDS, AcousticModel
 from flowtts_core.config import Table, build, fingerprint
 from flowtts_core.errors import ConfigError, VoiceError
-from flowtts_core.text.frontends.phonemes import FrontendConfig
+from flowtts_core.text.frontends import PhonemeConfig
 from flowtts_core.vocoder import VOCODERS
 from flowtts_core.vocoder.base import Vocoder
 from flowtts_core.voice.card import CARD, VoiceCard, find_voice, load_card, write_card
@@ -70,7 +70,7 @@ def _built(table: Table, spec: Mapping[str, Any], where: str) -> nn.Module:
 
 def _check_card(card: VoiceCard, acoustic: AcousticModel, path: Path) -> None:
     """Raise VoiceError unless what the card says of the voice is what its parts say, and its settings can be followed."""
-    mel = acoustic.mel_config
+    mel = acoustic.features
     # as the spec spells it too: there a float field may hold an integer
     mels = (mel.fingerprint, fingerprint(card.acoustic.get("mel")))
     checks = {
@@ -90,7 +90,7 @@ def _check_card(card: VoiceCard, acoustic: AcousticModel, path: Path) -> None:
 def require_same_mel(acoustic: AcousticModel, vocoder: Vocoder, who: str) -> None:
     """Raise VoiceError, naming what differs, unless the vocoder reads the mel that the acoustic model makes."""
     try:
-        acoustic.mel_config.require(vocoder.mel_config, f"{who}: acoustic model and vocoder do not fit")
+        acoustic.features.require(vocoder.features, f"{who}: acoustic model and vocoder do not fit")
     except ConfigError as error:
         raise VoiceError(error.message, error.remedy) from error
 
@@ -103,7 +103,7 @@ def save_voice(
     acoustic_spec: Mapping[str, Any],
     vocoder: Vocoder,
     vocoder_spec: Mapping[str, Any],
-    frontend: FrontendConfig,
+    frontend: PhonemeConfig,
     half: bool = False,
     **card_fields: Any,
 ) -> VoiceCard:
@@ -133,8 +133,8 @@ def save_voice(
         acoustic=dict(acoustic_spec),
         vocoder=dict(vocoder_spec),
         frontend=frontend,
-        mel_fingerprint=acoustic.mel_config.fingerprint,
-        sample_rate=acoustic.mel_config.sample_rate,
+        mel_fingerprint=acoustic.features.fingerprint,
+        sample_rate=acoustic.features.sample_rate,
         sha256=hashes,
         **card_fields,
     )

@@ -75,7 +75,7 @@ def quality(
         ours_vocoder = synthesizer.voice.vocoder
         for name, vocoder in (
             ("teacher's mels, this vocoder", ours_vocoder),
-            ("teacher's mels, Griffin-Lim", GriffinLim(GriffinLimConfig(ours_vocoder.mel_config))),
+            ("teacher's mels, Griffin-Lim", GriffinLim(GriffinLimConfig(ours_vocoder.features))),
         ):
             ablation.append(_judge_all(name, _resynthesized(vocoder, read[1][:ablation_n]), workers))
     of_teacher = teacher.judged if teacher else None
@@ -115,7 +115,7 @@ def _teacher(texts: Texts, folder: Path | None) -> tuple[str, list[Clip]] | None
 @torch.inference_mode()
 def _resynthesized(vocoder: Vocoder, clips: Sequence[Clip]) -> list[Clip]:
     """The clips through the vocoder's mels and back."""
-    mel = vocoder.mel_config
+    mel = vocoder.features
     log_mel = LogMel(mel)
     waveforms = [torch.from_numpy(resample(waveform, rate, mel.sample_rate))[None].float() for waveform, rate in clips]
     return [(vocoder(log_mel(waveform))[0].numpy().clip(-1.0, 1.0), mel.sample_rate) for waveform in waveforms]

@@ -158,7 +158,7 @@ def _local_copy(place: str) -> Iterator[str]:
 def _require_vocoder(recipe: AcousticRecipe, vocoder: str) -> None:
     """Fail now rather than after hours: the vocoder must read the mel of the data."""
     found = find_vocoder(vocoder, recipe).vocoder
-    found.mel_config.require(recipe.model.mel, f"vocoder {vocoder or 'griffin_lim'} and data")
+    found.features.require(recipe.model.mel, f"vocoder {vocoder or 'griffin_lim'} and data")
 
 
 def train_rank(

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from flowtts_core.acoustic import ACOUSTIC_MODELS, AcousticBatch, Condition, GenerationSettings, MatchaConfig, build
+from flowtts_core.acoustic import ACOUSTIC_MODELS, AcousticBatch, Condition, MatchaConfig, Sampling, build
 from flowtts_core.acoustic.matcha.model import Draws
 from flowtts_core.config import fingerprint, from_dict, spec_of, to_dict
 from flowtts_core.errors import ConfigError, FlowTTSError
@@ -56,7 +56,7 @@ def some_batch(model, lengths=(11, 7, 4, 9), seed=3) -> AcousticBatch:
     generator = torch.Generator().manual_seed(seed)
     lengths = condition.token_lengths * 4 + 1
     time = int(lengths.max())
-    mel = torch.randn(len(lengths), model.mel_config.n_mels, time, generator=generator) - 1
+    mel = torch.randn(len(lengths), model.features.n_mels, time, generator=generator) - 1
     return AcousticBatch(condition, mel * (torch.arange(time) < lengths[:, None, None]), lengths)
 
 
@@ -73,7 +73,7 @@ def padded(condition: Condition, extra: int) -> Condition:
 @pytest.mark.parametrize("speed", [1.0, 1.3])
 def test_a_batch_equals_its_singles(model, speed):
     condition, seeds = some_condition(model), [5, 6, 7, 8]
-    settings = GenerationSettings(steps=3, speed=speed)
+    settings = Sampling(steps=3, speed=speed)
     together = model.generate(condition, seeds, settings)
     for row, seed in enumerate(seeds):
         alone = model.generate(row_of(condition, row), [seed], settings)
@@ -105,11 +105,11 @@ def test_no_layout_of_a_batch_moves_a_duration_by_a_bit(model):
 def test_durations_without_end_are_refused(model, log_duration):
     model.encoder.proj_w.proj.bias.fill_(log_duration)
     with pytest.raises(FlowTTSError, match="frames"):
-        model.generate(some_condition(model), [1, 2, 3, 4], GenerationSettings(steps=1))
+        model.generate(some_condition(model), [1, 2, 3, 4], Sampling(steps=1))
 
 
 def test_padding_of_tokens_changes_nothing(model):
-    condition, settings = some_condition(model), GenerationSettings(steps=2)
+    condition, settings = some_condition(model), Sampling(steps=2)
     plain = model.generate(condition, [1, 2, 3, 4], settings)
     wide = model.generate(padded(condition, 6), [1, 2, 3, 4], settings)
     assert torch.equal(plain.mel_lengths, wide.mel_lengths)
@@ -120,8 +120,8 @@ def test_padding_of_tokens_changes_nothing(model):
 
 def test_shapes_lengths_and_durations_agree(model):
     condition = some_condition(model)
-    generated = model.generate(condition, [1, 2, 3, 4], GenerationSettings(steps=2, speed=0.9))
-    assert generated.mel.shape == (4, model.mel_config.n_mels, int(generated.mel_lengths.max()))
+    generated = model.generate(condition, [1, 2, 3, 4], Sampling(steps=2, speed=0.9))
+    assert generated.mel.shape == (4, model.features.n_mels, int(generated.mel_lengths.max()))
     assert generated.durations.shape == condition.tokens.shape
     torch.testing.assert_close(generated.durations.sum(1).long(), generated.mel_lengths)
     assert not generated.durations[torch.arange(11) >= condition.token_lengths[:, None]].any()
@@ -132,7 +132,7 @@ def test_seed_and_settings_matter_and_repeat(model):
     condition = row_of(some_condition(model), 0)
 
     def mel(seed, **settings):
-        return model.generate(condition, [seed], GenerationSettings(**{"steps": 2, **settings})).mel
+        return model.generate(condition, [seed], Sampling(**{"steps": 2, **settings})).mel
 
     assert torch.equal(mel(1), mel(1))
     assert not torch.allclose(mel(1), mel(2))
@@ -148,7 +148,7 @@ def test_loss_does_not_depend_on_padding(model):
     batch = some_batch(model)
     wide = AcousticBatch(padded(batch.condition, 3), torch.nn.functional.pad(batch.mel, (0, 8)), batch.mel_lengths)
     size = model.config.segment_frames or batch.mel.shape[2]
-    noise = torch.randn(4, size, model.mel_config.n_mels, generator=torch.Generator().manual_seed(1))
+    noise = torch.randn(4, size, model.features.n_mels, generator=torch.Generator().manual_seed(1))
     offsets = None if model.config.segment_frames is None else torch.tensor([5, 0, 1, 2])
     results = []
     for each in (batch, wide):
@@ -218,15 +218,15 @@ def test_spec_round_trip_and_bad_settings():
         build({"name": "matcha", "masking": "none"})
     model = build(spec_of("matcha", MatchaConfig.debug()))
     with pytest.raises(ConfigError, match="speed"):
-        model.generate(some_condition(model), [0] * 4, GenerationSettings(speed=0.0))
+        model.generate(some_condition(model), [0] * 4, Sampling(speed=0.0))
 
 
 def test_a_model_with_speakers_asks_for_one_and_listens_to_it():
     model = build(spec_of(*VARIANTS["matcha speakers"])).eval()
     condition = row_of(some_condition(model), 0)
     with pytest.raises(ConfigError, match="speakers"):
-        model.generate(Condition(condition.tokens, condition.token_lengths), [0], GenerationSettings())
-    settings = GenerationSettings(steps=0)
+        model.generate(Condition(condition.tokens, condition.token_lengths), [0], Sampling())
+    settings = Sampling(steps=0)
     torch.manual_seed(0)
     first = model.generate(condition, [0], settings)
     other = Condition(condition.tokens, condition.token_lengths, torch.tensor([2]))

@@ -6,9 +6,9 @@ import pytest
 
 from flowtts_core.errors import TextError
 from flowtts_core.text.chunking import n_tokens, speakable_chunks
-from flowtts_core.text.frontends.phonemes import TextFrontend
+from flowtts_core.text.frontends import PhonemeFrontend
 
-FRONTEND = TextFrontend()
+FRONTEND = PhonemeFrontend()
 
 
 @pytest.mark.parametrize(

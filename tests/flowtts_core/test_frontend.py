@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowtts_core.errors import ConfigError, DependencyError, TextError
+from flowtts_core.text.frontends import EncodedText, PhonemeConfig, PhonemeFrontend
 from flowtts_core.text.frontends.lexicon import load_lexicon
-from flowtts_core.text.frontends.phonemes import EncodedText, FrontendConfig, TextFrontend
 from flowtts_core.text.frontends.symbols import MATCHA
 
-FRONTEND = TextFrontend()
+FRONTEND = PhonemeFrontend()
 HAS_ESPEAK = all(importlib.util.find_spec(name) for name in ("phonemizer", "espeakng_loader"))
 SENTENCES = [
     "Hello, world!",
@@ -61,7 +61,7 @@ def test_symbol_ids_are_those_of_the_community() -> None:
 @pytest.mark.parametrize("text", SENTENCES)
 @pytest.mark.parametrize("add_blank", [True, False])
 def test_tokens_spans_and_words(text: str, add_blank: bool) -> None:
-    frontend = TextFrontend(FrontendConfig(add_blank=add_blank))
+    frontend = PhonemeFrontend(PhonemeConfig(add_blank=add_blank))
     encoded = frontend.encode(text)
     check(text, encoded)
     plain = encoded.tokens[1::2] if add_blank else encoded.tokens
@@ -133,7 +133,7 @@ def test_inline_ipa_and_user_lexicon(tmp_path: Path) -> None:
     assert FRONTEND.encode("Say [[wˈʌt|g]] now").phonemes.split()[1] == "wˈʌtɡ"
     table = tmp_path / "names.tsv"
     table.write_text("# names\nEloi\tˈiːlɔɪ\nTraveller\ttɹˈævlɚ\n", encoding="utf-8")
-    frontend = TextFrontend(FrontendConfig(lexicon=load_lexicon(table)))
+    frontend = PhonemeFrontend(PhonemeConfig(lexicon=load_lexicon(table)))
     assert frontend.encode("The Eloi.").phonemes == "ðə ˈiːlɔɪ."
     assert frontend.encode("the Eloi's").phonemes == "ðə ˈiːlɔɪz"
     as_json = tmp_path / "names.json"
@@ -160,11 +160,11 @@ def test_a_wrong_lexicon_names_its_line(tmp_path: Path, name: str, content: str,
 
 @pytest.mark.parametrize(
     "config",
-    [FrontendConfig(phonemizer="festival"), FrontendConfig(language="de"), FrontendConfig(symbols="arpabet")],
+    [PhonemeConfig(phonemizer="festival"), PhonemeConfig(language="de"), PhonemeConfig(symbols="arpabet")],
 )
-def test_unknown_settings_are_refused(config: FrontendConfig) -> None:
+def test_unknown_settings_are_refused(config: PhonemeConfig) -> None:
     with pytest.raises(ConfigError):
-        TextFrontend(config)
+        PhonemeFrontend(config)
 
 
 def test_frontend_and_config_can_be_pickled() -> None:
@@ -174,10 +174,10 @@ def test_frontend_and_config_can_be_pickled() -> None:
 
 
 def test_a_text_does_not_depend_on_those_before_it() -> None:
-    used = TextFrontend()
+    used = PhonemeFrontend()
     for text in SENTENCES * 3:
         used.encode(text)
-    assert [used.encode(text) for text in SENTENCES] == [TextFrontend().encode(text) for text in SENTENCES]
+    assert [used.encode(text) for text in SENTENCES] == [PhonemeFrontend().encode(text) for text in SENTENCES]
 
 
 _SNIPPETS = [
@@ -227,12 +227,12 @@ def test_any_text_is_encoded_or_refused(text: str) -> None:
 @pytest.mark.skipif(HAS_ESPEAK, reason="the espeak extra is installed")
 def test_missing_espeak_names_the_extra() -> None:
     with pytest.raises(DependencyError, match=r"flowtts\[espeak\]"):
-        TextFrontend(FrontendConfig(phonemizer="espeak"))
+        PhonemeFrontend(PhonemeConfig(phonemizer="espeak"))
 
 
 @pytest.mark.skipif(not HAS_ESPEAK, reason="needs the espeak extra (phonemizer, espeakng-loader)")
 def test_espeak_reads_as_the_community_voices_were_trained() -> None:
-    frontend = TextFrontend(FrontendConfig(phonemizer="espeak"))
+    frontend = PhonemeFrontend(PhonemeConfig(phonemizer="espeak"))
     assert frontend.encode("Hello, world!").phonemes == "həlˈoʊ, wˈɜːld!"
     for text in SENTENCES:
         check(text, frontend.encode(text))
@@ -240,10 +240,10 @@ def test_espeak_reads_as_the_community_voices_were_trained() -> None:
     assert [word.text for word in encoded.words] == ["the", "end", "of", "the", "day"]
     assert "ʌvðə" in encoded.phonemes
     with pytest.raises(ConfigError, match="no language"):
-        TextFrontend(FrontendConfig(phonemizer="espeak", language="xx"))
+        PhonemeFrontend(PhonemeConfig(phonemizer="espeak", language="xx"))
 
 
 @pytest.mark.skipif(not HAS_ESPEAK, reason="needs the espeak extra (phonemizer, espeakng-loader)")
 def test_espeak_reads_other_languages() -> None:
     text = "Guten Morgen, ich habe 3,5 Äpfel."
-    check(text, TextFrontend(FrontendConfig(phonemizer="espeak", language="de")).encode(text))
+    check(text, PhonemeFrontend(PhonemeConfig(phonemizer="espeak", language="de")).encode(text))

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from flowtts_core.acoustic import GenerationSettings
+from flowtts_core.acoustic import Sampling
 from flowtts_core.acoustic.matcha.importer import import_matcha
 from flowtts_core.audio.mel import MelConfig
 from flowtts_core.errors import VoiceError
@@ -96,7 +96,7 @@ def test_an_imported_model_generates_from_its_spec(published, tmp_path):
     from tests.flowtts_core.test_acoustic_contract import row_of, some_condition
 
     condition = row_of(some_condition(model), 0)
-    settings = GenerationSettings(steps=2)
+    settings = Sampling(steps=2)
     assert torch.equal(
         model.generate(condition, [1], settings).mel, imported.model().generate(condition, [1], settings).mel
     )

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from flowtts_core.acoustic import Condition, GenerationSettings, MatchaConfig, MatchaTTS
+from flowtts_core.acoustic import Condition, MatchaConfig, MatchaTTS, Sampling
 from flowtts_core.acoustic.alignment import expand_by_path, path_durations
 from flowtts_core.acoustic.matcha.decoder import published_frames
 from flowtts_core.acoustic.matcha.model import Draws, Prior
@@ -113,7 +113,7 @@ def synthesise(
         speaker = model._speaker(condition)
         prior: Prior = model.prior(condition, speaker, speed)
         extents = torch.full_like(prior.lengths, prior.mean.shape[1]) if batch_extents else None
-        settings = GenerationSettings(steps=steps, speed=speed)
+        settings = Sampling(steps=steps, speed=speed)
         x = model.sample(prior, bmt(noise), speaker, settings, extents)
     time = int(prior.lengths.max())
     return bmt(x * model.mel_std + model.mel_mean)[:, :, :time], bmt(x)[:, :, :time], prior
@@ -162,7 +162,7 @@ def test_training_losses_and_gradient_match(reference, name):
 
 def test_zero_steps_give_the_prior_mean(reference):
     model = reference.model
-    generated = model.generate(reference.condition, [1, 2], GenerationSettings(steps=0))
+    generated = model.generate(reference.condition, [1, 2], Sampling(steps=0))
     with torch.no_grad():
         mean = model.encoder(reference.io["x"], reference.io["x_lengths"], model._speaker(reference.condition)).mean
     path = reference.io["syn4.attn"].squeeze(1)[:, :, : generated.mel.shape[2]]

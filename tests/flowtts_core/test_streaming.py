@@ -147,7 +147,7 @@ def test_what_a_listener_has_is_not_made_again(engine: StreamingEngine) -> None:
 
 def test_a_stream_sounds_as_the_whole_but_for_a_shade(bundled: VoiceSynthesizer) -> None:
     """Log-mels of streamed and whole differ by far less than those of two seeds; word times not at all."""
-    log_mel = LogMel(bundled.voice.acoustic.mel_config)
+    log_mel = LogMel(bundled.voice.acoustic.features)
     request = SynthesisRequest(SENTENCE, seed=7)
     expected, other = whole(bundled, request), whole(bundled, replace(request, seed=8))
     engine = StreamingEngine(bundled, threads=1)
@@ -226,7 +226,7 @@ def test_long_text_without_a_stop_streams(engine: StreamingEngine) -> None:
 
 
 def test_a_vocoder_that_needs_everything_makes_a_chunk_a_sentence(synthesizer: VoiceSynthesizer) -> None:
-    mel = synthesizer.voice.acoustic.mel_config
+    mel = synthesizer.voice.acoustic.features
     slow = VoiceSynthesizer(replace(synthesizer.voice, vocoder=GriffinLim(GriffinLimConfig(mel, iterations=2)).eval()))
     engine = StreamingEngine(slow, threads=1)
     request = SynthesisRequest(SENTENCE)

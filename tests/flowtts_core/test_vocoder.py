@@ -33,7 +33,7 @@ def published(parity_dir: Path, padding: str) -> tuple[Vocos, dict[str, torch.Te
 @pytest.mark.parametrize("padding", ["center", "same"])
 def test_equals_published_vocos(parity_dir: Path, padding: str) -> None:
     vocos, io = published(parity_dir, padding)
-    mel = LogMel(vocos.mel_config)(io["audio"])
+    mel = LogMel(vocos.features)(io["audio"])
     # Not the logarithms: those of the quietest bands are of rounding errors, which differ from one processor's FFT to another's
     loudest = float(io[f"mel.{padding}"].max().exp())
     torch.testing.assert_close(mel.exp(), io[f"mel.{padding}"].exp(), atol=1e-6 * loudest, rtol=1e-4)
@@ -61,13 +61,13 @@ def test_contract(name: str, padding: str, mel_config: MelConfig) -> None:
     config_type = VOCODERS[name][0]
     config = config_type(mel=replace(mel_config, padding=padding), **SMALL[name])
     vocoder = build(VOCODERS, spec_of(name, config)).eval()
-    assert vocoder.mel_config == config.mel
+    assert vocoder.features == config.mel
     mel, lengths = torch.randn(2, 80, 30) - 4, torch.tensor([30, 17])
     with torch.no_grad():
         batch = vocoder(mel, lengths)
         alone = vocoder(mel[1:, :, :17])
-    samples = vocoder.mel_config.samples_of(17)
-    assert batch.shape == (2, vocoder.mel_config.samples_of(30)) and alone.shape == (1, samples)
+    samples = vocoder.features.samples_of(17)
+    assert batch.shape == (2, vocoder.features.samples_of(30)) and alone.shape == (1, samples)
     torch.testing.assert_close(batch[1:, :samples], alone, atol=1e-4, rtol=0)
     assert not batch[1, samples:].any()
 

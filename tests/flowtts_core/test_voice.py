@@ -15,7 +15,7 @@ from flowtts_core.acoustic import MatchaConfig, MatchaTTS
 from flowtts_core.audio.mel import VOCOS_24K, MelConfig
 from flowtts_core.config import spec_of
 from flowtts_core.errors import VoiceError
-from flowtts_core.text.frontends.phonemes import FrontendConfig
+from flowtts_core.text.frontends import PhonemeConfig
 from flowtts_core.vocoder import GriffinLim, GriffinLimConfig, Vocos, VocosConfig
 from flowtts_core.voice.card import bundled_voices, load_card
 from flowtts_core.voice.parts import load_voice, save_voice
@@ -36,7 +36,7 @@ def save(folder: Path, acoustic: MatchaTTS, vocoder: Vocos, half: bool = False) 
         acoustic_spec=specs[0],
         vocoder=vocoder,
         vocoder_spec=specs[1],
-        frontend=FrontendConfig(),
+        frontend=PhonemeConfig(),
         half=half,
     )
 
@@ -100,7 +100,7 @@ def test_vocoder_without_weights(tmp_path: Path) -> None:
         acoustic_spec=spec_of("matcha", MatchaConfig.debug()),
         vocoder=vocoder,
         vocoder_spec=spec_of("griffin_lim", GriffinLimConfig()),
-        frontend=FrontendConfig(),
+        frontend=PhonemeConfig(),
         half=True,
     )
     assert isinstance(load_voice(tmp_path / "v").vocoder, GriffinLim)
@@ -179,14 +179,14 @@ def in_card(*path: str, value: object) -> Callable[[Path], None]:
         (in_card("acoustic", "mel", "n_mels", value=0), "acoustic"),
         (in_card("vocoder", "dim", value=0), "VocosConfig: dim 0"),
         (in_card("vocoder", "dim", value=2**60), "vocoder: cannot be built"),
-        (in_card("frontend", value="gruut"), "VoiceCard.frontend = 'gruut' is not FrontendConfig"),
+        (in_card("frontend", value="gruut"), "VoiceCard.frontend = 'gruut' is not PhonemeConfig"),
         (damage_truncate, r"vocoder\.safetensors: cannot be read, perhaps truncated"),
         (damage_alter, r"acoustic\.safetensors: is not the file that the card names"),
         (damage_remove, r"acoustic\.safetensors: missing"),
         (damage_card, r"voice\.json: not a voice card"),
         (damage_spec, r"acoustic\.safetensors: does not fit the card's spec"),
         (damage_field, r"vocoder: VocosConfig has no field colour"),
-        (damage_mel, r"the mels differ \(log_floor 1e-05 against 1e-07\)"),
+        (damage_mel, r"the features differ \(log_floor 1e-05 against 1e-07\)"),
     ],
 )
 def test_damage_is_named(folder: Path, damage: object, message: str) -> None:
@@ -207,7 +207,7 @@ def test_an_unreadable_card_is_named(folder: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("name", bundled_voices())
 def test_bundled_voices_load(name: str) -> None:
-    assert load_voice(name).card.mel_fingerprint == load_voice(name).acoustic.mel_config.fingerprint
+    assert load_voice(name).card.mel_fingerprint == load_voice(name).acoustic.features.fingerprint
 
 
 def test_unknown_voice_lists_the_known() -> None:
@@ -224,7 +224,7 @@ def test_parts_of_different_mels_are_refused(tmp_path: Path) -> None:
             acoustic_spec=spec_of("matcha", MatchaConfig.debug()),
             vocoder=Vocos(VocosConfig(VOCOS_24K, 16, 32, 1)),
             vocoder_spec=spec_of("vocos", VocosConfig(VOCOS_24K, 16, 32, 1)),
-            frontend=FrontendConfig(),
+            frontend=PhonemeConfig(),
         )
 
 

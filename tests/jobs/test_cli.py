@@ -27,7 +27,7 @@ from flowtts_core import __version__
 from flowtts_core.acoustic import ACOUSTIC_MODELS, MatchaConfig, MatchaTTS
 from flowtts_core.config import build, spec_of
 from flowtts_core.errors import ConfigError, TextError
-from flowtts_core.text.frontends.phonemes import FrontendConfig
+from flowtts_core.text.frontends import PhonemeConfig
 from flowtts_core.vocoder import VOCODERS
 from flowtts_core.voice.parts import save_voice
 from jobs import cli, doctor, say, train, voices
@@ -50,7 +50,7 @@ def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
         acoustic_spec=specs[0],
         vocoder=build(VOCODERS, specs[1]),
         vocoder_spec=specs[1],
-        frontend=FrontendConfig(),
+        frontend=PhonemeConfig(),
         licence="CC0-1.0",
     )
     return folder

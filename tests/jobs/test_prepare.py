@@ -17,7 +17,7 @@ import torch
 from cluster.storage import Storage
 from flowtts_core.audio.mel import LogMel, MelConfig
 from flowtts_core.errors import ConfigError, OutputError, TextError
-from flowtts_core.text.frontends.phonemes import TextFrontend
+from flowtts_core.text.frontends import PhonemeFrontend
 from flowtts_core.training.examples import SCHEMA, DatasetMeta, Examples
 from flowtts_core.training.prepare import ClipPreparer, Limits, PrepareConfig, clipped_share
 from jobs import prepare as job
@@ -119,7 +119,7 @@ def test_a_row_holds_the_clip_that_was_read(preparer):
     assert set(row) == set(SCHEMA.names)
     frames = len(waveform) // 256
     assert row["n_frames"] == frames
-    assert row["tokens"] == list(TextFrontend().encode("A fine day.").tokens)
+    assert row["tokens"] == list(PhonemeFrontend().encode("A fine day.").tokens)
     audio, rate = soundfile.read(io.BytesIO(row["audio"]))
     assert rate == RATE
     assert len(audio) == frames * 256

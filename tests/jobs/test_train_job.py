@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from flowtts_core.acoustic import Condition, GenerationSettings
+from flowtts_core.acoustic import Condition, Sampling
 from flowtts_core.audio.mel import MelConfig
 from flowtts_core.errors import ConfigError, TextError, VoiceError
 from flowtts_core.training.checkpoints import latest_checkpoint
@@ -47,7 +47,7 @@ def test_a_run_ends_in_a_voice_that_speaks(data, tmp_path):
     assert voice.card.vocoder["name"] == "griffin_lim"
     assert voice.card.name == "amy"
     condition = Condition(torch.randint(1, 24, (1, 9)), torch.tensor([9]))
-    mel = voice.acoustic.generate(condition, [0], GenerationSettings(steps=1)).mel
+    mel = voice.acoustic.generate(condition, [0], Sampling(steps=1)).mel
     assert torch.isfinite(voice.vocoder(mel)).all()
     averaged = torch.load(latest_checkpoint(Path(this.folder)), weights_only=True)["ema"]
     assert all(torch.equal(averaged[key], value) for key, value in voice.acoustic.state_dict().items())

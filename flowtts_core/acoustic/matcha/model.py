@@ -17,7 +17,7 @@ from flowtts_core.acoustic.alignment import (
     monotonic_alignment,
     path_durations,
 )
-from flowtts_core.acoustic.base import SPEEDS, AcousticBatch, AcousticModel, Condition, Generated, GenerationSettings
+from flowtts_core.acoustic.base import SPEEDS, AcousticBatch, AcousticModel, Condition, Generated, Sampling
 from flowtts_core.acoustic.matcha.config import MatchaConfig
 from flowtts_core.acoustic.matcha.decoder import Frames, VelocityNet, published_frames, true_frames
 from flowtts_core.acoustic.matcha.encoder import Encoded, TextEncoder
@@ -84,7 +84,7 @@ class MatchaTTS(AcousticModel):
     def __init__(self, config: MatchaConfig) -> None:
         super().__init__()
         self.config = config
-        self.mel_config, self.n_symbols, self.n_speakers = config.mel, config.n_symbols, config.n_speakers
+        self.features, self.n_symbols, self.n_speakers = config.mel, config.n_symbols, config.n_speakers
         if config.n_speakers > 1:
             self.spk_emb = nn.Embedding(config.n_speakers, config.speaker_channels)
         self.encoder = TextEncoder(config)
@@ -195,7 +195,7 @@ class MatchaTTS(AcousticModel):
     # --- generation -------------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
-    def generate(self, condition: Condition, seeds: Sequence[int], settings: GenerationSettings) -> Generated:
+    def generate(self, condition: Condition, seeds: Sequence[int], settings: Sampling) -> Generated:
         speaker = self._speaker(condition)
         prior = self.prior(condition, speaker, settings.speed)
         if settings.steps == 0:
@@ -269,7 +269,7 @@ class MatchaTTS(AcousticModel):
         prior: Prior,
         noise: Tensor,
         speaker: Tensor | None,
-        settings: GenerationSettings,
+        settings: Sampling,
         extents: Tensor | None = None,
     ) -> Tensor:
         """Solve the flow from `noise` [B, T, M] (before the temperature) to a normalised mel [B, T, M].

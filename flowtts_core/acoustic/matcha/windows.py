@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from flowtts_core.acoustic.base import Condition, GenerationSettings
+from flowtts_core.acoustic.base import Condition, Sampling
 from flowtts_core.acoustic.matcha.model import MatchaTTS, Prior
 from flowtts_core.nn.masks import round_up
 
@@ -54,7 +54,7 @@ def lay_out(model: MatchaTTS, condition: Condition, seed: int, speed: float) -> 
 
 @torch.inference_mode()
 def decode(
-    model: MatchaTTS, drafts: Sequence[Draft], spans: Sequence[tuple[int, int]], settings: GenerationSettings
+    model: MatchaTTS, drafts: Sequence[Draft], spans: Sequence[tuple[int, int]], settings: Sampling
 ) -> list[Tensor]:
     """Log-mel [M, end - start] of each draft's frames `[start, end)`; starts are multiples of STRIDE.
 

@@ -1,1 +1,38 @@
-"""Front ends: text to tokens."""
+"""Front ends by name: each turns a text into tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from flowtts_core import config as _config
+from flowtts_core.text.frontends.base import EncodedText, Frontend, Word
+from flowtts_core.text.frontends.characters import ByteConfig, ByteFrontend, CharacterConfig, CharacterFrontend
+from flowtts_core.text.frontends.phonemes import PhonemeConfig, PhonemeFrontend
+
+FRONTENDS = {
+    "phonemes": (PhonemeConfig, PhonemeFrontend),
+    "characters": (CharacterConfig, CharacterFrontend),
+    "bytes": (ByteConfig, ByteFrontend),
+}
+
+
+def build(spec: Mapping[str, Any]) -> Frontend:
+    """Build the front end of a spec, `{"name": "phonemes", **fields of PhonemeConfig}`; see `flowtts_core.config.build`."""
+    frontend: Frontend = _config.build(FRONTENDS, {"name": "phonemes", **spec})
+    return frontend
+
+
+__all__ = [
+    "FRONTENDS",
+    "ByteConfig",
+    "ByteFrontend",
+    "CharacterConfig",
+    "CharacterFrontend",
+    "EncodedText",
+    "Frontend",
+    "PhonemeConfig",
+    "PhonemeFrontend",
+    "Word",
+    "build",
+]

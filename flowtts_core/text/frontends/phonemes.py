@@ -1,26 +1,29 @@
-"""Text to tokens: normalise, phonemise, map to the symbol table, and remember which characters each token came from."""
+"""Texts as phonemes: normalise, phonemise, map to the symbol table."""
 
 from __future__ import annotations
 
 import logging
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from flowtts_core.errors import ConfigError, TextError
+from flowtts_core.errors import ConfigError
 from flowtts_core.text.english.normalize import normalize
+from flowtts_core.text.frontends.base import EncodedText, Word, nothing_to_say
 from flowtts_core.text.frontends.espeak import JOINED, EspeakPhonemizer
 from flowtts_core.text.frontends.gruut import GruutPhonemizer, plural_ending
 from flowtts_core.text.frontends.symbols import symbol_table
 from flowtts_core.text.pieces import Piece
 
 log = logging.getLogger(__name__)
+_OTHER_LANGUAGE = (
+    "use a voice of that language, or pip install 'flowtts[espeak]' and a front end with phonemizer 'espeak'"
+)
 
 
 @dataclass(frozen=True)
-class FrontendConfig:
-    """Settings of a front end; stored in the voice's card.
+class PhonemeConfig:
+    """Settings of the phoneme front end; stored in the voice's card.
 
     Attributes:
         phonemizer: "gruut" (default) or "espeak" (optional extra).
@@ -35,26 +38,6 @@ class FrontendConfig:
     symbols: str = "matcha"
     add_blank: bool = True
     lexicon: dict[str, str] | None = None
-
-
-@dataclass(frozen=True)
-class Word:
-    """A source word `text[start:end]` and its tokens `[token_start, token_end)`."""
-
-    text: str
-    start: int
-    end: int
-    token_start: int
-    token_end: int
-
-
-@dataclass(frozen=True)
-class EncodedText:
-    tokens: tuple[int, ...]  # [L]
-    spans: tuple[tuple[int, int], ...]  # [L] source characters (start, end) of each token
-    words: tuple[Word, ...]
-    phonemes: str  # IPA, for people
-    dropped: tuple[str, ...] = ()  # written words that could not be read and IPA that has no symbol
 
 
 class Phonemizer(Protocol):
@@ -78,7 +61,7 @@ _IPA_SPELLINGS = {
 }
 
 
-class TextFrontend:
+class PhonemeFrontend:
     """`encode(text) -> EncodedText`; cheap to make, and fast once its words are cached.
 
     Raises:
@@ -86,8 +69,8 @@ class TextFrontend:
         DependencyError: when the phonemizer's package is missing.
     """
 
-    def __init__(self, config: FrontendConfig | None = None) -> None:
-        self.config = config or FrontendConfig()
+    def __init__(self, config: PhonemeConfig | None = None) -> None:
+        self.config = config or PhonemeConfig()
         self._table = symbol_table(self.config.symbols)
         if self.config.phonemizer not in PHONEMIZERS:
             known = ", ".join(sorted(PHONEMIZERS))
@@ -113,7 +96,8 @@ class TextFrontend:
         for piece, ipa in zip(pieces, spoken, strict=True):
             out.add(piece, ipa)
         if not out.words:
-            raise _nothing_to_say(text, self.config)
+            who = f"in language {self.config.language!r} with phonemizer {self.config.phonemizer!r}"
+            raise nothing_to_say(text, who, _OTHER_LANGUAGE)
         if out.dropped:
             log.debug("not spoken: %s", " ".join(out.dropped))
         return out.encoded(text, self.config.add_blank)
@@ -138,7 +122,7 @@ class TextFrontend:
                     spoken[i] = self._lexicon[stem] + plural_ending(self._lexicon[stem])
         return spoken
 
-    def __reduce__(self) -> tuple[type[TextFrontend], tuple[FrontendConfig]]:
+    def __reduce__(self) -> tuple[type[PhonemeFrontend], tuple[PhonemeConfig]]:
         return type(self), (self.config,)  # the models behind it are loaded anew where it arrives
 
 
@@ -236,20 +220,6 @@ class _Writer:
             for start, end, first, last in self.words
         )
         return EncodedText(tuple(tokens), tuple(spans), words, "".join(self._symbols), tuple(self.dropped))
-
-
-def _nothing_to_say(text: str, config: FrontendConfig) -> TextError:
-    characters = "".join(dict.fromkeys(c for c in text if not c.isspace()))[:20]
-    if not characters:
-        return TextError("there is no text to speak")
-    names = ", ".join(f"{c!r} ({unicodedata.name(c, 'unnamed')})" for c in characters[:3])
-    shown = f"nothing in the text can be spoken: {names}"
-    if any(c.isalpha() for c in text):
-        return TextError(
-            f"{shown} has no sound in language {config.language!r} with phonemizer {config.phonemizer!r}",
-            "use a voice of that language, or pip install 'flowtts[espeak]' and a front end with phonemizer 'espeak'",
-        )
-    return TextError(shown, "give it some words")
 
 
 PHONEMIZERS: dict[str, Any] = {"gruut": GruutPhonemizer, "espeak": EspeakPhonemizer}

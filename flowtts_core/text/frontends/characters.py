@@ -1,0 +1,79 @@
+"""Texts as characters, or as bytes, for models that learn to pronounce by themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flowtts_core.errors import ConfigError
+from flowtts_core.text.english.normalize import normalize
+from flowtts_core.text.frontends.base import EncodedText, encode_pieces
+
+LATIN = " '-,.;:!?\"abcdefghijklmnopqrstuvwxyz"
+
+
+@dataclass(frozen=True)
+class CharacterConfig:
+    """Settings of the character front end.
+
+    Attributes:
+        characters: those that have a token, in order; the first is token 1, and 0 is padding.
+        language: English ("en...") is written out in words first; other texts are taken as they stand.
+        lower_case: letters are lower-cased first.
+    """
+
+    characters: str = LATIN
+    language: str = "en-us"
+    lower_case: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.characters or len(set(self.characters)) < len(self.characters):
+            raise ConfigError(f"CharacterConfig.characters = {self.characters!r}", "give each character once")
+
+
+class CharacterFrontend:
+    """One token for each character."""
+
+    def __init__(self, config: CharacterConfig) -> None:
+        self.config = config
+        self._ids = {character: i + 1 for i, character in enumerate(config.characters)}
+
+    @property
+    def n_symbols(self) -> int:
+        return len(self._ids) + 1
+
+    def encode(self, text: str) -> EncodedText:
+        pieces = normalize(text, english=self.config.language.lower().startswith("en"))
+        return encode_pieces(text, pieces, self._symbols, f"among the characters {self.config.characters[:40]!r}")
+
+    def load(self) -> None:
+        """Nothing is loaded."""
+
+    def _symbols(self, text: str) -> tuple[list[int], list[str]]:
+        text = text.lower() if self.config.lower_case else text
+        known = [self._ids[c] for c in text if c in self._ids]
+        return known, [c for c in text if c not in self._ids]
+
+
+@dataclass(frozen=True)
+class ByteConfig:
+    """Settings of the byte front end; `language` as `CharacterConfig` has it."""
+
+    language: str = "en-us"
+
+
+class ByteFrontend:
+    """One token for each byte of the text's UTF-8: byte b is token b + 1, and 0 is padding."""
+
+    n_symbols = 257
+
+    def __init__(self, config: ByteConfig) -> None:
+        self.config = config
+
+    def encode(self, text: str) -> EncodedText:
+        pieces = normalize(text, english=self.config.language.lower().startswith("en"))
+        return encode_pieces(
+            text, pieces, lambda part: ([b + 1 for b in part.encode("utf-8", "replace")], []), "in bytes"
+        )
+
+    def load(self) -> None:
+        """Nothing is loaded."""
