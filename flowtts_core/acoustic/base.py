@@ -67,7 +67,7 @@ class Generated:
 class AcousticModel(nn.Module, abc.ABC):
     """Contract: a padded batch, a crop of the padding and a single item agree within 1e-4."""
 
-    mel_config: MelConfig
+    features: MelConfig
     n_symbols: int
     n_speakers: int
 

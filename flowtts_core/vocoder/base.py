@@ -11,12 +11,12 @@ from flowtts_core.audio.mel import MelConfig
 
 
 class Vocoder(nn.Module, abc.ABC):
-    """Contract: `forward(mel[B, M, T], lengths[B]) -> [B, mel_config.samples_of(T)]`.
+    """Contract: `forward(mel[B, M, T], lengths[B]) -> [B, features.samples_of(T)]`.
 
     Padding changes nothing, and a stream of chunks equals the whole.
     """
 
-    mel_config: MelConfig
+    features: MelConfig
     context_frames: int | None = None  # frames on either side that a frame's samples depend on; None: all of them
 
     @abc.abstractmethod
@@ -25,7 +25,7 @@ class Vocoder(nn.Module, abc.ABC):
 
         Args:
             mel: [B, M, T], as `MelConfig` makes it.
-            lengths: [B] valid frames; samples beyond `mel_config.samples_of(length)` are zero.
+            lengths: [B] valid frames; samples beyond `features.samples_of(length)` are zero.
 
         Returns:
             [B, samples_of(T)] float32 in about [-1, 1]; T * hop_length samples for "same" mels, one hop less for "center".
