@@ -45,9 +45,9 @@ class FlowVoice:
 
     def __init__(self, folder: str, max_active: int, max_queued_s: float, device: str) -> None:
         from flowtts_core.streaming.engine import StreamingEngine
-        from flowtts_core.voice.parts import load_voice
+        from flowtts_core.voice.parts import load_parts
 
-        voice = load_voice(folder, device)
+        voice = load_parts(folder, device)
         self._engine = StreamingEngine(voice, max_queued_s=max_queued_s, max_active=max_active)
         self._engine.warm_up()
 
@@ -121,7 +121,7 @@ class ToneVoice:
         self._active = 0
 
     async def sounds(self, job: SpeechJob) -> AsyncIterator[Sound | Refusal]:
-        from flowtts_core.engines.flow import SynthesisFailure
+        from flowtts_core.engines.base import SynthesisFailure
 
         self._active += 1
         try:
@@ -279,9 +279,11 @@ class Speaker:
 
 
 def _request(job: SpeechJob) -> Any:
-    from flowtts_core.engines.flow import SynthesisRequest
+    from flowtts_core.request import SynthesisRequest
 
-    return SynthesisRequest(job.text, job.seed, job.speed, job.steps, job.temperature, job.speaker)
+    return SynthesisRequest(
+        text=job.text, seed=job.seed, speed=job.speed, steps=job.steps, temperature=job.temperature, speaker=job.speaker
+    )
 
 
 def _cancel_ticket(submitted: asyncio.Future[Any]) -> None:

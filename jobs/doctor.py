@@ -179,12 +179,14 @@ def temporary_files() -> Check:
 
 def speaks(voice: str | None) -> Check:
     """Load the voice and say one word."""
-    from flowtts_core.engines.flow import SynthesisFailure, SynthesisRequest, VoiceSynthesizer
+    from flowtts_core.engines.base import SynthesisFailure
+    from flowtts_core.engines.flow import FlowSynthesizer
+    from flowtts_core.request import SynthesisRequest
 
     started = time.perf_counter()
-    synthesizer = VoiceSynthesizer.load(voice)
+    synthesizer = FlowSynthesizer.load(voice)
     loaded = time.perf_counter()
-    [speech] = synthesizer.synthesize([SynthesisRequest("Hello.")])
+    [speech] = synthesizer.synthesize([SynthesisRequest(text="Hello.")])
     if isinstance(speech, SynthesisFailure):
         return Check("voice", "failed", f"cannot say hello: {speech.reason}", "flowtts voices")
     said = time.perf_counter() - loaded

@@ -103,10 +103,10 @@ def vocoder_for(choice: str, mel: MelConfig) -> tuple[Vocoder, dict[str, Any]]:
     """
     from flowtts_core.config import build, to_dict
     from flowtts_core.vocoder import VOCODERS
-    from flowtts_core.voice.parts import load_voice
+    from flowtts_core.voice.parts import load_parts
 
     if choice != GRIFFIN_LIM:
-        voice = load_voice(choice)
+        voice = load_parts(choice)
         return voice.vocoder, dict(voice.card.vocoder)
     spec = {"name": GRIFFIN_LIM, "mel": to_dict(mel)}
     return build(VOCODERS, spec), spec

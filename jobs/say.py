@@ -20,7 +20,7 @@ from flowtts_core.errors import DependencyError, OutputError, TextError
 if TYPE_CHECKING:
     import numpy as np
 
-    from flowtts_core.engines.flow import Synthesizer
+    from flowtts_core.engines.base import Synthesizer
 
 PLAYERS = (("ffplay", "-nodisp", "-autoexit", "-loglevel", "error"), ("paplay",), ("aplay", "-q"), ("afplay",))
 
@@ -54,9 +54,9 @@ def run(args: argparse.Namespace) -> int:
     if output is not None:
         require_place(output)
     started = time.perf_counter()
-    from flowtts_core.engines.flow import VoiceSynthesizer
+    from flowtts_core.engines.flow import FlowSynthesizer
 
-    synthesizer = VoiceSynthesizer.load(args.voice)
+    synthesizer = FlowSynthesizer.load(args.voice)
     loaded = time.perf_counter()
     settings = {"seed": args.seed, "speed": args.speed, "steps": args.steps, "speaker": args.speaker}
     waveform = speak(synthesizer, text, settings)
@@ -85,13 +85,14 @@ def speak(synthesizer: Synthesizer, text: str, settings: dict[str, Any]) -> np.n
     """
     import numpy as np
 
-    from flowtts_core.engines.flow import SynthesisFailure, SynthesisRequest
+    from flowtts_core.engines.base import SynthesisFailure
+    from flowtts_core.request import SynthesisRequest
     from flowtts_core.text.sentences import split_sentences
 
     sentences = split_sentences(text)
     if not sentences:
         raise TextError("there is nothing to say: the text is empty", 'give a text, for example: flowtts say "Hello."')
-    results = synthesizer.synthesize([SynthesisRequest(sentence.text, **settings) for sentence in sentences])
+    results = synthesizer.synthesize([SynthesisRequest(text=sentence.text, **settings) for sentence in sentences])
     pieces: list[np.ndarray] = []
     for sentence, result in zip(sentences, results, strict=True):
         if isinstance(result, SynthesisFailure):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cluster.resources import PROFILES, profile_named
 
 if TYPE_CHECKING:
-    from flowtts_core.engines.flow import VoiceSynthesizer
+    from flowtts_core.engines.flow import FlowSynthesizer
     from flowtts_core.text.frontends import PhonemeConfig
     from jobs.synthesis.engine import Encode, Engine
     from jobs.synthesis.gate import GateConfig
@@ -284,19 +284,19 @@ class MakeVoice:
     device: str
     lexicon: dict[str, str]
 
-    def __call__(self) -> VoiceSynthesizer:
+    def __call__(self) -> FlowSynthesizer:
         import torch
 
-        from flowtts_core.engines.flow import VoiceSynthesizer
-        from flowtts_core.voice.parts import load_voice
+        from flowtts_core.engines.flow import FlowSynthesizer
+        from flowtts_core.voice.parts import load_parts
 
         torch.set_num_threads(1)
-        voice = load_voice(self.voice, self.device)
+        voice = load_parts(self.voice, self.device)
         if self.lexicon:
             words = {**(voice.card.frontend.lexicon or {}), **self.lexicon}
             frontend = replace(voice.card.frontend, lexicon=words)
             voice = replace(voice, card=replace(voice.card, frontend=frontend))
-        return VoiceSynthesizer(voice, device=self.device)
+        return FlowSynthesizer(voice, device=self.device)
 
 
 @dataclass(frozen=True)
@@ -306,8 +306,9 @@ class MakeEncoder:
     config: PhonemeConfig
 
     def __call__(self) -> Encode:
-        from flowtts_core.text.frontends import PhonemeFrontend
         from flowtts_core.text.parts import encode_parts
+
+        from flowtts_core.text.frontends import PhonemeFrontend
 
         return partial(encode_parts, frontend=PhonemeFrontend(self.config))
 

@@ -16,7 +16,8 @@ from cluster import plan as plans
 from cluster.plan import StoredPlan
 from cluster.pool import Stage, Task
 from cluster.storage import Storage
-from flowtts_core.engines.flow import Speech, SynthesisFailure, SynthesisRequest, WordTime
+from flowtts_core.engines.base import Speech, SynthesisFailure, WordTime
+from flowtts_core.request import SynthesisRequest
 from jobs.synthesis.engine import Engine, Voices
 from jobs.synthesis.pipeline import Running, stages_of
 from jobs.synthesis.plan import Plan, Speaking, write_plan

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flowtts_core import config as _config
-from flowtts_core.acoustic.base import AcousticBatch, AcousticModel, Condition, Generated, Sampling
+from flowtts_core.acoustic.base import AcousticBatch, AcousticModel, Condition, Generated
 from flowtts_core.acoustic.matcha.config import MatchaConfig
 from flowtts_core.acoustic.matcha.model import MatchaTTS
 
@@ -25,7 +25,6 @@ __all__ = [
     "AcousticModel",
     "Condition",
     "Generated",
-    "Sampling",
     "MatchaConfig",
     "MatchaTTS",
     "build",

@@ -1,32 +1,66 @@
-"""What an acoustic model is: tokens in, mel out, with durations; and the batches that train it."""
+"""What an acoustic model is: a condition in, features out; and the batches that train it."""
 
 from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from flowtts_core.audio.mel import MelConfig
 from flowtts_core.nn.share import Share
+from flowtts_core.sampling import Sampling
 
-SPEEDS = (0.1, 10.0)  # of `Sampling`
+
+class _OnDevice:
+    """A frozen dataclass of tensors and of such dataclasses, each of which may be None."""
+
+    def to(self, device: torch.device | str) -> Self:
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]  # a dataclass by its heirs
+        moved = {name: v.to(device) if isinstance(v, Tensor | _OnDevice) else v for name, v in moved.items()}
+        return replace(self, **moved)  # type: ignore[type-var]
 
 
 @dataclass(frozen=True)
-class Condition:
-    """What a mel is generated from. Padding beyond `token_lengths` is 0 and must change nothing."""
+class Prompt(_OnDevice):
+    """What is to be continued or imitated: features of a clip, and what is said in it."""
+
+    features: Tensor  # [B, T, D]
+    lengths: Tensor  # [B] int64 frames
+    tokens: Tensor  # [B, L] int64
+    token_lengths: Tensor  # [B] int64
+
+
+@dataclass(frozen=True)
+class Condition(_OnDevice):
+    """What features are generated from. Padding beyond `token_lengths` is 0 and must change nothing."""
 
     tokens: Tensor  # [B, L] int64
     token_lengths: Tensor  # [B] int64
     speakers: Tensor | None = None  # [B] int64, for models with several speakers
+    prompt: Prompt | None = None
+
+    def item(self, row: int) -> Condition:
+        """Return one item as a batch of its own, without padding."""
+        tokens = self.tokens[row : row + 1, : int(self.token_lengths[row])]
+        speakers = None if self.speakers is None else self.speakers[row : row + 1]
+        prompt = self.prompt
+        if prompt is not None:
+            frames, heard = int(prompt.lengths[row]), int(prompt.token_lengths[row])
+            prompt = Prompt(
+                prompt.features[row : row + 1, :frames],
+                prompt.lengths[row : row + 1],
+                prompt.tokens[row : row + 1, :heard],
+                prompt.token_lengths[row : row + 1],
+            )
+        return Condition(tokens, self.token_lengths[row : row + 1], speakers, prompt)
 
 
 @dataclass(frozen=True)
-class AcousticBatch:
+class AcousticBatch(_OnDevice):
     """Training pairs. `mel` is the log-mel as `MelConfig` makes it, not normalised; zeros beyond `mel_lengths`.
 
     With a `share` these are some items of a larger batch, padded as that is.
@@ -37,47 +71,58 @@ class AcousticBatch:
     mel_lengths: Tensor  # [B] int64
     share: Share | None = None
 
-    def to(self, device: torch.device | str) -> AcousticBatch:
-        condition = Condition(
-            self.condition.tokens.to(device),
-            self.condition.token_lengths.to(device),
-            None if self.condition.speakers is None else self.condition.speakers.to(device),
-        )
-        return AcousticBatch(condition, self.mel.to(device), self.mel_lengths.to(device), self.share)
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How a mel is sampled. `steps` 0 asks for the prior mean alone, without flow (the ablation)."""
-
-    steps: int = 4
-    temperature: float = 0.667
-    speed: float = 1.0  # 2.0 speaks twice as fast
-    solver: str = "euler"
-    grid: dict[str, Any] | None = None  # spec of a time grid, `{"name": "uniform"}` by default
-
 
 @dataclass(frozen=True)
 class Generated:
-    mel: Tensor  # [B, M, T] log-mel (not normalised); frames beyond mel_lengths are undefined
-    mel_lengths: Tensor  # [B] int64
-    durations: Tensor  # [B, L] float32 frames per token; 0 on padding; sums to mel_lengths
+    """Features as the model's vocoder reads them."""
+
+    features: Tensor  # [B, D, T], not normalised; frames beyond `lengths` are undefined
+    lengths: Tensor  # [B] int64
+    durations: Tensor | None = None  # [B, L] float32 frames per token; 0 on padding; sums to `lengths`
 
 
 class AcousticModel(nn.Module, abc.ABC):
-    """Contract: a padded batch, a crop of the padding and a single item agree within 1e-4."""
+    """Contract: a padded batch, a crop of the padding and a single item agree within 1e-4.
+
+    Attributes:
+        features: what it makes; its vocoder must read the same.
+        guided: follows `Sampling.guidance`.
+        prompted: takes a `Prompt`; "none", "optional" or "required".
+    """
 
     features: MelConfig
     n_symbols: int
     n_speakers: int
+    guided: bool = False
+    prompted: str = "none"
 
     @abc.abstractmethod
     def loss(self, batch: AcousticBatch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
-        """Named scalar losses; `"loss"` is their sum, which is trained. Random draws come from `generator`.
+        """Return named scalar losses; `"loss"` is their sum, which is trained. Random draws come from `generator`.
 
         Of a batch with a share they are the losses of the whole batch, and their gradients the part of its items.
         """
 
     @abc.abstractmethod
     def generate(self, condition: Condition, seeds: Sequence[int], settings: Sampling) -> Generated:
-        """Sample mels. Item b's noise is drawn from `seeds[b]` alone, so its result does not depend on the batch."""
+        """Sample features. Item b's noise is drawn from `seeds[b]` alone, so its result does not depend on the batch."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How long an item is, before it is made."""
+
+    frames: int
+    durations: Tensor | None  # [L] whole frames of each token
+
+
+class DurationModel(abc.ABC):
+    """Decides how long an item is. Frames are whole, so that no batch's rounding may reach them: it takes items one by one."""
+
+    @abc.abstractmethod
+    def lay_out(self, item: Condition, speed: float) -> Layout:
+        """Lay one item (a batch of 1) out in time.
+
+        Raises:
+            FlowTTSError: for durations that the item's tokens cannot account for.
+        """

@@ -5,18 +5,18 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 from weakref import WeakSet
 
 import torch
 
-from flowtts_core.engines.flow import SynthesisRequest, VoiceSynthesizer
+from flowtts_core.engines.base import Streamable, UtteranceSynthesizer
 from flowtts_core.errors import FlowTTSError
+from flowtts_core.request import SynthesisRequest
+from flowtts_core.streaming.source import Piece, SentenceSource, StreamSource
 from flowtts_core.streaming.ticket import Cancelled, Chunk, EngineClosed, Overloaded, Ticket, join
-from flowtts_core.streaming.windows import Sound, StreamingVoice
-from flowtts_core.voice.parts import Voice
 
 __all__ = [
     "Cancelled",
@@ -24,7 +24,6 @@ __all__ = [
     "EngineClosed",
     "EngineStats",
     "Overloaded",
-    "Speaker",
     "StreamingEngine",
     "Ticket",
     "join",
@@ -32,13 +31,11 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-FRAMES_PER_BATCH, FRAMES_PER_BATCH_CUDA = 640, 10_000  # padded; on a CPU larger batches gain nothing
 # when a request that is not streamed is due after it came, and later by each second made of it
 ALLOWANCE_S, ALLOWANCE_PER_S = 0.25, 0.2
 HEAD_START_S = 4.0  # of a stream's first piece before pieces that are late; eight late ones' turn lasts some seconds
 # of all requests together, 88 MB; beyond it nothing more is made for those who have this much to read, looked at this often
 MAX_UNREAD_S, ENOUGH_UNREAD_S, LOOK_EVERY_S = 1000.0, 10.0, 0.1
-_ALIKE = 0.6  # of a batch's most urgent piece: others of this size up to its inverse may join
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,7 @@ class EngineStats:
     requests: int
     pieces: int
     batches: int
-    frames: int  # of mel that went through the flow, without padding
+    frames: int  # that went through the flow, or what else the source counts, without padding
     padded_frames: int  # the same, with it
     audio_s: float
     busy_s: float  # the thread's time at work
@@ -68,24 +65,11 @@ class EngineStats:
         return self.busy_s / self.audio_s if self.audio_s else 0.0
 
 
-class Speaker(Protocol):
-    """What the engine needs of a voice; `StreamingVoice` says it in full. `begin` may come from any thread."""
-
-    sample_rate: int
-    timings: dict[str, float]
-
-    def begin(self, request: SynthesisRequest, stream: bool, skip: int = 0) -> Any: ...
-    def next_frames(self, utterance: Any) -> int: ...
-    def remaining_s(self, utterance: Any) -> float: ...
-    def step(self, utterances: Sequence[Any]) -> Sequence[Sound]: ...
-    def prepare(self) -> None: ...
-
-
 @dataclass(eq=False)
 class _Job:
     ticket: Ticket
-    utterance: Any  # the speaker's; it has a `key`
-    stream: bool
+    stream: Any  # the source's; it has a `key`
+    streamed: bool
     arrived: float
     remaining_s: float
     heard_from: float | None = None  # when its first sound was ready
@@ -95,7 +79,7 @@ class _Job:
     @property
     def due(self) -> float:
         """When its next piece is; never before it could be made, or those who are late would hold up all who come."""
-        if not self.stream:
+        if not self.streamed:
             return max(self.since, self.arrived + ALLOWANCE_S + ALLOWANCE_PER_S * self.made_s)
         if self.heard_from is None:
             return self.arrived - HEAD_START_S
@@ -123,32 +107,25 @@ class StreamingEngine:
     do not read are waited for once too much lies unread.
 
     Args:
-        speaker: a voice, a synthesizer, or anything that has StreamingVoice's methods.
+        voice: a synthesizer, or what makes the pieces of one.
         max_queued_s: seconds of sound that may wait (estimated); beyond it `submit` raises Overloaded.
         max_active: requests that may be in work or waiting; beyond it, too. By default any number.
-        frames_per_batch: padded mel frames that go through the flow together; by default the device's.
         threads: torch's, for the engine's thread; by default as torch has them.
         clock: for tests.
     """
 
     def __init__(
         self,
-        speaker: Voice | VoiceSynthesizer | Speaker,
+        voice: UtteranceSynthesizer | StreamSource,
         *,
         max_queued_s: float = 120.0,
         max_active: int | None = None,
-        frames_per_batch: int | None = None,
         threads: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if isinstance(speaker, Voice):
-            speaker = VoiceSynthesizer(speaker)
-        self._voice: Speaker = StreamingVoice(speaker) if isinstance(speaker, VoiceSynthesizer) else speaker
-        self.sample_rate = self._voice.sample_rate
-        if frames_per_batch is None:
-            cuda = isinstance(speaker, VoiceSynthesizer) and speaker.device.type == "cuda"
-            frames_per_batch = FRAMES_PER_BATCH_CUDA if cuda else FRAMES_PER_BATCH
-        self.max_queued_s, self.frames_per_batch = max_queued_s, frames_per_batch
+        self._source = source_of(voice) if isinstance(voice, UtteranceSynthesizer) else voice
+        self.sample_rate = self._source.sample_rate
+        self.max_queued_s = max_queued_s
         self._threads, self._clock = threads, clock
         self.max_active = max_active
         self._changed = threading.Condition()
@@ -171,22 +148,22 @@ class StreamingEngine:
             FlowTTSError: for values out of range or an unknown speaker, and EngineClosed.
         """
         self._require_room(0.0)
-        utterance = self._voice.begin(request, stream, skip)
-        remaining = self._voice.remaining_s(utterance)
+        begun = self._source.begin(request, skip)
+        remaining = self._source.remaining_s(begun)
         ticket = Ticket(request, self.sample_rate, self._wake)
         with self._changed:
             self._require_room(remaining)
-            self._jobs.append(_Job(ticket, utterance, stream, self._clock(), remaining))
+            self._jobs.append(_Job(ticket, begun, stream, self._clock(), remaining))
             self._counts.requests += 1
             self._changed.notify_all()
         return ticket
 
     def warm_up(self) -> None:
         """Speak a sentence, so that the first request does not pay for what the first use of a model costs."""
-        self._voice.prepare()
+        self._source.prepare()
         text = "The first words of a voice take longer, and nobody should have to wait for them."
         for stream in (True, False):
-            for _ in self.submit(SynthesisRequest(text), stream=stream).chunks():
+            for _ in self.submit(SynthesisRequest(text=text), stream=stream).chunks():
                 pass
 
     @property
@@ -202,7 +179,7 @@ class StreamingEngine:
 
     def stats(self) -> EngineStats:
         with self._changed:
-            counts, timings = self._counts, self._voice.timings
+            counts, timings = self._counts, self._source.timings
             active = [job for job in self._jobs if not job.ticket.done]
             return EngineStats(
                 **vars(counts),
@@ -280,14 +257,14 @@ class StreamingEngine:
         if not jobs:
             return []
         head = jobs[0]
-        batch, size = [head], self._voice.next_frames(head.utterance)
-        longest = size
+        batch, size = [head], self._source.next_size(head.stream)
+        longest, alike = size, self._source.alike
         for job in jobs[1:]:
-            frames = self._voice.next_frames(job.utterance)
-            alike = _ALIKE * size <= frames <= size / _ALIKE and job.utterance.key == head.utterance.key
-            if alike and (len(batch) + 1) * max(longest, frames) <= self.frames_per_batch:
+            own = self._source.next_size(job.stream)
+            fits = alike * size <= own <= size / alike and job.stream.key == head.stream.key
+            if fits and (len(batch) + 1) * max(longest, own) <= self._source.most_together:
                 batch.append(job)
-                longest = max(longest, frames)
+                longest = max(longest, own)
         return batch
 
     def _listened_to(self) -> list[_Job]:
@@ -300,7 +277,7 @@ class StreamingEngine:
         """Make the next piece of each; where that fails, of each alone, and one that fails ends its own request."""
         began = time.perf_counter()
         try:
-            sounds = self._voice.step([job.utterance for job in batch])
+            pieces = self._source.step([job.stream for job in batch])
         except Exception as error:
             self._count(time.perf_counter() - began)
             if len(batch) > 1:
@@ -315,27 +292,33 @@ class StreamingEngine:
         with self._changed:
             self._counts.pieces += len(batch)
             self._counts.batches += 1
-            self._counts.frames += sum(sound.frames for sound in sounds)
-            self._counts.padded_frames += len(sounds) * max(sound.frames for sound in sounds)
+            self._counts.frames += sum(piece.size for piece in pieces)
+            self._counts.padded_frames += len(pieces) * max(piece.size for piece in pieces)
         self._count(time.perf_counter() - began)
-        for job, sound in zip(batch, sounds, strict=True):
-            self._deliver(job, sound)
+        for job, piece in zip(batch, pieces, strict=True):
+            self._deliver(job, piece)
 
     def _count(self, busy_s: float) -> None:
         with self._changed:
             self._counts.busy_s += busy_s
 
-    def _deliver(self, job: _Job, sound: Sound) -> None:
+    def _deliver(self, job: _Job, piece: Piece) -> None:
         now = self._clock()
-        seconds = len(sound.waveform) / self.sample_rate
+        seconds = len(piece.waveform) / self.sample_rate
         with self._changed:
             self._counts.audio_s += seconds
             job.made_s += seconds
             job.since = now
-            job.remaining_s = self._voice.remaining_s(job.utterance)
+            job.remaining_s = self._source.remaining_s(job.stream)
             if job.heard_from is None:
                 job.heard_from = now
-        chunk = Chunk(sound.waveform, self.sample_rate, sound.words, sound.last, sound.skipped, sound.skipped_words)
+        chunk = Chunk(piece.waveform, self.sample_rate, piece.words, piece.last, piece.skipped, piece.skipped_words)
         job.ticket._put(chunk)
-        if sound.last:
+        if piece.last:
             self._unread.add(job.ticket)
+
+
+def source_of(synthesizer: UtteranceSynthesizer) -> StreamSource:
+    """Return what makes a synthesizer's pieces: inside sentences where it can, else sentence by sentence."""
+    own = synthesizer.stream_source() if isinstance(synthesizer, Streamable) else None
+    return own or SentenceSource(synthesizer)

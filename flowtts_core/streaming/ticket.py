@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from flowtts_core.engines.flow import Speech, SynthesisRequest, WordTime
+from flowtts_core.engines.base import Speech, WordTime
 from flowtts_core.errors import FlowTTSError
+from flowtts_core.request import SynthesisRequest
 
 
 class Cancelled(Exception):  # noqa: N818  # as asyncio names it
@@ -38,12 +39,14 @@ class EngineClosed(FlowTTSError):
 class Chunk:
     """A piece of sound, in order; `words` are those that begin in it, in seconds since the request's first sample.
 
+    `words` is None from a voice that knows no durations.
+
     Before it, `skipped` samples with `skipped_words` words were not made, since the listener has them.
     """
 
     waveform: np.ndarray  # [S] float32 in [-1, 1]
     sample_rate: int
-    words: tuple[WordTime, ...]
+    words: tuple[WordTime, ...] | None
     last: bool
     skipped: int = 0
     skipped_words: int = 0
@@ -172,4 +175,6 @@ class Ticket:
 def join(chunks: Sequence[Chunk]) -> Speech:
     """Chunks of one request as one speech."""
     waveform = np.concatenate([chunk.waveform for chunk in chunks])
-    return Speech(waveform, chunks[0].sample_rate, tuple(word for chunk in chunks for word in chunk.words))
+    timed = all(chunk.words is not None for chunk in chunks)
+    words = tuple(word for chunk in chunks for word in chunk.words or ()) if timed else None
+    return Speech(waveform, chunks[0].sample_rate, words)

@@ -7,7 +7,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 
 from flowtts_core.errors import TextError
-from flowtts_core.text.frontends import PhonemeFrontend
+from flowtts_core.text.frontends.base import Frontend
 
 _CLAUSE = re.compile(r"[.,;:!?…—–)\]]+[\"'”’»)\]]*\s+|\s*--+\s*|[—–…。，、；：！？]+\s*")
 _BLANK = re.compile(r"\s+")
@@ -23,7 +23,7 @@ class Chunk:
     end: int
 
 
-def speakable_chunks(text: str, frontend: PhonemeFrontend, max_tokens: int) -> list[Chunk]:
+def speakable_chunks(text: str, frontend: Frontend, max_tokens: int) -> list[Chunk]:
     """Parts of `text` in order, each of at most `max_tokens` tokens as `frontend` encodes it.
 
     Parts with nothing to say (a row of dashes) are joined to a neighbour where that fits, and may stand alone else.
@@ -40,7 +40,7 @@ def speakable_chunks(text: str, frontend: PhonemeFrontend, max_tokens: int) -> l
     return chunks
 
 
-def n_tokens(text: str, frontend: PhonemeFrontend) -> int:
+def n_tokens(text: str, frontend: Frontend) -> int:
     """Tokens that `text` is encoded to; 0 where nothing in it can be spoken."""
     try:
         return len(frontend.encode(text).tokens)
@@ -48,7 +48,7 @@ def n_tokens(text: str, frontend: PhonemeFrontend) -> int:
         return 0
 
 
-def longest_part(text: str, start: int, frontend: PhonemeFrontend, max_tokens: int) -> int:
+def longest_part(text: str, start: int, frontend: Frontend, max_tokens: int) -> int:
     """The end of the longest part from `start` that fits, at the best kind of place that there is.
 
     Raises:
@@ -70,7 +70,7 @@ def longest_part(text: str, start: int, frontend: PhonemeFrontend, max_tokens: i
     return end
 
 
-def _last_fitting(text: str, start: int, ends: list[int], frontend: PhonemeFrontend, max_tokens: int) -> int | None:
+def _last_fitting(text: str, start: int, ends: list[int], frontend: Frontend, max_tokens: int) -> int | None:
     """The last of `ends` up to which the text fits; sizes grow with length but for what a cut through a word changes."""
     count = bisect_right(ends, max_tokens, key=lambda end: n_tokens(text[start:end], frontend))
     while count and n_tokens(text[start : ends[count - 1]], frontend) > max_tokens:

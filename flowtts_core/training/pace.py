@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from flowtts_core.acoustic.base import AcousticModel, Condition, Sampling
+from flowtts_core.acoustic.base import AcousticModel, Condition
+from flowtts_core.sampling import Sampling
 from flowtts_core.training.examples import Examples
 
 
@@ -21,7 +22,7 @@ def relative_length(model: AcousticModel, examples: Examples, n: int = 100) -> f
         tokens = torch.from_numpy(examples.tokens(index))[None]
         speaker = torch.from_numpy(examples.speaker_ids[index : index + 1]) if model.n_speakers > 1 else None
         made += int(
-            model.generate(Condition(tokens, torch.tensor([tokens.shape[1]]), speaker), [0], settings).mel_lengths[0]
+            model.generate(Condition(tokens, torch.tensor([tokens.shape[1]]), speaker), [0], settings).lengths[0]
         )
         true += int(examples.frames[index])
     return made / true

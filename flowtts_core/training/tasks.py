@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from flowtts_core.acoustic.base import AcousticBatch, AcousticModel, Sampling
+from flowtts_core.acoustic.base import AcousticBatch, AcousticModel
 from flowtts_core.audio.mel import LogMel
+from flowtts_core.sampling import Sampling
 from flowtts_core.training.batches import VocoderBatch
 from flowtts_core.training.log import TrainingLog
 from flowtts_core.vocoder.base import Vocoder
@@ -45,8 +46,8 @@ class AcousticTask:
         assert isinstance(module, AcousticModel)
         condition = self.probe.condition
         generated = module.cpu().generate(condition, list(range(len(condition.tokens))), Sampling())
-        for i, frames in enumerate(generated.mel_lengths.tolist()):
-            mel = generated.mel[i : i + 1, :, :frames]
+        for i, frames in enumerate(generated.lengths.tolist()):
+            mel = generated.features[i : i + 1, :, :frames]
             log.mel(step, f"generated-{i}", mel[0])
             log.mel(step, f"true-{i}", self.probe.mel[i, :, : int(self.probe.mel_lengths[i])])
             log.audio(step, f"generated-{i}", self.vocoder(mel)[0], module.features.sample_rate)

@@ -1,1 +1,57 @@
-"""Voices as artefacts: cards, weights, opening and saving."""
+"""Voices as artefacts: cards, weights, and the one way to open any of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from flowtts_core.errors import VoiceError
+from flowtts_core.voice.card import CARD, VoiceCard, bundled_voices, find_voice, load_card
+
+if TYPE_CHECKING:
+    from flowtts_core.engines.base import UtteranceSynthesizer
+
+
+def open_voice(
+    voice: str | os.PathLike[str] | None = None,
+    *,
+    device: str = "cpu",
+    threads: int | None = None,
+    lexicon: Mapping[str, str] | None = None,
+) -> UtteranceSynthesizer:
+    """Open a voice of any kind: a bundled voice's name, a folder, or an `s3://` place; None is the default voice.
+
+    Args:
+        threads: of torch, in this process.
+        lexicon: the user's own pronunciations (word -> IPA), which go before the voice's.
+
+    Raises:
+        VoiceError: where there is no such voice, or it is damaged, or of a kind that this version does not know.
+    """
+    from flowtts_core.engines.table import ENGINES
+
+    folder = find_voice(voice)
+    card = with_lexicon(load_card(folder), lexicon)
+    if card.kind not in ENGINES:
+        raise VoiceError(f"{folder / CARD}: kind {card.kind!r}", f"this version knows: {', '.join(ENGINES)}")
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+    return ENGINES[card.kind](folder, card, device)
+
+
+def with_lexicon(card: VoiceCard, lexicon: Mapping[str, str] | None) -> VoiceCard:
+    """Return the card with words of the user's before the voice's own; raises VoiceError for a voice without phonemes."""
+    if not lexicon:
+        return card
+    frontend = card.parts.get("frontend", {})
+    if frontend.get("name") != "phonemes":
+        raise VoiceError(f"voice {card.name} takes no lexicon: it does not speak from phonemes", "leave it out")
+    words = {**(frontend.get("lexicon") or {}), **lexicon}
+    return replace(card, parts={**card.parts, "frontend": {**frontend, "lexicon": words}})
+
+
+__all__ = ["VoiceCard", "bundled_voices", "find_voice", "load_card", "open_voice", "with_lexicon"]

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from dataclasses import dataclass, field, replace
+import tempfile
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from flowtts_core.config import fingerprint, from_dict, to_dict
 from flowtts_core.errors import ConfigError, VoiceError
-from flowtts_core.text.frontends import PhonemeConfig
+from flowtts_core.files import write_whole
+from flowtts_core.sampling import Sampling
 
 CARD = "voice.json"
-FORMAT = 1
+_OLD_TINY_CARD = "tiny.json"  # of format 1
+FORMAT = 2
 BUNDLED = Path(__file__).parent / "bundled"
 DEFAULT_VOICE = "rms"
+_NOTES = ("name", "description", "licence", "source", "scores", "format")  # change nothing of the sound
 
 
 @dataclass(frozen=True)
@@ -23,81 +29,149 @@ class VoiceCard:
     """What a voice is; `voice.json`.
 
     Attributes:
-        acoustic, vocoder: specs, as `flowtts_core.config.build` takes them.
-        mel_fingerprint: of the mel that both parts must share.
+        kind: of engine, by which `flowtts_core.voice.open_voice` opens it.
+        parts: name -> spec, as `flowtts_core.config.build` takes it: "acoustic", "vocoder" and "frontend" of a flow voice.
+        sampling: defaults of the flow.
+        languages: that it speaks, as `en-us`.
         speakers: names of the speakers of a model with several, in the order of its embedding.
-        steps, temperature, speed: sampling defaults.
+        prompt: whether requests bring a clip to imitate: "none", "optional" or "required".
+        phonemes: that a request may name by number, of a voice that speaks those alone.
         licence, source: of the weights, and of the speech they were trained on.
         scores: what was measured of it (name -> number or text), with the command in `scores["command"]`.
-        sha256: of each weight file.
+        sha256: of each file of weights.
     """
 
     name: str
-    acoustic: dict[str, Any]
-    vocoder: dict[str, Any]
-    frontend: PhonemeConfig
-    mel_fingerprint: str
-    sample_rate: int
-    language: str = "en-us"
+    kind: str = "flow"
+    parts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    sampling: Sampling = field(default_factory=Sampling)
+    sample_rate: int = 22050
+    languages: tuple[str, ...] = ("en-us",)
+    speakers: tuple[str, ...] = ()
+    prompt: str = "none"
+    phonemes: tuple[str, ...] = ()
     description: str = ""
     licence: str = ""
     source: str = ""
-    speakers: tuple[str, ...] = ()
-    steps: int = 4
-    temperature: float = 0.667
-    speed: float = 1.0
     scores: dict[str, Any] = field(default_factory=dict)
     sha256: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT
 
     @property
     def fingerprint(self) -> str:
-        """Equal for voices that make the same sound: weights, specs, front end and sampling defaults, not names or scores."""
-        return fingerprint(to_dict(replace(self, name="", description="", licence="", source="", scores={})), 16)
+        """Equal for voices that make the same sound. Fields at their defaults are left out: a new one changes no voice."""
+        values = _changed(self)
+        return fingerprint({name: value for name, value in values.items() if name not in _NOTES}, 16)
+
+
+def _changed(config: Any) -> dict[str, Any]:
+    """The fields of a dataclass that are not at their defaults, as JSON values; of nested ones too."""
+    found: dict[str, Any] = {}
+    for f in fields(config):
+        value = getattr(config, f.name)
+        default = f.default_factory() if f.default_factory is not MISSING else f.default
+        if value != default:
+            found[f.name] = _changed(value) if isinstance(value, Sampling) else value
+    return found
 
 
 def bundled_voices() -> dict[str, Path]:
-    """Voices that come with the package: name -> folder."""
+    """Return the voices that come with the package: name -> folder."""
     return {card.parent.name: card.parent for card in sorted(BUNDLED.glob(f"*/{CARD}"))}
 
 
 def find_voice(voice: str | os.PathLike[str] | None = None) -> Path:
-    """The folder of a bundled voice's name, or of a path; None is the default voice.
+    """Return the folder of a bundled voice's name, of a path, or of an `s3://` place, which is copied here once.
+
+    Args:
+        voice: None is the default voice.
 
     Raises:
-        VoiceError: where neither exists; lists the bundled names.
+        VoiceError: where there is none; lists the bundled names.
     """
     bundled = bundled_voices()
     name = DEFAULT_VOICE if voice is None else os.fspath(voice)
     if name in bundled:
         return bundled[name]
-    if (Path(name) / CARD).is_file():
+    if "://" in name:
+        return _fetched(name.rstrip("/"))
+    if any((Path(name) / card).is_file() for card in (CARD, _OLD_TINY_CARD)):
         return Path(name)
     what = f"{name}: no {CARD} in that folder" if Path(name).is_dir() else f"no voice {name!r}"
     raise VoiceError(what, f"give a voice's folder or one of the bundled voices: {', '.join(bundled) or '(none)'}")
 
 
+def _fetched(place: str) -> Path:
+    """A local copy of a voice in an object store; another card there makes another copy."""
+    import fsspec
+
+    try:
+        store, path = fsspec.url_to_fs(place)
+        card = store.cat_file(f"{path}/{CARD}")
+    except Exception as error:  # each store has errors of its own
+        raise VoiceError(
+            f"{place}: no {CARD} can be read there ({error})", "check the place, endpoint and keys"
+        ) from error
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "flowtts" / "voices"
+    folder = cache / hashlib.sha256(place.encode() + card).hexdigest()[:24]
+    if not (folder / CARD).is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as partial:
+            for name in store.ls(path, detail=False):
+                own = name.rstrip("/").rsplit("/", 1)[-1]
+                if own != CARD and store.isfile(name):
+                    store.get_file(name, f"{partial}/{own}")
+                    os.replace(f"{partial}/{own}", folder / own)
+        write_whole(folder / CARD, card)  # last: a folder without it is no voice
+    return folder
+
+
 def load_card(voice: str | os.PathLike[str] | None = None) -> VoiceCard:
-    """The card alone, without weights.
+    """Return the card alone, without weights.
 
     Raises:
-        VoiceError: when it is damaged or of another format.
+        VoiceError: when it is damaged or of a format that this version does not know.
     """
-    path = find_voice(voice) / CARD
+    folder = find_voice(voice)
+    path = folder / CARD if (folder / CARD).is_file() else folder / _OLD_TINY_CARD
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        if values.get("format") != FORMAT:
-            raise VoiceError(f"{path}: format {values.get('format')!r}, this version reads {FORMAT}", "update flowtts")
-        card: VoiceCard = from_dict(VoiceCard, values)
-    except (OSError, ValueError, AttributeError, ConfigError) as error:
+        if values.get("format") not in (1, FORMAT):
+            raise VoiceError(
+                f"{path}: format {values.get('format')!r}, this version reads 1 to {FORMAT}", "update flowtts"
+            )
+        card: VoiceCard = from_dict(VoiceCard, _of_format_1(values) if values["format"] == 1 else values)
+    except (OSError, ValueError, AttributeError, KeyError, TypeError, ConfigError) as error:
         raise VoiceError(
             f"{path}: not a voice card ({error})", "write the voice again, or take it from a backup"
         ) from error
     return card
 
 
+def _of_format_1(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A card of the first format, which knew flow voices on phonemes and tiny voices, as one of the second."""
+    if values.get("kind") == "tiny":
+        model = values["model"]
+        sampling = {"steps": values["steps"], "temperature": 1.0}
+        given = {name: values[name] for name in ("licence", "source", "scores", "kind")}
+        known = {
+            "sample_rate": model["sample_rate"],
+            "phonemes": model["phonemes"],
+            "languages": [],
+            "sampling": sampling,
+        }
+        parts, sha256 = {"model": {"name": "tiny", **model}}, {"tiny.safetensors": values["sha256"]}
+        return {"name": "tiny", **given, **known, "parts": parts, "sha256": sha256, "format": FORMAT}
+    values = {name: value for name, value in values.items() if name != "mel_fingerprint"}
+    vocoder = {name: v for name, v in values.pop("vocoder").items() if (name, v) != ("adanorm_num_embeddings", None)}
+    frontend = {"name": "phonemes", **values.pop("frontend")}
+    parts = {"acoustic": values.pop("acoustic"), "vocoder": vocoder, "frontend": frontend}
+    sampling = {name: values.pop(name) for name in ("steps", "temperature", "speed") if name in values}
+    languages = [values.pop("language", "en-us")]
+    return {**values, "parts": parts, "sampling": sampling, "languages": languages, "format": FORMAT}
+
+
 def write_card(folder: Path, card: VoiceCard) -> None:
     """Replace a folder's card atomically (also to add scores)."""
-    part = folder / (CARD + ".part")
-    part.write_text(json.dumps(to_dict(card), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(folder / CARD)
+    text = json.dumps(to_dict(card), indent=1, ensure_ascii=False) + "\n"
+    write_whole(folder / CARD, text.encode())

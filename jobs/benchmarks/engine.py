@@ -10,12 +10,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from flowtts_core.text.parts import encode_parts
 
 from cluster.machine import Watch, describe, require_device
-from flowtts_core.engines.flow import Speech, SynthesisFailure, SynthesisRequest, VoiceSynthesizer
+from flowtts_core.engines.base import Speech, SynthesisFailure
+from flowtts_core.engines.flow import FlowSynthesizer
 from flowtts_core.errors import ConfigError, TextError
+from flowtts_core.request import SynthesisRequest
 from flowtts_core.streaming.engine import StreamingEngine
-from flowtts_core.text.parts import encode_parts
 from jobs.benchmarks.serving_load import mixed_texts, percentiles, sentences_of
 
 PARTS = ("jobs", "streams")
@@ -51,7 +53,7 @@ def engine(
         raise ConfigError(f"no part {unknown[0]!r}", f"use some of: {', '.join(PARTS)}")
     require_device(device)
     figures: dict[str, Any] = {"benchmark": "engine", "machine": describe(), "device": device}
-    synthesizer = VoiceSynthesizer.load(voice, device=device, threads=1)
+    synthesizer = FlowSynthesizer.load(voice, device=device, threads=1)
     with Watch() as watch:
         if "jobs" in parts:
             figures["jobs"] = by_tokens(synthesizer, texts, tokens, say)
@@ -61,11 +63,12 @@ def engine(
     return figures
 
 
-def by_tokens(synthesizer: VoiceSynthesizer, texts: Sequence[str], tokens: Sequence[int], say: Say) -> dict[str, Any]:
+def by_tokens(synthesizer: FlowSynthesizer, texts: Sequence[str], tokens: Sequence[int], say: Say) -> dict[str, Any]:
     """All texts, shard by shard as a job's worker speaks them, for each budget of tokens; the front end's time apart."""
     began = time.perf_counter()
     requests = [
-        SynthesisRequest(text, n, parts=encode_parts(text, synthesizer.frontend)) for n, text in enumerate(texts)
+        SynthesisRequest(text=text, seed=n, parts=encode_parts(text, synthesizer.frontend))
+        for n, text in enumerate(texts)
     ]
     found: dict[str, Any] = {
         "texts": len(texts),
@@ -74,7 +77,7 @@ def by_tokens(synthesizer: VoiceSynthesizer, texts: Sequence[str], tokens: Seque
     }
     for budget in tokens:
         say(f"{len(texts)} texts, {budget} tokens together")
-        speaker = VoiceSynthesizer(synthesizer.voice, tokens_per_batch=budget, device=str(synthesizer.device))
+        speaker = FlowSynthesizer(synthesizer.voice, tokens_per_batch=budget, device=str(synthesizer.device))
         _spoken(speaker, requests[:SHARD])  # the first use of a shape loads or chooses its kernels
         stages: Counter[str] = Counter()
         audio_s, used, padded, began = 0.0, 0, 0, time.perf_counter()
@@ -90,7 +93,7 @@ def by_tokens(synthesizer: VoiceSynthesizer, texts: Sequence[str], tokens: Seque
     return found
 
 
-def _spoken(synthesizer: VoiceSynthesizer, requests: Sequence[SynthesisRequest]) -> float:
+def _spoken(synthesizer: FlowSynthesizer, requests: Sequence[SynthesisRequest]) -> float:
     """Seconds of sound; a failure is raised, since a benchmark over what happens to work measures nothing."""
     seconds = 0.0
     for request, result in zip(requests, synthesizer.synthesize(requests), strict=True):
@@ -102,7 +105,7 @@ def _spoken(synthesizer: VoiceSynthesizer, requests: Sequence[SynthesisRequest])
 
 
 def by_users(
-    synthesizer: VoiceSynthesizer, users: Sequence[int], frames: Sequence[int], seconds: float, say: Say
+    synthesizer: FlowSynthesizer, users: Sequence[int], frames: Sequence[int], seconds: float, say: Say
 ) -> dict[str, Any]:
     """The streaming engine: first sound of 12 words for one user alone, then saturated, piece by piece and in batches."""
     say(f"first sound, {FIRSTS} requests one by one")
@@ -117,21 +120,21 @@ def by_users(
     return found
 
 
-def first_sounds(synthesizer: VoiceSynthesizer, texts: Sequence[str]) -> list[float]:
+def first_sounds(synthesizer: FlowSynthesizer, texts: Sequence[str]) -> list[float]:
     """Seconds until the first sound of each text, spoken one after the other to its end."""
     made = StreamingEngine(synthesizer)
     made.warm_up()
     firsts = []
     for text in texts:
         began = time.perf_counter()
-        for number, _chunk in enumerate(made.submit(SynthesisRequest(text)).chunks()):
+        for number, _chunk in enumerate(made.submit(SynthesisRequest(text=text)).chunks()):
             if number == 0:
                 firsts.append(time.perf_counter() - began)
     made.close()
     return firsts
 
 
-def goodput(synthesizer: VoiceSynthesizer, frames: int, users: int, seconds: float) -> float:
+def goodput(synthesizer: FlowSynthesizer, frames: int, users: int, seconds: float) -> float:
     """Seconds of sound a second with so many streamed requests of mixed texts at work all the time."""
     made = StreamingEngine(synthesizer, frames_per_batch=frames, max_queued_s=math.inf)
     made.warm_up()
@@ -142,7 +145,7 @@ def goodput(synthesizer: VoiceSynthesizer, frames: int, users: int, seconds: flo
         while time.perf_counter() < until:
             with lock:
                 _, text = next(texts)
-            spoken = sum(len(c.waveform) for c in made.submit(SynthesisRequest(text)).chunks()) / made.sample_rate
+            spoken = sum(len(c.waveform) for c in made.submit(SynthesisRequest(text=text)).chunks()) / made.sample_rate
             with lock:
                 audio_s += spoken
 

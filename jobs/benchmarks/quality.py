@@ -15,10 +15,12 @@ import torch
 
 from flowtts_core.audio.files import read_audio, resample
 from flowtts_core.audio.mel import LogMel
-from flowtts_core.engines.flow import Speech, SynthesisRequest, VoiceSynthesizer
+from flowtts_core.engines.base import Speech
+from flowtts_core.engines.flow import FlowSynthesizer
 from flowtts_core.errors import AudioError
 from flowtts_core.metrics import bootstrap, mos, similarity, wer
 from flowtts_core.metrics.parallel import parallel_starmap
+from flowtts_core.request import SynthesisRequest
 from flowtts_core.vocoder import GriffinLim, GriffinLimConfig, Vocoder
 from jobs.corpus.flite import Teacher
 
@@ -64,7 +66,7 @@ def quality(
         `systems` and `ablation` (rows with intervals), and `difference` of the voice from the teacher, in pairs.
     """
     chosen = list(texts)[-n:]
-    synthesizer = VoiceSynthesizer.load(voice)
+    synthesizer = FlowSynthesizer.load(voice)
     read = _teacher(chosen, teacher_audio)
     teacher = None if read is None else _judge_all(read[0], read[1], workers)
     ours = _voice("voice", synthesizer, chosen, None, workers)
@@ -121,15 +123,15 @@ def _resynthesized(vocoder: Vocoder, clips: Sequence[Clip]) -> list[Clip]:
     return [(vocoder(log_mel(waveform))[0].numpy().clip(-1.0, 1.0), mel.sample_rate) for waveform in waveforms]
 
 
-def _voice(name: str, synthesizer: VoiceSynthesizer, texts: Texts, steps: int | None, workers: int | None) -> System:
+def _voice(name: str, synthesizer: FlowSynthesizer, texts: Texts, steps: int | None, workers: int | None) -> System:
     """The texts said by the voice with seed 0, 1, 2, ..., and judged."""
     started = time.perf_counter()
     clips = list(_clips(synthesizer, texts, steps))
     return _judge_all(name, clips, workers, time.perf_counter() - started)
 
 
-def _clips(synthesizer: VoiceSynthesizer, texts: Texts, steps: int | None) -> Iterator[Clip | None]:
-    requests = [SynthesisRequest(text, seed=number, steps=steps) for number, (_, text) in enumerate(texts)]
+def _clips(synthesizer: FlowSynthesizer, texts: Texts, steps: int | None) -> Iterator[Clip | None]:
+    requests = [SynthesisRequest(text=text, seed=number, steps=steps) for number, (_, text) in enumerate(texts)]
     for first in range(0, len(requests), AT_ONCE):
         for result in synthesizer.synthesize(requests[first : first + AT_ONCE]):
             yield (result.waveform, result.sample_rate) if isinstance(result, Speech) else None

@@ -23,7 +23,8 @@ from flowtts_core.voice.card import load_card
 from jobs.synthesis.engine import Engine
 
 if TYPE_CHECKING:
-    from flowtts_core.engines.flow import Speech, SynthesisFailure, SynthesisRequest
+    from flowtts_core.engines.base import Speech, SynthesisFailure
+    from flowtts_core.request import SynthesisRequest
 
 PARTS = ("ray", "buckets", "null")
 NULL_ROWS = (1_000, 10_000, 100_000, 1_000_000)
@@ -198,13 +199,15 @@ def _no_voice() -> Any:
 
 def _bare_worker(voice: str | None, device: str, shards: Any, done: Any, folder: str) -> None:
     from flowtts_core.audio.files import encode
-    from flowtts_core.engines.flow import Speech, SynthesisRequest, VoiceSynthesizer
+    from flowtts_core.engines.base import Speech
+    from flowtts_core.engines.flow import FlowSynthesizer
+    from flowtts_core.request import SynthesisRequest
 
-    synthesizer = VoiceSynthesizer.load(voice, device=device, threads=1)
+    synthesizer = FlowSynthesizer.load(voice, device=device, threads=1)
     number = 0
     while (shard := shards.get()) is not None:
         seconds = 0.0
-        results = synthesizer.synthesize([SynthesisRequest(text, seed) for text, seed in shard])
+        results = synthesizer.synthesize([SynthesisRequest(text=text, seed=seed) for text, seed in shard])
         with open(f"{folder}/bare-{os.getpid()}-{number}", "wb") as file:
             for result in results:
                 if isinstance(result, Speech):
@@ -250,18 +253,19 @@ def steady(events: Sequence[Event], workers: int) -> dict[str, Any]:
 def buckets(voice: str | None, texts: Sequence[str], most: int = 400) -> dict[str, Any]:
     """The model's time for batches in order of arrival, and for batches of texts alike in length, with the same budget."""
     import torch
-
-    from flowtts_core.engines.flow import TOKENS_PER_BATCH, SynthesisRequest, VoiceSynthesizer
     from flowtts_core.text.parts import encode_parts
 
-    synthesizer = VoiceSynthesizer.load(voice, threads=1)
+    from flowtts_core.engines.flow import TOKENS_PER_BATCH, FlowSynthesizer
+    from flowtts_core.request import SynthesisRequest
+
+    synthesizer = FlowSynthesizer.load(voice, threads=1)
     some = list(texts[:most])
     random.Random(0).shuffle(some)
     requests = []
     for seed, text in enumerate(some):
         parts = encode_parts(text, synthesizer.frontend)
         if len(parts) == 1:
-            requests.append(SynthesisRequest(text, seed, parts=parts))
+            requests.append(SynthesisRequest(text=text, seed=seed, parts=parts))
     lengths = [len(request.parts[0].encoded.tokens) for request in requests if request.parts]
     order = sorted(range(len(requests)), key=lambda i: -lengths[i])
     found: dict[str, Any] = {"texts": len(requests), "tokens_per_batch": TOKENS_PER_BATCH}
@@ -303,7 +307,7 @@ class NullSynthesizer:
 
     def __init__(self) -> None:
         from flowtts_core.audio.files import encode
-        from flowtts_core.engines.flow import Speech
+        from flowtts_core.engines.base import Speech
 
         waveform = (0.1 * np.sin(np.arange(160) / 3)).astype(np.float32)
         self._speech = Speech(waveform, self.sample_rate, flac=encode(waveform, self.sample_rate, ".flac"))

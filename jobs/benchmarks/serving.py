@@ -33,7 +33,7 @@ from jobs.benchmarks.serving_load import (
 )
 
 if TYPE_CHECKING:
-    from flowtts_core.engines.flow import VoiceSynthesizer
+    from flowtts_core.engines.flow import FlowSynthesizer
 
 PARTS = ("first", "goodput", "overload", "killed", "memory")
 FIRSTS, TURNS = 200, 4  # requests whose first sound is timed; turns of server and bare engine
@@ -80,11 +80,11 @@ def _twelve_words(n: int) -> list[tuple[str, str]]:
     return [("medium", text) for text in sentences_of(12, n)]
 
 
-def _bare_engine() -> VoiceSynthesizer:
+def _bare_engine() -> FlowSynthesizer:
     """Without HTTP or Ray, in this process; with one thread, as a speaker of the server has."""
-    from flowtts_core.engines.flow import VoiceSynthesizer
+    from flowtts_core.engines.flow import FlowSynthesizer
 
-    return VoiceSynthesizer.load(threads=1)
+    return FlowSynthesizer.load(threads=1)
 
 
 def _first(url: str) -> dict[str, Any]:

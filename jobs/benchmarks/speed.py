@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from cluster.machine import Watch
-from flowtts_core.engines.flow import Speech, SynthesisFailure, SynthesisRequest, VoiceSynthesizer
+from flowtts_core.engines.base import Speech, SynthesisFailure
+from flowtts_core.engines.flow import FlowSynthesizer
 from flowtts_core.errors import FlowTTSError, TextError
+from flowtts_core.request import SynthesisRequest
 
 DEMO = Path(__file__).resolve().parents[1] / "demo" / "alice-chapter-1.txt"
 STAGES = ("frontend", "acoustic", "vocoder")
@@ -66,9 +68,9 @@ def read_texts(path: Path | None) -> list[tuple[str, str]]:
     return [(row["id"], row[column]) for row in rows]
 
 
-def say_one(synthesizer: VoiceSynthesizer, text: str, seed: int = 0, steps: int | None = None) -> Speech:
+def say_one(synthesizer: FlowSynthesizer, text: str, seed: int = 0, steps: int | None = None) -> Speech:
     """One text; a failure is raised, since a benchmark over what happens to work measures nothing."""
-    [result] = synthesizer.synthesize([SynthesisRequest(text, seed=seed, steps=steps)])
+    [result] = synthesizer.synthesize([SynthesisRequest(text=text, seed=seed, steps=steps)])
     if isinstance(result, SynthesisFailure):
         raise TextError(f"cannot say {text[:60]!r}: {result.reason}", "leave this text out")
     return result
@@ -81,7 +83,7 @@ def speed(voice: str | None, texts: Sequence[str]) -> dict[str, Any]:
         `rtf` (wall seconds by audio seconds: median, low and high over the sentences), the share of each stage, and
         how busy others kept the machine.
     """
-    synthesizer = VoiceSynthesizer.load(voice, threads=1)
+    synthesizer = FlowSynthesizer.load(voice, threads=1)
     pace = statistics.median(say_one(synthesizer, text).seconds / len(text) for text in SHORT_TEXTS)
     factors: list[float] = []
     stages: Counter[str] = Counter()
@@ -145,7 +147,7 @@ def _cold(voice: str | None, output: Path) -> float:
 def _warm(voice: str | None, folder: Path) -> list[float]:
     from jobs.say import speak, write
 
-    synthesizer = VoiceSynthesizer.load(voice)
+    synthesizer = FlowSynthesizer.load(voice)
     took = []
     for number, text in enumerate(SHORT_TEXTS):
         started = time.perf_counter()

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from flowtts_core.errors import FlowTTSError
 
 if TYPE_CHECKING:  # the driver imports this file too, and has no need of torch
-    from flowtts_core.engines.flow import Synthesizer
     from flowtts_core.text.parts import TextPart
+
+    from flowtts_core.engines.base import Synthesizer
 
 MakeSynthesizer = Callable[[], "Synthesizer"]
 Encode = Callable[[str], "tuple[TextPart, ...]"]  # raises FlowTTSError for a text that cannot be spoken

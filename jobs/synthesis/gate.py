@@ -16,7 +16,7 @@ from flowtts_core.seeds import hash_seed
 from jobs.synthesis.plan import Unit
 
 if TYPE_CHECKING:
-    from flowtts_core.engines.flow import Speech, SynthesisFailure
+    from flowtts_core.engines.base import Speech, SynthesisFailure
     from flowtts_core.metrics.judges import PanelConfig
 
 MOST_STEPS = 64  # of the flow: finer ones change nothing that a judge hears
@@ -126,7 +126,7 @@ class Gate:
 
     def _judged(self, unit: Unit, take: Take) -> Take:
         """The take with its scores; one that did not come to be, for its text or the machine, is not judged."""
-        from flowtts_core.engines.flow import Speech
+        from flowtts_core.engines.base import Speech
         from flowtts_core.metrics.judges import Clip
         from jobs.synthesis.speak import fault
 

@@ -25,7 +25,8 @@ from jobs.synthesis.front import Careful, parts_of, units_of
 from jobs.synthesis.plan import Speaking, Unit
 
 if TYPE_CHECKING:  # the driver imports this file too, and has no need of torch
-    from flowtts_core.engines.flow import Speech, SynthesisFailure, SynthesisRequest
+    from flowtts_core.engines.base import Speech, SynthesisFailure
+    from flowtts_core.request import SynthesisRequest
 
 SLICE_CHARACTERS, SLICE_CHARACTERS_CUDA = (
     8_000,
@@ -63,7 +64,7 @@ class Speaker:
     """
 
     def __init__(self, voices: Voices, speaking: Speaking, *, cuda: bool = False, on_cpu: bool = False) -> None:
-        from flowtts_core.engines.flow import SynthesisRequest
+        from flowtts_core.request import SynthesisRequest
 
         self._request = SynthesisRequest
         self.voices, self._speaking = LoadedVoices(voices, on_cpu), speaking
@@ -124,7 +125,7 @@ class Speaker:
         return results
 
     def _alone(self, synthesizer: Any, request: SynthesisRequest) -> Speech | SynthesisFailure:
-        from flowtts_core.engines.flow import SynthesisFailure
+        from flowtts_core.engines.base import SynthesisFailure
 
         try:
             [result] = synthesizer.synthesize([request])

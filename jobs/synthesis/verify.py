@@ -69,7 +69,7 @@ class MakeVerifier:
 
 
 def _judged(gate: Gate, sounds: dict[str, Any], speak: Any, units: Sequence[Unit]) -> list[Take]:
-    from flowtts_core.engines.flow import Speech
+    from flowtts_core.engines.base import Speech
 
     takes: list[Take] = []
     for start in range(0, len(units), _SLICE):

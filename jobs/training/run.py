@@ -31,7 +31,7 @@ from flowtts_core.vocoder import VOCODERS, GriffinLimConfig, Vocoder
 from flowtts_core.vocoder.files import CARD as VOCODER_CARD
 from flowtts_core.vocoder.files import LoadedVocoder, load_vocoder, save_vocoder
 from flowtts_core.voice.card import CARD as VOICE_CARD
-from flowtts_core.voice.parts import load_voice, save_voice
+from flowtts_core.voice.parts import load_parts, save_voice
 from jobs.training.recipes import AcousticRecipe, Recipe, VocoderRecipe
 
 RECORD, PROGRESS = "run.json", "progress.json"
@@ -137,7 +137,7 @@ def find_vocoder(name: str, recipe: AcousticRecipe) -> LoadedVocoder:
     with _local_copy(name) as folder:
         if (Path(folder) / VOCODER_CARD).is_file():
             return load_vocoder(Path(folder))
-        voice = load_voice(folder)
+        voice = load_parts(folder)
     return LoadedVocoder(voice.vocoder, voice.card.vocoder)
 
 

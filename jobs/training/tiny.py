@@ -15,16 +15,10 @@ import torch
 
 from flowtts_core.audio.files import read_audio, write_audio
 from flowtts_core.config import to_dict
-from flowtts_core.tiny import (
-    TinyBatches,
-    TinyConfig,
-    TinyModel,
-    TinyTask,
-    ToneConfig,
-    load_tiny,
-    save_tiny,
-    spectral_peak,
-)
+from flowtts_core.engines.tiny import load_tiny, save_tiny
+from flowtts_core.tiny.model import TinyConfig, TinyModel
+from flowtts_core.tiny.spectrum import spectral_peak
+from flowtts_core.tiny.task import TinyBatches, TinyTask, ToneConfig
 from flowtts_core.training.batches import Batches
 from flowtts_core.training.trainer import TrainConfig, Trainer
 
@@ -166,7 +160,7 @@ def _speak(folder: Path, tones: ToneConfig) -> dict[str, dict[str, Any]]:
     voice = load_tiny(folder)
     result = {}
     for phoneme, name in enumerate(voice.phonemes):
-        write_audio(folder / f"{name}.wav", voice.speak(phoneme), voice.sample_rate)
+        write_audio(folder / f"{name}.wav", voice.tone(phoneme), voice.sample_rate)
         peak = spectral_peak(*read_audio(folder / f"{name}.wav"))
         result[f"{name}.wav"] = {
             "pitch_hz": tones.pitches_hz[phoneme],

@@ -24,7 +24,8 @@ import torch
 
 from deploy.serve import serving
 from flowtts_core.audio.files import _decode_by_ffmpeg, read_audio
-from flowtts_core.tiny import TinyConfig, TinyModel, save_tiny
+from flowtts_core.engines.tiny import save_tiny
+from flowtts_core.tiny.model import TinyConfig, TinyModel
 
 openai = pytest.importorskip("openai")
 pytestmark = pytest.mark.timeout(280)

@@ -7,10 +7,11 @@ import dataclasses
 import pytest
 import torch
 
-from flowtts_core.acoustic import ACOUSTIC_MODELS, AcousticBatch, Condition, MatchaConfig, Sampling, build
+from flowtts_core.acoustic import ACOUSTIC_MODELS, AcousticBatch, Condition, MatchaConfig, build
 from flowtts_core.acoustic.matcha.model import Draws
 from flowtts_core.config import fingerprint, from_dict, spec_of, to_dict
 from flowtts_core.errors import ConfigError, FlowTTSError
+from flowtts_core.sampling import Sampling
 
 VARIANTS = {
     "matcha": ("matcha", MatchaConfig.debug()),

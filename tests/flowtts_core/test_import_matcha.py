@@ -12,10 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from flowtts_core.acoustic import Sampling
 from flowtts_core.acoustic.matcha.importer import import_matcha
 from flowtts_core.audio.mel import MelConfig
 from flowtts_core.errors import VoiceError
+from flowtts_core.sampling import Sampling
 from flowtts_core.voice.checkpoint import read_checkpoint
 
 

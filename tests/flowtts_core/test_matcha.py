@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from flowtts_core.acoustic import Condition, MatchaConfig, MatchaTTS, Sampling
+from flowtts_core.acoustic import Condition, MatchaConfig, MatchaTTS
 from flowtts_core.acoustic.alignment import expand_by_path, path_durations
 from flowtts_core.acoustic.matcha.decoder import published_frames
 from flowtts_core.acoustic.matcha.model import Draws, Prior
@@ -20,6 +20,7 @@ from flowtts_core.audio.mel import MelConfig
 from flowtts_core.nn import conv
 from flowtts_core.nn.conv import TimeConv, TimeConvTranspose
 from flowtts_core.nn.time_embedding import sinusoidal_embedding
+from flowtts_core.sampling import Sampling
 
 TOLERANCE = {"atol": 1e-4, "rtol": 1e-4}
 

@@ -16,15 +16,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from flowtts_core.streaming.windows import Sound, StreamingVoice, plan_windows
 
 from deploy.speaker import INLINE_CHARS, FlowVoice
 from deploy.speech import SpeechJob
 from flowtts_core.audio.mel import LogMel, MelConfig
-from flowtts_core.engines.flow import Speech, SynthesisRequest, VoiceSynthesizer
+from flowtts_core.engines.base import Speech
+from flowtts_core.engines.flow import FlowSynthesizer
 from flowtts_core.errors import FlowTTSError, TextError
+from flowtts_core.request import SynthesisRequest
 from flowtts_core.streaming import engine as streaming
 from flowtts_core.streaming.engine import Cancelled, EngineClosed, Overloaded, StreamingEngine, Ticket, join
-from flowtts_core.streaming.windows import Sound, StreamingVoice, plan_windows
 from flowtts_core.vocoder import GriffinLim, GriffinLimConfig, Vocos, VocosConfig
 from tests.voices import make_voice
 
@@ -33,24 +35,24 @@ STORY = 'It rained.\n\n* * *\n\n"Come in," she said. He came in; nobody spoke.\n
 
 
 @pytest.fixture(scope="module")
-def synthesizer(tmp_path_factory: pytest.TempPathFactory) -> VoiceSynthesizer:
+def synthesizer(tmp_path_factory: pytest.TempPathFactory) -> FlowSynthesizer:
     """Small and random: for what must hold of any voice."""
-    return VoiceSynthesizer.load(make_voice(tmp_path_factory.mktemp("voices") / "amy", n_speakers=2))
+    return FlowSynthesizer.load(make_voice(tmp_path_factory.mktemp("voices") / "amy", n_speakers=2))
 
 
 @pytest.fixture(scope="module")
-def bundled() -> VoiceSynthesizer:
-    return VoiceSynthesizer.load()
+def bundled() -> FlowSynthesizer:
+    return FlowSynthesizer.load()
 
 
 @pytest.fixture
-def engine(synthesizer: VoiceSynthesizer) -> Iterator[StreamingEngine]:
+def engine(synthesizer: FlowSynthesizer) -> Iterator[StreamingEngine]:
     engine = StreamingEngine(synthesizer, threads=1)
     yield engine
     engine.close()
 
 
-def whole(synthesizer: VoiceSynthesizer, request: SynthesisRequest) -> Speech:
+def whole(synthesizer: FlowSynthesizer, request: SynthesisRequest) -> Speech:
     [speech] = synthesizer.synthesize([request])
     assert isinstance(speech, Speech), speech
     return speech
@@ -96,9 +98,9 @@ def test_windows_make_every_frame_once(frames: int) -> None:
             mel, sound = window.mel, window.sound
 
 
-def test_vocoder_by_windows_equals_the_whole(bundled: VoiceSynthesizer) -> None:
+def test_vocoder_by_windows_equals_the_whole(bundled: FlowSynthesizer) -> None:
     voice = StreamingVoice(bundled)
-    utterance = voice.begin(SynthesisRequest(SENTENCE, seed=4), True)
+    utterance = voice.begin(SynthesisRequest(text=SENTENCE, seed=4), True)
     sounds = [voice.step([utterance])[0]]
     opened = utterance.open
     assert opened is not None and len(opened.windows) >= 3
@@ -111,12 +113,12 @@ def test_vocoder_by_windows_equals_the_whole(bundled: VoiceSynthesizer) -> None:
 
 
 def test_one_sentence_not_streamed_is_what_the_synthesizer_speaks(
-    engine: StreamingEngine, synthesizer: VoiceSynthesizer
+    engine: StreamingEngine, synthesizer: FlowSynthesizer
 ) -> None:
     for request in (
-        SynthesisRequest(f"  {SENTENCE} ", seed=3, speaker="speaker-1"),
-        SynthesisRequest("Yes.", seed=1, speed=1.4, steps=2, temperature=0.3),
-        SynthesisRequest("No!", steps=0),
+        SynthesisRequest(text=f"  {SENTENCE} ", seed=3, speaker="speaker-1"),
+        SynthesisRequest(text="Yes.", seed=1, speed=1.4, steps=2, temperature=0.3),
+        SynthesisRequest(text="No!", steps=0),
     ):
         got, expected = engine.submit(request, stream=False).speech(), whole(synthesizer, request)
         np.testing.assert_allclose(got.waveform, expected.waveform, atol=1e-4)
@@ -127,7 +129,7 @@ def test_one_sentence_not_streamed_is_what_the_synthesizer_speaks(
 
 def test_what_a_listener_has_is_not_made_again(engine: StreamingEngine) -> None:
     """Whole sentences are passed over, and what follows is the same, samples and words."""
-    request = SynthesisRequest(STORY, seed=5)
+    request = SynthesisRequest(text=STORY, seed=5)
     chunks = list(engine.submit(request).chunks())
     samples = np.concatenate([chunk.waveform for chunk in chunks])
     words = [word for chunk in chunks for word in chunk.words]
@@ -145,10 +147,10 @@ def test_what_a_listener_has_is_not_made_again(engine: StreamingEngine) -> None:
     assert len(passed) > 2
 
 
-def test_a_stream_sounds_as_the_whole_but_for_a_shade(bundled: VoiceSynthesizer) -> None:
+def test_a_stream_sounds_as_the_whole_but_for_a_shade(bundled: FlowSynthesizer) -> None:
     """Log-mels of streamed and whole differ by far less than those of two seeds; word times not at all."""
     log_mel = LogMel(bundled.voice.acoustic.features)
-    request = SynthesisRequest(SENTENCE, seed=7)
+    request = SynthesisRequest(text=SENTENCE, seed=7)
     expected, other = whole(bundled, request), whole(bundled, replace(request, seed=8))
     engine = StreamingEngine(bundled, threads=1)
     chunks = list(engine.submit(request).chunks())
@@ -167,11 +169,11 @@ def test_a_stream_sounds_as_the_whole_but_for_a_shade(bundled: VoiceSynthesizer)
         assert steps[place - 1] <= 1.5 * steps[place - 300 : place + 300].max()
 
 
-def test_a_requests_sound_does_not_depend_on_load(synthesizer: VoiceSynthesizer) -> None:
+def test_a_requests_sound_does_not_depend_on_load(synthesizer: FlowSynthesizer) -> None:
     words = "one two three four five six seven eight nine ten eleven twelve".split()
     requests = [
         SynthesisRequest(
-            " ".join(words[: 2 + i % 11]).capitalize() + (". And so on!" if i % 4 == 0 else "."),
+            text=" ".join(words[: 2 + i % 11]).capitalize() + (". And so on!" if i % 4 == 0 else "."),
             seed=i,
             speed=(1.0, 1.3)[i % 2],
             steps=(4, 2)[i % 3 == 0],
@@ -196,7 +198,7 @@ def test_a_requests_sound_does_not_depend_on_load(synthesizer: VoiceSynthesizer)
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_words_are_complete_and_in_order_and_sentences_are_parted(engine: StreamingEngine, stream: bool) -> None:
-    chunks = list(engine.submit(SynthesisRequest(STORY, speed=2.0), stream=stream).chunks())
+    chunks = list(engine.submit(SynthesisRequest(text=STORY, speed=2.0), stream=stream).chunks())
     assert [chunk.last for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
     words = [word for chunk in chunks for word in chunk.words]
     assert all(STORY[w.start : w.end] == w.word for w in words)
@@ -219,29 +221,29 @@ def test_words_are_complete_and_in_order_and_sentences_are_parted(engine: Stream
 
 def test_long_text_without_a_stop_streams(engine: StreamingEngine) -> None:
     text = "word after word without any stop " * 60
-    ticket = engine.submit(SynthesisRequest(text))
+    ticket = engine.submit(SynthesisRequest(text=text))
     assert engine.queued_s > 10
     assert [w.word for w in ticket.speech().words] == text.split()
     assert engine.queued_s == 0 and engine.stats().active == 0
 
 
-def test_a_vocoder_that_needs_everything_makes_a_chunk_a_sentence(synthesizer: VoiceSynthesizer) -> None:
+def test_a_vocoder_that_needs_everything_makes_a_chunk_a_sentence(synthesizer: FlowSynthesizer) -> None:
     mel = synthesizer.voice.acoustic.features
-    slow = VoiceSynthesizer(replace(synthesizer.voice, vocoder=GriffinLim(GriffinLimConfig(mel, iterations=2)).eval()))
+    slow = FlowSynthesizer(replace(synthesizer.voice, vocoder=GriffinLim(GriffinLimConfig(mel, iterations=2)).eval()))
     engine = StreamingEngine(slow, threads=1)
-    request = SynthesisRequest(SENTENCE)
+    request = SynthesisRequest(text=SENTENCE)
     [chunk] = engine.submit(request).chunks()
     np.testing.assert_allclose(chunk.waveform, whole(slow, request).waveform, atol=1e-4)
     engine.close()
 
 
 def test_after_warming_up_the_lexicon_is_not_read_again(
-    synthesizer: VoiceSynthesizer, monkeypatch: pytest.MonkeyPatch
+    synthesizer: FlowSynthesizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = StreamingEngine(VoiceSynthesizer(synthesizer.voice), threads=1)
+    engine = StreamingEngine(FlowSynthesizer(synthesizer.voice), threads=1)
     engine.warm_up()
     monkeypatch.setattr("sqlite3.connect", None)
-    speech = engine.submit(SynthesisRequest("Unfathomable gryphons zzyzx quietly.")).speech()
+    speech = engine.submit(SynthesisRequest(text="Unfathomable gryphons zzyzx quietly.")).speech()
     assert [w.word for w in speech.words] == ["Unfathomable", "gryphons", "zzyzx", "quietly"]
     engine.close()
 
@@ -312,7 +314,7 @@ def fake() -> Iterator[tuple[FakeVoice, StreamingEngine]]:
 
 
 def ask(engine: StreamingEngine, text: str, *, stream: bool = True) -> Ticket:
-    return engine.submit(SynthesisRequest(text), stream=stream)
+    return engine.submit(SynthesisRequest(text=text), stream=stream)
 
 
 def hold(voice: FakeVoice, engine: StreamingEngine) -> None:
@@ -390,7 +392,7 @@ def test_like_pieces_are_made_together_within_the_budget() -> None:
     voice = FakeVoice()
     engine = StreamingEngine(voice, frames_per_batch=350, clock=voice.clock)
     hold(voice, engine)
-    tickets = [engine.submit(SynthesisRequest(f"{i}:1", steps=i % 2)) for i in range(8)]
+    tickets = [engine.submit(SynthesisRequest(text=f"{i}:1", steps=i % 2)) for i in range(8)]
     drain(voice, tickets)
     assert voice.log[1:] == [["0", "2", "4"], ["1", "3", "5"], ["6"], ["7"]]
     stats = engine.stats()
@@ -564,7 +566,7 @@ def test_a_thread_that_stops_takes_no_one_with_it() -> None:
 
 
 def test_event_loops_and_threads_read_at_once(engine: StreamingEngine) -> None:
-    request = SynthesisRequest("Good morning to you all.", seed=5)
+    request = SynthesisRequest(text="Good morning to you all.", seed=5)
     expected = engine.submit(request).speech()
 
     async def listen(cancel: bool) -> Speech | None:
@@ -602,12 +604,12 @@ def test_event_loops_and_threads_read_at_once(engine: StreamingEngine) -> None:
 
 def test_what_cannot_be_spoken_is_refused_at_once(engine: StreamingEngine) -> None:
     for bad in (
-        SynthesisRequest(""),
-        SynthesisRequest("日本語。日本語。"),
-        SynthesisRequest("Hello.", speed=99.0),
-        SynthesisRequest("Hello.", steps=-1),
-        SynthesisRequest("Hello.", speaker="Nobody"),
-        SynthesisRequest(None),  # type: ignore[arg-type]
+        SynthesisRequest(text=""),
+        SynthesisRequest(text="日本語。日本語。"),
+        SynthesisRequest(text="Hello.", speed=99.0),
+        SynthesisRequest(text="Hello.", steps=-1),
+        SynthesisRequest(text="Hello.", speaker="Nobody"),
+        SynthesisRequest(text=None),  # type: ignore[arg-type]
     ):
         with pytest.raises(FlowTTSError):
             engine.submit(bad)
@@ -615,12 +617,12 @@ def test_what_cannot_be_spoken_is_refused_at_once(engine: StreamingEngine) -> No
 
 
 def test_sound_that_the_model_cannot_make_fails_alone(tmp_path: Path) -> None:
-    synthesizer = VoiceSynthesizer.load(make_voice(tmp_path / "amy"))
+    synthesizer = FlowSynthesizer.load(make_voice(tmp_path / "amy"))
     zed = set(synthesizer.frontend.encode("Zoo.").tokens) - set(synthesizer.frontend.encode("Who.").tokens)
     with torch.no_grad():
         synthesizer.voice.acoustic.encoder.emb.weight[list(zed)] = float("nan")
     engine = StreamingEngine(synthesizer, threads=1)
-    tickets = [engine.submit(SynthesisRequest(text)) for text in ("Hello.", "A zebra.", "Good. A zebra. Good.")]
+    tickets = [engine.submit(SynthesisRequest(text=text)) for text in ("Hello.", "A zebra.", "Good. A zebra. Good.")]
     assert tickets[0].speech().seconds > 0
     for ticket in tickets[1:]:
         with pytest.raises(FlowTTSError, match="nan frames"):
@@ -629,13 +631,13 @@ def test_sound_that_the_model_cannot_make_fails_alone(tmp_path: Path) -> None:
 
 
 def test_nothing_of_a_request_stays(engine: StreamingEngine) -> None:
-    tickets = [engine.submit(SynthesisRequest(STORY, seed=i)) for i in range(3)]
+    tickets = [engine.submit(SynthesisRequest(text=STORY, seed=i)) for i in range(3)]
     tickets[0].cancel()
     for ticket in tickets[1:]:
         ticket.speech()
     watched = [weakref.ref(ticket) for ticket in tickets]
     del tickets, ticket
-    engine.submit(SynthesisRequest("Yes.")).speech()
+    engine.submit(SynthesisRequest(text="Yes.")).speech()
     time.sleep(0.05)
     gc.collect()
     assert [ref() for ref in watched] == [None] * 3

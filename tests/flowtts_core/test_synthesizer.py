@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from flowtts_core.engines.flow import Speech, SynthesisFailure, SynthesisRequest, VoiceSynthesizer
-from flowtts_core.voice.parts import load_voice
+from flowtts_core.engines.base import Speech, SynthesisFailure
+from flowtts_core.engines.flow import FlowSynthesizer
+from flowtts_core.request import SynthesisRequest
+from flowtts_core.voice.parts import load_parts
 from tests.voices import make_voice
 
 TEXTS = [
@@ -23,8 +25,8 @@ TEXTS = [
 
 
 @pytest.fixture(scope="module")
-def synthesizer(tmp_path_factory: pytest.TempPathFactory) -> VoiceSynthesizer:
-    return VoiceSynthesizer.load(make_voice(tmp_path_factory.mktemp("voices") / "amy"))
+def synthesizer(tmp_path_factory: pytest.TempPathFactory) -> FlowSynthesizer:
+    return FlowSynthesizer.load(make_voice(tmp_path_factory.mktemp("voices") / "amy"))
 
 
 def speech(result: Speech | SynthesisFailure) -> Speech:
@@ -32,8 +34,8 @@ def speech(result: Speech | SynthesisFailure) -> Speech:
     return result
 
 
-def test_batch_equals_singles(synthesizer: VoiceSynthesizer) -> None:
-    requests = [SynthesisRequest(text, seed=i) for i, text in enumerate(TEXTS)]
+def test_batch_equals_singles(synthesizer: FlowSynthesizer) -> None:
+    requests = [SynthesisRequest(text=text, seed=i) for i, text in enumerate(TEXTS)]
     batch = [speech(r) for r in synthesizer.synthesize(requests)]
     for request, together in zip(requests, batch, strict=True):
         alone = speech(synthesizer.synthesize([request])[0])
@@ -42,22 +44,22 @@ def test_batch_equals_singles(synthesizer: VoiceSynthesizer) -> None:
         assert alone.words == together.words
 
 
-def test_settings_of_requests_are_kept_apart(synthesizer: VoiceSynthesizer) -> None:
+def test_settings_of_requests_are_kept_apart(synthesizer: FlowSynthesizer) -> None:
     text = TEXTS[1]
     requests = [
-        SynthesisRequest(text, seed=1),
-        SynthesisRequest(text, seed=2),
-        SynthesisRequest(text, seed=1, speed=1.5),
+        SynthesisRequest(text=text, seed=1),
+        SynthesisRequest(text=text, seed=2),
+        SynthesisRequest(text=text, seed=1, speed=1.5),
     ]
     one, other_seed, faster = (speech(r) for r in synthesizer.synthesize(requests))
     assert one.waveform.shape == other_seed.waveform.shape and np.abs(one.waveform - other_seed.waveform).max() > 1e-3
     assert faster.seconds < 0.8 * one.seconds
-    prior = speech(synthesizer.synthesize([SynthesisRequest(text, seed=1, steps=0)])[0])
+    prior = speech(synthesizer.synthesize([SynthesisRequest(text=text, seed=1, steps=0)])[0])
     assert prior.waveform.shape == one.waveform.shape and np.abs(prior.waveform - one.waveform).max() > 1e-3
 
 
-def test_words_are_timed_in_order(synthesizer: VoiceSynthesizer) -> None:
-    for result, text in zip(synthesizer.synthesize([SynthesisRequest(t) for t in TEXTS]), TEXTS, strict=True):
+def test_words_are_timed_in_order(synthesizer: FlowSynthesizer) -> None:
+    for result, text in zip(synthesizer.synthesize([SynthesisRequest(text=t) for t in TEXTS]), TEXTS, strict=True):
         result = speech(result)
         assert result.words and all(text[w.start : w.end] == w.word for w in result.words)
         times = [t for w in result.words for t in (w.start_s, w.end_s)]
@@ -67,48 +69,48 @@ def test_words_are_timed_in_order(synthesizer: VoiceSynthesizer) -> None:
 @pytest.mark.parametrize(
     "bad",
     [
-        SynthesisRequest(""),
-        SynthesisRequest("日本語"),
-        SynthesisRequest("\x00\ud800"),
-        SynthesisRequest("Hello.", speed=float("nan")),
-        SynthesisRequest("Hello.", speed=99.0),
-        SynthesisRequest("Hello.", steps=-1),
-        SynthesisRequest("Hello.", temperature=float("inf")),
-        SynthesisRequest("Hello.", temperature="hot"),
-        SynthesisRequest("Hello.", speaker="Nobody"),
-        SynthesisRequest("Hello.", seed=2**64),
-        SynthesisRequest("Hello.", seed=0.5),
-        SynthesisRequest("Hello.", steps=2.5),
-        SynthesisRequest("Hello.", speed="2"),
-        SynthesisRequest(None),
+        SynthesisRequest(text=""),
+        SynthesisRequest(text="日本語"),
+        SynthesisRequest(text="\x00\ud800"),
+        SynthesisRequest(text="Hello.", speed=float("nan")),
+        SynthesisRequest(text="Hello.", speed=99.0),
+        SynthesisRequest(text="Hello.", steps=-1),
+        SynthesisRequest(text="Hello.", temperature=float("inf")),
+        SynthesisRequest(text="Hello.", temperature="hot"),
+        SynthesisRequest(text="Hello.", speaker="Nobody"),
+        SynthesisRequest(text="Hello.", seed=2**64),
+        SynthesisRequest(text="Hello.", seed=0.5),
+        SynthesisRequest(text="Hello.", steps=2.5),
+        SynthesisRequest(text="Hello.", speed="2"),
+        SynthesisRequest(text=None),
     ],
 )
-def test_a_bad_request_harms_no_other(synthesizer: VoiceSynthesizer, bad: SynthesisRequest) -> None:
-    good = SynthesisRequest("Good morning.")
+def test_a_bad_request_harms_no_other(synthesizer: FlowSynthesizer, bad: SynthesisRequest) -> None:
+    good = SynthesisRequest(text="Good morning.")
     first, failed, last = synthesizer.synthesize([good, bad, good])
     assert isinstance(failed, SynthesisFailure) and failed.reason
     np.testing.assert_allclose(speech(first).waveform, speech(last).waveform, atol=1e-4)
 
 
-def test_numbers_of_numpy_are_numbers(synthesizer: VoiceSynthesizer) -> None:
-    plain = SynthesisRequest(TEXTS[0], seed=3, speed=1.5, steps=2)
-    numpy = SynthesisRequest(TEXTS[0], seed=np.int64(3), speed=np.float32(1.5), steps=np.int32(2))
+def test_numbers_of_numpy_are_numbers(synthesizer: FlowSynthesizer) -> None:
+    plain = SynthesisRequest(text=TEXTS[0], seed=3, speed=1.5, steps=2)
+    numpy = SynthesisRequest(text=TEXTS[0], seed=np.int64(3), speed=np.float32(1.5), steps=np.int32(2))
     first, second = (speech(r) for r in synthesizer.synthesize([plain, numpy]))
     np.testing.assert_allclose(first.waveform, second.waveform, atol=1e-4)
 
 
-def test_speed_is_checked_together_with_the_voices_own(synthesizer: VoiceSynthesizer) -> None:
+def test_speed_is_checked_together_with_the_voices_own(synthesizer: FlowSynthesizer) -> None:
     voice = synthesizer.voice
-    fast = VoiceSynthesizer(replace(voice, card=replace(voice.card, speed=4.0)))
-    good, failed = fast.synthesize([SynthesisRequest("Hello."), SynthesisRequest("Hello.", speed=4.0)])
+    fast = FlowSynthesizer(replace(voice, card=replace(voice.card, speed=4.0)))
+    good, failed = fast.synthesize([SynthesisRequest(text="Hello."), SynthesisRequest(text="Hello.", speed=4.0)])
     assert isinstance(good, Speech) and isinstance(failed, SynthesisFailure)
     assert "4.0 times the voice's own 4.0" in failed.reason
 
 
 def test_what_the_model_cannot_speak_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    synthesizer = VoiceSynthesizer.load(make_voice(tmp_path / "amy"))
+    synthesizer = FlowSynthesizer.load(make_voice(tmp_path / "amy"))
     acoustic = synthesizer.voice.acoustic
-    requests = [SynthesisRequest(text, seed=i) for i, text in enumerate(["Hello.", "A zebra.", "Good morning."])]
+    requests = [SynthesisRequest(text=text, seed=i) for i, text in enumerate(["Hello.", "A zebra.", "Good morning."])]
     expected = synthesizer.synthesize(requests)
     zed = set(synthesizer.frontend.encode("Zoo.").tokens) - set(synthesizer.frontend.encode("Who.").tokens)
     with torch.no_grad():
@@ -131,7 +133,7 @@ def test_what_the_model_cannot_speak_fails_alone(tmp_path: Path, monkeypatch: py
 
 
 def test_runs_where_the_voice_is_and_without_tf32(tmp_path: Path) -> None:
-    synthesizer = VoiceSynthesizer(load_voice(make_voice(tmp_path / "amy"), "meta"))
+    synthesizer = FlowSynthesizer(load_parts(make_voice(tmp_path / "amy"), "meta"))
     assert synthesizer.device.type == "meta"
     synthesizer.device = torch.device("cuda")
     before = torch.backends.cudnn.allow_tf32, torch.backends.cudnn.enabled
@@ -140,24 +142,24 @@ def test_runs_where_the_voice_is_and_without_tf32(tmp_path: Path) -> None:
     assert (torch.backends.cudnn.allow_tf32, torch.backends.cudnn.enabled) == before
 
 
-def test_a_text_without_a_stop_is_spoken_whole(synthesizer: VoiceSynthesizer) -> None:
+def test_a_text_without_a_stop_is_spoken_whole(synthesizer: FlowSynthesizer) -> None:
     text = "word after word without any stop " * 60
-    result = speech(synthesizer.synthesize([SynthesisRequest(text)])[0])
+    result = speech(synthesizer.synthesize([SynthesisRequest(text=text)])[0])
     assert [w.word for w in result.words] == text.split()
     assert result.words[-1].end_s <= result.seconds + 1e-6
 
 
 def test_speakers(tmp_path: Path) -> None:
-    synthesizer = VoiceSynthesizer.load(make_voice(tmp_path / "two", n_speakers=2))
-    requests = [SynthesisRequest("Hello there.", speaker=f"speaker-{i}") for i in range(2)]
+    synthesizer = FlowSynthesizer.load(make_voice(tmp_path / "two", n_speakers=2))
+    requests = [SynthesisRequest(text="Hello there.", speaker=f"speaker-{i}") for i in range(2)]
     first, second = (speech(r) for r in synthesizer.synthesize(requests))
     assert first.waveform.shape != second.waveform.shape or np.abs(first.waveform - second.waveform).max() > 1e-4
 
 
 def test_running_out_of_memory_is_no_fault_of_a_request(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A batch that does not fit is spoken in pieces; where a single one does not, the caller is told."""
-    synthesizer = VoiceSynthesizer.load(make_voice(tmp_path / "amy"))
-    requests = [SynthesisRequest("One."), SynthesisRequest("Two.")]
+    synthesizer = FlowSynthesizer.load(make_voice(tmp_path / "amy"))
+    requests = [SynthesisRequest(text="One."), SynthesisRequest(text="Two.")]
     speak, room = synthesizer._speak, 1
 
     def small(batch: list[Any]) -> Any:

@@ -18,7 +18,7 @@ from flowtts_core.errors import VoiceError
 from flowtts_core.text.frontends import PhonemeConfig
 from flowtts_core.vocoder import GriffinLim, GriffinLimConfig, Vocos, VocosConfig
 from flowtts_core.voice.card import bundled_voices, load_card
-from flowtts_core.voice.parts import load_voice, save_voice
+from flowtts_core.voice.parts import load_parts, save_voice
 from tests.voices import make_voice
 
 
@@ -51,7 +51,7 @@ def small(**fields: object) -> tuple[MatchaTTS, Vocos]:
 def test_what_is_loaded_is_what_was_saved(half: bool, tmp_path: Path) -> None:
     parts = small()
     save(tmp_path / "v", *parts, half=half)
-    voice = load_voice(tmp_path / "v")
+    voice = load_parts(tmp_path / "v")
     for module, loaded in zip(parts, (voice.acoustic, voice.vocoder), strict=True):
         weights, found = {name for name, _ in module.named_parameters()}, loaded.state_dict()
         assert found.keys() == module.state_dict().keys()
@@ -74,18 +74,18 @@ def test_a_failed_save_leaves_the_voice_that_stood_there(folder: Path, monkeypat
     monkeypatch.setattr("flowtts_core.voice.parts.save_file", full_disk)
     with pytest.raises(OSError, match="No space"):
         save(folder, *small())
-    assert load_voice(folder).card.fingerprint == before
+    assert load_parts(folder).card.fingerprint == before
 
 
 def test_a_mel_written_with_integers_is_the_same_mel(tmp_path: Path) -> None:
     mel = MelConfig(f_max=7600)
     acoustic = MatchaTTS(replace(MatchaConfig.debug(), mel=mel))
     save(tmp_path / "v", acoustic, Vocos(VocosConfig(mel, 16, 32, 1)))
-    assert load_voice(tmp_path / "v").card.sample_rate == 22050
+    assert load_parts(tmp_path / "v").card.sample_rate == 22050
 
 
 def test_round_trip(folder: Path, tmp_path: Path) -> None:
-    voice = load_voice(folder)
+    voice = load_parts(folder)
     again = make_voice(tmp_path / "amy2")
     assert load_card(again).fingerprint == voice.card.fingerprint  # the name is no part of it
     assert load_card(make_voice(tmp_path / "bob", seed=1)).fingerprint != voice.card.fingerprint
@@ -103,8 +103,8 @@ def test_vocoder_without_weights(tmp_path: Path) -> None:
         frontend=PhonemeConfig(),
         half=True,
     )
-    assert isinstance(load_voice(tmp_path / "v").vocoder, GriffinLim)
-    assert next(load_voice(tmp_path / "v").acoustic.parameters()).dtype == torch.float32
+    assert isinstance(load_parts(tmp_path / "v").vocoder, GriffinLim)
+    assert next(load_parts(tmp_path / "v").acoustic.parameters()).dtype == torch.float32
 
 
 def damage_truncate(folder: Path) -> None:
@@ -193,7 +193,7 @@ def test_damage_is_named(folder: Path, damage: object, message: str) -> None:
     assert callable(damage)
     damage(folder)
     with pytest.raises(VoiceError, match=message):
-        load_voice(folder)
+        load_parts(folder)
 
 
 def test_an_unreadable_card_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,12 +207,12 @@ def test_an_unreadable_card_is_named(folder: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("name", bundled_voices())
 def test_bundled_voices_load(name: str) -> None:
-    assert load_voice(name).card.mel_fingerprint == load_voice(name).acoustic.features.fingerprint
+    assert load_parts(name).card.mel_fingerprint == load_parts(name).acoustic.features.fingerprint
 
 
 def test_unknown_voice_lists_the_known() -> None:
     with pytest.raises(VoiceError, match="bundled voices: "):
-        load_voice("nobody")
+        load_parts("nobody")
 
 
 def test_parts_of_different_mels_are_refused(tmp_path: Path) -> None:

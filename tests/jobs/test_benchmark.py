@@ -15,8 +15,9 @@ import torch
 
 from cluster.machine import Watch, describe
 from flowtts_core.audio.files import write_audio
-from flowtts_core.engines.flow import Speech, SynthesisFailure, SynthesisRequest
+from flowtts_core.engines.base import Speech, SynthesisFailure
 from flowtts_core.errors import ConfigError, TextError
+from flowtts_core.request import SynthesisRequest
 from flowtts_core.vocoder import GriffinLim, GriffinLimConfig
 from jobs import cli
 from jobs.benchmarks import engine as benchmark_engine
@@ -59,7 +60,7 @@ def test_a_reader_is_its_own_equal(shared_data: Path, monkeypatch: pytest.Monkey
     rows.sort(key=lambda row: (folder / f"{row[0]}.wav").stat().st_size)
     texts = [(row[0], row[2]) for row in rows[:2]]
     parrot = Parrot({text: folder / f"{key}.wav" for key, text in texts})
-    monkeypatch.setattr(benchmark_quality.VoiceSynthesizer, "load", lambda voice: parrot)
+    monkeypatch.setattr(benchmark_quality.FlowSynthesizer, "load", lambda voice: parrot)
     monkeypatch.setattr(benchmark_quality, "STEPS", (4, 10))
     figures = benchmark_quality.quality(None, texts, n=2, ablation_n=1, teacher_audio=folder, workers=1)
     for name in ("wer", "overall", "p808"):

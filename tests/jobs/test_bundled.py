@@ -12,11 +12,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from flowtts_core.engines.flow import Speech, SynthesisRequest, VoiceSynthesizer
+from flowtts_core.engines.base import Speech
+from flowtts_core.engines.flow import FlowSynthesizer
 from flowtts_core.errors import ConfigError, FlowTTSError, TextError
 from flowtts_core.metrics import similarity, wer
+from flowtts_core.request import SynthesisRequest
 from flowtts_core.voice.card import DEFAULT_VOICE, bundled_voices, load_card
-from flowtts_core.voice.parts import load_voice
+from flowtts_core.voice.parts import load_parts
 from jobs.corpus.flite import make_corpus
 from jobs.training import bundled
 from jobs.training.bundled import BundledRecipe, bundled_debug, make_bundled, read_texts, split_texts
@@ -38,8 +40,8 @@ def test_ships_whole_and_small() -> None:
 
 
 def test_is_understood_and_keeps_its_voice() -> None:
-    synthesizer = VoiceSynthesizer.load()
-    results = synthesizer.synthesize([SynthesisRequest(text, seed=i) for i, text in enumerate(SENTENCES)])
+    synthesizer = FlowSynthesizer.load()
+    results = synthesizer.synthesize([SynthesisRequest(text=text, seed=i) for i, text in enumerate(SENTENCES)])
     waveforms = [result.waveform for result in results if isinstance(result, Speech)]
     assert len(waveforms) == len(SENTENCES)
     heard = [wer.transcribe(waveform, synthesizer.sample_rate) for waveform in waveforms]
@@ -50,8 +52,8 @@ def test_is_understood_and_keeps_its_voice() -> None:
 
 
 def test_batch_equals_singles_with_real_weights() -> None:
-    synthesizer = VoiceSynthesizer(load_voice())
-    requests = [SynthesisRequest(text, seed=i) for i, text in enumerate(SENTENCES)]
+    synthesizer = FlowSynthesizer(load_parts())
+    requests = [SynthesisRequest(text=text, seed=i) for i, text in enumerate(SENTENCES)]
     for request, together in zip(requests, synthesizer.synthesize(requests), strict=True):
         alone = synthesizer.synthesize([request])[0]
         assert isinstance(alone, Speech) and isinstance(together, Speech)
@@ -131,7 +133,7 @@ def test_recipe_makes_a_voice_and_goes_on(tmp_path: Path) -> None:
     texts = tmp_path / "texts.txt"
     texts.write_text("\n\n".join(f"Sentence number {i} is about the {w}." for i, w in enumerate(["sea", "sky"] * 15)))
     made = make_bundled(texts, tmp_path / "voice", bundled_debug(), workers=2)
-    assert isinstance(VoiceSynthesizer.load(tmp_path / "voice").synthesize([SynthesisRequest("Hello.")])[0], Speech)
+    assert isinstance(FlowSynthesizer.load(tmp_path / "voice").synthesize([SynthesisRequest(text="Hello.")])[0], Speech)
     written = {path: path.stat().st_mtime_ns for path in (tmp_path / "voice-training").rglob("*.safetensors")}
     again = make_bundled(texts, tmp_path / "voice", bundled_debug(), workers=2)
     assert again.clips == made.clips

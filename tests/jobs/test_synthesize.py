@@ -22,8 +22,8 @@ from cluster import manifest
 from cluster import storage as storage_module
 from cluster.storage import PARTIAL, Storage
 from flowtts_core.audio.files import read_audio
-from flowtts_core.engines.flow import SynthesisRequest
 from flowtts_core.errors import ConfigError, FlowTTSError, OutputError, TextError, VoiceError
+from flowtts_core.request import SynthesisRequest
 from flowtts_core.text.document import Chapter, Document, Sentence, TextRow
 from jobs import cli
 from jobs.synthesis import job as synthesis_job

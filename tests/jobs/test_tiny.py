@@ -11,10 +11,14 @@ import pytest
 import torch
 
 from flowtts_core.config import override
-from flowtts_core.engines.flow import Speech, SynthesisFailure, SynthesisRequest
+from flowtts_core.engines.base import Speech, SynthesisFailure
+from flowtts_core.engines.tiny import load_tiny, save_tiny
 from flowtts_core.errors import ConfigError, VoiceError
 from flowtts_core.flow import LinearPath
-from flowtts_core.tiny import TinyBatches, TinyConfig, TinyModel, ToneConfig, load_tiny, save_tiny, spectral_peak
+from flowtts_core.request import SynthesisRequest
+from flowtts_core.tiny.model import TinyConfig, TinyModel
+from flowtts_core.tiny.spectrum import spectral_peak
+from flowtts_core.tiny.task import TinyBatches, ToneConfig
 from jobs.training.tiny import evaluate_tiny, tiny_recipe, train_tiny
 
 PITCHES = {"a": 220.0, "i": 440.0}
@@ -32,7 +36,7 @@ def test_peaks_are_exact_and_pure_for_any_noise(trained):
     voice = load_tiny(trained[0])
     for name, pitch in PITCHES.items():
         for seed in range(20):
-            peak = spectral_peak(voice.speak(voice.phoneme_id(name), seed), voice.sample_rate)
+            peak = spectral_peak(voice.tone(voice.phoneme_id(name), seed), voice.sample_rate)
             assert peak.frequency_hz == pitch
             assert peak.margin_db >= 20
             assert 0.2 < peak.amplitude < 0.8
@@ -53,7 +57,7 @@ def test_summary_tells_what_the_files_hold(trained):
 def test_the_phase_comes_from_the_noise(trained):
     """The data has every phase, so other seeds give other phases, spread over the circle: not one memorised waveform."""
     voice = load_tiny(trained[0])
-    phases = [np.angle(np.fft.rfft(voice.speak(0, seed))[220]) for seed in range(20)]
+    phases = [np.angle(np.fft.rfft(voice.tone(0, seed))[220]) for seed in range(20)]
     assert abs(np.exp(1j * np.array(phases)).mean()) < 0.6
 
 
@@ -109,26 +113,26 @@ def test_as_a_synthesizer(trained):
     voice = load_tiny(trained[0])
     good, unknown, empty, fast, *wrong = voice.synthesize(
         [
-            SynthesisRequest("a i", seed=7),
-            SynthesisRequest("a x"),
-            SynthesisRequest(" "),
-            SynthesisRequest("a", speed=2.0),
-            SynthesisRequest("a", seed=2**64),
-            SynthesisRequest("a", steps=2.5),
-            SynthesisRequest("a", temperature="hot"),
-            SynthesisRequest(None),
+            SynthesisRequest(text="a i", seed=7),
+            SynthesisRequest(text="a x"),
+            SynthesisRequest(text=" "),
+            SynthesisRequest(text="a", speed=2.0),
+            SynthesisRequest(text="a", seed=2**64),
+            SynthesisRequest(text="a", steps=2.5),
+            SynthesisRequest(text="a", temperature="hot"),
+            SynthesisRequest(text=None),
         ]
     )
     assert isinstance(good, Speech)
     assert good.seconds == 2
-    assert np.array_equal(good.waveform[:8000], voice.speak(0, 7))
-    assert np.array_equal(good.waveform[8000:], voice.speak(1, 8))
+    assert np.array_equal(good.waveform[:8000], voice.tone(0, 7))
+    assert np.array_equal(good.waveform[8000:], voice.tone(1, 8))
     assert all(isinstance(result, SynthesisFailure) for result in (unknown, empty, fast, *wrong))
     assert "'x'" in unknown.reason
     with pytest.raises(ConfigError, match="no phoneme id 2"):
-        voice.speak(2)
+        voice.tone(2)
     with pytest.raises(ConfigError, match="steps"):
-        voice.speak(0, steps=0)
+        voice.tone(0, steps=0)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "missing", "card", "other", "rank", "sigma"])

@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from flowtts_core.acoustic import Condition, Sampling
+from flowtts_core.acoustic import Condition
 from flowtts_core.audio.mel import MelConfig
 from flowtts_core.errors import ConfigError, TextError, VoiceError
+from flowtts_core.sampling import Sampling
 from flowtts_core.training.checkpoints import latest_checkpoint
 from flowtts_core.vocoder.files import load_vocoder
-from flowtts_core.voice.parts import load_voice
+from flowtts_core.voice.parts import load_parts
 from jobs.training.recipes import RECIPES, matcha_debug, recipe, vocos_debug
 from jobs.training.run import open_run, read_progress, train_rank, write_result
 from tests.speech_like import write_examples
@@ -41,7 +42,7 @@ def test_a_run_ends_in_a_voice_that_speaks(data, tmp_path):
     train_rank(this)
     assert read_progress(this)["step"] == 4
     write_result(this, tmp_path / "amy")
-    voice = load_voice(tmp_path / "amy")
+    voice = load_parts(tmp_path / "amy")
     statistics = json.loads((data / "statistics.json").read_text())
     assert voice.card.acoustic["mel_mean"] == pytest.approx(statistics["mel_mean"])
     assert voice.card.vocoder["name"] == "griffin_lim"
@@ -62,7 +63,7 @@ def test_a_vocoder_run_ends_in_a_vocoder_that_a_voice_can_take(data, tmp_path):
     acoustic = open_run(tmp_path / "runs", data, quick(steps=2), vocoder=str(tmp_path / "vocoder"))
     train_rank(acoustic)
     write_result(acoustic, tmp_path / "amy")
-    assert load_voice(tmp_path / "amy").card.vocoder == loaded.spec
+    assert load_parts(tmp_path / "amy").card.vocoder == loaded.spec
     weights = tmp_path / "vocoder" / "vocoder.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     with pytest.raises(VoiceError, match="SHA-256"):
@@ -101,7 +102,7 @@ def test_an_unfinished_run_gives_no_voice(data, tmp_path):
         write_result(this, tmp_path / "amy")
     train_rank(this)
     write_result(this, tmp_path / "amy")
-    assert load_voice(tmp_path / "amy").card.name == "amy"
+    assert load_parts(tmp_path / "amy").card.name == "amy"
 
 
 def test_what_does_not_fit_fails_before_training(data, tmp_path):
@@ -170,4 +171,4 @@ def test_a_killed_worker_changes_nothing_but_the_time(data, tmp_path):
     assert all(torch.equal(whole["ema"][key], cut["ema"][key]) for key in whole["ema"])
     again = train(data, output, chosen, workers=1, device="cpu", quiet=True)  # finished: nothing is trained again
     assert again.resumed_from == 80
-    assert load_voice(output).card.name == "amy"
+    assert load_parts(output).card.name == "amy"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,19 +16,22 @@ from flowtts_core.acoustic.alignment import (
     monotonic_alignment,
     path_durations,
 )
-from flowtts_core.acoustic.base import SPEEDS, AcousticBatch, AcousticModel, Condition, Generated, Sampling
+from flowtts_core.acoustic.base import AcousticBatch, AcousticModel, Condition, DurationModel, Generated, Layout
 from flowtts_core.acoustic.matcha.config import MatchaConfig
 from flowtts_core.acoustic.matcha.decoder import Frames, VelocityNet, published_frames, true_frames
 from flowtts_core.acoustic.matcha.encoder import Encoded, TextEncoder
+from flowtts_core.acoustic.windows import STRIDE, plan_windows
 from flowtts_core.config import build
 from flowtts_core.errors import ConfigError, FlowTTSError
 from flowtts_core.flow import SOLVERS, TIME_GRIDS, LinearPath
 from flowtts_core.nn.masks import length_mask, round_up
-from flowtts_core.nn.packed import state_of
 from flowtts_core.nn.share import Share, rows_of
+from flowtts_core.sampling import SPEEDS, Sampling
 
 # A badly trained predictor must not ask for terabytes. Slow speech has about 5 frames a token, and 500 leave room for pauses.
 _MOST_FRAMES, _MOST_FRAMES_PER_TOKEN = 500, 40
+_FRAMES_TOGETHER = 640  # that go through the flow together on a CPU; more gain nothing
+_ALIKE = 0.7  # of the longest span of a batch that is padded
 
 Sums = tuple[Tensor, Tensor]  # a loss summed over elements, and how many they are
 
@@ -44,13 +46,28 @@ class Draws:
 
 
 @dataclass(frozen=True)
-class Prior:
-    """What the decoder starts from: mean [B, T, M] of the normalised mel, and where items end."""
+class Prior(Layout):
+    """An item laid out in time: what the decoder starts from."""
 
-    mean: Tensor
-    path: Tensor  # [B, T] token of each frame, -1 on padding
-    lengths: Tensor  # [B] frames
-    durations: Tensor  # [B, L] whole frames of each token
+    durations: Tensor  # [L]
+    mean: Tensor  # [T, M] of the normalised mel
+
+
+@dataclass(frozen=True)
+class MelDraft:
+    """A prior with its noise: all that the flow starts from."""
+
+    prior: Prior
+    noise: Tensor  # [T', M]; T' is T rounded up to STRIDE
+    speaker: Tensor | None  # [1, S]
+
+    @property
+    def frames(self) -> int:
+        return self.prior.frames
+
+    @property
+    def durations(self) -> Tensor | None:
+        return self.prior.durations
 
 
 class _Decoder(nn.Module):
@@ -59,23 +76,6 @@ class _Decoder(nn.Module):
     def __init__(self, config: MatchaConfig) -> None:
         super().__init__()
         self.estimator = VelocityNet(config)
-
-
-class _Exact:
-    """A module in float64, copied anew when its weights have changed; no part of what holds it, nor of its copies."""
-
-    def __init__(self) -> None:
-        self._state: list[tuple[int, int]] = []
-        self._copy: TextEncoder | None = None
-
-    def of(self, module: TextEncoder) -> TextEncoder:
-        state = [state_of(weight) for weight in module.parameters()]
-        if self._copy is None or state != self._state:
-            self._state, self._copy = state, copy.deepcopy(module).double()
-        return self._copy
-
-    def __reduce__(self) -> tuple[type, tuple[()]]:
-        return type(self), ()
 
 
 class MatchaTTS(AcousticModel):
@@ -89,7 +89,7 @@ class MatchaTTS(AcousticModel):
             self.spk_emb = nn.Embedding(config.n_speakers, config.speaker_channels)
         self.encoder = TextEncoder(config)
         self.decoder = _Decoder(config)
-        self._exact_encoder = _Exact()
+        self.durations = MatchaDurations(self)
         self.register_buffer("mel_mean", torch.tensor(config.mel_mean))
         self.register_buffer("mel_std", torch.tensor(config.mel_std))
         self.mel_mean: Tensor
@@ -118,7 +118,7 @@ class MatchaTTS(AcousticModel):
         share: Share | None = None,
     ) -> dict[str, Tensor]:
         """As `loss`, from a normalised mel `frames` [B, T, M] (zeros beyond `lengths`)."""
-        speaker = self._speaker(condition)
+        speaker = self.speaker_vector(condition)
         encoded = self.encoder(condition.tokens, condition.token_lengths, speaker)
         mean = encoded.mean.float()
         scores = gaussian_log_likelihood(frames, mean.detach())
@@ -194,79 +194,76 @@ class MatchaTTS(AcousticModel):
 
     # --- generation -------------------------------------------------------------------------------------------------
 
+    @property
+    def windowed(self) -> bool:
+        return self.config.masking == "true" and self.config.norm == "layer"
+
     @torch.inference_mode()
     def generate(self, condition: Condition, seeds: Sequence[int], settings: Sampling) -> Generated:
-        speaker = self._speaker(condition)
-        prior = self.prior(condition, speaker, settings.speed)
-        if settings.steps == 0:
-            normalised = prior.mean
-        else:
-            noise = self.noise_of(seeds, prior.lengths, prior.mean.shape[1]).to(prior.mean)
-            normalised = self.sample(prior, noise, speaker, settings)
-        time = int(prior.lengths.max())
-        mel = (normalised[:, :time] * self.mel_std + self.mel_mean).transpose(1, 2)
-        return Generated(mel, prior.lengths, prior.durations)
+        assert len(seeds) == len(condition.tokens), "one seed for each item"
+        drafts = [self.draft(condition.item(row), seed, settings.speed) for row, seed in enumerate(seeds)]
+        mels = self._made(drafts, settings)
+        lengths = torch.tensor([draft.frames for draft in drafts], device=condition.tokens.device)
+        durations = condition.tokens.new_zeros(condition.tokens.shape, dtype=torch.float32)
+        for row, draft in enumerate(drafts):
+            durations[row, : len(draft.prior.durations)] = draft.prior.durations
+        mel = nn.utils.rnn.pad_sequence([mel.T for mel in mels], batch_first=True).transpose(1, 2)
+        return Generated(mel, lengths, durations)
 
-    def prior(self, condition: Condition, speaker: Tensor | None, speed: float = 1.0) -> Prior:
-        """Encode tokens and lay them out in time, padded to a multiple of 4 frames."""
-        if not SPEEDS[0] <= speed <= SPEEDS[1]:
-            raise ConfigError(
-                f"speed = {speed}", f"use a value from {SPEEDS[0]} to {SPEEDS[1]}; 1 is the voice's own pace"
-            )
-        encoded = self._encode_apart(condition, speaker)
-        frames = encoded.log_durations.float().exp() * encoded.mask
-        # Whole frames add up exactly in float64; upstream adds fractions in float32, which may put a frame on the other
-        # side of a boundary that falls on a whole frame.
-        if self.config.masking == "published":
-            frames = frames.ceil()
-        else:  # rounding up makes blanks twice as long as they were taught; 64ths add up exactly too
-            frames = (frames * 64).round() / 64
-        ends = frames.double().cumsum(1) / speed
-        _require_sane(ends[:, -1], condition.token_lengths, speed)
-        lengths = ends[:, -1].clamp(min=1).long()
-        path = ends_to_path(ends, lengths, round_up(int(lengths.max()), 4))
-        mean = expand_by_path(encoded.mean.float(), path)
-        return Prior(mean, path, lengths, path_durations(path, condition.tokens.shape[1]))
+    def _made(self, drafts: Sequence[MelDraft], settings: Sampling) -> list[Tensor]:
+        """The log-mel [M, T] of each draft, window by window where the model can."""
+        if not self.windowed:
+            return self.decode(drafts, [(0, draft.frames) for draft in drafts], settings)
+        plans = [plan_windows(draft.frames) for draft in drafts]
+        work = [(row, k) for row, plan in enumerate(plans) for k in range(len(plan))]
+        spans = [(plans[row][k].low, plans[row][k].high) for row, k in work]
+        pieces = iter(self.decode([drafts[row] for row, _ in work], spans, settings))
+        mels = []
+        for plan in plans:
+            begun = [0, *(window.end for window in plan)]
+            kept = [next(pieces)[:, a - w.low : w.end - w.low] for a, w in zip(begun, plan, strict=False)]
+            mels.append(torch.cat(kept, 1))
+        return mels
 
-    def _encode_apart(self, condition: Condition, speaker: Tensor | None) -> Encoded:
-        """Each item encoded as if it were alone.
+    @torch.inference_mode()
+    def draft(self, item: Condition, seed: int, speed: float) -> MelDraft:
+        """Lay one item out in time and draw its noise: from its seed and length alone, on the CPU."""
+        prior = self.durations.lay_out(item, speed)
+        generator = torch.Generator().manual_seed(seed)
+        noise = torch.randn(self.config.mel.n_mels, round_up(prior.frames, STRIDE), generator=generator).T
+        return MelDraft(prior, noise.to(prior.mean), self.speaker_vector(item))
 
-        The sums of a padded batch come in another order than a single item's and move log durations by up to 6e-7. Where
-        that crosses a tie of the rounding, all later boundaries move: in about one of 700 utterances. So on a CPU items are
-        encoded one by one; a GPU, for which that is slow, encodes the batch in float64 (on a CPU it cost 8 % of the acoustic
-        time of a sentence).
+    @torch.inference_mode()
+    def decode(self, drafts: Sequence[MelDraft], spans: Sequence[tuple[int, int]], settings: Sampling) -> list[Tensor]:
+        """Return the log-mel [M, high - low] of each draft's frames `[low, high)`; `low` is a multiple of STRIDE.
+
+        On a CPU spans of one length go through the flow together, so that nothing is padded; a GPU pads.
         """
-        if condition.tokens.is_cuda:
-            encoder = self._exact_encoder.of(self.encoder)
-            exact = encoder(condition.tokens, condition.token_lengths, None if speaker is None else speaker.double())
-            return Encoded(exact.mean.float(), exact.log_durations, exact.mask)
-        items = [
-            self.encoder(
-                condition.tokens[row : row + 1, :length],
-                condition.token_lengths[row : row + 1],
-                None if speaker is None else speaker[row : row + 1],
-            )
-            for row, length in enumerate(condition.token_lengths.tolist())
-        ]
-        mean, log_durations, mask = (
-            nn.utils.rnn.pad_sequence([getattr(item, name)[0] for item in items], batch_first=True)
-            for name in ("mean", "log_durations", "mask")
-        )
-        return Encoded(mean, log_durations, mask)
+        mels: list[Tensor] = [torch.empty(0)] * len(drafts)
+        for rows in _batches([high - low for low, high in spans], drafts[0].noise.is_cuda):
+            made = self._decode([drafts[row] for row in rows], [spans[row] for row in rows], settings)
+            for row, mel in zip(rows, made, strict=True):
+                mels[row] = mel
+        return mels
 
-    def noise_of(self, seeds: Sequence[int], lengths: Tensor, time: int) -> Tensor:
-        """Standard normal noise [B, time, M] on the CPU; item b's depends on its seed and length alone."""
-        assert len(seeds) == len(lengths), "one seed for each item"
-        noise = torch.zeros(len(seeds), time, self.config.mel.n_mels)
-        for row, (seed, length) in enumerate(zip(seeds, lengths.tolist(), strict=True)):
-            own = round_up(length, 4)
-            draw = torch.randn(self.config.mel.n_mels, own, generator=torch.Generator().manual_seed(seed))
-            noise[row, :own] = draw.T
-        return noise
+    def _decode(self, drafts: Sequence[MelDraft], spans: Sequence[tuple[int, int]], settings: Sampling) -> list[Tensor]:
+        sizes = [high - low for low, high in spans]
+        mean = drafts[0].prior.mean.new_zeros(len(drafts), round_up(max(sizes), STRIDE), self.config.mel.n_mels)
+        noise = torch.zeros_like(mean)
+        for row, (draft, (low, high)) in enumerate(zip(drafts, spans, strict=True)):
+            mean[row, : high - low] = draft.prior.mean[low:high]
+            own = draft.noise[low : low + round_up(high - low, STRIDE)]
+            noise[row, : len(own)] = own
+        speakers = [draft.speaker for draft in drafts if draft.speaker is not None]
+        lengths = torch.tensor(sizes, device=mean.device)
+        solved = self.solve(mean, lengths, noise, torch.cat(speakers) if speakers else None, settings)
+        mel = (solved * self.mel_std + self.mel_mean).transpose(1, 2)
+        return [mel[row, :, :size] for row, size in enumerate(sizes)]
 
-    def sample(
+    def solve(
         self,
-        prior: Prior,
+        mean: Tensor,
+        lengths: Tensor,
         noise: Tensor,
         speaker: Tensor | None,
         settings: Sampling,
@@ -275,25 +272,30 @@ class MatchaTTS(AcousticModel):
         """Solve the flow from `noise` [B, T, M] (before the temperature) to a normalised mel [B, T, M].
 
         Args:
+            mean: [B, T, M] of the prior.
+            lengths: [B] valid frames.
             extents: [B] frames up to which a published model sees padding; by default each item's own length rounded up
                 to a multiple of 4, which is what it sees alone.
         """
-        time = prior.mean.shape[1]
+        if settings.steps == 0:
+            return mean
+        time = mean.shape[1]
         if self.config.masking == "published":
-            own = (prior.lengths + 3) // 4 * 4
-            frames = published_frames(prior.lengths, own if extents is None else extents, time)
+            own = (lengths + 3) // 4 * 4
+            frames = published_frames(lengths, own if extents is None else extents, time)
         else:
-            frames = true_frames(prior.lengths, time)
+            frames = true_frames(lengths, time)
         grid = build(TIME_GRIDS, settings.grid or {"name": "uniform"})
         solver = build(SOLVERS, {"name": settings.solver})
-        condition = _FlowCondition(prior.mean, speaker, frames)
+        condition = _FlowCondition(mean, speaker, frames)
         return solver.solve(self._velocity, noise * settings.temperature, grid.times(settings.steps), condition).x
 
     def _velocity(self, x: Tensor, t: Tensor, condition: _FlowCondition) -> Tensor:
         # one flow time for all: its embedding is one row, whatever the batch (a product of 1 row rounds otherwise than one of 8)
         return self.decoder.estimator(x, t[:1], condition.mean, condition.speaker, condition.frames)
 
-    def _speaker(self, condition: Condition) -> Tensor | None:
+    def speaker_vector(self, condition: Condition) -> Tensor | None:
+        """Return the vectors [B, S] of a condition's speakers; None where the model has one speaker."""
         if self.n_speakers == 1:
             return None
         if condition.speakers is None:
@@ -304,15 +306,55 @@ class MatchaTTS(AcousticModel):
         return vector
 
 
-def _require_sane(frames: Tensor, token_lengths: Tensor, speed: float) -> None:
-    """Raise FlowTTSError unless each item's frames [B] are a number that its tokens can account for."""
-    most = (_MOST_FRAMES + _MOST_FRAMES_PER_TOKEN * token_lengths) / speed
-    for length, limit in zip(frames.tolist(), most.tolist(), strict=True):
-        if not length <= limit:  # nor a length that is not a number
-            raise FlowTTSError(
-                f"the model asks for {length:.0f} frames, where {limit:.0f} are the most for its tokens",
-                "durations that are not finite or far too long come from a model that is not trained",
+class MatchaDurations(DurationModel):
+    """Matcha-TTS's duration predictor, on the hidden states of the text encoder."""
+
+    def __init__(self, model: MatchaTTS) -> None:
+        self.model = model
+
+    def lay_out(self, item: Condition, speed: float) -> Prior:
+        if not SPEEDS[0] <= speed <= SPEEDS[1]:
+            raise ConfigError(
+                f"speed = {speed}", f"use a value from {SPEEDS[0]} to {SPEEDS[1]}; 1 is the voice's own pace"
             )
+        encoded = self.model.encoder(item.tokens, item.token_lengths, self.model.speaker_vector(item))
+        frames = encoded.log_durations.float().exp() * encoded.mask
+        # Whole frames add up exactly in float64; upstream adds fractions in float32, which may put a frame on the other
+        # side of a boundary that falls on a whole frame.
+        if self.model.config.masking == "published":
+            frames = frames.ceil()
+        else:  # rounding up makes blanks twice as long as they were taught; 64ths add up exactly too
+            frames = (frames * 64).round() / 64
+        ends = frames.double().cumsum(1) / speed
+        _require_sane(float(ends[0, -1]), item.tokens.shape[1], speed)
+        lengths = ends[:, -1].clamp(min=1).long()
+        path = ends_to_path(ends, lengths, int(lengths[0]))
+        mean = expand_by_path(encoded.mean.float(), path)
+        return Prior(int(lengths[0]), path_durations(path, item.tokens.shape[1])[0], mean[0])
+
+
+def _batches(sizes: Sequence[int], pads: bool) -> Iterator[list[int]]:
+    """Places of spans that go through the flow together: those of one length, or where padding is cheap, of like ones."""
+    batch: list[int] = []
+    for place in sorted(range(len(sizes)), key=lambda place: -sizes[place]):
+        longest = sizes[batch[0]] if batch else 0
+        fits = sizes[place] >= _ALIKE * longest if pads else sizes[place] == longest
+        if batch and not (fits and (pads or (len(batch) + 1) * longest <= _FRAMES_TOGETHER)):
+            yield batch
+            batch = []
+        batch.append(place)
+    if batch:
+        yield batch
+
+
+def _require_sane(frames: float, tokens: int, speed: float) -> None:
+    """Raise FlowTTSError unless `frames` is a number that so many tokens can account for."""
+    most = (_MOST_FRAMES + _MOST_FRAMES_PER_TOKEN * tokens) / speed
+    if not frames <= most:  # nor a length that is not a number
+        raise FlowTTSError(
+            f"the model asks for {frames:.0f} frames, where {most:.0f} are the most for its tokens",
+            "durations that are not finite or far too long come from a model that is not trained",
+        )
 
 
 @dataclass(frozen=True)
