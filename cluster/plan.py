@@ -27,34 +27,31 @@ SHARD_UNITS, SHARD_CHARACTERS = 48, 6000  # about five minutes of speech: a kill
 LARGE_UNITS, LARGE_CHARACTERS = 4096, 32_000  # past the first part; each shard costs Ray and the store some 50 ms
 _READERS = 16  # footers are read at once: an object store answers each in tens of ms
 
-SCHEMA = pa.schema(
-    [
-        ("order", pa.int64()),  # place in the job, from 0
-        ("id", pa.string()),
-        ("source", pa.string()),  # the book or table that it comes from
-        ("chapter", pa.int32()),
-        ("index", pa.int32()),
-        ("text", pa.string()),
-        ("role", pa.string()),
-        ("pause_s", pa.float64()),
-        ("voice", pa.string()),
-        ("speaker", pa.string()),
-        ("seed", pa.int64()),
-        ("speed", pa.float64()),
-        ("steps", pa.int32()),
-        ("temperature", pa.float64()),
-        ("file", pa.string()),
-        ("error", pa.string()),
-        ("fingerprint", pa.string()),  # of all that the row's sound depends on
-    ]
-)
-"""A row of the plan."""
 
-COLUMNS = tuple(SCHEMA.names[1:])
+@dataclass(frozen=True)
+class Rows:
+    """What a plan's rows are: their columns, and which of them decide how rows are cut into shards.
+
+    Attributes:
+        schema: has "order" (place in the job, from 0) first, "id", "fingerprint" (of all that the row's result depends on).
+        sized_by: a text column: its length is a row's size.
+        shared: columns whose values the rows of a shard have in common.
+        windowed: rows whose value here is not 0 lie in few shards together with their neighbours.
+    """
+
+    schema: pa.Schema
+    sized_by: str
+    shared: tuple[str, ...] = ()
+    windowed: str = ""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Those that `PlanWriter.add` takes."""
+        return tuple(self.schema.names[1:])
 
 
 @dataclass(frozen=True)
-class Kept:
+class DoneRow:
     """Where a row that is done already lies: `row` of `shard`, and the digest of that whole shard."""
 
     fingerprint: str
@@ -141,14 +138,16 @@ class PlanWriter:
 
     Args:
         folder: of the parts, new for each plan.
+        rows: what they are.
         kept: by id, rows that are done already; those whose fingerprint is the same stay where they are.
         first_index: of the first new shard's file.
     """
 
     def __init__(
-        self, storage: Storage, folder: str, kept: Mapping[str, Kept] | None = None, first_index: int = 0
+        self, storage: Storage, folder: str, rows: Rows, kept: Mapping[str, DoneRow] | None = None, first_index: int = 0
     ) -> None:
         self._storage, self._folder, self._kept, self._next = storage, folder, kept or {}, first_index
+        self._kind = rows
         self._rows: list[tuple[Any, ...]] = []
         self._columns: dict[str, Sequence[Any]] = {}
         self._units = self._parts = 0
@@ -157,7 +156,7 @@ class PlanWriter:
         self._shards: list[Shard] = []
 
     def add(self, values: tuple[Any, ...]) -> None:
-        """A row: the values of `COLUMNS`."""
+        """A row: the values of `Rows.columns`."""
         self._rows.append(values)
         if len(self._rows) >= self._limit:
             self._flush()
@@ -169,14 +168,14 @@ class PlanWriter:
         return StoredPlan(self._folder, self._units, self._digest.hexdigest(), tuple(self._shards), notes)
 
     def _flush(self) -> None:
-        columns = self._columns = dict(zip(COLUMNS, zip(*self._rows, strict=True), strict=True))
+        columns = self._columns = dict(zip(self._kind.columns, zip(*self._rows, strict=True), strict=True))
         count, first = len(self._rows), not self._parts
         order = range(self._units, self._units + count)
-        table = pa.table({"order": pa.array(order, pa.int64()), **columns}, schema=SCHEMA)
+        table = pa.table({"order": pa.array(order, pa.int64()), **columns}, schema=self._kind.schema)
         for batch in table.drop(["order"]).to_batches():
             self._digest.update(batch.serialize())
         sizes = (SHARD_UNITS, SHARD_CHARACTERS) if first else (LARGE_UNITS, LARGE_CHARACTERS)
-        window = BOOK_WINDOW if any(columns["chapter"]) else count
+        window = BOOK_WINDOW if self._kind.windowed and any(columns[self._kind.windowed]) else count
         groups: list[list[int]] = []
         old: dict[tuple[int, str], list[tuple[int, int]]] = {}  # shard and its digest: rows here and rows there
         for start in range(0, count, window):
@@ -187,7 +186,7 @@ class PlanWriter:
                     old.setdefault((kept.shard, kept.digest), []).append((i, kept.row))
                 else:
                     fresh.append(i)
-            groups.extend(_cut(columns, fresh, *sizes))
+            groups.extend(self._cut(fresh, *sizes))
         for group in groups:
             self._note(self._next, group)
             self._next += 1
@@ -201,39 +200,39 @@ class PlanWriter:
         self._rows.clear()
 
     def _note(self, index: int, rows: list[int], select: tuple[int, ...] | None = None, older: str = "") -> None:
-        ids, prints, texts = self._columns["id"], self._columns["fingerprint"], self._columns["text"]
+        ids, prints, texts = (self._columns[name] for name in ("id", "fingerprint", self._kind.sized_by))
         digest = shard_digest((ids[i] for i in rows), (prints[i] for i in rows))
         last = self._shards[-1] if self._shards else None
         group = last.group + 1 if last is not None and last.part == self._parts else 0
         characters = sum(len(texts[i]) for i in rows)
         self._shards.append(Shard(index, self._parts, group, len(rows), characters, digest, select, older))
 
+    def _cut(self, rows: list[int], most: int, characters: int) -> Iterator[list[int]]:
+        """Rows with the same shared values and alike in length, long ones first, in groups of so many rows and characters."""
+        texts = self._columns[self._kind.sized_by]
+        shared = [values for name in self._kind.shared if any(values := self._columns[name])]
+        keys = (
+            [tuple((v is not None, repr(v)) for v in values) for values in zip(*shared, strict=True)] if shared else []
+        )
+        rows.sort(key=(lambda i: (keys[i], -len(texts[i]))) if keys else (lambda i: -len(texts[i])))
+        group: list[int] = []
+        size = 0
+        for i in rows:
+            length = len(texts[i])
+            if group and (len(group) >= most or size + length > characters):
+                yield group
+                group, size = [], 0
+            group.append(i)
+            size += length
+        if group:
+            yield group
+
     def _write(self, table: pa.Table, groups: Sequence[Sequence[int]]) -> None:
         buffer = io.BytesIO()
-        with pq.ParquetWriter(buffer, SCHEMA, compression="zstd") as writer:
+        with pq.ParquetWriter(buffer, self._kind.schema, compression="zstd") as writer:
             for group in groups:
                 writer.write_table(table.take(pa.array(group, pa.int64())), row_group_size=max(1, len(group)))
         self._storage.write(part_name(self._folder, self._parts), buffer.getvalue())
-
-
-def _cut(columns: Mapping[str, Sequence[Any]], rows: list[int], most: int, characters: int) -> Iterator[list[int]]:
-    """Rows of one voice and alike in length, long ones first, in groups of so many rows and characters at most."""
-    texts, voices, speeds, steps = (columns[name] for name in ("text", "voice", "speed", "steps"))
-    if any(voices) or any(speeds) or any(steps):
-        rows.sort(key=lambda i: (voices[i] or "", speeds[i] or 0.0, steps[i] or 0, -len(texts[i])))
-    else:
-        rows.sort(key=lambda i: -len(texts[i]))
-    group: list[int] = []
-    size = 0
-    for i in rows:
-        length = len(texts[i])
-        if group and (len(group) >= most or size + length > characters):
-            yield group
-            group, size = [], 0
-        group.append(i)
-        size += length
-    if group:
-        yield group
 
 
 def part_name(folder: str, part: int) -> str:

@@ -103,7 +103,7 @@ class RequestField:
         whole = self.kind is int
         try:
             number = float("nan") if isinstance(value, bool) else float(value)
-            if whole and (isinstance(value, int) or (isinstance(value, str) and "." not in value)):
+            if whole and not isinstance(value, bool | float) and "." not in str(value):
                 number = int(value)  # a float cannot tell large seeds apart
         except (TypeError, ValueError):
             number = float("nan")

@@ -54,6 +54,8 @@ def run(args: argparse.Namespace) -> int:
     if (args.output / "voice.json").exists():
         raise OutputError(f"{args.output} is a voice already", "choose another -o, or remove it first")
     from flowtts_core.acoustic.matcha.importer import import_matcha
+    from flowtts_core.config import spec_of
+    from flowtts_core.sampling import Sampling
     from flowtts_core.text.frontends import PhonemeConfig
     from flowtts_core.voice.parts import save_voice
 
@@ -69,14 +71,14 @@ def run(args: argparse.Namespace) -> int:
             acoustic_spec=imported.spec,
             vocoder=vocoder,
             vocoder_spec=vocoder_spec,
-            frontend=PhonemeConfig(phonemizer=phonemizer, language=args.language),
+            frontend=spec_of("phonemes", PhonemeConfig(phonemizer=phonemizer, language=args.language)),
             half=args.half,
-            language=args.language,
+            languages=(args.language,),
             description=f"imported from {args.checkpoint.name}",
             licence=args.licence,
             source=args.source,
             speakers=tuple(str(number) for number in range(speakers)) if speakers > 1 else (),
-            steps=args.steps,
+            sampling=Sampling(steps=args.steps),
         )
     except OSError as error:
         raise OutputError(f"cannot write {args.output}: {error.strerror or error}", "choose another -o") from error
@@ -107,6 +109,6 @@ def vocoder_for(choice: str, mel: MelConfig) -> tuple[Vocoder, dict[str, Any]]:
 
     if choice != GRIFFIN_LIM:
         voice = load_parts(choice)
-        return voice.vocoder, dict(voice.card.vocoder)
+        return voice.vocoder, dict(voice.card.parts["vocoder"])
     spec = {"name": GRIFFIN_LIM, "mel": to_dict(mel)}
     return build(VOCODERS, spec), spec

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowtts_core.errors import DependencyError, OutputError, TextError
+from jobs.request_options import add_request_options, request_settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,10 +40,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--play", action="store_true", help="play it on this machine's loudspeaker")
     parser.add_argument("--voice", help="a bundled voice's name or a voice folder (default: the bundled one)")
-    parser.add_argument("--speaker", help="a speaker of the voice, where it has several")
-    parser.add_argument("--seed", type=int, default=0, help="another number, another reading (default: 0)")
-    parser.add_argument("--speed", type=float, default=1.0, help="2 speaks twice as fast (default: 1)")
-    parser.add_argument("--steps", type=int, help="steps of the flow: more is finer and slower (default: the voice's)")
+    add_request_options(parser)
     parser.add_argument("--json", action="store_true", help="print a summary as JSON")
     parser.set_defaults(run=run)
 
@@ -54,12 +52,11 @@ def run(args: argparse.Namespace) -> int:
     if output is not None:
         require_place(output)
     started = time.perf_counter()
-    from flowtts_core.engines.flow import FlowSynthesizer
+    from flowtts_core.voice import open_voice
 
-    synthesizer = FlowSynthesizer.load(args.voice)
+    synthesizer = open_voice(args.voice)
     loaded = time.perf_counter()
-    settings = {"seed": args.seed, "speed": args.speed, "steps": args.steps, "speaker": args.speaker}
-    waveform = speak(synthesizer, text, settings)
+    waveform = speak(synthesizer, text, request_settings(args))
     if output is not None:
         write(output, waveform, synthesizer.sample_rate)
     summary = {
@@ -78,27 +75,27 @@ def run(args: argparse.Namespace) -> int:
 
 
 def speak(synthesizer: Synthesizer, text: str, settings: dict[str, Any]) -> np.ndarray:
-    """The sentences of a text with their pauses between, as one waveform [S].
+    """Speak a text as one waveform [S]; what of it cannot be spoken is told on standard error.
+
+    Args:
+        settings: fields of `SynthesisRequest`; a prompt as its clip's path.
 
     Raises:
-        TextError: when there is nothing to say, or a sentence cannot be said.
+        TextError: when there is nothing to say, or it cannot be said.
     """
-    import numpy as np
-
     from flowtts_core.engines.base import SynthesisFailure
-    from flowtts_core.request import SynthesisRequest
-    from flowtts_core.text.sentences import split_sentences
+    from flowtts_core.request import Clip, SynthesisRequest
 
-    sentences = split_sentences(text)
-    if not sentences:
+    if not text.strip():
         raise TextError("there is nothing to say: the text is empty", 'give a text, for example: flowtts say "Hello."')
-    results = synthesizer.synthesize([SynthesisRequest(text=sentence.text, **settings) for sentence in sentences])
-    pieces: list[np.ndarray] = []
-    for sentence, result in zip(sentences, results, strict=True):
-        if isinstance(result, SynthesisFailure):
-            raise TextError(f"cannot say {sentence.text[:60]!r}: {result.reason}")
-        pieces += [result.waveform, np.zeros(round(sentence.pause_s * synthesizer.sample_rate), dtype=np.float32)]
-    return np.concatenate(pieces[:-1])  # no pause after the last
+    if "prompt" in settings:
+        settings = {**settings, "prompt": Clip(Path(settings["prompt"]).read_bytes())}
+    [result] = synthesizer.synthesize([SynthesisRequest(text=text, **settings)])
+    if isinstance(result, SynthesisFailure):
+        raise TextError(f"cannot say {text[:60]!r}: {result.reason}")
+    if result.dropped:
+        print(f"not spoken: {', '.join(result.dropped)}", file=sys.stderr)
+    return result.waveform
 
 
 def require_place(path: Path) -> None:

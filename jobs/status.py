@@ -78,10 +78,10 @@ def status(output: str, price: float | None = None, now: float | None = None) ->
         OutputError: where there is no job.
     """
     from cluster import plan as plans
-    from cluster.manifest import shard_indexes
     from cluster.storage import Storage
     from flowtts_core.errors import OutputError
     from jobs.synthesis.folder import JOB, SUMMARY
+    from jobs.synthesis.manifest import shard_indexes
     from jobs.synthesis.progress import RECORD
 
     storage = Storage(output)

@@ -11,15 +11,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cluster.resources import PROFILES, profile_named
+from jobs.request_options import add_request_options, request_settings
 
 if TYPE_CHECKING:
-    from flowtts_core.engines.flow import FlowSynthesizer
-    from flowtts_core.text.frontends import PhonemeConfig
-    from jobs.synthesis.engine import Encode, Engine
-    from jobs.synthesis.gate import GateConfig
+    from flowtts_core.engines.base import UtteranceSynthesizer
+    from jobs.synthesis.engine import Engine, PlanText
     from jobs.synthesis.input import Reading
     from jobs.synthesis.job import Options
-    from jobs.synthesis.plan import Speaking
+    from jobs.synthesis.settings import GateConfig, Speaking
     from jobs.synthesis.summary import Summary
 
 DESCRIPTION = """\
@@ -27,8 +26,9 @@ Read a book, a library or a corpus aloud.
 
 A book (EPUB, Project Gutenberg text, plain text) becomes one tagged file with chapter marks and cover, a file for each
 chapter, subtitles (SRT, VTT), word times (words.json) and a report (report.html). Rows (JSONL, CSV, TSV, Parquet, or
-lines of text with --lines) become a folder of audio files with metadata.csv, ready for `flowtts prepare`; columns voice, speaker,
-seed, speed, steps and temperature say how a row is spoken. Several inputs make one job: each book gets its folder under books/.
+lines of text with --lines) become a folder of audio files with metadata.csv, ready for `flowtts prepare`; a column voice, and
+columns named as the options below (seed, speed, steps, ...), say how a row is spoken. Several inputs make one job: each book
+gets its folder under books/.
 An input is a file, a folder, a pattern, an s3:// object or prefix, or a list of inputs: a table with a column `input`.
 
 A job that was stopped, by Ctrl-C, a crash or a full disk, goes on where it ended when the same command runs again, and
@@ -83,9 +83,7 @@ def _add_reading(group: Any) -> None:
 
 
 def _add_speaking(group: Any) -> None:
-    group.add_argument("--seed", type=int, default=0, help="another number, another reading (default: 0)")
-    group.add_argument("--speed", type=float, default=1.0, help="2 speaks twice as fast (default: 1)")
-    group.add_argument("--steps", type=int, help="steps of the flow: more is finer and slower (default: the voice's)")
+    add_request_options(group)
     group.add_argument("--lexicon", metavar="FILE", help="your pronunciations: lines of word, tab, IPA; or JSON")
 
 
@@ -157,18 +155,17 @@ def _add_running(group: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from jobs.synthesis.gate import GateConfig
     from jobs.synthesis.input import Reading
     from jobs.synthesis.job import Options
     from jobs.synthesis.pipeline import Running
-    from jobs.synthesis.plan import Speaking
+    from jobs.synthesis.settings import GateConfig, Speaking
 
     machine = profile_named(args.profile)
     device = args.device or machine.device
     gpus = (machine.gpus or 1.0) if args.gpus_per_worker is None else args.gpus_per_worker
     reading = Reading(args.chapters, args.include_matter, args.lines, args.max_sentences)
     gate = GateConfig(tuple(args.verify), args.takes, args.asr, args.verify_speaker) if args.verify else None
-    speaking = Speaking(args.seed, args.speed, args.steps, gate=gate)
+    speaking = Speaking(request_settings(args), gate=gate)
     running = Running(
         least=args.min or args.workers,
         most=args.max or args.workers,
@@ -229,7 +226,7 @@ def synthesize(
     from flowtts_core.config import fingerprint
     from jobs.synthesis.input import Reading, read_plan
     from jobs.synthesis.job import Options, run_job
-    from jobs.synthesis.plan import Speaking
+    from jobs.synthesis.settings import Speaking
 
     output = output.rstrip("/") or output
     words = _lexicon(lexicon)
@@ -252,14 +249,16 @@ def go_on(
     """
     from cluster.storage import Storage
     from flowtts_core.errors import OutputError
-    from jobs.synthesis.folder import JOB, stored_job
+    from jobs.synthesis.folder import JOB, require_format, stored_job
     from jobs.synthesis.job import Options, run_job
     from jobs.synthesis.pipeline import Running
-    from jobs.synthesis.plan import Plan, Speaking
+    from jobs.synthesis.plan import Plan
+    from jobs.synthesis.settings import Speaking
 
     storage = Storage(output)
     stored = stored_job(storage)
     again, job = dict(stored.notes["again"]), json.loads(storage.read(JOB))
+    require_format(storage, job)
     formats = {name: again.pop(name) for name in ("rows", "book_format", "chapter_format")}
     device, words = again.get("device", "cpu"), again.get("lexicon", {})
     resolve = None if engine else partial(voice_engine, device=device, lexicon=words)
@@ -271,80 +270,70 @@ def go_on(
     running = Running(least=workers, most=workers, address=address, gpus=float(device == "cuda"))
     plan = Plan(stored.notes["title"], stored.notes["kind"], tuple, tuple(stored.notes["sources"]))
     settings = dict(job["settings"])
-    gate = settings.pop("gate")
-    speaking = Speaking(**settings, gate=None if gate is None else _gate(gate))
+    gate, fingerprint = settings.pop("gate", None), settings.pop("lexicon", "")
+    speaking = Speaking(settings, fingerprint, None if gate is None else _gate(gate))
     return run_job(plan, output, engine, speaking, Options(running=running, **formats), resolve, again, stored)
 
 
 @dataclass(frozen=True)
 class MakeVoice:
-    """Loads a voice in a worker's process, on one thread, with the user's words before the voice's own."""
+    """Opens a voice in a worker's process, on one thread, with the user's words before the voice's own."""
 
     voice: str
     device: str
     lexicon: dict[str, str]
 
-    def __call__(self) -> FlowSynthesizer:
-        import torch
+    def __call__(self) -> UtteranceSynthesizer:
+        from flowtts_core.voice import open_voice
 
-        from flowtts_core.engines.flow import FlowSynthesizer
-        from flowtts_core.voice.parts import load_parts
-
-        torch.set_num_threads(1)
-        voice = load_parts(self.voice, self.device)
-        if self.lexicon:
-            words = {**(voice.card.frontend.lexicon or {}), **self.lexicon}
-            frontend = replace(voice.card.frontend, lexicon=words)
-            voice = replace(voice, card=replace(voice.card, frontend=frontend))
-        return FlowSynthesizer(voice, device=self.device)
+        return open_voice(self.voice, device=self.device, threads=1, lexicon=self.lexicon)
 
 
 @dataclass(frozen=True)
-class MakeEncoder:
-    """Makes a voice's text front end in a process that needs no model."""
+class MakePlanText:
+    """Makes what cuts texts for a voice, from the spec of its front end, in a process that needs no model."""
 
-    config: PhonemeConfig
+    frontend: dict[str, Any]
 
-    def __call__(self) -> Encode:
-        from flowtts_core.text.parts import encode_parts
+    def __call__(self) -> PlanText:
+        from flowtts_core.text.frontends import build
+        from flowtts_core.text.plan import plan_text
 
-        from flowtts_core.text.frontends import PhonemeFrontend
-
-        return partial(encode_parts, frontend=PhonemeFrontend(self.config))
+        return partial(plan_text, frontend=build(self.frontend))
 
 
 def voice_engine(voice: str | None, device: str, lexicon: dict[str, str]) -> Engine:
-    """The engine of a voice of ours; only its card is read here, the weights in the workers.
+    """The engine of a voice; only its card is read here, the weights in the workers.
 
     Raises:
         VoiceError: where there is no such voice or its card is damaged.
     """
-    from flowtts_core.voice.card import find_voice, load_card
+    from flowtts_core.voice import find_voice, load_card, with_lexicon
     from jobs.synthesis.engine import Engine
 
     folder = find_voice(voice)
-    card = load_card(folder)
-    frontend = card.frontend
-    if lexicon:
-        frontend = replace(frontend, lexicon={**(frontend.lexicon or {}), **lexicon})
+    card = with_lexicon(load_card(folder), lexicon)
+    place = (
+        voice if voice is not None and "://" in voice else str(folder.absolute())
+    )  # other machines fetch it themselves
+    frontend = card.parts.get("frontend")
     return Engine(
         voice if voice is not None else card.name,
-        card.fingerprint,
-        MakeVoice(str(folder.absolute()), device, lexicon),
-        card.steps,
-        MakeEncoder(frontend),
-        MakeVoice(str(folder.absolute()), "cpu", lexicon) if device != "cpu" else None,
-        card.licence,
-        card.source,
-        card.language,
-        card.speakers,
+        load_card(folder).fingerprint,
+        MakeVoice(place, device, lexicon),
+        steps=card.sampling.steps,
+        make_front=None if frontend is None else MakePlanText(frontend),
+        make_on_cpu=MakeVoice(place, "cpu", lexicon) if device != "cpu" else None,
+        licence=card.licence,
+        source=card.source,
+        languages=card.languages,
     )
 
 
 def _gate(noted: dict[str, Any]) -> GateConfig:
     """A gate from its JSON form; raises where the file of the speaker to compare with has changed."""
     from flowtts_core.errors import ConfigError
-    from jobs.synthesis.gate import GateConfig
+    from jobs.synthesis.settings import GateConfig
 
     gate = GateConfig(tuple(noted["require"]), noted["takes"], noted["asr"], noted["target"])
     if gate.target_digest != noted["target_digest"]:

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cluster.audit import Audit
+    from jobs.synthesis.audit import Audit
 
 SHOWN = 20
 NOT_WHOLE = 5  # exit code
@@ -68,9 +68,9 @@ def verify(output: str, told: Callable[[int, int], None] = lambda done, rows: No
         OutputError: where there is no job.
     """
     from cluster import plan as plans
-    from cluster.audit import audit
     from cluster.storage import Storage
     from flowtts_core.errors import OutputError
+    from jobs.synthesis.audit import audit
     from jobs.synthesis.commit import FOLDERS
     from jobs.synthesis.folder import OUTPUTS, SIZES, digest_suffix, read_json
 
@@ -108,9 +108,9 @@ def repair(output: str, found: Audit, *, workers: int | None = None, address: st
     Raises:
         FlowTTSError: where the job's voice is no longer there, and whatever the job raises.
     """
-    from cluster.manifest import MANIFEST, shard_name
     from cluster.storage import Storage
     from jobs.synthesis.folder import SUMMARY
+    from jobs.synthesis.manifest import MANIFEST, shard_name
     from jobs.synthesize import go_on
 
     storage = Storage(output)

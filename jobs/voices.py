@@ -55,14 +55,14 @@ def describe(folder: Path, name: str, default: bool) -> dict[str, Any]:
     return {
         **row,
         "name": card.name,
-        "language": card.language,
+        "languages": list(card.languages),
+        "kind": card.kind,
         "licence": card.licence,
         "source": card.source,
         "description": card.description,
         "sample_rate": card.sample_rate,
         "speakers": list(card.speakers),
-        "acoustic": card.acoustic.get("name"),
-        "vocoder": card.vocoder.get("name"),
+        "parts": {part: spec.get("name") for part, spec in card.parts.items()},
         "fingerprint": card.fingerprint,
         "size_mb": round(sum(file.stat().st_size for file in folder.iterdir() if file.is_file()) / 1e6, 1),
         "scores": card.scores,
@@ -97,8 +97,8 @@ def show(rows: list[dict[str, Any]]) -> None:
             table.add_row(label, "", "", "", "", "", f"[red]{escape(row['error'])}[/red]")
             continue
         cells = (
-            row["language"],
-            f"{row['acoustic']} + {row['vocoder']}, {row['sample_rate']} Hz",
+            ", ".join(row["languages"]),
+            f"{row['kind']}: {' + '.join(row['parts'].values())}, {row['sample_rate']} Hz",
             str(len(row["speakers"]) or 1),
             str(row["size_mb"]),
             row["licence"] or "not stated",

@@ -20,7 +20,8 @@ from flowtts_core.engines.base import Speech, SynthesisFailure, WordTime
 from flowtts_core.request import SynthesisRequest
 from jobs.synthesis.engine import Engine, Voices
 from jobs.synthesis.pipeline import Running, stages_of
-from jobs.synthesis.plan import Plan, Speaking, write_plan
+from jobs.synthesis.plan import Plan, write_plan
+from jobs.synthesis.settings import Speaking
 
 RATE = 16000
 
@@ -28,6 +29,8 @@ RATE = 16000
 class ToneSynthesizer:
     sample_rate = RATE
     fingerprint = "tone-1"
+    languages: tuple[str, ...] = ()
+    speakers: tuple[str, ...] = ()
 
     def __init__(self, delay_s: float = 0.0, crash_once: str = "", log: str = "") -> None:
         self._delay_s, self._crash_once = delay_s, crash_once

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 Role = Literal["heading", "sentence"]
 
@@ -59,14 +59,11 @@ class TextRow:
     Attributes:
         id: unique in the job; made from the row number where the file gives none.
         text: what is read.
-        voice, seed, speaker, speed, steps, temperature: per-row settings where the file has such columns, else None.
+        voice: to speak it, where the file has such a column.
+        settings: other fields of `SynthesisRequest` that the file has columns for.
     """
 
     id: str
     text: str
     voice: str | None = None
-    seed: int | None = None
-    speaker: str | None = None
-    speed: float | None = None
-    steps: int | None = None
-    temperature: float | None = None
+    settings: dict[str, Any] = field(default_factory=dict)

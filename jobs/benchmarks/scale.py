@@ -124,7 +124,8 @@ def _whole(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def _units(texts: Sequence[str]) -> Any:
     from flowtts_core.text.document import TextRow
-    from jobs.synthesis.plan import Speaking, plan_corpus
+    from jobs.synthesis.plan import plan_corpus
+    from jobs.synthesis.settings import Speaking
 
     return plan_corpus([TextRow(f"t{i:06d}", text) for i, text in enumerate(texts)], Speaking(), "benchmark")
 
@@ -132,7 +133,7 @@ def _units(texts: Sequence[str]) -> Any:
 def _job(voice: str | None, device: str, texts: Sequence[str], workers: int, output: Path) -> dict[str, Any]:
     from jobs.synthesis.job import Options, run_job
     from jobs.synthesis.pipeline import Running
-    from jobs.synthesis.plan import Speaking
+    from jobs.synthesis.settings import Speaking
     from jobs.synthesize import voice_engine
 
     events: list[Event] = []
@@ -183,8 +184,9 @@ def _shards(texts: Sequence[str], folder: Path) -> Iterator[list[tuple[str, int]
     from cluster.plan import read_group
     from cluster.storage import Storage
     from jobs.synthesis.engine import Voices
-    from jobs.synthesis.front import units_of
-    from jobs.synthesis.plan import Speaking, write_plan
+    from jobs.synthesis.plan import write_plan
+    from jobs.synthesis.settings import Speaking
+    from jobs.synthesis.units import units_of
 
     storage = Storage(str(folder))
     stored = write_plan(storage, _units(texts), Speaking(), Voices(Engine("bare", "bare", _no_voice)), "bare")
@@ -331,7 +333,7 @@ def null_job(rows: int, workers: int, say: Say) -> dict[str, Any]:
     from jobs.synthesis.input import Reading, read_plan
     from jobs.synthesis.job import Options, run_job
     from jobs.synthesis.pipeline import Running
-    from jobs.synthesis.plan import Speaking
+    from jobs.synthesis.settings import Speaking
 
     say(f"a model that does nothing, {rows:,} rows")
     engine = Engine("null", "null-1", _MakeNull())

@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.manifest import MANIFEST, SHARDS, read_manifest, read_shard, shard_stats
 from cluster.storage import Storage
 from flowtts_core.audio.files import read_audio
 from flowtts_core.errors import AudioError, TextError
+from jobs.synthesis.manifest import MANIFEST, SHARDS, read_manifest, read_shard, shard_stats
 from jobs.synthesis.webdataset import TarReader, samples, split_place
 
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4b", ".m4a")

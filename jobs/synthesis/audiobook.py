@@ -14,15 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from cluster.manifest import read_shard
 from cluster.storage import Storage, output_errors
 from flowtts_core.audio.files import read_audio
 from flowtts_core.audio.loudness import LoudnessMeter, amplify, gain_to
 from flowtts_core.audio.tagged import AudioWriter, ChapterMark, Tags, cover_kind, open_writer, seconds_held
 from flowtts_core.errors import OutputError, TextError
 from flowtts_core.text.document import Document
-from jobs.synthesis.plan import Book, Unit, safe_name
+from jobs.synthesis.manifest import read_shard
+from jobs.synthesis.plan import Book, safe_name
 from jobs.synthesis.subtitles import Cue, srt, vtt
+from jobs.synthesis.units import Unit
 
 TARGET_LUFS = -19.0  # the loudness of spoken mono files that the issue of this job names
 BOOK_FORMATS = ("m4b", "mp3", "opus")

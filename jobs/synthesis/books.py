@@ -8,14 +8,14 @@ from functools import partial
 from typing import Any
 
 from cluster import plan as plans
-from cluster.manifest import part_rows
 from cluster.plan import StoredPlan
 from cluster.pool import Task, Work, run_tasks
 from cluster.storage import Storage
 from flowtts_core.errors import OutputError, TextError
 from jobs.synthesis.audiobook import Audiobook, Rows, assemble, planned_files
-from jobs.synthesis.front import units_of
+from jobs.synthesis.manifest import part_rows
 from jobs.synthesis.plan import stored_book
+from jobs.synthesis.units import units_of
 
 BOOKS = "books"  # the folder of the books' folders, where there are several
 

@@ -8,9 +8,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cluster.manifest import SHARD_SCHEMA, write_shard
 from cluster.pool import StageWork, Task
 from cluster.storage import Storage
+from jobs.synthesis.manifest import write_shard
+from jobs.synthesis.units import SHARD_SCHEMA
 from jobs.synthesis.webdataset import TARS, place_of, split_place, tar_name, tar_of
 
 AUDIO, ASIDE = "audio", "quarantine"

@@ -10,11 +10,11 @@ from typing import Any
 import pyarrow as pa
 import yaml
 
-from cluster.manifest import SHARD_SCHEMA
 from flowtts_core.errors import ConfigError
 from flowtts_core.voice.card import VoiceCard
 from jobs.synthesis.audiofolder import SCHEMA as FILE_SCHEMA
 from jobs.synthesis.dataset_snippets import SNIPPETS
+from jobs.synthesis.units import SHARD_SCHEMA
 from jobs.synthesis.webdataset import sample_schema
 
 CARD = "README.md"
@@ -53,7 +53,13 @@ class VoiceFacts:
 def voice_facts(card: VoiceCard) -> VoiceFacts:
     """What a voice's card says."""
     return VoiceFacts(
-        card.name, card.fingerprint, card.licence, card.source, card.language, card.sample_rate, card.description
+        card.name,
+        card.fingerprint,
+        card.licence,
+        card.source,
+        ", ".join(card.languages),
+        card.sample_rate,
+        card.description,
     )
 
 

@@ -11,21 +11,22 @@ from typing import TYPE_CHECKING, Any
 from flowtts_core.errors import FlowTTSError
 
 if TYPE_CHECKING:  # the driver imports this file too, and has no need of torch
-    from flowtts_core.text.parts import TextPart
-
     from flowtts_core.engines.base import Synthesizer
+    from flowtts_core.request import SynthesisRequest
+    from flowtts_core.text.plan import TextPlan
 
 MakeSynthesizer = Callable[[], "Synthesizer"]
-Encode = Callable[[str], "tuple[TextPart, ...]"]  # raises FlowTTSError for a text that cannot be spoken
+PlanText = Callable[["SynthesisRequest"], "TextPlan"]  # raises FlowTTSError for a text that cannot be spoken
 MAX_LOADED = 4  # voices that a worker holds at once
 
 
 @dataclass(frozen=True)
 class Engine:
-    """What speaks: its name, a fingerprint that changes with its sound, a picklable maker for the workers, its flow's steps.
+    """A voice of a job: its name, a fingerprint that changes with its sound, and a picklable maker for the workers.
 
     Attributes:
-        make_front: makes the voice's front end, for an engine whose requests may come with their `parts`.
+        steps: of its flow by default.
+        make_front: makes what cuts texts for it, where that needs no model.
         make_on_cpu: makes it in a process that has no GPU, where `make` needs one.
     """
 
@@ -33,16 +34,16 @@ class Engine:
     fingerprint: str
     make: MakeSynthesizer
     steps: int = 1
-    make_front: Callable[[], Encode] | None = None
+    make_front: Callable[[], PlanText] | None = None
     make_on_cpu: MakeSynthesizer | None = None
     licence: str = ""
     source: str = ""
-    language: str = "en-us"
-    speakers: tuple[str, ...] = ()
+    languages: tuple[str, ...] = ("en-us",)
 
     def facts(self) -> dict[str, Any]:
         """What a data set says of its voice."""
-        return {name: getattr(self, name) for name in ("fingerprint", "licence", "source", "language")}
+        facts = {name: getattr(self, name) for name in ("fingerprint", "licence", "source")}
+        return {**facts, "language": ", ".join(self.languages)}
 
 
 @dataclass

@@ -8,16 +8,17 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from cluster import plan as plans
-from cluster.manifest import MANIFEST, QUARANTINE, SHARDS, shard_digest_of, shard_indexes, shard_name
 from cluster.plan import StoredPlan
 from cluster.storage import Storage
 from flowtts_core.config import fingerprint
 from flowtts_core.errors import OutputError
 from jobs.synthesis.audiobook import CHAPTERS
 from jobs.synthesis.books import BOOKS
+from jobs.synthesis.careful import JOURNAL
 from jobs.synthesis.commit import FOLDERS
 from jobs.synthesis.dataset_card import CARD
-from jobs.synthesis.front import JOURNAL
+from jobs.synthesis.manifest import MANIFEST, QUARANTINE, SHARDS, shard_digest_of, shard_indexes, shard_name
+from jobs.synthesis.plan import FORMAT
 from jobs.synthesis.progress import RECORD
 
 JOB = "job.json"
@@ -36,6 +37,15 @@ def stored_job(storage: Storage) -> StoredPlan:
     if stored is None:
         raise OutputError(f"{storage.root}: no job of ours", "give the -o of a `flowtts synthesize`")
     return stored
+
+
+def require_format(storage: Storage, job: dict[str, Any]) -> None:
+    """Raise OutputError for the job of an earlier version, which cut texts and drew noise otherwise."""
+    if job.get("format") != FORMAT:
+        raise OutputError(
+            f"{storage.root}: a job of FlowTTS {job.get('program')}, of which the rest would sound otherwise now",
+            "end it with that version; or speak it anew here, with --update or --overwrite, or elsewhere with another -o",
+        )
 
 
 def job_id(job: dict[str, Any]) -> str:

@@ -1,74 +1,28 @@
-"""The first stage of a synthesis job: reads a shard's units from the plan and turns texts into tokens, on plain CPU tasks."""
+"""The first stage of a synthesis job: reads a shard's units from the plan and cuts their texts, on plain CPU tasks."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cluster.journal import Journal
 from cluster.plan import read_group
 from cluster.pool import StageWork, Task
 from cluster.storage import Storage
-from cluster.watchdog import Limits, watched
+from cluster.watchdog import Limits
 from flowtts_core.errors import FlowTTSError
-from jobs.synthesis.engine import Encode, Voices
-from jobs.synthesis.plan import UNIT_FIELDS, Unit
+from flowtts_core.request import SynthesisRequest
+from flowtts_core.text.plan import TextPlan, pack_plan, unpack_plan
+from jobs.synthesis.careful import Careful
+from jobs.synthesis.engine import PlanText, Voices
+from jobs.synthesis.units import Unit, units_of
 
-JOURNAL = "journal"  # the folder of the journals, in the output
-PARTS = pa.field(
-    "parts", pa.string()
-)  # packed, or `{"error": reason}`; null where the engine has no front end of its own
+PLANNED = pa.field("planned", pa.string())  # packed, or `{"error": reason}`; null where the voice cuts texts itself
 _FRONT_S = 60.0  # of one text
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Careful:
-    """Does a shard's units together, or, once a worker has died over them, one by one: the one that kills is set aside.
-
-    Attributes:
-        run: names this run of the job.
-    """
-
-    output: Storage
-    stage: str
-    run: str
-    limits: Limits
-
-    def __call__(
-        self,
-        shard: int,
-        units: Sequence[Unit],
-        do: Callable[[Sequence[Unit]], list[T]],
-        dead: Callable[[Unit, str], T],
-        seconds: float | None = None,
-    ) -> tuple[list[T], int]:
-        """What `do` makes of each unit (`dead` for one that killed its worker twice), and which start of the shard this is.
-
-        Args:
-            seconds: how long all units together may take.
-        """
-        journal = Journal(self.output, f"{JOURNAL}/{shard:05d}-{self.stage}.json", self.run, len(units))
-        results: list[T] = []
-        if not journal.careful:
-            with watched(self.limits, seconds, journal.note_end):
-                results = do(units)
-        for unit in units if journal.careful else ():
-            if unit.id in journal.deadly:
-                why = journal.deadly[unit.id]
-                results.append(dead(unit, "the worker's process died over it" + (f": {why}" if why else "")))
-            else:
-                journal.enter(unit.id)
-                with watched(self.limits, None, journal.note_end):
-                    results.extend(do([unit]))
-        journal.close()
-        return results, journal.starts
 
 
 @dataclass(frozen=True)
@@ -81,9 +35,9 @@ class MakeFront:
     limits: Limits
 
     def __call__(self) -> StageWork:
-        fronts: dict[str, Encode | None] = {}
+        fronts: dict[str, PlanText | None] = {}
 
-        def front(voice: str | None) -> Encode | None:
+        def front(voice: str | None) -> PlanText | None:
             engine = self.voices.find(voice)
             if engine.name not in fronts:
                 fronts[engine.name] = engine.make_front() if engine.make_front else None
@@ -95,37 +49,29 @@ class MakeFront:
             table = read_group(self.output, task["plan"], task["part"], task["group"])
             good = table.filter(pc.equal(table.column("error"), ""))
             if all(front(voice) is None for voice in good.column("voice").unique().to_pylist()):
-                return task, table.append_column(PARTS, pa.nulls(len(table), pa.string()))
+                return task, table.append_column(PLANNED, pa.nulls(len(table), pa.string()))
             units = units_of(table)
             speakable = [unit for unit in units if not unit.error and front(unit.voice) is not None]
             packed: dict[str, str] = {}
             if speakable:
                 found, _starts = careful(
-                    task["shard"], speakable, lambda some: [_encoded(front(u.voice), u.text) for u in some], _dead,
+                    task["shard"],
+                    speakable,
+                    lambda some: [_planned(front(u.voice), u) for u in some],
+                    _dead,
                     seconds=_FRONT_S + 0.1 * len(speakable),
-                )  # fmt: skip
+                )
                 packed = dict(zip((unit.id for unit in speakable), found, strict=True))
-            parts = pa.array([packed.get(unit.id) for unit in units], pa.string())
-            return task, table.append_column(PARTS, parts)
+            planned = pa.array([packed.get(unit.id) for unit in units], pa.string())
+            return task, table.append_column(PLANNED, planned)
 
         return work
 
 
-def units_of(table: pa.Table) -> list[Unit]:
-    """The rows of a plan, or of a shard, as units; columns that it lacks keep their defaults."""
-    names = [name for name in UNIT_FIELDS if name in table.column_names]
-    columns = [table.column(name).to_pylist() for name in names]
-    if names == list(UNIT_FIELDS):
-        return [Unit(*values) for values in zip(*columns, strict=True)]
-    return [Unit(**dict(zip(names, values, strict=True))) for values in zip(*columns, strict=True)]
-
-
-def _encoded(encode: Encode | None, text: str) -> str:
-    from flowtts_core.text.parts import pack_parts
-
-    assert encode is not None
+def _planned(plan: PlanText | None, unit: Unit) -> str:
+    assert plan is not None
     try:
-        return pack_parts(encode(text))
+        return pack_plan(plan(SynthesisRequest(text=unit.text, seed=unit.seed)))
     except MemoryError:
         raise
     except FlowTTSError as error:
@@ -138,12 +84,16 @@ def _dead(unit: Unit, why: str) -> str:
     return json.dumps({"error": f"{why} (in the text front end)"})
 
 
-def parts_of(packed: str | None, text: str) -> Any:
-    """The parts of a unit's text, the reason (a string) why it has none, or None where the engine encodes it itself."""
-    from flowtts_core.text.parts import unpack_parts
-
-    if packed is None:
-        return None
-    if packed.startswith("{"):
-        return str(json.loads(packed)["error"])
-    return unpack_parts(packed, text)
+def plans_of(units: Mapping[str, Unit], packed: Mapping[str, str | None]) -> tuple[dict[str, TextPlan], dict[str, str]]:
+    """Return the plans of units by id, and the reasons of those that have none; a unit that its voice cuts is in neither."""
+    plans: dict[str, TextPlan] = {}
+    reasons: dict[str, str] = {}
+    for id, text in packed.items():
+        if text is None:
+            continue
+        if text.startswith("{"):
+            error: Any = json.loads(text)["error"]
+            reasons[id] = str(error)
+        else:
+            plans[id] = unpack_plan(text, units[id].text)
+    return plans, reasons

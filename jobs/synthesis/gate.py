@@ -3,70 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from cluster.manifest import sha256
 from flowtts_core.audio.files import encode, read_audio
-from flowtts_core.errors import ConfigError
-from flowtts_core.metrics.requirements import Requirement, parse_requirement, standing
+from flowtts_core.metrics.requirements import standing
 from flowtts_core.seeds import hash_seed
-from jobs.synthesis.plan import Unit
+from jobs.synthesis.settings import GateConfig
+from jobs.synthesis.stored import fault
+from jobs.synthesis.units import Unit
 
 if TYPE_CHECKING:
     from flowtts_core.engines.base import Speech, SynthesisFailure
-    from flowtts_core.metrics.judges import PanelConfig
 
 MOST_STEPS = 64  # of the flow: finer ones change nothing that a judge hears
-
-
-@dataclass(frozen=True)
-class GateConfig:
-    """What each utterance must keep.
-
-    Attributes:
-        require: as typed, for instance ("wer<0.3",); metrics that one clip has by itself.
-        takes: how often an utterance is spoken at most.
-        asr: what transcribes; see `flowtts_core.metrics.asr`.
-        target: a file of the speaker who should be heard, for `secs`.
-        target_digest: of what that file holds, found by itself: a job goes on only with the same speaker.
-    """
-
-    require: tuple[str, ...]
-    takes: int = 3
-    asr: str = "pocketsphinx"
-    target: str | None = None
-    target_digest: str = field(default="", init=False)
-
-    def __post_init__(self) -> None:
-        if self.takes < 1:
-            raise ConfigError(f"{self.takes} takes are none", "give --takes 1 or more; 1 judges without speaking again")
-        if any(r.metric == "secs" for r in self.requirements) and self.target is None:
-            raise ConfigError("--verify of secs needs a voice to compare with", "give --verify-speaker FILE")
-        if self.target is not None:
-            try:
-                object.__setattr__(self, "target_digest", sha256(Path(self.target).read_bytes()))
-            except OSError as error:
-                raise ConfigError(
-                    f"--verify-speaker {self.target}: {error.strerror or error}", "give a file"
-                ) from error
-
-    @cached_property
-    def requirements(self) -> tuple[Requirement, ...]:
-        """Parsed; raises ConfigError for what is none, or needs more than the clip and its text."""
-        from flowtts_core.metrics.judges import JUDGES
-
-        alone = [m.name for judge in ("words", "opinions", "speaker", "shape") for m in JUDGES[judge].metrics]
-        return tuple(parse_requirement(text, alone) for text in self.require)
-
-    @property
-    def panel(self) -> PanelConfig:
-        from flowtts_core.metrics.judges import PanelConfig, judges_of
-
-        judges = judges_of({requirement.metric for requirement in self.requirements})
-        return PanelConfig(judges, asr=self.asr, target=self.target)
 
 
 @dataclass(frozen=True)
@@ -128,7 +78,6 @@ class Gate:
         """The take with its scores; one that did not come to be, for its text or the machine, is not judged."""
         from flowtts_core.engines.base import Speech
         from flowtts_core.metrics.judges import Clip
-        from jobs.synthesis.speak import fault
 
         if not isinstance(take.result, Speech):
             return take

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from cluster.storage import InputFile, find_inputs, open_input, read_input
@@ -12,18 +12,9 @@ from flowtts_core.errors import ConfigError, FlowTTSError, TextError
 from flowtts_core.text.books.read import RowError, detect_format, iter_lines, iter_rows, read_document
 from flowtts_core.text.books.source import BOOKS
 from flowtts_core.text.document import TextRow
-from jobs.synthesis.plan import (
-    Book,
-    Plan,
-    Speaking,
-    Taken,
-    Unit,
-    book_items,
-    corpus_units,
-    plan_book,
-    safe_name,
-    unique_name,
-)
+from jobs.synthesis.plan import Book, Plan, Taken, book_items, corpus_units, plan_book, safe_name, unique_name
+from jobs.synthesis.settings import Speaking
+from jobs.synthesis.units import Unit
 
 SUFFIXES = (".epub", ".txt", ".jsonl", ".csv", ".tsv", ".parquet")  # what is taken from folders
 _SLUG = 60  # characters of a book's or table's short name
@@ -83,13 +74,15 @@ def read_plan(inputs: Sequence[str], reading: Reading, speaking: Speaking) -> Pl
             raise ConfigError("--chapters chooses from a book alone, and this is more or no book", "leave it out")
         titles = [entry.name for entry in entries[:3]]
         title = ", ".join(titles) + (f" and {len(entries) - 3} more" if len(entries) > 3 else "")
-        plan = Plan(_shown(title), "corpus", lambda: _items(entries, reading, speaking), _sources(entries, reading))
+        plan = Plan(
+            _shown(title), "corpus", lambda: _items(entries, reading, speaking), _sources(entries, reading, speaking)
+        )
         if len(entries) == 1 and next(iter(plan.items()), None) is None:
             raise TextError(f"{entries[0].name}: no rows to read", "is the file empty?")
         return plan
     [entry] = entries
     plan = plan_book(_document(entry, reading), _own(speaking, entry), reading.chapters, reading.limit)
-    return replace(plan, sources=_sources(entries, reading))
+    return replace(plan, sources=_sources(entries, reading, speaking))
 
 
 def _entries(path: str, reading: Reading) -> Iterator[Entry]:
@@ -101,6 +94,7 @@ def _entries(path: str, reading: Reading) -> Iterator[Entry]:
             for row in iter_rows(source, Entry(file).name, text_column="input"):
                 if isinstance(row, RowError):
                     raise TextError(f"{file.path}: row {row.row_number}: {row.reason}", "mend that line of the list")
+                _place_prompt(row, file.path)
                 for found in _found(_beside(file.path, row.text.strip())):
                     yield Entry(found, row)
 
@@ -151,6 +145,12 @@ def _beside(of: str, path: str) -> str:
     return f"{folder}{slash}{path}"
 
 
+def _place_prompt(row: TextRow, table: str) -> None:
+    """Take a row's prompt as its table means it: relative to the table."""
+    if "prompt" in row.settings:
+        row.settings["prompt"] = _beside(table, row.settings["prompt"])
+
+
 def _kind(entry: Entry, reading: Reading) -> str:
     if reading.lines:
         return "lines"
@@ -169,11 +169,16 @@ def _document(entry: Entry, reading: Reading) -> Any:
     return document
 
 
-def _sources(entries: Sequence[Entry], reading: Reading) -> tuple[Any, ...]:
+def _sources(entries: Sequence[Entry], reading: Reading, speaking: Speaking) -> tuple[Any, ...]:
     """What tells that the inputs are as they were: their paths, sizes and times, and how they are read."""
-    given = [None if entry.given is None else [*astuple(entry.given)] for entry in entries]
+    given = [None if entry.given is None else asdict(entry.given) for entry in entries]
     files = [[_shown(entry.file.path), entry.file.size, entry.file.stamp] for entry in entries]
-    return (*zip(files, given, strict=True), [reading.chapters, reading.include_matter, reading.lines, reading.limit])
+    prompts = [[f.path, f.size, f.stamp] for path in [speaking.settings.get("prompt")] if path for f in _found(path)]
+    return (
+        *zip(files, given, strict=True),
+        *prompts,
+        [reading.chapters, reading.include_matter, reading.lines, reading.limit],
+    )
 
 
 def _shown(text: str) -> str:
@@ -182,7 +187,9 @@ def _shown(text: str) -> str:
 
 def _own(speaking: Speaking, entry: Entry) -> Speaking:
     """The job's settings, with the seed that the entry gives its units."""
-    return speaking if entry.given is None or entry.given.seed is None else replace(speaking, seed=entry.given.seed)
+    if entry.given is None or "seed" not in entry.given.settings:
+        return speaking
+    return replace(speaking, settings={**speaking.settings, "seed": entry.given.settings["seed"]})
 
 
 def _items(entries: Sequence[Entry], reading: Reading, speaking: Speaking) -> Iterator[Book | Unit]:
@@ -212,9 +219,7 @@ def _all_items(entries: Sequence[Entry], reading: Reading, speaking: Speaking) -
                 raise
             message = error.message if isinstance(error, FlowTTSError) else str(error)
             id = unique_name(f"{slug}-unread", taken.ids)
-            yield Unit(
-                id, "", 0, file=unique_name(id, taken.files), source=slug, error=_shown(f"{entry.file.path}: {message}")
-            )
+            yield Unit(id, "", slug, file=unique_name(id, taken.files), error=_shown(f"{entry.file.path}: {message}"))
 
 
 def _given(item: Book | Unit, entry: Entry, slug: str) -> Book | Unit:
@@ -222,10 +227,8 @@ def _given(item: Book | Unit, entry: Entry, slug: str) -> Book | Unit:
     if isinstance(item, Book):
         return item
     given = entry.given or TextRow("", "")
-    changed = {
-        n: getattr(given, n) for n in ("voice", "speaker", "speed", "steps", "temperature") if getattr(item, n) is None
-    }
-    return replace(item, source=slug, **changed)
+    settings = {**given.settings, **item.settings}
+    return replace(item, source=slug, voice=given.voice if item.voice is None else item.voice, settings=settings)
 
 
 def _rows(entry: Entry, reading: Reading, prefix: str) -> Iterator[TextRow | Unit]:
@@ -236,6 +239,7 @@ def _rows(entry: Entry, reading: Reading, prefix: str) -> Iterator[TextRow | Uni
         for row in rows:
             id = _shown(prefix + row.id) if prefix or not row.id.isascii() else row.id
             if isinstance(row, RowError):
-                yield Unit(id, "", 0, error=f"row {row.row_number}: {row.reason}")
+                yield Unit(id, "", error=f"row {row.row_number}: {row.reason}")
             else:
+                _place_prompt(row, entry.file.path)
                 yield row if id == row.id else replace(row, id=id)

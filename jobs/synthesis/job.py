@@ -11,14 +11,14 @@ from functools import partial
 from typing import Any
 
 from cluster import plan as plans
-from cluster.manifest import SHARDS, finish, read_shard, shard_indexes
-from cluster.plan import Kept, Shard, StoredPlan
+from cluster.plan import DoneRow, Shard, StoredPlan
 from cluster.session import default_workers, start_early, stop_early
 from cluster.storage import Storage
-from flowtts_core.config import fingerprint, to_dict
+from flowtts_core.config import fingerprint
 from flowtts_core.errors import ConfigError, OutputError
 from jobs.synthesis.audiobook import BOOK_FORMATS, CHAPTER_FORMATS
 from jobs.synthesis.books import Assembled, assemble_books, planned_outputs
+from jobs.synthesis.careful import JOURNAL
 from jobs.synthesis.commit import FOLDERS, ROWS
 from jobs.synthesis.engine import Engine, Voices
 from jobs.synthesis.folder import (
@@ -30,14 +30,16 @@ from jobs.synthesis.folder import (
     job_id,
     made_names,
     read_json,
+    require_format,
     require_ours,
     suffix_of,
 )
-from jobs.synthesis.front import JOURNAL
+from jobs.synthesis.manifest import SHARDS, finish, read_shard, shard_indexes
 from jobs.synthesis.outcome import corpus_files, publish
 from jobs.synthesis.pipeline import Running, speak_shards
-from jobs.synthesis.plan import Plan, Speaking, identity, write_plan
+from jobs.synthesis.plan import Plan, identity, settings_identity, write_plan
 from jobs.synthesis.progress import Progress
+from jobs.synthesis.settings import Speaking
 from jobs.synthesis.summary import Summary, finished_summary, summarise, write_summary
 from jobs.synthesis.webdataset import split_place
 
@@ -214,7 +216,7 @@ class _Job:
             storage.write(JOB, json.dumps(job, indent=1, ensure_ascii=False).encode())
         return self._noted_again(fresh), job
 
-    def _write(self, name: str, kept: dict[str, Kept] | None = None, first_index: int = 0) -> StoredPlan:
+    def _write(self, name: str, kept: dict[str, DoneRow] | None = None, first_index: int = 0) -> StoredPlan:
         fresh = write_plan(self.storage, self.plan, self.speaking, self.voices, name, kept, first_index, self._planning)
         return self._noted(fresh)
 
@@ -249,6 +251,7 @@ class _Job:
         job = identity(fresh, self.voices.own, self.speaking)
         same = held == job
         if held is not None and not same and not (options.overwrite or options.update):
+            require_format(storage, held)
             differing = ", ".join(sorted(key for key in {*held, *job} if held.get(key) != job.get(key)))
             raise OutputError(f"{storage.root} holds another job (differs in {differing})", _OTHER_FOLDER)
         if same and stored is not None and stored.texts == fresh.texts and not options.retry_failed:
@@ -269,7 +272,7 @@ class _Job:
         """What tells that inputs and settings are as they were; empty where that cannot be told without reading the inputs."""
         if not self.plan.sources:
             return ""
-        return fingerprint([list(self.plan.sources), self.plan.title, to_dict(self.speaking)])
+        return fingerprint([list(self.plan.sources), self.plan.title, settings_identity(self.speaking)])
 
     def _unchanged(self, stored: StoredPlan) -> bool:
         notes = stored.notes
@@ -280,12 +283,12 @@ class _Job:
             not self.voices.problem(name) and self.voices.find(name).fingerprint == print for name, print in voices
         )
 
-    def _kept(self, stored: StoredPlan) -> tuple[dict[str, Kept], int]:
+    def _kept(self, stored: StoredPlan) -> tuple[dict[str, DoneRow], int]:
         """What is done already, by id, and the number after the last shard's."""
         self.progress.step("looking for what is done already")
         gone = {shard.index for shard in self._pending(stored)}
         stored = self._settled(stored)
-        kept: dict[str, Kept] = {}
+        kept: dict[str, DoneRow] = {}
         for part in range(stored.parts):
             rows = stored.read_part(self.storage, part, ("id", "fingerprint")).to_pylist()
             place = 0
@@ -297,7 +300,7 @@ class _Job:
                 status = read_shard(self.storage, shard.index, ("status",)).column("status").to_pylist()
                 for row, at in zip(own, places, strict=True):
                     if status[at] == "ok" or not self.options.retry_failed:
-                        kept[row["id"]] = Kept(row["fingerprint"], shard.index, at, shard.older or shard.digest)
+                        kept[row["id"]] = DoneRow(row["fingerprint"], shard.index, at, shard.older or shard.digest)
         return kept, max((shard.index for shard in stored.shards), default=-1) + 1
 
     def _sweep(self) -> None:

@@ -7,14 +7,14 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Any
 
-from cluster.manifest import iter_manifest, shard_name
 from cluster.plan import StoredPlan
 from cluster.storage import Storage
 from jobs.synthesis import audiofolder
+from jobs.synthesis.careful import JOURNAL
 from jobs.synthesis.commit import FOLDERS
 from jobs.synthesis.dataset_card import CARD, CardFacts, VoiceFacts, render_card
 from jobs.synthesis.folder import METADATA, OUTPUTS, REPORT, ROW_FILES, SIZES, job_id, made_names, stray_shards
-from jobs.synthesis.front import JOURNAL
+from jobs.synthesis.manifest import iter_manifest, shard_name
 from jobs.synthesis.report import render
 from jobs.synthesis.summary import Summary
 from jobs.synthesis.webdataset import TARS, split_place

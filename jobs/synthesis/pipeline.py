@@ -17,8 +17,8 @@ from flowtts_core.errors import ConfigError
 from jobs.synthesis.commit import MakeCommitter
 from jobs.synthesis.engine import Voices
 from jobs.synthesis.front import MakeFront
-from jobs.synthesis.plan import Speaking
-from jobs.synthesis.speak import MakeSpeaker
+from jobs.synthesis.settings import Speaking
+from jobs.synthesis.speak import MakeSpeaking
 from jobs.synthesis.verify import MakeVerifier
 
 ITEM_S = 600.0  # that one utterance may take before its worker counts as hanging
@@ -116,7 +116,7 @@ def stages_of(
     if running.address is None:
         fronts = min(fronts, max(2, default_workers()))
     verifiers = running.verifiers or max(1, math.ceil(most * (running.gpus * _VERIFIERS_PER_GPU or 1)))
-    speaker = MakeSpeaker(output, voices, speaking, run, limits, job, cuda=bool(running.gpus))
+    speaker = MakeSpeaking(output, voices, speaking, run, limits, job, cuda=bool(running.gpus))
     stages = [
         Stage("front", MakeFront(output, voices, run, limits), (1, fronts), actors=False),
         Stage("speak", speaker, (running.least or min(most, default_workers()), most), takes=running.takes),

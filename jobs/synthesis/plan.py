@@ -9,72 +9,21 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count, islice
-from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from cluster.plan import COLUMNS, PLANS, Kept, PlanWriter, StoredPlan
+from cluster.plan import PLANS, DoneRow, PlanWriter, StoredPlan
 from cluster.storage import Storage
 from flowtts_core import __version__
 from flowtts_core.config import to_dict
 from flowtts_core.errors import ConfigError, TextError
+from flowtts_core.request import REQUEST_FIELDS
 from flowtts_core.text.document import Chapter, Document, TextRow
 from jobs.synthesis.engine import Engine, Voices
+from jobs.synthesis.prompts import PromptKeeper
+from jobs.synthesis.settings import Speaking
+from jobs.synthesis.units import PLAN_ROWS, Unit, plan_row
 
-if TYPE_CHECKING:
-    from jobs.synthesis.gate import GateConfig
-
-FORMAT = 2  # raised when a folder of an older program can no longer be resumed
-
-
-@dataclass(slots=True)  # not frozen: making a frozen one takes five times as long, and a job has millions
-class Unit:
-    """One utterance: a sentence of a book or a row of a corpus. Never changed in place.
-
-    Attributes:
-        source: the book (its short name) or table that it comes from; empty where the job has one alone.
-        chapter: number in the book, from 1; 0 in a corpus.
-        index: place in its chapter or corpus, from 0.
-        voice, speed, steps, temperature: its own; None takes the job's.
-        file: name of its audio file in a corpus, without suffix; empty in a book.
-        error: why it cannot be spoken, known before synthesis (an unreadable row); empty otherwise.
-    """
-
-    id: str
-    text: str
-    seed: int
-    chapter: int = 0
-    index: int = 0
-    role: str = "sentence"
-    pause_s: float = 0.0
-    speaker: str | None = None
-    file: str = ""
-    error: str = ""
-    source: str = ""
-    voice: str | None = None
-    speed: float | None = None
-    steps: int | None = None
-    temperature: float | None = None
-
-
-UNIT_FIELDS = tuple(Unit.__dataclass_fields__)
-
-
-@dataclass(frozen=True)
-class Speaking:
-    """The settings that change the sound; part of the job's identity."""
-
-    seed: int = 0
-    speed: float = 1.0
-    steps: int | None = None
-    temperature: float | None = None
-    lexicon: str = ""  # fingerprint of the user's lexicon
-    gate: GateConfig | None = None
-
-    def __post_init__(self) -> None:
-        if not 0.25 <= self.speed <= 4.0:
-            raise ConfigError(f"speed {self.speed} is not possible", "choose one from 0.25 to 4")
-        if self.steps is not None and not 0 <= self.steps <= 1000:
-            raise ConfigError(f"steps {self.steps} is not possible", "choose 0 (no flow, the mean alone) to 1000")
+FORMAT = 3  # raised when a folder of an older program can no longer be resumed
 
 
 @dataclass(frozen=True)
@@ -131,7 +80,7 @@ def book_items(
     chosen = parse_chapters(chapters, len(document.chapters))
     prefix = f"{slug}-" if slug else ""
     units = (
-        Unit(f"{prefix}{number:04d}-{i + 1:04d}", _utf8(s.text), 0, number, i, s.role, s.pause_s, source=slug)
+        Unit(f"{prefix}{number:04d}-{i + 1:04d}", _utf8(s.text), slug, number, i, role=s.role, pause_s=s.pause_s)
         for number in chosen
         for i, s in enumerate(document.chapters[number - 1].sentences)
     )
@@ -145,7 +94,7 @@ def book_items(
     yield Book(slug, replace(document, chapters=light))
     seed = speaking.seed
     for unit in islice(_chained(first, units), max_sentences):
-        yield replace(unit, seed=unit_seed(seed, unit.id))
+        yield replace(unit, settings={"seed": unit_seed(seed, unit.id)})
 
 
 def _chained(first: Unit, rest: Iterator[Unit]) -> Iterator[Unit]:
@@ -200,24 +149,8 @@ def _stored(row: TextRow | Unit) -> TextRow | Unit:
 
 
 def _unit_of_row(row: TextRow, speaking: Speaking, index: int, file: str) -> Unit:
-    seed = row.seed if row.seed is not None else unit_seed(speaking.seed, row.id)
-    return Unit(  # fmt: skip
-        row.id,
-        _utf8(row.text),
-        seed,
-        0,
-        index,
-        "sentence",
-        0.0,
-        row.speaker,
-        file,
-        "",
-        "",
-        row.voice,
-        row.speed,
-        row.steps,
-        row.temperature,
-    )
+    settings = row.settings if "seed" in row.settings else {**row.settings, "seed": unit_seed(speaking.seed, row.id)}
+    return Unit(row.id, _utf8(row.text), index=index, voice=row.voice, file=file, settings=settings)
 
 
 def write_plan(
@@ -226,7 +159,7 @@ def write_plan(
     speaking: Speaking,
     voices: Voices,
     name: str,
-    kept: Mapping[str, Kept] | None = None,
+    kept: Mapping[str, DoneRow] | None = None,
     first_index: int = 0,
     told: Callable[[int], None] = lambda rows: None,
 ) -> StoredPlan:
@@ -239,8 +172,9 @@ def write_plan(
     Raises:
         TextError: for an input that cannot be read, or where there is nothing to speak.
     """
-    writer = PlanWriter(storage, f"{PLANS}/{name}", kept, first_index)
-    prints, stored = Fingerprints(speaking, voices), attrgetter(*COLUMNS[:-1])
+    writer = PlanWriter(storage, f"{PLANS}/{name}", PLAN_ROWS, kept, first_index)
+    prints = Fingerprints(speaking, voices)
+    prompts = PromptKeeper(storage, f"{PLANS}/{name}")
     books: list[dict[str, Any]] = []
     voice_names: dict[str | None, int] = {}
     rows = 0
@@ -253,10 +187,10 @@ def write_plan(
             book["units"] += 1
             if item.chapter not in book["numbers"][-1:]:
                 book["numbers"].append(item.chapter)
-        unit = prints.checked(item)
+        unit = _prompted(prints.checked(item), speaking.settings.get("prompt"), prompts)
         if not unit.error:
             voice_names[unit.voice] = voice_names.get(unit.voice, 0) + 1
-        writer.add((*stored(unit), prints.of(unit)))
+        writer.add(plan_row(unit, prints.of(unit)))
         rows += 1
         if rows % 1000 == 0:
             told(rows)
@@ -265,6 +199,18 @@ def write_plan(
     used = {voices.find(voice).name: voices.find(voice).facts() for voice in voice_names}
     notes = {"title": plan.title, "kind": plan.kind, "books": books, "voices": used, "sources": list(plan.sources)}
     return writer.close(notes)
+
+
+def _prompted(unit: Unit, job: str | None, prompts: PromptKeeper) -> Unit:
+    """The unit with the digest of its prompt, or of the job's, or an error where that cannot be read."""
+    path = unit.settings.get("prompt", job)
+    if path is None or unit.error:
+        return unit
+    try:
+        return replace(unit, settings={**unit.settings, "prompt": prompts.digest(path)})
+    except TextError as error:
+        kept = {name: value for name, value in unit.settings.items() if name != "prompt"}
+        return replace(unit, settings=kept, error=error.message)
 
 
 def _store_book(storage: Storage, folder: str, book: Book) -> dict[str, Any]:
@@ -287,14 +233,16 @@ def stored_book(storage: Storage | None, note: dict[str, Any]) -> Book:
 
 
 class Fingerprints:
-    """What each unit's sound depends on, as a digest: text, voice, seed and settings, and this program's version."""
+    """What each unit's sound depends on, as a digest: text, voice, seed and settings, and this program's version.
+
+    Settings at their defaults are left out, so that a new one changes no digest.
+    """
 
     def __init__(self, speaking: Speaking, voices: Voices) -> None:
-        self._speaking, self._voices = speaking, voices
-        settings = {**to_dict(speaking), "program": __version__}
-        for own in ("seed", "speed", "steps", "temperature"):  # a unit has its own, from here or from its row
-            settings.pop(own)
-        self._common = json.dumps(settings, sort_keys=True)
+        self._job, self._voices = speaking.defaults, voices
+        self._common = json.dumps(
+            {**settings_identity(replace(speaking, settings={})), "program": __version__}, sort_keys=True
+        )
 
     def checked(self, unit: Unit) -> Unit:
         """The unit, with an error where it asks for a voice that there is not."""
@@ -304,14 +252,18 @@ class Fingerprints:
         return replace(unit, error=problem) if problem else unit
 
     def of(self, unit: Unit) -> str:
-        own, job = unit, self._speaking
-        voice = "" if own.error else self._voices.find(own.voice).fingerprint
-        parts = (
-            own.text, own.error, voice, own.seed, own.speaker, job.speed if own.speed is None else own.speed,
-            job.steps if own.steps is None else own.steps,
-            job.temperature if own.temperature is None else own.temperature, self._common,
-        )  # fmt: skip
+        voice = "" if unit.error else self._voices.find(unit.voice).fingerprint
+        asked = {**self._job, **unit.settings}
+        settings = [(name, v) for name, v in sorted(asked.items()) if v != REQUEST_FIELDS[name].default]
+        parts = (unit.text, unit.error, voice, settings, self._common)
         return hashlib.blake2b(repr(parts).encode("utf-8", "replace"), digest_size=8).hexdigest()
+
+
+def settings_identity(speaking: Speaking) -> dict[str, Any]:
+    """The job's settings as JSON values; those at their defaults are left out, so that a new one changes no job."""
+    settings = {name: v for name, v in speaking.settings.items() if v != REQUEST_FIELDS[name].default}
+    others = {"lexicon": speaking.lexicon, "gate": None if speaking.gate is None else to_dict(speaking.gate)}
+    return {**settings, **{name: value for name, value in others.items() if value}}
 
 
 def _clean(document: Document) -> Document:
@@ -362,7 +314,7 @@ def identity(stored: StoredPlan, engine: Engine, speaking: Speaking) -> dict[str
         "voice": engine.name,
         "voice_fingerprint": engine.fingerprint,
         "voices": {name: facts["fingerprint"] for name, facts in sorted(stored.notes["voices"].items())},
-        "settings": to_dict(speaking),
+        "settings": settings_identity(speaking),
     }
 
 

@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cluster.manifest import manifest_batches
 from cluster.plan import StoredPlan
 from cluster.storage import Storage
 from jobs.synthesis.audiobook import CHAPTERS
 from jobs.synthesis.dataset_card import in_words
+from jobs.synthesis.manifest import manifest_batches
 from jobs.synthesis.summary import Summary
 
 _OUTLIERS = 12

@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from cluster import machine
-from cluster.manifest import MANIFEST, QUARANTINE, Totals
 from cluster.plan import StoredPlan
 from cluster.session import default_workers
 from cluster.storage import Storage
 from flowtts_core.config import fingerprint
 from jobs.synthesis.books import Assembled
 from jobs.synthesis.folder import REPORT, ROW_FILES, SUMMARY, read_json
+from jobs.synthesis.manifest import MANIFEST, QUARANTINE, Totals
 
 EXIT_QUARANTINED = 3
 

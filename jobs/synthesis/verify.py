@@ -7,7 +7,7 @@ go on with the next shard meanwhile.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -18,11 +18,14 @@ from cluster.pool import StageWork, Task
 from cluster.storage import Storage
 from cluster.watchdog import Limits
 from flowtts_core.audio.files import read_audio
+from jobs.synthesis.careful import Careful
 from jobs.synthesis.engine import Voices
-from jobs.synthesis.front import Careful, units_of
 from jobs.synthesis.gate import Gate, Retake, Take
-from jobs.synthesis.plan import Speaking, Unit
-from jobs.synthesis.speak import Speaker, stored
+from jobs.synthesis.prompts import Clips
+from jobs.synthesis.settings import Speaking
+from jobs.synthesis.speak import Asked, UnitSynthesizer
+from jobs.synthesis.stored import stored
+from jobs.synthesis.units import Unit, request_of, units_of
 
 _SLICE = 32  # utterances whose waveforms are held at once
 _JUDGES_S = 60.0  # that one utterance may take, beside the time that its job allows for speaking it
@@ -40,17 +43,26 @@ class MakeVerifier:
 
     def __call__(self) -> StageWork:
         assert self.speaking.gate is not None
-        gate = Gate(self.speaking.gate, self.speaking.steps or self.voices.own.steps)
-        speaker = Speaker(self.voices, self.speaking, on_cpu=True)
+        gate = Gate(self.speaking.gate, self.speaking.settings.get("steps") or self.voices.own.steps)
+        synthesizer = UnitSynthesizer(self.voices, on_cpu=True)
         limits = Limits((self.limits.seconds or 600.0) + _JUDGES_S, self.limits.memory)
         careful = Careful(self.output, "verify", self.run, limits)
 
-        def speak_again(retakes: list[Retake]) -> list[Any]:
-            return speaker.synthesize([(unit, speaker.request(unit, seed, steps)) for unit, seed, steps in retakes])
+        def again(unit: Unit, job: Mapping[str, Any], clips: Clips, seed: int, steps: int | None) -> Asked:
+            """A unit with another seed, and where its voice has steps, other steps."""
+            controls = getattr(synthesizer.voices.synthesizer(unit.voice), "controls", {"steps"})
+            finer = {"steps": steps} if "steps" in controls else {}
+            return Asked(unit, request_of(unit, job, clips, seed=seed, **finer))
 
         def work(task: Task, table: pa.Table | None) -> tuple[Task, pa.Table]:
             assert table is not None
-            speaker.reset()
+            synthesizer.reset()
+            clips = Clips(self.output, task["plan"])
+
+            def speak_again(retakes: list[Retake]) -> list[Any]:
+                job = self.speaking.defaults
+                return synthesizer.synthesize([again(u, job, clips, seed, steps) for u, seed, steps in retakes])
+
             began = time.perf_counter()
             places = [i for i, status in enumerate(table.column("status").to_pylist()) if status == "ok"]
             some = table.take(pa.array(places, pa.int64()))
@@ -61,8 +73,8 @@ class MakeVerifier:
                 bound = limits.seconds and limits.seconds * (1 + len(units) / 4)
                 takes, _ = careful(task["shard"], units, judge, _dead, bound)
             stats = dict(task["stats"])
-            stats["judging_s"] = time.perf_counter() - began - speaker.seconds
-            stats["compute_s"] += speaker.seconds
+            stats["judging_s"] = time.perf_counter() - began - synthesizer.seconds
+            stats["compute_s"] += synthesizer.seconds
             return {**task, "stats": stats}, _applied(table, dict(zip(places, takes, strict=True)))
 
         return work
@@ -78,7 +90,7 @@ def _judged(gate: Gate, sounds: dict[str, Any], speak: Any, units: Sequence[Unit
         for unit in some:
             flac = sounds[unit.id].as_py()
             waveform, rate = read_audio(flac)
-            firsts.append(Take(Speech(waveform, rate, flac=flac), unit.seed, unit.steps))
+            firsts.append(Take(Speech(waveform, rate, flac=flac), unit.seed, unit.settings.get("steps")))
         takes += [_light(take) for take in gate.choose(some, firsts, speak)]
     return takes
 
@@ -90,7 +102,7 @@ def _light(take: Take) -> Take:
 
 
 def _dead(unit: Unit, why: str) -> Take:
-    return Take(None, unit.seed, unit.steps, 1, False, f"not verified: {why}")
+    return Take(None, unit.seed, unit.settings.get("steps"), 1, False, f"not verified: {why}")
 
 
 def _applied(table: pa.Table, takes: dict[int, Take]) -> pa.Table:
@@ -118,10 +130,17 @@ def _applied(table: pa.Table, takes: dict[int, Take]) -> pa.Table:
                 "sha256": spoken.digest,
             }
             new |= {"num_samples": spoken.num_samples, "sample_rate": spoken.sample_rate, "phonemes": spoken.phonemes}
-            new |= {"duration": spoken.num_samples / spoken.sample_rate, "words": list(spoken.words)}
+            new |= {
+                "duration": spoken.num_samples / spoken.sample_rate,
+                "words": _listed(spoken.words),
+            }
         for name, value in new.items():
             columns[name][i] = value
     for name, values in columns.items():
         at = table.schema.get_field_index(name)
         table = table.set_column(at, table.schema.field(at), pa.array(values, table.schema.field(at).type))
     return table
+
+
+def _listed(words: tuple[Any, ...] | None) -> list[Any] | None:
+    return None if words is None else list(words)

@@ -16,7 +16,8 @@ from flowtts_core.text.document import TextRow
 from jobs.synthesis.engine import Engine
 from jobs.synthesis.job import Options, run_job
 from jobs.synthesis.pipeline import Running
-from jobs.synthesis.plan import Speaking, plan_corpus
+from jobs.synthesis.plan import plan_corpus
+from jobs.synthesis.settings import Speaking
 from jobs.verify import verify
 from tests.fake_engine import MakeTone
 

@@ -33,7 +33,8 @@ from jobs.synthesis.audiobook import (
     word_times,
 )
 from jobs.synthesis.books import book_rows
-from jobs.synthesis.plan import Book, Speaking, plan_book, stored_book
+from jobs.synthesis.plan import Book, plan_book, stored_book
+from jobs.synthesis.settings import Speaking
 from jobs.synthesis.subtitles import Cue, srt, vtt
 from tests.fake_engine import RATE, MakeTone, speak_here
 

@@ -18,17 +18,18 @@ from pathlib import Path
 
 import pytest
 
-from cluster import manifest
 from cluster.local import HEAD, LocalCluster
 from cluster.plan import SHARD_UNITS
 from cluster.storage import Storage
 from flowtts_core.text.document import TextRow
 from jobs.synthesis import job as synthesis_job
+from jobs.synthesis import manifest
 from jobs.synthesis.engine import Engine
 from jobs.synthesis.folder import JOB, SUMMARY
 from jobs.synthesis.job import Options, run_job
 from jobs.synthesis.pipeline import Running
-from jobs.synthesis.plan import Speaking, plan_corpus
+from jobs.synthesis.plan import plan_corpus
+from jobs.synthesis.settings import Speaking
 from jobs.verify import verify
 from tests.fake_engine import MakeTone, speak_inline
 

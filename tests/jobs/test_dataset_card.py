@@ -9,11 +9,11 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from cluster.manifest import SHARD_SCHEMA
 from flowtts_core.errors import ConfigError
 from flowtts_core.voice.card import VoiceCard, load_card
 from jobs.synthesis import webdataset
 from jobs.synthesis.dataset_card import CardFacts, VoiceFacts, render_card, voice_facts
+from jobs.synthesis.units import SHARD_SCHEMA
 
 
 def facts(form: str, **told: Any) -> CardFacts:
@@ -68,7 +68,7 @@ def test_a_card_holds_text_from_outside_as_text() -> None:
 
 
 def test_an_empty_voice_card_and_no_rows_make_a_card() -> None:
-    card = VoiceCard("v", {}, {}, load_card().frontend, "m", 8000)
+    card = VoiceCard("v", sample_rate=8000)
     told = replace(facts("webdataset", rows=0, seconds=0.0), voices=(voice_facts(card),))
     assert header(render_card(told))["license"] == "unknown"
 

@@ -23,21 +23,21 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster import manifest
 from cluster.storage import Storage
 from flowtts_core.errors import AudioError, TextError
 from flowtts_core.metrics.judges import PanelConfig
 from flowtts_core.text.document import TextRow
+from jobs.evaluation import input as evaluation_input
 from jobs.evaluation import run as evaluation
 from jobs.evaluation.input import find_items, read_clip
 from jobs.evaluation.run import Options, evaluate
-from jobs.evaluation.run import input as evaluation_input
 from jobs.evaluation.worker import PartJudge
 from jobs.synthesis import job as synthesis_job
-from jobs.synthesis import webdataset
+from jobs.synthesis import manifest, webdataset
 from jobs.synthesis.dataset_card import CARD
 from jobs.synthesis.job import run_job
-from jobs.synthesis.plan import Plan, Speaking, plan_corpus
+from jobs.synthesis.plan import Plan, plan_corpus
+from jobs.synthesis.settings import Speaking
 from jobs.synthesis.webdataset import TarReader, key_of, place_of, read_member, tar_name, tar_of
 from tests.cluster.test_storage import s3_root  # noqa: F401 - a fixture
 from tests.fake_engine import TONE, speak_inline

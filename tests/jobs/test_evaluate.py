@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
-from cluster import manifest
 from cluster.storage import Storage
 from flowtts_core.audio.files import encode, write_audio
 from flowtts_core.errors import AudioError, ConfigError, FlowTTSError, OutputError, TextError
@@ -35,7 +34,9 @@ from jobs.evaluation.run import (
     requirement_of,
 )
 from jobs.evaluation.worker import PartJudge, read_part
-from jobs.synthesis.plan import Speaking, plan_corpus
+from jobs.synthesis import manifest
+from jobs.synthesis.plan import plan_corpus
+from jobs.synthesis.settings import Speaking
 from tests.cluster.test_storage import s3_root  # noqa: F401 - a fixture
 from tests.fake_engine import MakeTone, speak_here
 from tests.speech_like import buzz

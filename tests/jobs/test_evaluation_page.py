@@ -20,13 +20,13 @@ from flowtts_core.metrics.judges import METRICS, PanelConfig
 from flowtts_core.metrics.requirements import Requirement
 from flowtts_core.metrics.scores import Score, Scores
 from flowtts_core.metrics.wer import errors_of
+from jobs.evaluation import clips as evaluation_clips
 from jobs.evaluation.clips import Sounds
 from jobs.evaluation.compare import differences_of, holm, sign_flip_p
 from jobs.evaluation.html import runs_of
 from jobs.evaluation.plots import Axis, extrapolation
 from jobs.evaluation.report import render
 from jobs.evaluation.run import Evaluation, compare
-from jobs.evaluation.run import clips as evaluation_clips
 from tests.speech_like import buzz
 
 RATE, CLIPS = 16000, 14

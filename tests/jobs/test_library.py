@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from cluster import manifest
 from cluster import plan as plans
 from cluster.storage import Storage, find_inputs
 from flowtts_core.errors import ConfigError, OutputError, TextError, VoiceError
@@ -20,12 +19,14 @@ from jobs import cli, synthesize
 from jobs.status import status, told
 from jobs.synthesis import books as synthesis_books
 from jobs.synthesis import job as synthesis_job
+from jobs.synthesis import manifest
 from jobs.synthesis.engine import Engine, Voices
 from jobs.synthesis.input import Reading, read_plan
 from jobs.synthesis.job import Interrupted, Options, run_job
 from jobs.synthesis.pipeline import Running
-from jobs.synthesis.plan import Speaking, plan_corpus
+from jobs.synthesis.plan import plan_corpus
 from jobs.synthesis.progress import Progress
+from jobs.synthesis.settings import Speaking
 from jobs.synthesis.summary import Summary
 from jobs.verify import repair, verify
 from tests.fake_engine import TONE, MakeTone, speak_inline, store_here

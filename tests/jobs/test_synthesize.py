@@ -18,7 +18,6 @@ from pathlib import Path
 
 import pytest
 
-from cluster import manifest
 from cluster import storage as storage_module
 from cluster.storage import PARTIAL, Storage
 from flowtts_core.audio.files import read_audio
@@ -27,12 +26,14 @@ from flowtts_core.request import SynthesisRequest
 from flowtts_core.text.document import Chapter, Document, Sentence, TextRow
 from jobs import cli
 from jobs.synthesis import job as synthesis_job
+from jobs.synthesis import manifest
 from jobs.synthesis import plan as synthesis_plan
 from jobs.synthesis.engine import Engine
 from jobs.synthesis.input import Reading, read_plan
 from jobs.synthesis.job import Interrupted, Options, run_job
 from jobs.synthesis.pipeline import Running
-from jobs.synthesis.plan import Plan, Speaking, parse_chapters, plan_book, plan_corpus, safe_name
+from jobs.synthesis.plan import Plan, parse_chapters, plan_book, plan_corpus, safe_name
+from jobs.synthesis.settings import Speaking
 from jobs.synthesis.summary import Summary
 from jobs.synthesize import synthesize
 from tests.cluster.test_storage import s3_root  # noqa: F401 - a fixture
@@ -76,17 +77,19 @@ def digests(output: Path, summary: Summary) -> dict[str, str]:
 
 
 def test_ids_and_seeds_depend_on_the_texts_alone() -> None:
-    plan = plan_book(book(), Speaking(seed=3))
-    assert plan.units == plan_book(book(), Speaking(seed=3)).units
+    plan = plan_book(book(), Speaking({"seed": 3}))
+    assert plan.units == plan_book(book(), Speaking({"seed": 3})).units
     assert plan.units[0].id == "0001-0001"
     assert plan.units[72].id == "0002-0002"
     assert len({unit.seed for unit in plan.units}) == len(plan.units)
-    assert plan.units[5].seed != plan_book(book(), Speaking(seed=4)).units[5].seed
-    assert plan_book(book(), Speaking(seed=3), "2").units == plan.units[71:]  # a part is spoken as it is in the whole
+    assert plan.units[5].seed != plan_book(book(), Speaking({"seed": 4})).units[5].seed
+    assert (
+        plan_book(book(), Speaking({"seed": 3}), "2").units == plan.units[71:]
+    )  # a part is spoken as it is in the whole
 
 
 def test_a_row_keeps_its_own_seed_and_a_doubled_id_is_set_aside() -> None:
-    rows = [TextRow("a", "one", seed=7), TextRow("a", "two"), TextRow("A", "three")]
+    rows = [TextRow("a", "one", settings={"seed": 7}), TextRow("a", "two"), TextRow("A", "three")]
     plan = plan_corpus(rows, Speaking(), "rows")
     assert [unit.id for unit in plan.units] == [
         "a",
@@ -246,7 +249,7 @@ def test_a_folder_of_another_job_is_refused_and_named(tmp_path: Path) -> None:
     others = [
         ("texts", lambda: speak(plan_book(book(1, 6), Speaking()), tmp_path)),
         ("voice_fingerprint", lambda: speak(plan, tmp_path, Engine("tone", "tone-2", MakeTone()))),
-        ("settings", lambda: speak(plan, tmp_path, speaking=Speaking(speed=1.5))),
+        ("settings", lambda: speak(plan, tmp_path, speaking=Speaking({"speed": 1.5}))),
     ]
     before = (tmp_path / "A Trial.m4b").read_bytes()
     for what, run in others:

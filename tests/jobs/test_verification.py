@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cluster import manifest
 from cluster.storage import Storage
 from flowtts_core.audio.files import read_audio
 from flowtts_core.config import to_dict
@@ -19,9 +18,10 @@ from flowtts_core.seeds import hash_seed
 from flowtts_core.text.document import TextRow
 from jobs import cli
 from jobs.synthesis import job as synthesis_job
+from jobs.synthesis import manifest
 from jobs.synthesis.engine import Engine
-from jobs.synthesis.gate import GateConfig
-from jobs.synthesis.plan import Plan, Speaking, plan_book, plan_corpus
+from jobs.synthesis.plan import Plan, plan_book, plan_corpus
+from jobs.synthesis.settings import GateConfig, Speaking
 from jobs.synthesis.summary import Summary
 from jobs.synthesize import voice_engine
 from tests.fake_engine import MakeTone, speak_inline

@@ -14,16 +14,15 @@ from typing import Any, BinaryIO, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flowtts_core.errors import TextError
+from flowtts_core.errors import FlowTTSError, TextError
+from flowtts_core.request import REQUEST_FIELDS
 from flowtts_core.text.books.source import TABLES, Format, Source, detect_format, opened
 from flowtts_core.text.document import TextRow
 
 _MAX_LINE = 16 << 20  # bytes; a longer line is no row of text
 _BAD = re.compile("[\x00\ud800-\udfff]")
-_SEED_LIMIT = 1 << 63
-SETTINGS: Final = ("voice", "seed", "speaker", "speed", "steps", "temperature")
+SETTINGS: Final = ("voice", *REQUEST_FIELDS)
 _SET = frozenset(SETTINGS)
-_RANGES = {"speed": (0.25, 4.0), "steps": (0, 1000), "temperature": (0.0, 2.0)}
 
 
 @dataclass(frozen=True)
@@ -136,48 +135,20 @@ def _row(record: dict[str, Any], prefix: str, number: int, text_column: str, id_
             raise _BadRow(f"{text_column!r} is empty")
         if not record.keys() & _SET:
             return TextRow(row_id, text)
-        speed, temperature, steps = _number(record, "speed"), _number(record, "temperature"), _number(record, "steps")
-        if steps is not None and steps != int(steps):
-            raise _BadRow(f"'steps' must be a whole number, not {steps!r}")
-        whole = None if steps is None else int(steps)
-        voice, speaker = _name(record, "voice"), _name(record, "speaker")
-        return TextRow(row_id, text, voice, _seed(record.get("seed")), speaker, speed, whole, temperature)
+        settings = {name: REQUEST_FIELDS[name].parse(record[name]) for name in record.keys() & _SET if name != "voice"}
+        return TextRow(row_id, text, _name(record), {name: v for name, v in settings.items() if v is not None})
+    except FlowTTSError as error:
+        raise _BadRow(error.message, row_id) from None
     except _BadRow as error:
         raise _BadRow(str(error), row_id) from None
 
 
-def _number(record: dict[str, Any], column: str) -> float | None:
-    value = record.get(column)
+def _name(record: dict[str, Any]) -> str | None:
+    value = record.get("voice")
     if value is None or value == "":
         return None
-    low, high = _RANGES[column]
-    try:
-        number = float("nan") if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        number = float("nan")
-    if not low <= number <= high:  # NaN is in no range
-        raise _BadRow(f"{column!r} must be a number from {low:g} to {high:g}, not {value!r}"[:200])
-    return number
-
-
-def _name(record: dict[str, Any], column: str) -> str | None:
-    value = record.get(column)
-    if value is None or value == "":
-        return None
-    if column == "speaker" and isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
     if not isinstance(value, str) or _BAD.search(value):
-        raise _BadRow(f"{column!r} must be text, not {value!r}"[:200])
-    return value
-
-
-def _seed(value: object) -> int | None:
-    if value is None or value == "":
-        return None
-    if isinstance(value, str) and re.fullmatch(r"\s*\d{1,19}\s*", value):
-        value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < _SEED_LIMIT:
-        raise _BadRow(f"'seed' must be a whole number from 0 to 2^63-1, not {value!r}"[:200])
+        raise _BadRow(f"'voice' must be text, not {value!r}"[:200])
     return value
 
 

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.manifest import (
+from cluster.plan import PLANS, Shard, StoredPlan
+from cluster.storage import LOCK, PARTIAL, Storage
+from flowtts_core.errors import OutputError
+from jobs.synthesis.manifest import (
     MANIFEST,
     QUARANTINE,
-    SHARD_SCHEMA,
     SHARDS,
     part_rows,
     read_shard,
@@ -22,9 +24,6 @@ from cluster.manifest import (
     shard_indexes,
     shard_name,
 )
-from cluster.plan import PLANS, Shard, StoredPlan
-from cluster.storage import LOCK, PARTIAL, Storage
-from flowtts_core.errors import OutputError
 
 _READERS = 4
 _COMPARED = ("id", "audio", "sha256", "num_samples", "status", "reason", "fingerprint")
@@ -109,10 +108,9 @@ def _of_shard(
     except (pa.ArrowException, OSError, EOFError, ValueError) as error:
         return shard, [Finding("damaged", name, str(error).splitlines()[0], shard.index)], nothing
     bears = (table.schema.metadata or {}).get(b"plan", b"").decode()
-    if (
-        bears not in {shard.digest + suffix, shard.older + suffix} - {suffix}
-        or table.schema.names != SHARD_SCHEMA.names
-    ):
+    if bears not in {shard.digest + suffix, shard.older + suffix} - {suffix} or not {*_COMPARED, "flac"} <= {
+        *table.schema.names
+    }:
         return shard, [Finding("wrong", name, "its rows are not those of the plan", shard.index)], nothing
     if shard.select is not None and bears == shard.older + suffix:
         table = table.take(pa.array(shard.select, pa.int64()))

@@ -11,11 +11,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from cluster import manifest
-from cluster import plan as plans
 from cluster.plan import Shard, StoredPlan
 from cluster.storage import Storage
 from flowtts_core.errors import OutputError
+from jobs.synthesis import manifest
+from jobs.synthesis.units import PLAN_SCHEMA
 
 
 def row(id: str, status: str = "ok") -> dict:
@@ -46,9 +46,9 @@ def planned(storage: Storage, *shards: list[str]) -> StoredPlan:
     """A plan of these ids whose shards lie as given, in a job whose order is that of the alphabet."""
     ids = sorted(id for shard in shards for id in shard)
     values = {"order": list(range(len(ids))), "id": ids, "fingerprint": ids}
-    rows = pa.table({f.name: pa.array(values.get(f.name, [None] * len(ids)), f.type) for f in plans.SCHEMA})
+    rows = pa.table({f.name: pa.array(values.get(f.name, [None] * len(ids)), f.type) for f in PLAN_SCHEMA})
     buffer = io.BytesIO()
-    with pq.ParquetWriter(buffer, plans.SCHEMA) as writer:
+    with pq.ParquetWriter(buffer, PLAN_SCHEMA) as writer:
         for shard in shards:
             writer.write_table(rows.filter(pc.is_in(rows.column("id"), pa.array(shard))))
     storage.write("plan/x/00000.parquet", buffer.getvalue())

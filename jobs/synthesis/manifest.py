@@ -22,59 +22,11 @@ import pyarrow.parquet as pq
 from cluster.plan import Shard, StoredPlan
 from cluster.storage import Storage
 from flowtts_core.errors import OutputError
+from jobs.synthesis.units import MANIFEST_SCHEMA, SHARD_SCHEMA
 
 SHARDS = "shards"
 MANIFEST = "manifest.parquet"
 QUARANTINE = "quarantine.jsonl"
-
-_WORD = pa.struct(
-    [
-        ("word", pa.string()),
-        ("start", pa.int32()),
-        ("end", pa.int32()),
-        ("start_s", pa.float32()),
-        ("end_s", pa.float32()),
-    ]
-)
-
-_SCORE = pa.struct([("name", pa.string()), ("value", pa.float64())])
-
-SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("source", pa.string()),  # the book or table that it comes from
-        ("chapter", pa.int32()),  # 1, 2, ... in a book; 0 for rows of a corpus
-        ("index", pa.int32()),  # place in the chapter or corpus, from 0
-        ("text", pa.string()),
-        ("voice", pa.string()),
-        ("speaker", pa.string()),
-        ("seed", pa.int64()),
-        ("speed", pa.float64()),
-        ("temperature", pa.float64()),  # of the flow's noise; null: the voice's own
-        ("model", pa.string()),  # fingerprint of the engine that spoke
-        ("licence", pa.string()),  # of the voice
-        ("job", pa.string()),  # the job that made it
-        ("fingerprint", pa.string()),  # of all that the sound depends on: text, voice, seed, settings
-        ("audio", pa.string()),  # where: "shards/00003.parquet#17" (row) or "audio/x.flac"; null for a failed row
-        ("sha256", pa.string()),  # of the FLAC bytes
-        ("sample_rate", pa.int32()),
-        ("num_samples", pa.int64()),
-        ("duration", pa.float64()),  # seconds
-        ("words", pa.list_(_WORD)),
-        ("phonemes", pa.string()),
-        ("status", pa.string()),  # "ok" or "failed"
-        ("reason", pa.string()),  # why it failed
-        ("attempts", pa.int32()),
-        ("steps", pa.int32()),  # of the flow; null: as many as the voice takes by itself
-        ("takes", pa.int32()),  # which reading this is: 1, or more where a gate had it spoken again
-        ("verified", pa.bool_()),  # whether it kept the gate's bounds; null without a gate
-        ("scores", pa.list_(_SCORE)),  # what the gate measured of it; the datasets library knows no maps
-    ]
-)
-"""A row of the manifest."""
-
-SHARD_SCHEMA = SCHEMA.append(pa.field("flac", pa.binary()))
-"""A row of a shard: the manifest's and the audio itself (null where the audio is a file of its own)."""
 
 _SHARD_NAME = re.compile(r"(\d{5,})\.parquet")
 _READERS = 4
@@ -171,7 +123,10 @@ def finish(storage: Storage, plan: StoredPlan, told: Callable[[int], None] = lam
     totals, sums = Totals(), _Sums()
     with storage.workspace() as folder:
         local, aside = folder / MANIFEST, folder / QUARANTINE
-        with pq.ParquetWriter(local, SCHEMA, **_writing(SCHEMA.names)) as writer, open(aside, "wb") as lines:
+        with (
+            pq.ParquetWriter(local, MANIFEST_SCHEMA, **_writing(MANIFEST_SCHEMA.names)) as writer,
+            open(aside, "wb") as lines,
+        ):
             for part in range(plan.parts):
                 table = part_rows(storage, plan, part)
                 writer.write_table(table)
@@ -198,7 +153,7 @@ def part_rows(storage: Storage, plan: StoredPlan, part: int) -> pa.Table:
 
 def _rows_of(storage: Storage, shard: Shard) -> pa.Table:
     try:
-        table = _located(read_shard(storage, shard.index, SCHEMA.names), shard.index)
+        table = _located(read_shard(storage, shard.index, MANIFEST_SCHEMA.names), shard.index)
     except (pa.ArrowException, OSError, EOFError) as error:
         raise OutputError(
             f"{storage.path(shard_name(shard.index))}: cannot be read ({str(error).splitlines()[0]})",
@@ -270,7 +225,9 @@ def _located(table: pa.Table, index: int) -> pa.Table:
             zip(table.column("audio").to_pylist(), table.column("num_samples").to_pylist(), strict=True)
         )
     ]
-    return table.set_column(table.schema.get_field_index("audio"), SCHEMA.field("audio"), pa.array(places, pa.string()))
+    return table.set_column(
+        table.schema.get_field_index("audio"), MANIFEST_SCHEMA.field("audio"), pa.array(places, pa.string())
+    )
 
 
 def verify(planned: Iterable[str], found: Iterable[str]) -> None:
@@ -312,8 +269,10 @@ def _parquet(table: pa.Table) -> bytes:
 def _writing(names: Sequence[str]) -> dict[str, Any]:
     # FLAC does not compress further; text does. Checksums let a resume see a damaged page.
     compression = {name: "NONE" if name == "flac" else "ZSTD" for name in names}
-    codecs = {f"words.list.element.{field.name}": "ZSTD" for field in _WORD} | compression
-    codecs |= {f"scores.list.element.{field.name}": "ZSTD" for field in _SCORE}
+    codecs = {
+        f"words.list.element.{field.name}": "ZSTD" for field in SHARD_SCHEMA.field("words").type.value_type
+    } | compression
+    codecs |= {f"scores.list.element.{field.name}": "ZSTD" for field in SHARD_SCHEMA.field("scores").type.value_type}
     for nested in ("words", "scores"):
         codecs.pop(nested, None)
     return {"compression": codecs, "write_page_checksum": True, "use_dictionary": False, "write_statistics": False}

@@ -1,0 +1,23 @@
+"""The command-line options that a request's fields give: derived from `REQUEST_FIELDS`, so that a new field has its option."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from flowtts_core.request import REQUEST_FIELDS, Clip
+
+
+def add_request_options(group: Any) -> None:
+    """Add an option for each field of a request but its text; one that is not given is None."""
+    for name, field in REQUEST_FIELDS.items():
+        default = "the voice's own" if field.default is None else field.default
+        kind = {"type": field.kind} if field.kind in (int, float) else {}
+        metavar = "FILE" if field.kind is Clip else {int: "N", float: "X"}.get(field.kind, "NAME")
+        meaning = f"{field.meaning} (default: {default})".replace("%", "%%")
+        group.add_argument(f"--{name.replace('_', '-')}", metavar=metavar, help=meaning, **kind)
+
+
+def request_settings(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the fields that were given; a clip as its path."""
+    return {name: value for name in REQUEST_FIELDS if (value := getattr(args, name)) is not None}
