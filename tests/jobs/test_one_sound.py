@@ -1,0 +1,106 @@
+"""One text, voice and seed have one sound: in the library, by `say`, as a row, as a book's sentence, streamed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cluster.storage import Storage
+from flowtts_core.audio.files import read_audio, to_int16
+from flowtts_core.engines.base import Speech, UtteranceSynthesizer
+from flowtts_core.request import SynthesisRequest
+from flowtts_core.streaming.engine import StreamingEngine
+from flowtts_core.voice import open_voice
+from jobs import cli
+from jobs.synthesis import job as synthesis_job
+from jobs.synthesis.manifest import read_manifest, read_shard
+from jobs.synthesize import synthesize
+from tests.fake_engine import speak_inline
+
+TEXT = "The rain has stopped. Nobody was at home, and the door stood open, so we went in and waited. What a strange old clock!"
+SEED = 7
+
+
+@pytest.fixture(scope="module")
+def voice() -> UtteranceSynthesizer:
+    return open_voice(threads=1)
+
+
+@pytest.fixture(scope="module")
+def library(voice: UtteranceSynthesizer) -> Speech:
+    return whole(voice, TEXT, SEED)
+
+
+@pytest.fixture
+def inline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(synthesis_job, "speak_shards", speak_inline)
+
+
+def whole(voice: UtteranceSynthesizer, text: str, seed: int) -> Speech:
+    [speech] = voice.synthesize([SynthesisRequest(text=text, seed=seed)])
+    assert isinstance(speech, Speech) and np.abs(speech.waveform).max() > 0.05
+    return speech
+
+
+def in_steps(data: bytes | Path) -> np.ndarray:
+    """An encoded sound as steps of 16 bits."""
+    return to_int16(read_audio(data)[0]).astype(int)
+
+
+def same_file(data: bytes | Path, expected: Speech) -> None:
+    found, wanted = in_steps(data), to_int16(expected.waveform).astype(int)
+    assert found.shape == wanted.shape
+    assert np.abs(found - wanted).max() <= 1
+
+
+def test_say_gives_the_librarys_sound(tmp_path: Path, library: Speech) -> None:
+    assert cli.main(["say", TEXT, "--seed", str(SEED), "-o", str(tmp_path / "x.flac")]) == 0
+    same_file(tmp_path / "x.flac", library)
+
+
+@pytest.mark.usefixtures("inline")
+def test_a_row_gives_the_librarys_sound(tmp_path: Path, library: Speech) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(
+        json.dumps({"id": "a", "text": TEXT, "seed": SEED}) + "\n" + json.dumps({"id": "b", "text": "Other."})
+    )
+    synthesize([str(rows)], str(tmp_path / "out"))
+    same_file(tmp_path / "out" / "audio" / "a.flac", library)
+    row = read_manifest(Storage(str(tmp_path / "out"))).to_pylist()[0]
+    assert row["num_samples"] == len(library.waveform)
+    assert [w["word"] for w in row["words"]] == [w.word for w in library.words or ()]
+
+
+@pytest.mark.usefixtures("inline")
+def test_a_books_sentences_give_the_librarys_sound(tmp_path: Path, voice: UtteranceSynthesizer) -> None:
+    (tmp_path / "book.txt").write_text(TEXT)
+    synthesize([str(tmp_path / "book.txt")], str(tmp_path / "out"))
+    shard = read_shard(Storage(str(tmp_path / "out")), 0).to_pylist()
+    assert sorted(row["index"] for row in shard) == [0, 1, 2]
+    for row in shard:
+        same_file(row["flac"], whole(voice, row["text"], row["seed"]))
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_the_streaming_engine_gives_the_librarys_sound(
+    voice: UtteranceSynthesizer, library: Speech, stream: bool
+) -> None:
+    engine = StreamingEngine(voice)
+    try:
+        beside = [engine.submit(SynthesisRequest(text=f"{n} other listeners.", seed=n)) for n in range(3)]
+        ticket = engine.submit(SynthesisRequest(text=TEXT, seed=SEED), stream=stream)
+        chunks = list(ticket.chunks())
+        assert len(chunks) > 3  # windows, not sentences
+        found = np.concatenate([chunk.waveform for chunk in chunks])
+        assert found.shape == library.waveform.shape
+        np.testing.assert_allclose(found, library.waveform, atol=1e-4, rtol=0)
+        words = [w for chunk in chunks for w in chunk.words or ()]
+        assert [(w.word, w.start, w.end) for w in words] == [(w.word, w.start, w.end) for w in library.words or ()]
+        assert [w.start_s for w in words] == pytest.approx([w.start_s for w in library.words or ()])
+        for other in beside:
+            other.speech()
+    finally:
+        engine.close()
