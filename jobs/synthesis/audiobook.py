@@ -39,7 +39,7 @@ _PLACE = re.compile(r"shards/(\d+)\.parquet#(\d+)")
 
 
 @dataclass(frozen=True)
-class Utterance:
+class TimedUnit:
     """A spoken unit on the book's timeline, in samples: `[start, end)`, then `pause` samples of silence."""
 
     unit: Unit
@@ -63,7 +63,7 @@ class ChapterSpan:
     name: str
     start: int
     end: int
-    utterances: tuple[Utterance, ...]
+    utterances: tuple[TimedUnit, ...]
 
 
 @dataclass(frozen=True)
@@ -141,18 +141,18 @@ def timeline_of(book: Book, rows: Rows) -> Timeline:
         remedy = "give another -o, or remove the folder and run again"
         raise OutputError(f"the shards mix sample rates {sorted(rates)}", remedy)
     rate, clock = int(rates.pop()), 0
-    chapters: dict[int, list[Utterance]] = {}
+    chapters: dict[int, list[TimedUnit]] = {}
     for unit, row in rows:
         length, pause = int(row["num_samples"] or 0), round(unit.pause_s * rate)
         words = tuple(row["words"] or ())
         chapters.setdefault(unit.chapter, []).append(
-            Utterance(unit, row["audio"] or "", clock, clock + length, pause, words)
+            TimedUnit(unit, row["audio"] or "", clock, clock + length, pause, words)
         )
         clock += length + pause
     return Timeline(rate, tuple(_span(book.document, number, items) for number, items in chapters.items()))
 
 
-def _span(document: Document, number: int, utterances: list[Utterance]) -> ChapterSpan:
+def _span(document: Document, number: int, utterances: list[TimedUnit]) -> ChapterSpan:
     last, name = utterances[-1], _chapter_name(document, number)
     title = _chapter_title(document, number)
     return ChapterSpan(number, title, name, utterances[0].start, last.end + last.pause, tuple(utterances))
@@ -352,7 +352,7 @@ class _Writing:
         self.output.put_file(local, name)
 
 
-def cues(utterances: Sequence[Utterance], sample_rate: int, origin: int = 0) -> list[Cue]:
+def cues(utterances: Sequence[TimedUnit], sample_rate: int, origin: int = 0) -> list[Cue]:
     """A cue per spoken sentence; `origin` is the sample that counts as zero."""
     spoken = [u for u in utterances if u.spoken]
     return [Cue(u.unit.text, (u.start - origin) / sample_rate, (u.end - origin) / sample_rate) for u in spoken]
@@ -362,7 +362,7 @@ def word_times(timeline: Timeline, title: str) -> dict[str, Any]:
     """All times: `start_s`/`end_s` in the whole file, `chapter_start_s`/`chapter_end_s` in the chapter's."""
     rate = timeline.sample_rate
 
-    def sentence(u: Utterance, origin: int) -> dict[str, Any]:
+    def sentence(u: TimedUnit, origin: int) -> dict[str, Any]:
         def span(start: float, end: float) -> dict[str, float]:
             zero = origin / rate
             return {

@@ -39,7 +39,7 @@ def test_status_and_verify_read_them(older: Path) -> None:
 
 
 def test_evaluation_reads_them(older: Path) -> None:
-    assert [item.id for item in find_items(str(older / "done"))] == ["a", "b"]
+    assert [item.id for item in find_items(str(older / "done"))] == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("name", ["done", "half"])
