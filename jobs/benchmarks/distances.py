@@ -139,25 +139,26 @@ def _page(points: list[Point], cost_s: dict[str, float], machine: dict[str, Any]
     ]
     versions = machine.get("versions", {})
     seconds = {name: f"{value:.2f}" for name, value in cost_s.items()}
-    return f"""# KAD against FAD as the sample grows
+    return f"""# KAD and FAD by sample size
 
-Both distances of n samples from {REFERENCE} others, over {draws} draws (mean ± standard deviation). The samples are of
-{DIMENSION} dimensions, from a mixture of six normal parts of unequal weight and width; "equal" ones come from the
-reference's own mixture, "shifted" ones from one moved by {_SHIFT} standard deviations in every dimension.
+The table shows both distances between n samples and a reference of {REFERENCE} samples (mean ± standard deviation of
+{draws} draws). The samples have {DIMENSION} dimensions and come from a mixture of six normal distributions of unequal weight and
+width. "Equal" samples come from the mixture of the reference. "Shifted" samples come from one that is moved by {_SHIFT} standard
+deviations in every dimension.
 
 ![KAD and FAD by sample size](distances.svg)
 
-| n | KAD equal | KAD shifted | FAD equal | FAD shifted | KAD, ms | FAD, ms |
+| n | KAD x 100, equal | KAD x 100, shifted | FAD, equal | FAD, shifted | KAD, ms | FAD, ms |
 |---|---|---|---|---|---|---|
 {chr(10).join(lines)}
 
-KAD of equal sets lies about 0 at every size: it is unbiased. FAD of equal sets falls with n and is far from 0 for few
-samples, so two FADs compare only at the same n, or extrapolated (`flowtts evaluate` shows both).
+KAD of equal sets is about 0 at every size, because KAD is unbiased. FAD of equal sets falls with n and is far from 0 for few
+samples. So compare two FADs only at the same n, or extrapolate them (`flowtts evaluate` shows both).
 
-KAD of 5,000 against 5,000 of 512 dimensions takes {seconds["kad"]} s given the bandwidth, and {seconds["bandwidth"]} s to
-find it. A product of [5000, 512] by [512, 5000] takes {seconds["product"]} s, its exponentials {seconds["exponentials"]} s;
-the sums that the estimate consists of need two of each, {seconds["least"]} s. Peak memory of the process, the matrices of
-this comparison included: {cost_s["peak_mib"]:.0f} MiB.
+KAD of 5,000 against 5,000 samples of 512 dimensions takes {seconds["kad"]} s with the bandwidth given. To find the
+bandwidth takes {seconds["bandwidth"]} s. A product of [5000, 512] by [512, 5000] takes {seconds["product"]} s, its
+exponentials {seconds["exponentials"]} s. The estimate needs two of each, that is {seconds["least"]} s. The process used at
+most {cost_s["peak_mib"]:.0f} MiB of memory, with the matrices of this comparison.
 
 Measured by `flowtts benchmark distances` on {machine.get("cores")} cores of {machine.get("processor")},
 GPU: {machine.get("gpu") or "none"}, torch {versions.get("torch")}.

@@ -123,19 +123,19 @@ EXPECTED: dict[str, dict[str, str]] = {
 
 # Where what was found is not what was expected, and why: `flowtts benchmark judges` prints these beside its findings, and the
 # tests do not ask for them.
-_FILLED = "Pace counts time that is not silent, and silence lies 40 dB below the loudest: noise fills the pauses."
+_FILLED = "Pace counts time that is not silent (above 40 dB below the loudest frame); noise fills the pauses."
 _STRETCHED = "DNSMOS hears the stretching itself as damage."
 _STANDS = "pocketsphinx understands this as well, or as badly."
-_EDGES = "Along the warp, stretched edges of voiced sounds fall on their neighbours."
+_EDGES = "Along the time warp, stretched edges of voiced sounds meet their neighbours."
 _REPEATED = "DNSMOS hears other seconds: a clip under 9 s is repeated, now more often and with a cut in a word."
 WHY: dict[tuple[str, str], str] = {
     ("noise_20", "pace"): _FILLED,
     ("noise_10", "pace"): _FILLED,
     ("noise_0", "pace"): _FILLED,
-    ("band_8k", "pace"): "Fricatives lie above 4 kHz: without them their frames count as silent.",
-    ("band_8k", "mos_overall"): "DNSMOS's P.835 hardly minds a missing band; P.808, SECS and PESQ do.",
+    ("band_8k", "pace"): "Fricatives lie above 4 kHz; without that band their frames count as silent.",
+    ("band_8k", "mos_overall"): "DNSMOS's P.835 hardly reacts to a missing band; P.808, SECS and PESQ do.",
     ("band_8k", "mos_background"): "Recorded hiss above 4 kHz goes too.",
-    ("band_8k", "voicing_error"): "Where hiss is gone, pYIN takes other frames for voiced.",
+    ("band_8k", "voicing_error"): "Without the hiss, pYIN takes other frames for voiced.",
     ("slower", "mos_overall"): _STRETCHED,
     ("slower", "mos_background"): _STRETCHED,
     ("slower", "voicing_error"): _EDGES,
@@ -149,9 +149,9 @@ WHY: dict[tuple[str, str], str] = {
     ("truncated", "mos_overall"): _REPEATED,
     ("truncated", "mos_p808"): _REPEATED,
     ("truncated", "mos_background"): _REPEATED,
-    ("clipping", "pace"): "Overdriving brings quiet frames nearer to the loudest: fewer count as silent.",
+    ("clipping", "pace"): "Overdriving brings quiet frames nearer to the loudest, so fewer count as silent.",
     (
         "truncated",
         "pesq",
-    ): "PESQ aligns the whole of both clips and hears the end that is missing; over the shorter it is 4.64.",
+    ): "PESQ aligns the whole of both clips and so notices the missing end; over the shorter length it is 4.64.",
 }

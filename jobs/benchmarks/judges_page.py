@@ -10,7 +10,7 @@ from jobs.benchmarks.judges_expected import DEGRADATIONS, MARGINS, WHY
 _GROUPS = {
     "Words and opinions": ("wer", "cer", "mos_overall", "mos_p808", "mos_background"),
     "Voice, pitch and spectrum, along a time warp": ("secs", "f0_rmse", "voicing_error", "mcd"),
-    "Against the recording, time for time": ("mel_l1", "stft", "si_sdr", "stoi", "pesq"),
+    "Against the recording, at the same time": ("mel_l1", "stft", "si_sdr", "stoi", "pesq"),
     "Shape": ("seconds", "pace", "clipped"),
     "Distances of sets": ("kad_mel", "fad_mel", "kad_speaker", "fad_speaker"),
 }
@@ -45,38 +45,39 @@ def page(figures: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in figures["versions"].items() if version)
     return f"""# Do the judges measure what they say?
 
-{len(figures["clips"])} recordings of one reader were damaged in known ways, one at a time, and judged. What each figure must
-do was written down before it was measured: go up, go down, or stay. Of {len(expected)} such expectations {held} held.
+{len(figures["clips"])} recordings of one reader were damaged in known ways, one way at a time, and judged. Before the
+measurement we wrote down what each figure must do: go up, go down, or stay. Of {len(expected)} such expectations {held} held.
 
 | damage | what is done |
 |---|---|
 {chr(10).join(f"| {name} | {one.about} |" for name, one in DEGRADATIONS.items())}
 
-A cell is the figure of the damaged clips less that of the same clips undamaged, with its interval of 95 % (bootstrap over
-clips in pairs; for distances of sets the jackknife over clips). "Up" and "down" ask that the whole interval lies beyond the
-least difference that matters, "same" that it lies within; ↑ ↓ = say what was expected. **Bold** cells are those in which that
-was not found, or not surely; cells without a sign had no expectation.
-Undamaged clips are held against themselves: SECS and STOI are 1, PESQ 4.64, distances 0; SI-SDR counts up to 40 dB.
+A cell shows the figure of the damaged clips minus that of the same clips undamaged, with its interval of 95 % (bootstrap over
+pairs of clips; for distances of sets, jackknife over clips). The signs ↑ ↓ = say what was expected: up, down, the same. Cells
+without a sign had no expectation. "Up" and "down" hold when the whole interval lies beyond the least difference that matters,
+"same" when it lies within that difference. **Bold** cells are those in which the expectation did not hold, or not surely.
+
+Undamaged clips are compared with themselves: their SECS and STOI are 1, PESQ is 4.64, distances are 0. SI-SDR counts up to 40 dB.
 
 {tables}
 
-Sets: every second clip against the other clips undamaged, and the reverse; how much further away damage moves them.
-KAD is on its own scale (not times 100); `mel` are the log-mel statistics, `speaker` Resemblyzer's embeddings.
+Every second clip is compared with the other clips undamaged, and the reverse. A cell shows by how much damage increases the
+distance. KAD is on its own scale (not times 100). `mel` are log-mel statistics, `speaker` are Resemblyzer's embeddings.
 
-## Found otherwise
+## Expectations that did not hold
 
-Of the reasons, those for pace and PESQ were checked; the others are what we take it to be.
+We checked the reasons given for pace and PESQ; the others are what we believe.
 
 {_surprises(expected, undecided=False)}
 
 ## Undecided
 
-The interval crosses the least difference that matters: {len(figures["clips"])} clips are too few to say, or the effect
-is about as large as that.
+Here the interval crosses the least difference that matters: {len(figures["clips"])} clips are too few to decide, or the
+effect is about as large as that difference.
 
 {_surprises(expected, undecided=True)}
 
-## Speakers told apart
+## Telling speakers apart
 
 {_speakers(figures["calibration"])}
 
@@ -89,7 +90,7 @@ Measured by `flowtts benchmark judges` on {machine.get("cores")} cores of {machi
 def _table(metrics: tuple[str, ...], rows: dict[tuple[str, str], Any]) -> str:
     heads = [f"{metric}{f' ({_UNITS[metric]})' if metric in _UNITS else ''}" for metric in metrics]
     lines = [f"| | {' | '.join(heads)} |", "|---" * (len(metrics) + 1) + "|"]
-    lines.append(f"| *least that matters* | {' | '.join(f'{MARGINS[metric]:g}' for metric in metrics)} |")
+    lines.append(f"| *least difference that matters* | {' | '.join(f'{MARGINS[metric]:g}' for metric in metrics)} |")
     for name in DEGRADATIONS:
         cells = [_cell(rows.get((name, metric)), _DIGITS.get(metric, 2)) for metric in metrics]
         lines.append(f"| {name} | {' | '.join(cells)} |")
@@ -134,5 +135,5 @@ def _speakers(found: dict[str, Any]) -> str:
 | same speaker | {same_n} | {same:.3f} ± {same_sd:.3f} |
 | different speakers | {other_n} | {other:.3f} ± {other_sd:.3f} |
 
-Equal error rate {rate} % ({low} to {high}), at a cosine of {found["threshold"]:.3f}. The interval draws speakers with
-replacement, since all pairs of a speaker share that voice: with {eer["n"]} of them it is rough."""
+Equal error rate {rate} % ({low} to {high}), at a cosine of {found["threshold"]:.3f}. The interval resamples speakers,
+because all pairs of a speaker share that voice. With {eer["n"]} speakers it is rough."""
