@@ -32,9 +32,10 @@ from deploy.requests import (
     speech_job,
     tts_job,
 )
-from deploy.speech import SpeechJob, SpokenWord
+from deploy.speech import SpeechJob
 from deploy.websocket import converse
 from flowtts_core import __version__
+from flowtts_core.engines.base import WordTime
 
 PAGE = Path(__file__).parent / "page" / "index.html"
 CREATED = 1_767_225_600  # of the models' list, which OpenAI's clients want; the start of 2026
@@ -137,7 +138,8 @@ def _add_lists(app: FastAPI, front: Front) -> None:
                 "object": "voice",
                 "default": voice is front.voices.default,
                 "kind": voice.kind,
-                "language": voice.language,
+                "languages": list(voice.languages),
+                "prompt": voice.prompt,
                 "description": voice.description,
                 "licence": voice.licence,
                 "sample_rate": voice.sample_rate,
@@ -186,8 +188,8 @@ async def read_body(request: Request, front: Front) -> bytes:
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise ApiError(415, "send the body as `Content-Type: application/json`", "unsupported_media_type")
     length = request.headers.get("content-length", "")
-    if length.isdecimal() and (len(length) > 12 or int(length) > limits.body_bytes):
-        raise too_large(limits.body_bytes)
+    if length.isdecimal() and (len(length) > 12 or int(length) > front.settings.body_bytes):
+        raise too_large(front.settings.body_bytes)
     try:
         async with asyncio.timeout(limits.body_s):
             return await request.body()
@@ -288,7 +290,8 @@ async def _whole(answering: Answering, response_format: str, form: str) -> bytes
         rate = encoder.sample_rate
     if form != "json":
         return audio
-    words = [_word(word) for sound in sounds for word in sound.words]
+    timed = all(sound.words is not None for sound in sounds)
+    words = [_word(word) for sound in sounds for word in sound.words or ()] if timed else None
     values = {
         "audio": base64.b64encode(audio).decode(),
         "format": response_format,
@@ -299,7 +302,7 @@ async def _whole(answering: Answering, response_format: str, form: str) -> bytes
     return json.dumps(values).encode()
 
 
-def _delta(audio: bytes, words: tuple[SpokenWord, ...]) -> bytes:
+def _delta(audio: bytes, words: tuple[WordTime, ...] | None) -> bytes:
     event: dict[str, Any] = {"type": "speech.audio.delta", "audio": base64.b64encode(audio).decode()}
     return _event({**event, "words": [_word(word) for word in words]} if words else event)
 
@@ -308,7 +311,7 @@ def _event(values: dict[str, Any]) -> bytes:
     return b"data: " + json.dumps(values).encode() + b"\n\n"
 
 
-def _word(word: SpokenWord) -> dict[str, Any]:
+def _word(word: WordTime) -> dict[str, Any]:
     times = {"start_s": round(word.start_s, 4), "end_s": round(word.end_s, 4)}
     return {"word": word.word, "start": word.start, "end": word.end, **times}
 

@@ -12,7 +12,7 @@ from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
 
-from deploy.settings import Limits, Settings, served_voices
+from deploy.settings import RequestLimits, Settings, served_voices
 from flowtts_core.errors import ConfigError
 
 NAME = "flowtts"
@@ -74,7 +74,7 @@ def build(args: ServeArgs) -> serve.Application:
         origins=tuple(args.origins),
         log_texts=args.log_texts,
     )
-    speaker: Any = SpeakerReplica  # Deployments, which the decorators make of the classes
+    speaker: Any = VoiceReplica  # Deployments, which the decorators make of the classes
     ingress: Any = FrontReplica
     speakers = speaker.options(**_speaker_options(args)).bind(
         settings.voices, args.max_voices, args.max_active, args.max_queued_s, args.drain_s, args.threads
@@ -85,12 +85,12 @@ def build(args: ServeArgs) -> serve.Application:
     return front.bind(settings, speakers)
 
 
-def _limits(given: dict[str, float]) -> Limits:
-    known = {name: type(value) for name, value in vars(Limits()).items()}
+def _limits(given: dict[str, float]) -> RequestLimits:
+    known = {name: type(value) for name, value in vars(RequestLimits()).items()}
     unknown = sorted(given.keys() - known.keys())
     if unknown:
         raise ConfigError(f"limits: unknown {', '.join(unknown)}", f"use {', '.join(known)}")
-    return Limits(**{name: known[name](value) for name, value in given.items()})
+    return RequestLimits(**{name: known[name](value) for name, value in given.items()})
 
 
 def _speaker_options(args: ServeArgs) -> dict[str, Any]:
@@ -121,26 +121,26 @@ def _speaker_options(args: ServeArgs) -> dict[str, Any]:
     health_check_timeout_s=15.0,
     graceful_shutdown_wait_loop_s=0.2,
 )
-class SpeakerReplica:
-    """`deploy.speaker.Speaker`, whose torch is imported in the replica alone."""
+class VoiceReplica:
+    """`deploy.replica.VoiceHost`, whose torch is imported in the replica alone."""
 
     def __init__(self, *given: Any) -> None:
-        from deploy.speaker import Speaker
+        from deploy.replica import VoiceHost
 
         log_to_stdout()
-        self._speaker = Speaker(*given)
+        self._host = VoiceHost(*given)
 
     async def locate(self) -> tuple[str, int, bytes]:
-        return await self._speaker.locate()
+        return await self._host.locate()
 
     async def check_health(self) -> None:
-        await self._speaker.check_health()
+        await self._host.check_health()
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
-        return await self._speaker.record_autoscaling_stats()
+        return await self._host.record_autoscaling_stats()
 
     async def __del__(self) -> None:
-        await self._speaker.drain()
+        await self._host.drain()
 
 
 @serve.deployment(
@@ -159,13 +159,13 @@ class FrontReplica:
         from deploy.front import Front
         from deploy.link import Address
         from deploy.metrics import RayMeters
-        from deploy.pool import SpeakerPool
+        from deploy.pool import ReplicaPool
 
         async def locate() -> Address:
             return Address(*await speakers.locate.remote())
 
         log_to_stdout()
-        pool = SpeakerPool(locate, start_s=settings.limits.start_s, everywhere=settings.voices[0].name)
+        pool = ReplicaPool(locate, start_s=settings.limits.start_s, everywhere=settings.voices[0].name)
         self._front = Front(settings, pool, RayMeters())
 
     def __serve_build_asgi_app__(self) -> Any:

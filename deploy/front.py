@@ -19,7 +19,7 @@ from deploy.keys import Keyring
 from deploy.metrics import Meters
 from deploy.requests import VoiceList
 from deploy.settings import Settings
-from deploy.speech import Refusal, Sound, SpeakerLink, SpeakerLost, SpeechJob
+from deploy.speech import Refusal, ReplicaLink, ReplicaLost, SoundPiece, SpeechJob
 
 ATTEMPTS, MOST_SILENT = (
     4,
@@ -41,7 +41,7 @@ class Front:
     """What all ways in share: voices, keys, cache, meters, and the way to the speakers."""
 
     settings: Settings
-    speakers: SpeakerLink
+    speakers: ReplicaLink
     meters: Meters
     voices: VoiceList = field(init=False)
     keyring: Keyring = field(init=False)
@@ -70,7 +70,7 @@ class Answering:
         self._front, self._job = front, job
         self._began = time.perf_counter()
         self._sounds: Any = self._run()
-        self._first: Sound | None = None
+        self._first: SoundPiece | None = None
         self.samples = 0
         self._reached = 0  # samples of the speaker that is asked
         self.words = 0
@@ -99,7 +99,7 @@ class Answering:
         """Of sound so far."""
         return 0.0 if self._first is None else self.samples / self._first.sample_rate
 
-    async def __aiter__(self) -> AsyncIterator[Sound]:
+    async def __aiter__(self) -> AsyncIterator[SoundPiece]:
         """Raises AnswerCut."""
         assert self._first is not None
         yield self._first
@@ -110,7 +110,7 @@ class Answering:
         """Let go; where sounds were still to come, the speaker stops making them."""
         await self._sounds.aclose()
 
-    async def _run(self) -> AsyncIterator[Sound]:
+    async def _run(self) -> AsyncIterator[SoundPiece]:
         """The job's sounds, from one speaker after the other if need be; raises AnswerCut."""
         # A job that kills its speaker dies where it died before and gives no new sound; others' deaths come anywhere. So a long
         # answer may outlive any number of speakers, as long as each of them, or one of several, makes some of it.
@@ -123,7 +123,7 @@ class Answering:
                 self.complete = True
                 self._front.meters.spoken(self._job.voice, self.seconds, time.perf_counter() - self._began)
                 return
-            except SpeakerLost:
+            except ReplicaLost:
                 failed = failed + 1 if self._reached == place else 1
                 silent = 1 if self.samples > heard else silent + 1
                 place, heard = self._reached, self.samples
@@ -132,7 +132,7 @@ class Answering:
             self._front.meters.retried()
             await asyncio.sleep(BACKOFF_S * 2**failed)
 
-    async def _once(self) -> AsyncIterator[Sound]:
+    async def _once(self) -> AsyncIterator[SoundPiece]:
         """The sounds that were not sent yet, from one speaker."""
         samples = words = self._reached = 0
         again = self._job.stream and self.samples > 0
@@ -146,12 +146,13 @@ class Answering:
                 skip = max(0, self.samples - samples)
                 samples += len(item.pcm) // 2
                 self._reached = samples
-                words += len(item.words)
+                words += len(item.words or ())
                 if samples <= self.samples and words <= self.words:
                     continue
-                new = item.words[max(0, len(item.words) - (words - self.words)) :] if words > self.words else ()
+                told = item.words or ()
+                new = told[max(0, len(told) - (words - self.words)) :] if words > self.words else ()
                 self.samples, self.words = max(self.samples, samples), max(self.words, words)
-                yield replace(item, pcm=item.pcm[2 * skip :], words=new)
+                yield replace(item, pcm=item.pcm[2 * skip :], words=None if item.words is None else new)
                 if self.samples > self._front.settings.limits.audio_s * item.sample_rate:
                     raise AnswerCut(ApiError(400, "the answer is longer than this server allows", "audio_too_long"))
 
@@ -161,4 +162,4 @@ class Answering:
             return AnswerCut(ApiError(400, refusal.message, "unspeakable"))
         if refusal.kind == "overloaded":
             return AnswerCut(overloaded(refusal.retry_after_s))
-        return SpeakerLost(refusal.message)
+        return ReplicaLost(refusal.message)

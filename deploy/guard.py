@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from deploy.errors import ApiError, internal_error
 from deploy.front import AnswerCut, Front
-from deploy.speech import SpeakerLost
+from deploy.speech import ReplicaLost
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -56,7 +56,7 @@ class Guard:
         except AnswerCut as cut:
             call.code = cut.error.code
             raise  # the connection breaks: a client must not take what it got for the whole
-        except (TimeoutError, SpeakerLost) as error:
+        except (TimeoutError, ReplicaLost) as error:
             await call.refuse(ApiError(503, "the answer took too long", "timeout", None, 2), error)
         except Exception as error:
             log.exception("a handler failed")
@@ -92,7 +92,7 @@ class Guard:
         """`receive` that raises ApiError 413 when the body grows too long."""
         if scope["type"] != "http":
             return receive
-        limit = self.front.settings.limits.body_bytes
+        limit = self.front.settings.body_bytes
         got = 0
 
         async def limited() -> Message:

@@ -23,7 +23,8 @@ from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from deploy.speech import Refusal, Sound, SpeakerLost, SpeechJob, SpokenWord
+from deploy.speech import Refusal, ReplicaLost, SoundPiece, SpeechJob
+from flowtts_core.engines.base import WordTime
 
 SECRET_BYTES = 32
 MAX_FRAME_BYTES = 256 << 20
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 _HEAD = struct.Struct(">BII")
 _JOB, _SOUND, _REFUSAL, _END = range(4)
 
-Speak = Callable[[SpeechJob], AsyncIterator[Sound | Refusal]]
+Speak = Callable[[SpeechJob], AsyncIterator[SoundPiece | Refusal]]
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class LinkServer:
                 _, values, _ = await _read(reader)  # the front sends a job when it has the end of the one before
                 if answering is not None:
                     await answering
-                answering = asyncio.ensure_future(self._answer(SpeechJob(**values), writer))
+                answering = asyncio.ensure_future(self._answer(SpeechJob.from_json(values), writer))
         except (ConnectionError, asyncio.IncompleteReadError, TimeoutError):
             pass
         finally:
@@ -115,14 +116,14 @@ class LinkClient:
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
         self._closed = False
 
-    async def speak(self, job: SpeechJob) -> AsyncIterator[Sound | Refusal]:
-        """See `SpeakerLink`."""
+    async def speak(self, job: SpeechJob) -> AsyncIterator[SoundPiece | Refusal]:
+        """See `ReplicaLink`."""
         self.running += 1
         kept = False
         writer = None
         try:
             reader, writer = self._idle.pop() if self._idle else await self._connect()
-            writer.write(_frame(_JOB, asdict(job)))
+            writer.write(_frame(_JOB, job.to_json()))
             while True:
                 kind, values, pcm = await _read(reader)
                 if kind == _SOUND:
@@ -133,7 +134,7 @@ class LinkClient:
                     yield Refusal(**values)
                 return
         except (OSError, asyncio.IncompleteReadError, TimeoutError) as error:
-            raise SpeakerLost(f"{self.address.host}:{self.address.port}: {type(error).__name__}: {error}") from error
+            raise ReplicaLost(f"{self.address.host}:{self.address.port}: {type(error).__name__}: {error}") from error
         finally:
             self.running -= 1
             if writer is not None:
@@ -161,17 +162,17 @@ def _no_delay(writer: asyncio.StreamWriter) -> None:
     writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-def _frame_of(item: Sound | Refusal) -> bytes:
+def _frame_of(item: SoundPiece | Refusal) -> bytes:
     if isinstance(item, Refusal):
         return _frame(_REFUSAL, asdict(item))
-    words = [(w.word, w.start, w.end, w.start_s, w.end_s) for w in item.words]
+    words = None if item.words is None else [(w.word, w.start, w.end, w.start_s, w.end_s) for w in item.words]
     skipped = [item.skipped, item.skipped_words]
     return _frame(_SOUND, {"rate": item.sample_rate, "words": words, "skipped": skipped}, item.pcm)
 
 
-def _sound(values: dict[str, Any], pcm: bytes) -> Sound:
-    words = tuple(SpokenWord(*word) for word in values["words"])
-    return Sound(values["rate"], pcm, words, *values["skipped"])
+def _sound(values: dict[str, Any], pcm: bytes) -> SoundPiece:
+    words = None if values["words"] is None else tuple(WordTime(*word) for word in values["words"])
+    return SoundPiece(values["rate"], pcm, words, *values["skipped"])
 
 
 def _frame(kind: int, values: dict[str, Any], samples: bytes = b"") -> bytes:

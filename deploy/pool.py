@@ -11,7 +11,7 @@ from contextlib import aclosing, suppress
 from typing import Any
 
 from deploy.link import Address, LinkClient
-from deploy.speech import Refusal, Sound, SpeakerLost, SpeechJob
+from deploy.speech import Refusal, ReplicaLost, SoundPiece, SpeechJob
 
 log = logging.getLogger(__name__)
 LOOK_EVERY_S = 0.5  # while there is work: a handle's call gives one speaker, by chance, so several are asked for
@@ -22,8 +22,8 @@ HOME_BONUS = 3  # answers that a speaker may have more than the others and still
 Locate = Callable[[], Awaitable[Address]]
 
 
-class SpeakerPool:
-    """A `SpeakerLink` over all speakers.
+class ReplicaPool:
+    """A `ReplicaLink` over all speakers.
 
     Args:
         locate: gives the address of some speaker; waits while none runs. What it raises is tried again.
@@ -37,8 +37,8 @@ class SpeakerPool:
         self._looking: asyncio.Task[None] | None = None
         self._last_job = 0.0
 
-    async def speak(self, job: SpeechJob) -> AsyncIterator[Sound | Refusal]:
-        """See `SpeakerLink`."""
+    async def speak(self, job: SpeechJob) -> AsyncIterator[SoundPiece | Refusal]:
+        """See `ReplicaLink`."""
         self._last_job = time.monotonic()
         link: LinkClient | None = self._chosen(job.voice) or await self._first()
         self._look()
@@ -50,18 +50,18 @@ class SpeakerPool:
                 async with aclosing(sounds):
                     async for item in sounds:
                         if isinstance(item, Refusal) and item.kind == "draining":
-                            raise SpeakerLost("the speaker is about to stop")
+                            raise ReplicaLost("the speaker is about to stop")
                         if isinstance(item, Refusal) and item.kind == "overloaded":
                             full.add(asked)  # other fronts fill it too, and its home's voice
                             link = self._chosen(job.voice, full)
                         if link is None:
                             yield item
-            except SpeakerLost:
+            except ReplicaLost:
                 self._drop(asked)
                 raise
 
     async def ready(self) -> bool:
-        """See `SpeakerLink`; asks Serve anew, for a speaker that was known may be gone."""
+        """See `ReplicaLink`; asks Serve anew, for a speaker that was known may be gone."""
         self._known(await self._locate())
         return True
 
@@ -92,7 +92,7 @@ class SpeakerPool:
                         log.info("no speaker yet: %s", type(error).__name__)
                         await asyncio.sleep(0.1)
         except TimeoutError:
-            raise SpeakerLost(f"no speaker within {self._start_s:g} s") from None
+            raise ReplicaLost(f"no speaker within {self._start_s:g} s") from None
 
     def _known(self, address: Address) -> LinkClient:
         return self._links.setdefault(address, LinkClient(address))

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from deploy.errors import ApiError
-from deploy.settings import Limits, ServedVoice
+from deploy.settings import RequestLimits, ServedVoice
 from deploy.speech import SpeechJob
+from flowtts_core.request import REQUEST_FIELDS, Clip, SynthesisRequest, from_json
 
 Format = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
 OPENAI_VOICES = frozenset(
     "alloy ash ballad cedar coral echo fable marin nova onyx sage shimmer verse".split()
 )  # they mean the default voice here
 MODELS = ("flowtts", "gpt-4o-mini-tts", "tts-1", "tts-1-hd")  # the last three so that clients need no change
-SEEDS = 2**63
+SERVED = {"steps": (1, 64)}  # ranges that a server keeps tighter than a library
+MAX_NAME = 256
+MAX_PROMPT = 8 << 20  # characters of base64; what a body may hold is bounded anyway
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -50,25 +52,47 @@ class SpeechBody(BaseModel):
     instructions: str | None = Field(default=None, max_length=4096)
 
 
-class TtsBody(BaseModel):
+class RequestBody(BaseModel):
+    """What asks for a voice and a form of answer."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    voice: str | None = Field(default=None, min_length=1, max_length=64, description="By default the first voice.")
+    response_format: Format = "wav"
+    timestamps: bool = Field(default=False, description="Answer with JSON (or events) that has word times too.")
+
+
+def body_fields() -> dict[str, Any]:
+    """Return the fields of a request other than its text as pydantic's `create_model` takes them."""
+    made = {}
+    for name, known in REQUEST_FIELDS.items():
+        low, high = SERVED.get(name, (known.low, known.high))
+        kind: Any = str if known.kind is Clip else known.kind
+        more: dict[str, Any] = (
+            {"max_length": MAX_PROMPT if known.kind is Clip else 256} if kind is str else {"ge": low, "le": high}
+        )
+        if kind is float:
+            more["allow_inf_nan"] = False
+        meaning = f"{known.meaning}; an audio file in base64" if known.kind is Clip else known.meaning
+        optional = kind | None if known.default is None else kind
+        made[name] = (
+            optional,
+            Field(default=known.default, description=f"{meaning[:1].upper()}{meaning[1:]}.", **more),
+        )
+    return made
+
+
+class _Tts(RequestBody):
     """`POST /tts`: all that a voice can do."""
 
     model_config = ConfigDict(
-        strict=True,
-        extra="forbid",
         json_schema_extra={"example": {"text": "Good evening.", "seed": 1, "speed": 1.1, "timestamps": True}},
     )
     text: str | None = Field(default=None, min_length=1, description="The text to speak.")
     phoneme_id: int | None = Field(default=None, ge=0, le=999, description="Instead of a text, for a tiny voice.")
-    voice: str | None = Field(default=None, min_length=1, max_length=64, description="By default the first voice.")
-    speaker: str | None = Field(default=None, max_length=64, description="Of a voice with several.")
-    seed: int = Field(default=0, ge=-SEEDS, lt=SEEDS, description="Another number, another reading.")
-    speed: float = Field(default=1.0, ge=0.25, le=4.0, allow_inf_nan=False)
-    steps: int | None = Field(default=None, ge=1, le=64, description="Of the flow; by default the voice's.")
-    temperature: float | None = Field(default=None, ge=0.0, le=2.0, allow_inf_nan=False)
-    response_format: Format = "wav"
-    timestamps: bool = Field(default=False, description="Answer with JSON (or events) that has word times too.")
     stream: bool = Field(default=False, description="Send sound as soon as there is any.")
+
+
+TtsBody: Any = create_model("TtsBody", __base__=_Tts, __doc__=_Tts.__doc__, **body_fields())
 
 
 def parse(body: type[Body], content: bytes) -> Body:
@@ -102,16 +126,16 @@ class VoiceList:
         return voice
 
 
-def speech_job(body: SpeechBody, voices: VoiceList, limits: Limits) -> SpeechJob:
+def speech_job(body: SpeechBody, voices: VoiceList, limits: RequestLimits) -> SpeechJob:
     """Raises ApiError 400 for a voice or model that is not served, and for a text that is too long."""
     voice = voices.find(body.voice if isinstance(body.voice, str) else body.voice.id)
     if body.model not in MODELS and not body.model.startswith("gpt-4o-mini-tts"):
         raise ApiError(400, f"no such model; there are: {', '.join(MODELS)}", "model_not_found", "model")
     check_text(body.input, limits.openai_chars, "input")
-    return SpeechJob(voice.name, body.input, speed=body.speed)
+    return SpeechJob(voice.name, SynthesisRequest(text=body.input, speed=body.speed))
 
 
-def tts_job(body: TtsBody, voices: VoiceList, limits: Limits) -> SpeechJob:
+def tts_job(body: Any, voices: VoiceList, limits: RequestLimits) -> SpeechJob:
     """Raises ApiError 400 where the fields do not fit together or the voice."""
     voice = voices.find(body.voice)
     if (body.text is None) == (body.phoneme_id is None):
@@ -121,17 +145,15 @@ def tts_job(body: TtsBody, voices: VoiceList, limits: Limits) -> SpeechJob:
     else:
         text = body.text or ""
         check_text(text, limits.tts_chars, "text")
-    return SpeechJob(
-        voice.name,
-        text,
-        body.seed,
-        body.speed,
-        body.steps,
-        body.temperature,
-        body.speaker,
-        body.stream,
-        body.timestamps,
-    )
+    return SpeechJob(voice.name, _request(text, body), body.stream, body.timestamps)
+
+
+def _request(text: str, body: Any) -> SynthesisRequest:
+    settings = {name: getattr(body, name) for name in REQUEST_FIELDS}
+    try:
+        return from_json({"text": text, **settings})
+    except ValueError as error:  # base64 that is none
+        raise ApiError(400, f"prompt: {error}", "invalid_value", "prompt") from None
 
 
 def check_text(text: str, limit: int, param: str) -> None:
@@ -144,7 +166,7 @@ def check_text(text: str, limit: int, param: str) -> None:
 
 def request_key(job: SpeechJob, fingerprint: str, form: str) -> str:
     """What an answer is cached by: all that its bytes depend on."""
-    values: dict[str, Any] = {**asdict(job), "voice": fingerprint, "form": form}
+    values = {**job.to_json(), "voice": fingerprint, "form": form}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
 
-from flowtts_core.errors import ConfigError, VoiceError
+from flowtts_core.errors import ConfigError
 from flowtts_core.voice.card import find_voice, load_card
-
-TINY_CARD = "tiny.json"
 
 
 @dataclass(frozen=True)
-class Limits:
+class RequestLimits:
     """What one request may ask for.
 
     Attributes:
         openai_chars, tts_chars: of a text.
         audio_s: of one answer; what is longer ends there.
-        body_bytes: of a request.
+        body_bytes: of a request, a clip apart.
+        prompt_bytes: of a clip.
         body_s: for a request's body to arrive.
         answer_s: for an answer to be made and sent, and for one WebSocket.
         idle_s: of a WebSocket on which nothing comes.
@@ -31,6 +27,7 @@ class Limits:
     tts_chars: int = 8192
     audio_s: float = 900.0
     body_bytes: int = 128 << 10
+    prompt_bytes: int = 4 << 20
     body_s: float = 10.0
     answer_s: float = 600.0
     idle_s: float = 60.0
@@ -39,18 +36,19 @@ class Limits:
 
 @dataclass(frozen=True)
 class ServedVoice:
-    """A voice of the list that requests choose from, by name alone."""
+    """A voice of the list that requests choose from, by name alone; the other fields are its card's."""
 
     name: str
     folder: str
-    kind: Literal["flow", "tiny"]
+    kind: str
     sample_rate: int
     fingerprint: str
-    language: str = ""
+    languages: tuple[str, ...] = ()
     description: str = ""
     licence: str = ""
     speakers: tuple[str, ...] = ()
     phonemes: tuple[str, ...] = ()
+    prompt: str = "none"
 
 
 @dataclass(frozen=True)
@@ -68,12 +66,18 @@ class Settings:
     """
 
     voices: tuple[ServedVoice, ...]
-    limits: Limits = field(default_factory=Limits)
+    limits: RequestLimits = field(default_factory=RequestLimits)
     keys: str | None = None
     local_only: bool = False
     cache_bytes: int = 64 << 20
     origins: tuple[str, ...] = ()
     log_texts: bool = False
+
+    @property
+    def body_bytes(self) -> int:
+        """How long a request may be: longer where a voice takes clips, in base64."""
+        prompted = any(voice.prompt != "none" for voice in self.voices)
+        return self.limits.body_bytes + (self.limits.prompt_bytes * 4 // 3 + 4 if prompted else 0)
 
 
 def served_voices(names: list[str]) -> tuple[ServedVoice, ...]:
@@ -92,39 +96,18 @@ def served_voices(names: list[str]) -> tuple[ServedVoice, ...]:
 
 def _served(given: str) -> ServedVoice:
     name, equals, place = given.partition("=")
-    place = place if equals else given
-    if (Path(place) / TINY_CARD).is_file():
-        return _tiny(Path(place), name if equals else Path(place).resolve().name)
-    folder = find_voice(place or None)
+    folder = find_voice((place if equals else given) or None)
     card = load_card(folder)
-    return ServedVoice(
-        name=name if equals else folder.resolve().name,
-        folder=str(folder.resolve()),
-        kind="flow",
-        sample_rate=card.sample_rate,
-        fingerprint=card.fingerprint,
-        language=card.language,
-        description=card.description,
-        licence=card.licence,
-        speakers=card.speakers,
+    shared = (
+        "kind",
+        "sample_rate",
+        "fingerprint",
+        "languages",
+        "description",
+        "licence",
+        "speakers",
+        "phonemes",
+        "prompt",
     )
-
-
-def _tiny(folder: Path, name: str) -> ServedVoice:
-    """The card of a tiny voice, read without torch; the speaker that loads it checks it in full."""
-    try:
-        card: Any = json.loads((folder / TINY_CARD).read_text(encoding="utf-8"))
-        model = card["model"]
-        return ServedVoice(
-            name=name,
-            folder=str(folder.resolve()),
-            kind="tiny",
-            sample_rate=int(model["sample_rate"]),
-            fingerprint=str(card["sha256"]),
-            description="phonemes as pure tones, of the lecture's tiny task",
-            licence=str(card.get("licence", "")),
-            phonemes=tuple(str(phoneme) for phoneme in model["phonemes"]),
-        )
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        remedy = "train it again: flowtts train --recipe tiny -o FOLDER"
-        raise VoiceError(f"{folder / TINY_CARD}: not the card of a tiny voice ({error!r})", remedy) from error
+    own = {field: getattr(card, field) for field in shared}
+    return ServedVoice(name=name if equals else folder.resolve().name, folder=str(folder.resolve()), **own)

@@ -1,57 +1,56 @@
-"""What the front asks of a speaker, and what comes back: jobs, pieces of sound, refusals.
-
-Jobs and words are `SynthesisRequest` and `WordTime` once more: their module imports torch, which a front does without.
-"""
+"""What the front asks of a replica, and what comes back: jobs, pieces of sound, refusals. Nothing here imports torch."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
+
+from flowtts_core.engines.base import WordTime
+from flowtts_core.request import SynthesisRequest, from_json, to_json
 
 
 @dataclass(frozen=True)
 class SpeechJob:
-    """A text to speak. `voice` is a name of the served list; `stream` asks for sound as soon as there is any.
+    """A request for a voice of the served list; `stream` asks for sound as soon as there is any.
 
-    `skip` samples of a stream are there already, from a speaker that was lost: it need not make them.
+    `words` asks for word times. `skip` samples of a stream are there already, from a replica that was lost: it need not make
+    them.
     """
 
     voice: str
-    text: str
-    seed: int = 0
-    speed: float = 1.0
-    steps: int | None = None
-    temperature: float | None = None
-    speaker: str | None = None
+    request: SynthesisRequest
     stream: bool = True
     words: bool = False
     skip: int = 0
 
+    @property
+    def text(self) -> str:
+        return self.request.text
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the job as JSON values."""
+        own = {name: getattr(self, name) for name in ("voice", "stream", "words", "skip")}
+        return {**own, "request": to_json(self.request)}
+
+    @staticmethod
+    def from_json(values: dict[str, Any]) -> SpeechJob:
+        """Return the job of `to_json`."""
+        return SpeechJob(**{**values, "request": from_json(values["request"])})
+
 
 @dataclass(frozen=True)
-class SpokenWord:
-    """A word `text[start:end]` of the job's text, in seconds from the beginning of the answer."""
-
-    word: str
-    start: int
-    end: int
-    start_s: float
-    end_s: float
-
-
-@dataclass(frozen=True)
-class Sound:
-    """A piece of the answer: 16-bit samples, and the words that begin in it.
+class SoundPiece:
+    """A piece of the answer: 16-bit samples, and the words that begin in it (None from a voice that knows no durations).
 
     Before it, `skipped` samples with `skipped_words` words were not made, since the job said so.
     """
 
     sample_rate: int
     pcm: bytes
-    words: tuple[SpokenWord, ...] = ()
+    words: tuple[WordTime, ...] | None = ()
     skipped: int = 0
     skipped_words: int = 0
 
@@ -78,15 +77,15 @@ class Refusal:
     retry_after_s: float = 1.0
 
 
-class SpeakerLost(Exception):
+class ReplicaLost(Exception):
     """The speaker died, or cannot be reached, before it had answered in full."""
 
 
-class SpeakerLink(Protocol):
+class ReplicaLink(Protocol):
     """The way to the speakers; the front knows no other."""
 
-    def speak(self, job: SpeechJob) -> AsyncIterator[Sound | Refusal]:
-        """The pieces of an answer; closing the iterator cancels the job. Raises SpeakerLost."""
+    def speak(self, job: SpeechJob) -> AsyncIterator[SoundPiece | Refusal]:
+        """The pieces of an answer; closing the iterator cancels the job. Raises ReplicaLost."""
         ...
 
     async def ready(self) -> bool:

@@ -2,8 +2,8 @@
 
 The client sends JSON texts:
 
-    {"type": "start", "voice": ..., "speed": ..., "seed": ..., "steps": ..., "temperature": ..., "speaker": ...,
-     "response_format": ..., "timestamps": ...}   before the first text, or after a flush; all fields may be left out
+    {"type": "start", "voice": ..., "response_format": ..., "timestamps": ..., and the settings of /tts: "speed", "seed", ...}
+                                                  before the first text, or after a flush; all fields may be left out
     {"type": "text", "text": "..."}               more text, a token or a page; it is spoken clause by clause
     {"type": "flush"}                             the text is complete for now: speak the rest too
     {"type": "cancel"}                            be silent: drop what was not sent, and the text
@@ -36,13 +36,14 @@ from typing import Any
 
 import numpy as np
 from fastapi import WebSocket, WebSocketDisconnect
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import create_model
 
 from deploy.encoding import Encoder, encoded_rate, open_encoder
 from deploy.errors import ApiError, overloaded
 from deploy.front import AnswerCut, Front
-from deploy.requests import SEEDS, Format, TtsBody, check_text, parse, tts_job
+from deploy.requests import Format, RequestBody, TtsBody, body_fields, check_text, parse, tts_job
 from deploy.speech import SpeechJob
+from flowtts_core.request import SEEDS
 from flowtts_core.text.sentences import split_sentences
 
 FIRST_CLAUSE, LATER_CLAUSE = 12, 40  # least characters of a clause that is no sentence: the first should be heard soon
@@ -94,19 +95,14 @@ class ClauseBuffer:
         return None
 
 
-class Start(BaseModel):
+class _Start(RequestBody):
     """The settings of what follows."""
 
-    model_config = ConfigDict(strict=True, extra="forbid")
     type: str
-    voice: str | None = Field(default=None, min_length=1, max_length=64)
-    speaker: str | None = Field(default=None, max_length=64)
-    seed: int = Field(default=0, ge=-SEEDS, lt=SEEDS)
-    speed: float = Field(default=1.0, ge=0.25, le=4.0, allow_inf_nan=False)
-    steps: int | None = Field(default=None, ge=1, le=64)
-    temperature: float | None = Field(default=None, ge=0.0, le=2.0, allow_inf_nan=False)
     response_format: Format = "pcm"
-    timestamps: bool = False
+
+
+Start: Any = create_model("Start", __base__=_Start, **body_fields())
 
 
 @dataclass(frozen=True)
@@ -147,7 +143,7 @@ class _Conversation:
 
     async def _hear(self, text: str | None) -> bool:
         """One message; False for the last."""
-        values = _message(text, self.limits.body_bytes)
+        values = _message(text, self.front.settings.body_bytes)
         kind = values["type"]
         if kind == "start":
             start = parse(Start, json.dumps(values).encode())
@@ -194,7 +190,7 @@ class _Conversation:
         body = parse(TtsBody, json.dumps({**start, "text": text, "stream": True}).encode())
         job = tts_job(body, self.front.voices, self.limits)
         self.count += 1
-        return replace(job, seed=(job.seed + self.count) % 2**63)
+        return replace(job, request=replace(job.request, seed=(job.request.seed + self.count) % SEEDS))
 
     async def _cancel(self) -> None:
         self.buffer = ClauseBuffer()

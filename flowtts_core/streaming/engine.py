@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakSet
@@ -162,8 +163,8 @@ class StreamingEngine:
         """Speak a sentence, so that the first request does not pay for what the first use of a model costs."""
         self._source.prepare()
         text = "The first words of a voice take longer, and nobody should have to wait for them."
-        for stream in (True, False):
-            for _ in self.submit(SynthesisRequest(text=text), stream=stream).chunks():
+        with suppress(FlowTTSError):  # a voice of another language, or that wants a prompt
+            for _ in self.submit(SynthesisRequest(text=text)).chunks():
                 pass
 
     @property

@@ -17,8 +17,9 @@ import pytest
 
 from deploy.keys import add_key, new_key
 from deploy.settings import Settings, served_voices
-from deploy.speech import Refusal, Sound, SpeechJob, SpokenWord
+from deploy.speech import Refusal, SoundPiece, SpeechJob
 from flowtts_core.audio.files import read_audio, to_int16
+from flowtts_core.engines.base import WordTime
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -52,7 +53,7 @@ class SlowSpeaker:
         self.stopped = threading.Event()
         self.break_after: int | None = None
 
-    async def speak(self, job: SpeechJob) -> AsyncIterator[Sound | Refusal]:
+    async def speak(self, job: SpeechJob) -> AsyncIterator[SoundPiece | Refusal]:
         self.jobs.append(job)
         if self.refusal:
             yield self.refusal
@@ -65,7 +66,7 @@ class SlowSpeaker:
                     return
                 new = tuple(w for w in words if start <= w.start_s * RATE < start + PIECE)
                 self.sent += 1
-                yield Sound(RATE, samples[start : start + PIECE].tobytes(), new)
+                yield SoundPiece(RATE, samples[start : start + PIECE].tobytes(), new)
                 await asyncio.sleep(self.pause_s)
         finally:
             self.stopped.set()
@@ -74,13 +75,13 @@ class SlowSpeaker:
         return True
 
 
-def spoken(job: SpeechJob) -> tuple[np.ndarray, list[SpokenWord]]:
+def spoken(job: SpeechJob) -> tuple[np.ndarray, list[WordTime]]:
     """[S] int16 of a job, 0.25 s a word, and its words."""
-    words, parts, at, length = [], [], 0, round(RATE / 4 / job.speed)
+    words, parts, at, length = [], [], 0, round(RATE / 4 / job.request.speed)
     for index, word in enumerate(job.text.split()):
         start = job.text.index(word, at)
         at = start + len(word)
-        words.append(SpokenWord(word, start, at, index * length / RATE, (index + 1) * length / RATE))
+        words.append(WordTime(word, start, at, index * length / RATE, (index + 1) * length / RATE))
         parts.append(0.3 * np.sin(2 * np.pi * (200 + 40 * (index % 8)) * np.arange(length) / RATE))
     return to_int16(np.concatenate(parts)).astype("<i2"), words
 
@@ -313,7 +314,7 @@ def test_the_copied_curl_does_the_same(address: str, speaker: SlowSpeaker, open_
     assert copied == tab.text("curl")
     subprocess.run(["sh", "-c", copied], cwd=tmp_path, check=True, capture_output=True, timeout=30)
     job = speaker.jobs[-1]
-    assert (job.text, job.voice, job.speed) == (text, "rms", 1.25)
+    assert (job.text, job.voice, job.request.speed) == (text, "rms", 1.25)
     assert (tmp_path / "speech.flac").read_bytes()[:4] == b"fLaC"
 
 

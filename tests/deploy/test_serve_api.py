@@ -25,19 +25,21 @@ from deploy.errors import ApiError
 from deploy.front import Front
 from deploy.keys import Keyring, add_key, new_key, read_keys
 from deploy.link import LinkClient, LinkServer
-from deploy.pool import SpeakerPool
+from deploy.pool import ReplicaPool
 from deploy.scaling import TARGET_S, by_queued_audio
 from deploy.serve import arguments, free_port, is_loopback
-from deploy.settings import Limits, ServedVoice, Settings
-from deploy.speech import Refusal, Sound, SpeakerLost, SpeechJob, SpokenWord
+from deploy.settings import RequestLimits, ServedVoice, Settings
+from deploy.speech import Refusal, ReplicaLost, SoundPiece, SpeechJob
 from deploy.websocket import MAX_WAITING, ClauseBuffer, converse
 from flowtts_core.audio.files import to_int16
+from flowtts_core.engines.base import WordTime
 from flowtts_core.errors import ConfigError
+from flowtts_core.request import SynthesisRequest
 from jobs.cli import build_parser, main
 
 RATE = 22_050
 VOICES = (
-    ServedVoice("rms", "nowhere", "flow", RATE, "f1", "en-us"),
+    ServedVoice("rms", "nowhere", "flow", RATE, "f1", ("en-us",)),
     ServedVoice("tiny", "nowhere", "tiny", 8000, "f2", phonemes=("a", "i")),
 )
 JSON = {"content-type": "application/json"}
@@ -45,14 +47,14 @@ JSON = {"content-type": "application/json"}
 
 @dataclass
 class FakeSpeakers:
-    """A `SpeakerLink` whose answers are tones of 10 ms a character, in pieces; it does what its plan says first."""
+    """A `ReplicaLink` whose answers are tones of 10 ms a character, in pieces; it does what its plan says first."""
 
     plan: list[Any] = field(default_factory=list)  # for each attempt: pieces to send before it is lost, or a Refusal
     jobs: list[SpeechJob] = field(default_factory=list)
     closed: int = 0
     pause_s: float = 0.0
 
-    async def speak(self, job: SpeechJob) -> AsyncIterator[Sound | Refusal]:
+    async def speak(self, job: SpeechJob) -> AsyncIterator[SoundPiece | Refusal]:
         self.jobs.append(job)
         step = self.plan.pop(0) if self.plan else None
         try:
@@ -61,7 +63,7 @@ class FakeSpeakers:
                 return
             for count, sound in enumerate(pieces(job)):
                 if step is not None and count >= step:
-                    raise SpeakerLost("killed")
+                    raise ReplicaLost("killed")
                 await asyncio.sleep(self.pause_s)
                 yield sound
         finally:
@@ -71,22 +73,26 @@ class FakeSpeakers:
         return True
 
 
+def ask(voice: str, text: str, **more: Any) -> SpeechJob:
+    return SpeechJob(voice, SynthesisRequest(text=text), **more)
+
+
 def tone(job: SpeechJob) -> np.ndarray:
-    samples = np.arange(int(RATE * 0.01 * len(job.text) / job.speed))
-    return (0.5 * np.sin(2 * np.pi * (300 + job.seed % 100) * samples / RATE)).astype(np.float32)
+    samples = np.arange(int(RATE * 0.01 * len(job.text) / job.request.speed))
+    return (0.5 * np.sin(2 * np.pi * (300 + job.request.seed % 100) * samples / RATE)).astype(np.float32)
 
 
-def pieces(job: SpeechJob) -> Iterator[Sound]:
+def pieces(job: SpeechJob) -> Iterator[SoundPiece]:
     pcm = to_int16(tone(job)).astype("<i2").tobytes()
     words = [
-        SpokenWord(w, job.text.index(w), job.text.index(w) + len(w), 0.01 * i, 0.01 * i + 0.01)
+        WordTime(w, job.text.index(w), job.text.index(w) + len(w), 0.01 * i, 0.01 * i + 0.01)
         for i, w in enumerate(job.text.split())
     ]
     size = 2 * (len(pcm) // 8)
     for part in range(4):
         end = len(pcm) if part == 3 else (part + 1) * size
         own = words[part * len(words) // 4 : (part + 1) * len(words) // 4] if job.words else []
-        yield Sound(RATE, pcm[part * size : end], tuple(own))
+        yield SoundPiece(RATE, pcm[part * size : end], tuple(own))
 
 
 class Meters:
@@ -144,7 +150,12 @@ def test_the_answer_is_the_speakers_sound() -> None:
     world = World()
     answer = world.say("A sentence of some length.", speed=2.0)
     job = world.speakers.jobs[0]
-    assert (answer.status_code, answer.headers["content-type"], job.voice, job.speed) == (200, "audio/wav", "rms", 2.0)
+    assert (answer.status_code, answer.headers["content-type"], job.voice, job.request.speed) == (
+        200,
+        "audio/wav",
+        "rms",
+        2.0,
+    )
     np.testing.assert_allclose(heard(answer.content), tone(job), atol=1e-4)
 
 
@@ -267,7 +278,7 @@ def test_refusals_become_answers() -> None:
 
 
 def test_an_answer_that_is_too_long_ends() -> None:
-    world = World(limits=Limits(audio_s=0.1))
+    world = World(limits=RequestLimits(audio_s=0.1))
     assert events(world.say("x" * 100, stream_format="sse"))[-1]["error"]["code"] == "audio_too_long"
     assert world.client.post("/tts", json={"text": "x" * 100}).status_code == 400
 
@@ -286,7 +297,7 @@ def test_the_cache_gives_the_same_bytes_and_is_bounded() -> None:
     for i in range(50):
         cache.put(str(i), Answer(bytes(25), "x"))
         cache.get("0")
-    assert cache.bytes <= 100 and cache.get("0") and not cache.get("1")
+    assert cache.currsize <= 100 and cache.get("0") and not cache.get("1")
     cache.put("big", Answer(bytes(26), "x"))
     assert cache.get("big") is None
 
@@ -463,7 +474,7 @@ def test_text_goes_in_by_tokens_and_comes_out_by_clauses() -> None:
     assert "".join(job.text for job in world.speakers.jobs).strip() == text
     words = [word for message in told if message["type"] == "words" for word in message["words"]]
     assert all(text[word["start"] : word["end"]] == word["word"] for word in words) and words[-1]["word"] == "Then"
-    assert len({job.seed for job in world.speakers.jobs}) == len(world.speakers.jobs)
+    assert len({job.request.seed for job in world.speakers.jobs}) == len(world.speakers.jobs)
     assert told[-1]["seconds"] == pytest.approx(len(heard(sound)) / RATE, abs=0.01)
 
 
@@ -503,7 +514,7 @@ def test_a_conversation_that_is_too_fast_or_silent_ends() -> None:
     with world.client.websocket_connect("/ws") as socket:
         socket.send_json({"type": "text", "text": "Yes indeed. No way. " * 100})
         assert until(socket, "error")[0][-1]["error"]["code"] == "overloaded"
-    with World(limits=Limits(idle_s=0.05)).client.websocket_connect("/ws") as socket:
+    with World(limits=RequestLimits(idle_s=0.05)).client.websocket_connect("/ws") as socket:
         socket.receive_json()
         assert socket.receive()["type"] == "websocket.close"
 
@@ -573,7 +584,7 @@ def test_a_client_who_closes_and_goes_gives_its_place_back() -> None:
 def test_the_wire_carries_sounds_refusals_and_cancellation() -> None:
     state = {"closed": 0}
 
-    async def speak(job: SpeechJob) -> AsyncIterator[Sound | Refusal]:
+    async def speak(job: SpeechJob) -> AsyncIterator[SoundPiece | Refusal]:
         try:
             if job.text == "no":
                 yield Refusal("overloaded", "full", 3.5)
@@ -590,15 +601,15 @@ def test_the_wire_carries_sounds_refusals_and_cancellation() -> None:
         server = LinkServer(speak)
         address = await server.start("127.0.0.1")
         client = LinkClient(address)
-        job = SpeechJob("rms", "one two three four", words=True)
+        job = ask("rms", "one two three four", words=True)
         for _ in range(3):  # one connection serves them all
             assert [item async for item in client.speak(job)] == list(pieces(job))
-        assert [item async for item in client.speak(SpeechJob("rms", "no"))] == [Refusal("overloaded", "full", 3.5)]
-        [refusal] = [item async for item in client.speak(SpeechJob("rms", "bad"))]
+        assert [item async for item in client.speak(ask("rms", "no"))] == [Refusal("overloaded", "full", 3.5)]
+        [refusal] = [item async for item in client.speak(ask("rms", "bad"))]
         assert isinstance(refusal, Refusal) and refusal.kind == "failed"
         assert [item async for item in client.speak(job)] == list(pieces(job))
         before = state["closed"]
-        slow = client.speak(SpeechJob("rms", "slow"))
+        slow = client.speak(ask("rms", "slow"))
         await anext(slow)
         await slow.aclose()  # the listener went away
         for _ in range(100):
@@ -607,7 +618,7 @@ def test_the_wire_carries_sounds_refusals_and_cancellation() -> None:
                 break
         assert state["closed"] == before + 1 and server.running == 0
         stranger = LinkClient(type(address)(address.host, address.port, bytes(32)))
-        with pytest.raises(SpeakerLost):
+        with pytest.raises(ReplicaLost):
             [item async for item in stranger.speak(job)]
         client.close()
         await server.close()
@@ -619,11 +630,11 @@ def test_a_job_that_goes_on_elsewhere_says_what_is_there_already() -> None:
     """The next speaker passes over what it can, and the answer has no seam."""
 
     class Skipping(FakeSpeakers):
-        async def speak(self, job: SpeechJob) -> AsyncIterator[Sound | Refusal]:
+        async def speak(self, job: SpeechJob) -> AsyncIterator[SoundPiece | Refusal]:
             gone = 0
             async for sound in super().speak(job):
                 size = len(sound.pcm) // 2
-                if isinstance(sound, Sound) and gone + size <= job.skip:
+                if isinstance(sound, SoundPiece) and gone + size <= job.skip:
                     gone += size
                     continue
                 yield replace(sound, skipped=gone) if gone else sound
@@ -632,7 +643,7 @@ def test_a_job_that_goes_on_elsewhere_says_what_is_there_already() -> None:
     async def scene() -> None:
         speakers = Skipping(plan=[2, 3, None])
         front = Front(Settings(VOICES, cache_bytes=0), speakers, Meters())
-        job = SpeechJob("rms", "some words to be spoken at some length")
+        job = ask("rms", "some words to be spoken at some length")
         answering = await front.begin(job)
         heard = b"".join([sound.pcm async for sound in answering])
         assert heard == b"".join(sound.pcm for sound in pieces(job))
@@ -648,7 +659,7 @@ def test_the_pool_shares_work_finds_speakers_and_drops_lost_ones() -> None:
         full: list[int] = []
 
         def speaking(index: int) -> Any:
-            async def speak(job: SpeechJob) -> AsyncIterator[Sound | Refusal]:
+            async def speak(job: SpeechJob) -> AsyncIterator[SoundPiece | Refusal]:
                 said[index].append(job.voice)
                 if index in full:
                     yield Refusal("overloaded")
@@ -669,10 +680,10 @@ def test_the_pool_shares_work_finds_speakers_and_drops_lost_ones() -> None:
                 raise RuntimeError("died meanwhile")
             return addresses[len(asked) % 2]
 
-        pool = SpeakerPool(locate, start_s=5, everywhere="rms")
+        pool = ReplicaPool(locate, start_s=5, everywhere="rms")
 
         async def hear(voice: str) -> int:
-            return len([sound async for sound in pool.speak(SpeechJob(voice, "some words"))])
+            return len([sound async for sound in pool.speak(ask(voice, "some words"))])
 
         assert await hear("rms") == 4  # the first is found, though one call failed
         while pool.known < 2:
@@ -699,7 +710,7 @@ def test_the_pool_shares_work_finds_speakers_and_drops_lost_ones() -> None:
         for _ in range(3):
             try:
                 await hear("other")
-            except SpeakerLost:
+            except ReplicaLost:
                 lost += 1
         assert lost <= 1 and len(said[1 - home]) >= 2
         await pool.close()
@@ -708,11 +719,8 @@ def test_the_pool_shares_work_finds_speakers_and_drops_lost_ones() -> None:
         async def nobody() -> Any:
             await asyncio.sleep(9)
 
-        with pytest.raises(SpeakerLost, match="no speaker"):
-            _ = [
-                sound
-                async for sound in SpeakerPool(nobody, start_s=0.05, everywhere="rms").speak(SpeechJob("rms", "a"))
-            ]
+        with pytest.raises(ReplicaLost, match="no speaker"):
+            _ = [sound async for sound in ReplicaPool(nobody, start_s=0.05, everywhere="rms").speak(ask("rms", "a"))]
 
     asyncio.run(scene())
 

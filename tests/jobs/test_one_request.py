@@ -78,4 +78,4 @@ def test_a_new_field_is_one_line(tmp_path: Path) -> None:
     assert (settings, other_settings) == ({}, {"emphasis": 0.9})  # the job's identity
     assert plain["a"][1] == stressed["a"][1] and plain["b"][1] != stressed["b"][1]  # what a resume keeps
     assert found["option"] == 0.25
-    assert "how strongly words are stressed" in json.dumps(found["body"])
+    assert found["body"]["description"] == "How strongly words are stressed."

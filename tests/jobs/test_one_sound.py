@@ -1,14 +1,22 @@
-"""One text, voice and seed have one sound: in the library, by `say`, as a row, as a book's sentence, streamed."""
+"""One text, voice and seed have one sound: in the library, by `say`, as a row, in a book, served whole and streamed."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 
 from cluster.storage import Storage
+from deploy.api import create_app
+from deploy.front import Front
+from deploy.replica import HostedVoice
+from deploy.settings import Settings, served_voices
+from deploy.speech import Refusal, SoundPiece, SpeechJob
 from flowtts_core.audio.files import read_audio, to_int16
 from flowtts_core.engines.base import Speech, UtteranceSynthesizer
 from flowtts_core.request import SynthesisRequest
@@ -104,3 +112,30 @@ def test_the_streaming_engine_gives_the_librarys_sound(
             other.speech()
     finally:
         engine.close()
+
+
+class Hosted:
+    """The way from the server's front to a voice in this process."""
+
+    def __init__(self) -> None:
+        self._voice = HostedVoice("rms", 8, 600.0, "cpu")
+
+    def speak(self, job: SpeechJob) -> AsyncIterator[SoundPiece | Refusal]:
+        return self._voice.sounds(job)
+
+    async def ready(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_the_server_gives_the_librarys_sound(library: Speech, stream: bool) -> None:
+    front = Front(Settings(served_voices([]), cache_bytes=0), Hosted(), mock.Mock())
+    client = TestClient(create_app(front), base_url="http://127.0.0.1")
+    body = {"text": TEXT, "seed": SEED, "stream": stream, "response_format": "wav"}
+    with client.stream("POST", "/tts", json=body) as answer:
+        parts = [part for part in answer.iter_raw() if part]
+    assert answer.status_code == 200 and (len(parts) > 3) == stream
+    header, rest = 44, b"".join(parts)
+    samples = np.frombuffer(rest[header:], "<i2").astype(int)
+    expected = to_int16(library.waveform).astype(int)
+    assert samples.shape == expected.shape and np.abs(samples - expected).max() <= 1 + round(1e-4 * 2**15)

@@ -8,15 +8,14 @@ import os
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from functools import partial
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from deploy.link import Address, LinkServer
 from deploy.metrics import EngineMeters
 from deploy.settings import ServedVoice
-from deploy.speech import Refusal, Sound, SpeechJob, SpokenWord
+from deploy.speech import Refusal, SoundPiece, SpeechJob
 from flowtts_core.errors import FlowTTSError
 from flowtts_core.memory import release_memory
 
@@ -29,49 +28,38 @@ RELEASE_EVERY, RELEASE_IDLE = (
 INLINE_CHARS = 200  # the front end of a longer text would hold up the other answers
 
 
-class Spoken(Protocol):
-    """A loaded voice."""
-
-    def sounds(self, job: SpeechJob) -> AsyncIterator[Sound | Refusal]: ...
-    def queued_s(self) -> float: ...
-    def totals(self) -> dict[str, float]: ...
-    def active(self) -> int: ...
-    def check(self) -> None: ...
-    def close(self) -> None: ...
-
-
-class FlowVoice:
-    """A voice of ours, by its engine."""
+class HostedVoice:
+    """A loaded voice of any kind, with its engine."""
 
     def __init__(self, folder: str, max_active: int, max_queued_s: float, device: str) -> None:
         from flowtts_core.streaming.engine import StreamingEngine
-        from flowtts_core.voice.parts import load_parts
+        from flowtts_core.voice import open_voice
 
-        voice = load_parts(folder, device)
-        self._engine = StreamingEngine(voice, max_queued_s=max_queued_s, max_active=max_active)
+        self._engine = StreamingEngine(
+            open_voice(folder, device=device), max_queued_s=max_queued_s, max_active=max_active
+        )
         self._engine.warm_up()
 
-    async def sounds(self, job: SpeechJob) -> AsyncIterator[Sound | Refusal]:
+    async def sounds(self, job: SpeechJob) -> AsyncIterator[SoundPiece | Refusal]:
         from flowtts_core.streaming.engine import EngineClosed, Overloaded
 
         ticket = None
         try:
             if len(job.text) <= INLINE_CHARS:
-                ticket = self._engine.submit(_request(job), stream=job.stream, skip=job.skip)
+                ticket = self._engine.submit(job.request, stream=job.stream, skip=job.skip)
             else:
                 ticket = await self._submitted(job)
-            whole: list[Sound] = []
+            whole: list[SoundPiece] = []
             async for chunk in ticket:
-                words = tuple(SpokenWord(w.word, w.start, w.end, w.start_s, w.end_s) for w in chunk.words if job.words)
+                words = chunk.words if job.words else ()
                 skipped_words = chunk.skipped_words if job.words else 0
-                sound = Sound(chunk.sample_rate, _pcm(chunk.waveform), words, chunk.skipped, skipped_words)
+                piece = SoundPiece(chunk.sample_rate, _pcm(chunk.waveform), words, chunk.skipped, skipped_words)
                 if job.stream:
-                    yield sound
+                    yield piece
                 else:
-                    whole.append(sound)
+                    whole.append(piece)
             if whole:
-                words = tuple(word for sound in whole for word in sound.words)
-                yield Sound(whole[0].sample_rate, b"".join(sound.pcm for sound in whole), words)
+                yield _joined(whole)
         except Overloaded as error:
             yield Refusal("overloaded", error.message, error.retry_after_s)
         except EngineClosed as error:
@@ -84,7 +72,7 @@ class FlowVoice:
 
     async def _submitted(self, job: SpeechJob) -> Any:
         """The ticket of a long text, whose front end runs in a thread; cancelled too where nobody waits for it any more."""
-        submit = partial(self._engine.submit, _request(job), stream=job.stream, skip=job.skip)
+        submit = partial(self._engine.submit, job.request, stream=job.stream, skip=job.skip)
         submitting = asyncio.ensure_future(asyncio.to_thread(submit))
         try:
             return await asyncio.shield(submitting)
@@ -111,45 +99,7 @@ class FlowVoice:
         self._engine.close()
 
 
-class ToneVoice:
-    """A tiny voice: a second of sound costs milliseconds, so it needs no engine."""
-
-    def __init__(self, folder: str) -> None:
-        from flowtts_core.tiny import load_tiny
-
-        self._voice = load_tiny(Path(folder))
-        self._active = 0
-
-    async def sounds(self, job: SpeechJob) -> AsyncIterator[Sound | Refusal]:
-        from flowtts_core.engines.base import SynthesisFailure
-
-        self._active += 1
-        try:
-            [speech] = await asyncio.to_thread(self._voice.synthesize, [_request(job)])
-        finally:
-            self._active -= 1
-        if isinstance(speech, SynthesisFailure):
-            yield Refusal("unspeakable", speech.reason)
-        else:
-            yield Sound(speech.sample_rate, _pcm(speech.waveform))
-
-    def queued_s(self) -> float:
-        return float(self._active)
-
-    def totals(self) -> dict[str, float]:
-        return {"pieces": 0.0, "batches": 0.0, "busy_s": 0.0}
-
-    def active(self) -> int:
-        return self._active
-
-    def check(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
-class Speaker:
+class VoiceHost:
     """The Serve deployment.
 
     Args:
@@ -177,7 +127,7 @@ class Speaker:
         self._voices = {voice.name: voice for voice in voices}
         self._max_voices, self._drain_s = max_voices, drain_s
         self._max_active, self._max_queued_s = max_active, max_queued_s
-        self._loaded: OrderedDict[str, Spoken] = OrderedDict()
+        self._loaded: OrderedDict[str, HostedVoice] = OrderedDict()
         self._loading = asyncio.Lock()
         self._gone = {"pieces": 0.0, "batches": 0.0, "busy_s": 0.0}
         self._loaded[voices[0].name] = self._load(voices[0])
@@ -197,7 +147,7 @@ class Speaker:
                 self._reporting = asyncio.ensure_future(self._report())
         return self._address.host, self._address.port, self._address.secret
 
-    async def speak(self, job: SpeechJob) -> AsyncIterator[Sound | Refusal]:
+    async def speak(self, job: SpeechJob) -> AsyncIterator[SoundPiece | Refusal]:
         """The sounds of a job, as it comes by the link."""
         if self._draining:
             yield Refusal("draining")
@@ -228,7 +178,7 @@ class Speaker:
         for voice in self._loaded.values():
             voice.close()
 
-    async def _voice(self, name: str) -> Spoken:
+    async def _voice(self, name: str) -> HostedVoice:
         """A voice, loaded if need be; a voice that is let go ends its answers elsewhere."""
         voice = self._loaded.get(name)
         if voice is None:
@@ -253,11 +203,9 @@ class Speaker:
             await asyncio.to_thread(voice.close)
             release_memory()
 
-    def _load(self, voice: ServedVoice) -> Spoken:
+    def _load(self, voice: ServedVoice) -> HostedVoice:
         log.info("loading voice %s (process %d)", voice.name, os.getpid())
-        if voice.kind == "tiny":
-            return ToneVoice(voice.folder)
-        return FlowVoice(voice.folder, self._max_active, self._max_queued_s, self._device)
+        return HostedVoice(voice.folder, self._max_active, self._max_queued_s, self._device)
 
     def _queued_s(self) -> float:
         return sum(voice.queued_s() for voice in self._loaded.values())
@@ -278,12 +226,10 @@ class Speaker:
             await asyncio.sleep(REPORT_EVERY_S)
 
 
-def _request(job: SpeechJob) -> Any:
-    from flowtts_core.request import SynthesisRequest
-
-    return SynthesisRequest(
-        text=job.text, seed=job.seed, speed=job.speed, steps=job.steps, temperature=job.temperature, speaker=job.speaker
-    )
+def _joined(pieces: list[SoundPiece]) -> SoundPiece:
+    timed = all(piece.words is not None for piece in pieces)
+    words = tuple(word for piece in pieces for word in piece.words or ()) if timed else None
+    return SoundPiece(pieces[0].sample_rate, b"".join(piece.pcm for piece in pieces), words)
 
 
 def _cancel_ticket(submitted: asyncio.Future[Any]) -> None:
