@@ -151,7 +151,7 @@ def _print(summary: dict[str, Any], output: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from jobs.evaluation.html import shown
+    from jobs.evaluation.figures import shown
 
     table = Table("metric", "value", "95 % interval", "unit", "clips", "failed")
     for name, score in summary["scores"].items():

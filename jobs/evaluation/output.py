@@ -16,7 +16,7 @@ from cluster.storage import Storage
 from flowtts_core.config import to_dict
 from flowtts_core.metrics.requirements import Requirement
 from jobs.evaluation.compare import differences_of
-from jobs.evaluation.html import of_clip, runs_of
+from jobs.evaluation.figures import of_clip, runs_of
 from jobs.evaluation.report import render
 from jobs.evaluation.run import CSV, PARQUET, REPORT, SUMMARY, Evaluation, judged_otherwise
 

@@ -7,10 +7,12 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from markupsafe import Markup, escape
 
 from flowtts_core.metrics.scores import Score
-from jobs.evaluation.html import COLOURS, Run, interval, of_clip, shown, text
+from jobs.evaluation.figures import Run, interval, of_clip, shown
 
+COLOURS = 6  # after Okabe and Ito (2008), told apart by the colour-blind; a shape of mark goes with each
 _WIDE = 340
 _EDGE = 19  # room for half a tick label
 
@@ -34,9 +36,11 @@ def mark(x: float, y: float, place: int, size: float = 4.0) -> str:
     return f'<polygon class="{kind}" points="{corners}"/>'
 
 
-def key(place: int) -> str:
-    """A run's mark as a picture in a line of text."""
-    return f'<svg class="key {colour(place)}" viewBox="0 0 13 13" aria-hidden=true>{mark(6.5, 6.5, place)}</svg>'
+def key(place: int) -> Markup:
+    """Return a run's mark as a picture in a line of text."""
+    return Markup(
+        f'<svg class="key {colour(place)}" viewBox="0 0 13 13" aria-hidden=true>{mark(6.5, 6.5, place)}</svg>'
+    )
 
 
 def apart(values: Collection[float]) -> bool:
@@ -87,8 +91,10 @@ def _label(value: float, digits: int) -> str:
     return f"{value:.0e}" if digits > 5 and value else f"{value:.{min(digits, 5)}f}"
 
 
-def _svg(wide: float, tall: float, says: str, body: str, kind: str = "") -> str:
-    return f'<svg class="{kind}" viewBox="0 0 {wide:g} {tall:g}" role=img aria-label="{text(says)}">{body}</svg>'
+def _svg(wide: float, tall: float, says: str, body: str, kind: str = "") -> Markup:
+    return Markup(
+        f'<svg class="{kind}" viewBox="0 0 {wide:g} {tall:g}" role=img aria-label="{escape(says)}">{body}</svg>'
+    )
 
 
 def _whisker(axis: Axis, score: Score, y: float, place: int) -> str:
@@ -99,8 +105,8 @@ def _whisker(axis: Axis, score: Score, y: float, place: int) -> str:
     return f'<g class="{colour(place)}">{span}{mark(axis.x(score.value), y, place)}</g>'
 
 
-def strips(metric: str, runs: Sequence[Run]) -> str:
-    """A histogram of the clips of each run, one above the other on one axis, each with the run's score; "" without values."""
+def strips(metric: str, runs: Sequence[Run]) -> Markup | None:
+    """A histogram of the clips of each run, one above the other on one axis, each with the run's score; None without values."""
     lanes = []
     for run in runs:
         values = [v for row in run.evaluation.rows if (v := of_clip(row, metric)) is not None and math.isfinite(v)]
@@ -108,7 +114,7 @@ def strips(metric: str, runs: Sequence[Run]) -> str:
         if values and score is not None and score.value is not None:
             lanes.append((run, values, score))
     if not lanes:
-        return ""
+        return None
     found = [v for _, values, score in lanes for v in (*values, score.low, score.value, score.high) if v is not None]
     axis = Axis.over(found)
     bars_of = max(len(values) for _, values, _ in lanes) ** 0.5
@@ -118,7 +124,7 @@ def strips(metric: str, runs: Sequence[Run]) -> str:
     body, says = [axis.drawn(0, tall)], []
     for i, (run, values, score) in enumerate(lanes):
         top, counts = i * lane, np.histogram(values, edges)[0]
-        name = f'<text class=name x="0" y="{top + 18}">{text(_short(run.name))}</text>' if names else ""
+        name = f'<text class=name x="0" y="{top + 18}">{escape(_short(run.name))}</text>' if names else ""
         bars = "".join(
             f'<rect class=bar x="{axis.x(a) + 0.5:.1f}" width="{axis.x(b) - axis.x(a) - 1:.1f}" '
             f'y="{top + lane - 44 * n / counts.max():.1f}" height="{44 * n / counts.max():.1f}">'
@@ -133,11 +139,11 @@ def strips(metric: str, runs: Sequence[Run]) -> str:
     return _svg(_WIDE, tall + 18, f"{metric} by clip. {'; '.join(says)}", "".join(body))
 
 
-def forest(metric: str, runs: Sequence[Run]) -> str:
-    """Score and interval of each run on one axis, from the first run down; "" where none has it."""
+def forest(metric: str, runs: Sequence[Run]) -> Markup | None:
+    """Score and interval of each run on one axis, from the first run down; None where none has it."""
     scores = [(run, score) for run in runs if (score := run.evaluation.scores.get(metric)) and score.value is not None]
     if not scores:
-        return ""
+        return None
     wide, lane = 260, 17
     axis = Axis.over([v for _, s in scores for v in (s.low, s.value, s.high) if v is not None], wide)
     tall = lane * len(scores) + 4
@@ -146,12 +152,12 @@ def forest(metric: str, runs: Sequence[Run]) -> str:
     return _svg(wide, tall + 18, f"{metric}: {says}", axis.drawn(0, tall, 4) + marks, "forest")
 
 
-def extrapolation(name: str, runs: Sequence[Run]) -> str:
-    """A distance as measured on subsets over 1 / clips, and the line to its value at infinitely many; "" where none has."""
+def extrapolation(name: str, runs: Sequence[Run]) -> Markup | None:
+    """A distance as measured on subsets over 1 / clips, and the line to its value at infinitely many; None where none has."""
     found = [(run, run.evaluation.distances.get(name) or {}) for run in runs]
     lines = [(run, d) for run, d in found if d.get("sizes") and d.get("measured") and d.get("at_infinity") is not None]
     if not lines:
-        return ""
+        return None
     every = [float(v) for _, d in lines for v in (*d["measured"], d["at_infinity"])]
     up = Axis.over(every)
     top, bottom, left = 8, 132, 40
@@ -198,12 +204,12 @@ def _sizes(sizes: Sequence[int], x: Callable[[float], float]) -> list[tuple[floa
     return kept
 
 
-def waveform(samples: np.ndarray, place: int = 0) -> str:
+def waveform(samples: np.ndarray, place: int = 0) -> Markup:
     """Peaks of 300 stretches of the samples [S] as one path."""
     parts = np.array_split(samples, min(300, len(samples)))
     peaks = [(45 - 44 * float(part.max()), 45 - 44 * float(part.min())) for part in parts]
     path = "".join(f"M{i} {top:.1f}V{max(bottom, top + 0.6):.1f}" for i, (top, bottom) in enumerate(peaks))
-    return (
+    return Markup(
         f'<svg class="{colour(place)}" viewBox="0 0 {len(parts)} 90" preserveAspectRatio=none role=img aria-label=waveform>'
         f'<path class=wave d="{path}"/></svg>'
     )

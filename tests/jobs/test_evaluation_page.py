@@ -23,7 +23,7 @@ from flowtts_core.metrics.wer import errors_of
 from jobs.evaluation import clips as evaluation_clips
 from jobs.evaluation.clips import Sounds
 from jobs.evaluation.compare import differences_of, holm, sign_flip_p
-from jobs.evaluation.html import runs_of
+from jobs.evaluation.figures import runs_of
 from jobs.evaluation.plots import Axis, extrapolation
 from jobs.evaluation.report import render
 from jobs.evaluation.run import Evaluation, compare
@@ -295,8 +295,8 @@ def test_a_page_without_sound_is_still_a_page(
 
 def test_sound_ends_with_its_budget(runs: tuple[Evaluation, Evaluation]) -> None:
     run, sounds = runs_of(runs[0], [])[0], Sounds(budget=1)
-    assert "<audio" in sounds.of(run, run.evaluation.rows[0])
-    assert "Without its sound" in sounds.of(run, run.evaluation.rows[1])
+    assert sounds.of(run, run.evaluation.rows[0]).mp3
+    assert "Without its sound" in sounds.of(run, run.evaluation.rows[1]).said
 
 
 def test_an_empty_evaluation_has_a_page(tmp_path: Path) -> None:
@@ -355,6 +355,7 @@ def test_ticks_are_round_and_lie_on_the_axis() -> None:
 def test_an_exact_line_ends_where_it_should(runs: tuple[Evaluation, Evaluation]) -> None:
     """What was measured as 1 + 20 / n lies on the line drawn: all marks of the plot on one straight line."""
     svg = extrapolation("fad.mel", runs_of(runs[0], []))
+    assert svg is not None
     x, y = np.array(re.findall(r'<circle[^>]*cx="([\d.]+)" cy="([\d.]+)"', svg), dtype=float).T
     slope, intercept = np.polyfit(x, y, 1)
     assert np.abs(slope * x + intercept - y).max() < 0.2

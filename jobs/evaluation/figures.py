@@ -1,0 +1,61 @@
+"""The runs on the page of an evaluation, and how their figures are written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flowtts_core.metrics.judges import METRICS
+from flowtts_core.metrics.scores import Score
+from jobs.evaluation.run import Evaluation
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run on the page: a name that no other has, and `place`, which gives its colour and mark; 0 is the one judged."""
+
+    name: str
+    evaluation: Evaluation
+    place: int
+
+
+def runs_of(evaluation: Evaluation, others: Sequence[tuple[str, Evaluation, Any]]) -> list[Run]:
+    """The run judged and those that it is compared with, named by as much of their paths as tells them apart."""
+    places = [evaluation.generated, *(name for name, _, _ in others)]
+    paths = [place.rstrip("/").split("/") for place in places]
+    deepest = max(len(path) for path in paths)
+    depth = next((n for n in range(1, deepest) if len({tuple(path[-n:]) for path in paths}) == len(paths)), deepest)
+    names = ["/".join(path[-depth:]) for path in paths]
+    names = [f"{name} ({i + 1})" if name in names[:i] else name for i, name in enumerate(names)]
+    return [Run(names[i], run, i) for i, run in enumerate([evaluation, *(other for _, other, _ in others)])]
+
+
+def shown(value: float | None) -> str:
+    """A figure with three digits that say something."""
+    return "none" if value is None else f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def interval(score: Score) -> str:
+    """The 95 % interval of a score as text."""
+    return "" if score.low is None else f"{shown(score.low)} to {shown(score.high)}"
+
+
+def of_clip(row: dict[str, Any], metric: str) -> float | None:
+    """A clip's own value of a metric; None where it has none."""
+    value = row["values"].get(metric)
+    return None if value is None or value[1] <= 0 else float(value[0] / value[1])
+
+
+def about(metric: str) -> str:
+    """What a metric says, for people; empty for one that no judge here gives."""
+    return METRICS[metric].about if metric in METRICS else ""
+
+
+def better(score: Score) -> str:
+    return {True: "higher is better", False: "lower is better", None: ""}[score.higher_is_better]
+
+
+def directed(scores: dict[str, Score]) -> list[str]:
+    """The metrics of which one end is better."""
+    return [name for name, score in scores.items() if score.higher_is_better is not None]
