@@ -39,17 +39,17 @@ def build(table: Table, spec: Mapping[str, Any]) -> Any:
 
 
 def spec_of(name: str, config: Any) -> dict[str, Any]:
-    """The JSON form of a part, from its name in the family's table and its config."""
+    """Return the JSON form of a part, from its name in the family's table and its config."""
     return {"name": name, **to_dict(config)}
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """A config dataclass as JSON values (tuples become lists)."""
+    """Return a config dataclass as JSON values (tuples become lists)."""
     return typing.cast(dict[str, Any], json.loads(json.dumps(dataclasses.asdict(config))))
 
 
 def from_dict(config_type: type, values: Mapping[str, Any]) -> Any:
-    """A frozen config dataclass from JSON values.
+    """Return a frozen config dataclass from JSON values.
 
     Raises:
         ConfigError: for an unknown field (the valid ones are listed) or a value of the wrong type.
@@ -71,7 +71,7 @@ def from_dict(config_type: type, values: Mapping[str, Any]) -> Any:
 
 
 def override(config: Any, settings: Mapping[str, Any]) -> Any:
-    """A copy of `config` with dotted fields changed, as `--set optimizer.lr=1e-4` gives them.
+    """Return a copy of `config` with dotted fields changed, as `--set optimizer.lr=1e-4` gives them.
 
     Values that are strings are read as JSON where that works (`8`, `true`, `[1,2]`), else kept.
 
@@ -84,7 +84,7 @@ def override(config: Any, settings: Mapping[str, Any]) -> Any:
 
 
 def fingerprint(config: Any, length: int = 12) -> str:
-    """A short hexadecimal SHA-256 of a config dataclass or JSON value; equal content gives equal fingerprints."""
+    """Return a short hexadecimal SHA-256 of a config dataclass or JSON value; equal content gives equal fingerprints."""
     value = dataclasses.asdict(config) if dataclasses.is_dataclass(config) and not isinstance(config, type) else config
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:length]
 

@@ -169,7 +169,7 @@ def _add_serving(kinds: Any) -> None:
 
 
 def _sayer(args: argparse.Namespace) -> Callable[[str], None]:
-    """Says a step on standard error; a --json that cannot be written is refused here, before the first."""
+    """Return what prints a step to standard error. Raise OutputError first where the file of --json cannot be written."""
     from rich.console import Console
 
     if args.json:
@@ -215,7 +215,7 @@ def run_judges(args: argparse.Namespace) -> int:
 
 
 def _numbers(option: str, given: str) -> list[int]:
-    """Whole numbers from 1, with commas between; raises ConfigError."""
+    """Return the whole numbers from 1 of a list such as "1,2,4". Raise ConfigError for any other text."""
     try:
         numbers = [int(number) for number in given.split(",")]
     except ValueError:
@@ -305,7 +305,7 @@ def run(args: argparse.Namespace) -> int:
     with Watch() as watch:
         texts = benchmark_speed.read_texts(args.texts)
         figures["texts"] = str(args.texts or "the demo chapter")
-        if "speed" in what:  # first, while the machine is as it was found
+        if "speed" in what:  # before the benchmarks load the machine
             figures["speed"] = benchmark_speed.speed(args.voice, [text for _, text in texts])
         if "ready" in what:
             figures["ready"] = benchmark_speed.ready(args.voice)
@@ -323,7 +323,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def require_folder(path: Path) -> None:
-    """Raise OutputError where the file's folder, which is made, takes no file: now rather than after an hour."""
+    """Make the file's folder. Raise OutputError where it cannot be written: now rather than after an hour."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path.parent).close()

@@ -1,4 +1,4 @@
-"""`flowtts doctor`: what this machine has, what is missing, and the line that mends it."""
+"""`flowtts doctor`: says what this machine has, what is missing, and the command that installs it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ FREE_GIB = 2.0  # a ten-hour audiobook with its working files takes about this m
 
 @dataclass(frozen=True)
 class Check:
-    """One finding. "optional" is absent but needed only for some uses; "failed" makes the exit code 1."""
+    """A finding. "optional" means absent but needed only for some uses; "failed" makes the exit code 1."""
 
     name: str
     state: State
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def examine(voice: str | None = None) -> list[Check]:
-    """Every check in turn; one that raises is a failed one, never a traceback."""
+    """Run every check in turn. One that raises counts as failed and prints no traceback."""
     checks: list[tuple[str, Callable[[], Check]]] = [
         ("python", python),
         ("machine", machine),
@@ -94,7 +94,7 @@ def _guarded(name: str, check: Callable[[], Check]) -> Check:
         return Check(name, "failed", error.message, error.remedy)
     except ImportError as error:
         return Check(name, "failed", str(error), "pip install flowtts")
-    except Exception as error:  # a doctor reports whatever he finds
+    except Exception as error:  # any error is a finding
         return Check(name, "failed", f"{type(error).__name__}: {error}", "run again as: flowtts --debug doctor")
 
 
@@ -204,7 +204,7 @@ def flite() -> Check:
 
 
 def extra(name: str, modules: tuple[str, ...], remedy: str) -> Check:
-    """An optional extra: every module of it is imported, since some install and then fail to import."""
+    """Check an optional extra by importing all its modules, since some install and then fail to import."""
     missing = []
     for module in modules:
         try:

@@ -193,7 +193,7 @@ def _print(summary: dict[str, Any], output: str) -> None:
 
 
 class _Bar:
-    """A progress bar of clips; called with (done, total)."""
+    """Show a progress bar of clips when called with (done, total)."""
 
     def __init__(self, show: bool) -> None:
         self._progress: Any = None

@@ -1,4 +1,4 @@
-"""`flowtts status`: how far a job is, running or dead, from what lies in its output."""
+"""`flowtts status`: tells from a job's output how far it is and whether it still runs."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _NO_JOB = "give the -o of a `flowtts synthesize`"
 
 @dataclass(frozen=True)
 class Status:
-    """How far a job is. `rate` is seconds of audio a second, `eta_s` what is left at this pace; None where neither is known.
+    """How far a job is. `rate` is seconds of audio a second, `eta_s` the seconds left at this rate; None where unknown.
 
-    `state` is "finished", "running", "stopped", or "silent": in an object store, where no lock tells, a job that noted nothing
-    for long was killed, or has a very long shard. `audio_s` and `failed` are those of this run until the job is finished.
-    `worker_hours` are those of this run; `cost` is at the price that was asked for.
+    `state` is "finished", "running", "stopped" or "silent". An object store has no locks: a job there that has written nothing
+    for long is "silent"; it was killed, or has a very long shard. Until the job is finished `audio_s` and `failed` are those
+    of this run. `worker_hours` are those of this run; `cost` is `worker_hours` at the given price.
     """
 
     output: str
@@ -134,7 +134,7 @@ def _json(storage: Any, name: str) -> dict[str, Any]:
 
 
 def _state(record: dict[str, Any], summary: bool, ago: float | None, locked: bool | None, left: int) -> tuple[str, str]:
-    """The state and why; `locked`: whether a run is at work, as far as that can be told; `left`: shards that are not there."""
+    """Return the state and why. `locked` tells whether a run holds the lock, None where unknown; `left` counts missing shards."""
     if summary and not locked and record.get("state", "finished") == "finished":
         return (
             ("stopped", f"it was finished, but {left} shards are gone: flowtts verify --repair")
@@ -154,7 +154,7 @@ def _state(record: dict[str, Any], summary: bool, ago: float | None, locked: boo
 
 
 def _pace(record: dict[str, Any], plan: Any, characters_done: int) -> tuple[float | None, float | None]:
-    """Seconds of audio a second in this run, and the seconds that are left."""
+    """Return the seconds of audio a second in this run, and the seconds left."""
     spent = record["updated"] - record["started"] if record else 0.0
     new = record["characters_done"] - record["characters_before"] if record else 0
     if spent <= 0 or new <= 0:
@@ -164,7 +164,7 @@ def _pace(record: dict[str, Any], plan: Any, characters_done: int) -> tuple[floa
 
 
 def told(found: Status) -> str:
-    """For people."""
+    """Return the status as text."""
     from jobs.synthesis.report import clock
 
     share = 100 * found.rows_done / max(1, found.rows)

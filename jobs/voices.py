@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def voice_folders(folder: Path) -> list[Path]:
-    """The folder itself where it is a voice (or nothing else it could be), else the voices right below it."""
+    """Return the folder itself where it is a voice or holds none, else the voices right below it."""
     from flowtts_core.voice.card import CARD
 
     below = sorted(card.parent for card in folder.glob(f"*/{CARD}"))
@@ -43,7 +43,7 @@ def voice_folders(folder: Path) -> list[Path]:
 
 
 def describe(folder: Path, name: str, default: bool) -> dict[str, Any]:
-    """What a voice's card says, as JSON values; a voice that cannot be read keeps its row, with the `error`."""
+    """Return what a voice's card says as JSON values; an `error` for a voice that cannot be read."""
     from flowtts_core.errors import FlowTTSError
     from flowtts_core.voice.card import load_card
 
@@ -70,7 +70,7 @@ def describe(folder: Path, name: str, default: bool) -> dict[str, Any]:
 
 
 def scores_of(scores: dict[str, Any]) -> list[str]:
-    """The voice's own measured values, in a word each; --json has the whole benchmark."""
+    """Return the voice's measured scores in short; --json prints the whole benchmark."""
     systems = scores.get("systems")
     rows = [row for row in systems if isinstance(row, dict)] if isinstance(systems, list) else []
     own = next((row for row in rows if row.get("system") == "voice"), {})

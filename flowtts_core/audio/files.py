@@ -80,7 +80,7 @@ def require_known(suffix: str) -> None:
 
 
 def encode(waveform: np.ndarray, sample_rate: int, suffix: str = ".flac") -> bytes:
-    """The bytes of a file with this suffix; the same waveform gives the same bytes for WAV, FLAC and MP3.
+    """Return the bytes of a file with this suffix; the same waveform gives the same bytes for WAV, FLAC and MP3.
 
     Ogg streams carry a random serial number, as their standard asks; Opus is resampled to a rate it knows.
     """
@@ -101,7 +101,7 @@ def to_int16(waveform: np.ndarray) -> np.ndarray:
 
 
 def opus_rate(sample_rate: int) -> int:
-    """The smallest rate of Opus that keeps everything of a rate."""
+    """Return the smallest rate of Opus that keeps everything of a rate."""
     return min((rate for rate in OPUS_RATES if rate >= sample_rate), default=OPUS_RATES[-1])
 
 

@@ -26,9 +26,13 @@ class LoudnessMeter:
     """
 
     def __init__(self, sample_rate: int) -> None:
-        import pyloudnorm
+        from pyloudnorm.iirfilter import IIRfilter
 
-        stages = pyloudnorm.Meter(sample_rate)._filters.values()
+        # gain in dB, quality, frequency in Hz of BS.1770's two stages, as `pyloudnorm.Meter` has them
+        stages = [
+            IIRfilter(4.0, 1 / math.sqrt(2), 1500.0, sample_rate, "high_shelf"),
+            IIRfilter(0.0, 0.5, 38.0, sample_rate, "high_pass"),
+        ]
         self._filters = [(stage.passband_gain * stage.b, stage.a) for stage in stages]
         self._states = [np.zeros(max(len(a), len(b)) - 1) for b, a in self._filters]
         self._step = round(sample_rate * BLOCK_S / 4)
@@ -62,15 +66,8 @@ class LoudnessMeter:
         return float(_lufs(gated.mean()))
 
 
-def integrated_loudness(waveform: np.ndarray, sample_rate: int) -> float:
-    """LUFS of a whole mono waveform [S]."""
-    meter = LoudnessMeter(sample_rate)
-    meter.update(waveform)
-    return meter.integrated()
-
-
 def gain_to(target_lufs: float, measured_lufs: float, limit_db: float = 40.0) -> float:
-    """The linear gain from a measured loudness to a target, 1.0 for silence, at most `limit_db` either way."""
+    """Return the linear gain from a measured loudness to a target, 1.0 for silence, at most `limit_db` either way."""
     if not math.isfinite(measured_lufs):
         return 1.0
     return float(10 ** (np.clip(target_lufs - measured_lufs, -limit_db, limit_db) / 20))

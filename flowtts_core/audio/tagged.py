@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import struct
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -91,7 +90,7 @@ class AudioWriter(Protocol):
 
 
 def open_writer(path: str | Path, format: str, sample_rate: int, tags: Tags) -> AudioWriter:
-    """A writer for one file. The same pieces and tags give the same bytes: no dates, no random serial, one thread.
+    """Return a writer for one file. The same pieces and tags give the same bytes: no dates, no random serial, one thread.
 
     Raises:
         AudioError: for an unknown format.
@@ -247,30 +246,6 @@ def _picture_block(cover: bytes) -> str:
     return base64.b64encode(head + struct.pack(">I", len(cover)) + cover).decode()
 
 
-@dataclass(frozen=True)
-class FileInfo:
-    """What a file says of itself: tags by lower-case name, chapters in seconds, the cover's bytes, seconds of audio."""
-
-    tags: dict[str, str]
-    chapters: tuple[tuple[str, float, float], ...]
-    cover: bytes | None
-    seconds: float
-    codec: str
-
-
-def read_tags(path: str | Path) -> FileInfo:
-    """Read back tags, chapters and cover of any file FFmpeg knows."""
-    import av
-
-    with av.open(str(path), "r") as container:
-        audio = container.streams.audio[0]
-        tags = {k.lower(): v for k, v in {**container.metadata, **audio.metadata}.items()}
-        marks = tuple(_mark(chapter) for chapter in container.chapters())
-        pictures = [s for s in container.streams.video if s.disposition & av.stream.Disposition.attached_pic]
-        cover = next((bytes(packet) for packet in _packets(container, pictures)), None)
-        return FileInfo(tags, marks, cover, (container.duration or 0) / 1e6, audio.codec_context.name)
-
-
 def seconds_held(path: str | Path) -> float:
     """Seconds of audio whose packets are in the file; a header may promise more than a full disk let through."""
     import av
@@ -279,13 +254,3 @@ def seconds_held(path: str | Path) -> float:
         stream = container.streams.audio[0]
         ticks = sum(packet.duration or 0 for packet in container.demux(stream) if packet.size)
         return float(ticks * (stream.time_base or Fraction(1, stream.rate)))
-
-
-def _packets(container: Any, streams: Sequence[Any]) -> Iterator[Any]:
-    if streams:
-        yield from (packet for packet in container.demux(streams[0]) if packet.size)
-
-
-def _mark(chapter: Any) -> tuple[str, float, float]:
-    base = chapter["time_base"]
-    return chapter["metadata"].get("title", ""), float(chapter["start"] * base), float(chapter["end"] * base)

@@ -56,7 +56,7 @@ GUIDANCES = {
 
 
 def classifier_free(velocity: VelocityField, unconditional: Any, guidance: Guidance) -> VelocityField:
-    """The field `v(c) + w(t) (v(c) - v(unconditional))`; where all weights are 0 the second call is left out."""
+    """Return the field `v(c) + w(t) (v(c) - v(unconditional))`; where all weights are 0 the second call is left out."""
 
     def guided(x: Tensor, t: Tensor, condition: Any) -> Tensor:
         conditional = velocity(x, t, condition)

@@ -35,7 +35,7 @@ class LinearPath:
             raise ConfigError(f"LinearPath.sigma_min = {self.sigma_min}", "use a value in [0, 1)")
 
     def sample(self, x_0: Tensor, x_1: Tensor, t: Tensor) -> PathSample:
-        """The point at time `t` [B] between noise `x_0` [B, ...] and data `x_1` [B, ...]."""
+        """Return the point at time `t` [B] between noise `x_0` [B, ...] and data `x_1` [B, ...]."""
         keep = 1.0 - self.sigma_min
         time = t.reshape(-1, *([1] * (x_1.dim() - 1)))
         return PathSample(x_0, x_1, (1 - keep * time) * x_0 + time * x_1, t, x_1 - keep * x_0)

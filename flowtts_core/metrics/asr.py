@@ -38,7 +38,7 @@ class Recogniser(Protocol):
         """The spec it was loaded by."""
 
     def transcribe(self, waveform: np.ndarray, sample_rate: int) -> str:
-        """The words heard in the waveform [S], "" for none.
+        """Return the words heard in the waveform [S], "" for none.
 
         Raises:
             AudioError: for an empty, many-channel or non-finite waveform, or one that this recogniser cannot take.
@@ -46,7 +46,7 @@ class Recogniser(Protocol):
 
 
 def load_recogniser(spec: str = "pocketsphinx", device: str = "cpu") -> Recogniser:
-    """The recogniser of a spec, on the device (pocketsphinx always on the CPU).
+    """Return the recogniser of a spec, on the device (pocketsphinx always on the CPU).
 
     Args:
         spec: `pocketsphinx`; `whisper:FOLDER_OR_NAME`, a Whisper of transformers; `faster-whisper:FOLDER_OR_NAME`, one

@@ -30,7 +30,7 @@ class Interval:
 
 
 def mean(values: Sequence[float]) -> Interval:
-    """The mean of the values [N] and its interval."""
+    """Return the mean of the values [N] and its interval."""
     array = _filled(values)
     return _interval(len(array), lambda rows: array[rows].mean(axis=-1))
 
@@ -44,13 +44,13 @@ def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Interva
 
 
 def quantile(values: Sequence[float], q: float) -> Interval:
-    """The quantile `q` in [0, 1] of the values [N] and its interval; a high one of few values is about their maximum."""
+    """Return the quantile `q` in [0, 1] of the values [N] and its interval; a high one of few values is about their maximum."""
     array = _filled(values)
     return _interval(len(array), lambda rows: np.quantile(array[rows], q, axis=-1))
 
 
 def mean_difference(ours: Sequence[float], theirs: Sequence[float]) -> Interval:
-    """The mean of `ours - theirs`, row by row the same utterance."""
+    """Return the mean of `ours - theirs`, row by row the same utterance."""
     return mean(_filled(ours, len(theirs)) - _filled(theirs))
 
 

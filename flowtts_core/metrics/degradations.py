@@ -140,7 +140,7 @@ def clipping(waveform: np.ndarray, drive_db: float) -> np.ndarray:
 
 
 def swap_words(text: str) -> str:
-    """The first word and the second change places, the third and the fourth, and so on; spaces become single ones."""
+    """Return the first word and the second change places, the third and the fourth, and so on; spaces become single ones."""
     words = text.split()
     for i in range(0, len(words) - 1, 2):
         words[i], words[i + 1] = words[i + 1], words[i]

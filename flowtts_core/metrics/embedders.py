@@ -47,11 +47,11 @@ class Embedder(Protocol):
         """Vectors [T, D] over time and how many there are in a second; of the sound alone, none of padding. Raises as `embed`."""
 
     def embed_text(self, text: str) -> np.ndarray | None:
-        """The text in the space of the sounds [D], of length 1; None for an embedder that reads none (all but CLAP)."""
+        """Return the text in the space of the sounds [D], of length 1; None for an embedder that reads none (all but CLAP)."""
 
 
 def load_embedder(spec: str = "mel", device: str = "cpu") -> Embedder:
-    """The embedder of a spec, on the device (mel always on the CPU). Each hears at the rate that its folder names.
+    """Return the embedder of a spec, on the device (mel always on the CPU). Each hears at the rate that its folder names.
 
     Args:
         spec: `mel`; or `clap:`, `wavlm:` (also HuBERT, wav2vec 2.0 and kin), `whisper:` (its encoder), `encodec:` (its encoder's
@@ -65,7 +65,7 @@ def load_embedder(spec: str = "mel", device: str = "cpu") -> Embedder:
 
 
 def clap_score(audio: np.ndarray, text: np.ndarray) -> float:
-    """How well a sound fits a text: the cosine of their CLAP embeddings [D], in [-1, 1]; higher is better."""
+    """Return how well a sound fits a text: the cosine of their CLAP embeddings [D], in [-1, 1]; higher is better."""
     return similarity.cosine(audio, text)
 
 

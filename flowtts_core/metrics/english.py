@@ -46,7 +46,7 @@ def normalize_english(text: str) -> str:
 
 
 def trigram_embedding(text: str) -> np.ndarray:
-    """What a text says, roughly and without any model: counts of its letters in threes, hashed to [256], of length 1.
+    """Return what a text says, roughly and without any model: counts of its letters in threes, hashed to [256], of length 1.
 
     Texts that share words lie near each other. For conditional distances, where no trained embedder of texts is at hand.
     """

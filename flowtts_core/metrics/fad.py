@@ -84,7 +84,7 @@ def extrapolate(
     points: int = 15,
     seed: int = 0,
 ) -> Extrapolated:
-    """The distance of the evaluated set [N, D] as N grows without end, from its subsets of `points` sizes.
+    """Return the distance of the evaluated set [N, D] as N grows without end, from its subsets of `points` sizes.
 
     Args:
         distance: `fad` (then the value is FAD-infinity) or `kad`.

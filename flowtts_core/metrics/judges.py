@@ -350,9 +350,8 @@ JUDGES: dict[str, Judge] = {
     ),
 }
 METRICS: dict[str, Metric] = {metric.name: metric for judge in JUDGES.values() for metric in judge.metrics}
-PAIRED = frozenset(name for name, judge in JUDGES.items() if "reference" in judge.needs)  # judges of copies
 
 
 def judges_of(metrics: set[str]) -> tuple[str, ...]:
-    """The judges that give these metrics."""
+    """Return the judges that give these metrics."""
     return tuple(name for name, judge in JUDGES.items() if metrics & {metric.name for metric in judge.metrics})

@@ -124,12 +124,12 @@ def temporal_windows(frames: Tensor, window: int, hop: int | None = None) -> Ten
 
 
 def median_distance(embeddings: Tensor) -> float:
-    """The median (of an even number the lower one) of the distances between different rows of [N, D]."""
+    """Return the median (of an even number the lower one) of the distances between different rows of [N, D]."""
     return _median(embeddings)[0]
 
 
 def _median(embeddings: Tensor) -> tuple[float, Tensor | None]:
-    """The median distance; and, where they are few enough to be kept, the squares of all, infinities among them."""
+    """Return the median distance; and, where they are few enough to be kept, the squares of all, infinities among them."""
     pairs = len(embeddings) * (len(embeddings) - 1) // 2
     rank = (pairs - 1) // 2
     x = embeddings - embeddings.mean(dim=0)  # small norms lose less in |a|^2 + |b|^2 - 2 <a, b>
@@ -149,7 +149,7 @@ def _median(embeddings: Tensor) -> tuple[float, Tensor | None]:
 
 
 def _smallest(x: Tensor, rank: int) -> float:
-    """The value of this rank, from 0; may reorder `x`."""
+    """Return the value of this rank, from 0; may reorder `x`."""
     if x.is_cuda:
         return float(x.kthvalue(rank + 1).values)
     values = x.numpy()
@@ -158,7 +158,7 @@ def _smallest(x: Tensor, rank: int) -> float:
 
 
 def checked_pair(evaluated: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
-    """Both sets as float tensors of one kind; raises ConfigError as `kad` says."""
+    """Return both sets as float tensors of one kind; raises ConfigError as `kad` says."""
     for who, x in (("evaluated", evaluated), ("reference", reference)):
         if x.ndim != 2:
             raise ConfigError(f"the {who} embeddings have shape {tuple(x.shape)}", "give [N, D]")
@@ -175,7 +175,7 @@ def checked_pair(evaluated: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _points(evaluated: Tensor, reference: Tensor, kernel: Kernel) -> tuple[Tensor, Tensor, Comparison]:
-    """Both sets as the points whose kernel `compare` computes: centred and in units of the bandwidth for a radial one."""
+    """Return both sets as the points whose kernel `compare` computes: centred and in units of the bandwidth for a radial one."""
     if kernel.name == "cubic":
         return evaluated, reference, lambda a, b: _cubed((a @ b.T).add_(1))
     bandwidth = kernel.bandwidth
@@ -189,7 +189,7 @@ def _points(evaluated: Tensor, reference: Tensor, kernel: Kernel) -> tuple[Tenso
 
 
 def _unit(bandwidth: float) -> float:
-    """What embeddings are multiplied by, so that half the bandwidth's square is 1."""
+    """Return what embeddings are multiplied by, so that half the bandwidth's square is 1."""
     return math.sqrt(1 / (2 * bandwidth**2 + _EPSILON))
 
 
@@ -230,12 +230,12 @@ def _mmd(ours: Tensor, theirs: Tensor, compare: Comparison, known: Mapping[str, 
 
 
 def _total(x: Tensor) -> float:
-    """The sum of [n, m]: each row in its own precision, which is fast and, pairwise, exact enough; the rows in float64."""
+    """Return the sum of [n, m]: each row in its own precision, which is fast and, pairwise, exact enough; the rows in float64."""
     return float(x.sum(dim=1).sum(dtype=torch.float64))
 
 
 def _sum_within(x: Tensor, compare: Comparison) -> float:
-    """The kernel summed over all ordered pairs of different rows."""
+    """Return the kernel summed over all ordered pairs of different rows."""
     total, tiles = 0.0, x.split(TILE)
     for i, a in enumerate(tiles):
         total += _total(compare(a, a).fill_diagonal_(0))
@@ -244,7 +244,7 @@ def _sum_within(x: Tensor, compare: Comparison) -> float:
 
 
 def _squares(x: Tensor) -> Iterator[Tensor]:
-    """The squared distances of each pair of different rows, once, by blocks [P] that are good until the next.
+    """Yield the squared distances of each pair of different rows, once, by blocks [P] that are good until the next.
 
     Infinities fill the squares on the diagonal; rounding may leave others a little below 0.
     """
@@ -257,7 +257,7 @@ def _squares(x: Tensor) -> Iterator[Tensor]:
 
 
 def _blocks_size(n: int) -> int:
-    """How many values `_squares` gives of n rows, and more up to a multiple of 1024."""
+    """Return how many values `_squares` gives of n rows, and more up to a multiple of 1024."""
     sizes = [min(TILE, n - start) for start in range(0, n, TILE)]
     return -(-sum(size * sum(sizes[i:]) for i, size in enumerate(sizes)) // 1024) * 1024
 

@@ -60,7 +60,7 @@ class Listener(Protocol):
         """The figures it gives."""
 
     def rate(self, waveform: np.ndarray, sample_rate: int) -> dict[str, float]:
-        """Each metric's figure for the waveform [S], by its name.
+        """Return each metric's figure for the waveform [S], by its name.
 
         Raises:
             AudioError: for a waveform of no use or a too short one.
@@ -68,7 +68,7 @@ class Listener(Protocol):
 
 
 def load_listener(spec: str = "dnsmos", device: str = "cpu") -> Listener:
-    """The listener of a spec, on the device (DNSMOS always on the CPU).
+    """Return the listener of a spec, on the device (DNSMOS always on the CPU).
 
     Args:
         spec: `dnsmos`; `utmos:FILE` for a TorchScript (.pt, .jit, .ts) or ONNX (.onnx) file that takes float samples [1, S] in

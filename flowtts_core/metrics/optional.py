@@ -11,7 +11,7 @@ EVAL = "pip install 'flowtts[eval]'"
 
 
 def require(module: str, remedy: str = EVAL) -> ModuleType:
-    """The module of that name.
+    """Return the module of that name.
 
     Raises:
         DependencyError: when it cannot be imported; the remedy is the line that installs it.

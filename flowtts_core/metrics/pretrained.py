@@ -45,7 +45,7 @@ class Kind(Generic[T]):
 
 
 def choose(what: str, kinds: Mapping[str, Kind[T]], spec: str, device: str) -> T:
-    """What the spec `KIND` or `KIND:PLACE` names in the table, loaded onto the device ("cpu", "cuda", "cuda:1").
+    """Return what the spec `KIND` or `KIND:PLACE` names in the table, loaded onto the device ("cpu", "cuda", "cuda:1").
 
     Raises:
         ConfigError: for an unknown kind, a place too many or too few, or a GPU that is not there; and as the kind's loader.
@@ -64,7 +64,7 @@ def choose(what: str, kinds: Mapping[str, Kind[T]], spec: str, device: str) -> T
 
 
 def hub_folder(place: str, fetch: Callable[[str], str]) -> Path:
-    """The folder of that path, or where `fetch` put the hub's model of that name.
+    """Return the folder of that path, or where `fetch` put the hub's model of that name.
 
     Raises:
         ConfigError: when there is neither; it says why.
@@ -88,7 +88,7 @@ def hub_folder(place: str, fetch: Callable[[str], str]) -> Path:
 def load_model(
     auto_class: str, place: str, device: str, model_types: Collection[str] = (), *, wants: str = ""
 ) -> tuple[Any, Path]:
-    """The model of transformers' `auto_class` in float32 and eval mode on the device, and its folder.
+    """Return the model of transformers' `auto_class` in float32 and eval mode on the device, and its folder.
 
     Args:
         model_types: what config.json may call itself; none given takes whatever the class takes.
@@ -127,7 +127,7 @@ def load_model(
 
 
 def load_part(auto_class: str, place: str, folder: Path) -> Any:
-    """A model's feature extractor or tokenizer, by transformers' `auto_class`.
+    """Return a model's feature extractor or tokenizer, by transformers' `auto_class`.
 
     Raises:
         ConfigError: when the folder lacks its files.
@@ -165,7 +165,7 @@ class RawAudioModel:
             self.hop *= stride
 
     def prepared(self, waveform: np.ndarray, sample_rate: int, *, frames: int = 1) -> Tensor:
-        """The waveform [S] at the model's rate, levelled as its extractor does, [1, S'], on the device.
+        """Return the waveform [S] at the model's rate, levelled as its extractor does, [1, S'], on the device.
 
         Raises:
             AudioError: for a waveform of no use, or one that gives fewer than so many frames.
@@ -205,12 +205,12 @@ def in_windows(samples: Tensor, window: int, context: int, hop: int, run: Callab
 
 
 def even_parts(waveform: np.ndarray, limit: int) -> list[np.ndarray]:
-    """The waveform [S] in as few parts of (but for one sample) equal length as are no longer than `limit`."""
+    """Return the waveform [S] in as few parts of (but for one sample) equal length as are no longer than `limit`."""
     return np.array_split(waveform, -(-len(waveform) // limit))
 
 
 def onnx_session(file: str, device: str) -> Any:
-    """The ONNX model of a file, one thread per session.
+    """Return the ONNX model of a file, one thread per session.
 
     Raises:
         DependencyError: without onnxruntime, or without its GPU build for a GPU.
@@ -241,13 +241,13 @@ def existing_file(file: str) -> Path:
 
 
 def reason(error: BaseException, *, last: bool = False) -> str:
-    """The first (or last) line of an error that says something, at most 200 characters."""
+    """Return the first (or last) line of an error that says something, at most 200 characters."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[-1 if last else 0] if lines else type(error).__name__)[:200]
 
 
 def _fetch(name: str) -> str:
-    """The hub's model in its cache: no more of its weights than one form."""
+    """Return the hub's model in its cache: no more of its weights than one form."""
     hub = require("huggingface_hub", HUB)
     folder = str(hub.snapshot_download(name, allow_patterns=[*_TEXTS, *_SAFE]))
     if not _has(Path(folder), _SAFE):
@@ -261,7 +261,7 @@ def _has(folder: Path, patterns: Collection[str]) -> bool:
 
 @contextmanager
 def _said_plainly(what: str, remedy: str) -> Iterator[None]:
-    """A library's error as one of ours."""
+    """Yield a library's error as one of ours."""
     try:
         yield
     except FlowTTSError:

@@ -19,7 +19,7 @@ class Requirement:
     bound: float
 
     def met(self, value: float | None) -> bool:
-        """Whether the value keeps the bound; what was not measured does not."""
+        """Return whether the value keeps the bound; what was not measured does not."""
         compare: Callable[[float, float], bool] = operator.lt if self.below else operator.gt
         return value is not None and compare(value, self.bound)
 
@@ -28,7 +28,7 @@ class Requirement:
 
 
 def parse_requirement(text: str, known: Collection[str]) -> Requirement:
-    """A requirement from `METRIC<NUMBER` or `METRIC>NUMBER`.
+    """Return a requirement from `METRIC<NUMBER` or `METRIC>NUMBER`.
 
     Raises:
         ConfigError: for another form, or a metric that is not among the known ones.

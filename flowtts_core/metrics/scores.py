@@ -70,20 +70,8 @@ class Scores:
         else:
             self.measured[id] = (float(value), float(of))
 
-    def merge(self, other: Scores) -> None:
-        """Take in the clips of another state of the same metric.
-
-        Raises:
-            FlowTTSError: for another metric, or an id that both have.
-        """
-        if other.metric != self.metric:
-            raise FlowTTSError(f"scores of {other.metric.name} do not merge into those of {self.metric.name}")
-        self._require_new(other.measured.keys() | other.failed)
-        self.measured |= other.measured
-        self.failed |= other.failed
-
     def compute(self) -> Score:
-        """The score; clips that could not be measured are counted beside it."""
+        """Return the score; clips that could not be measured are counted beside it."""
         values = [self.measured[id] for id in sorted(self.measured)]
         interval = None
         if values and sum(of for _, of in values) > 0:

@@ -47,7 +47,7 @@ def mel_statistics(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def mel_frames(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
-    """The 64 log-mel bands themselves, [T, 64], a frame each 10 ms."""
+    """Return the 64 log-mel bands themselves, [T, 64], a frame each 10 ms."""
     frames: np.ndarray = _log_mel()(torch.from_numpy(to_16k(waveform, sample_rate))[None])[0].T.numpy()
     return frames
 

@@ -11,12 +11,12 @@ RATE = 16_000
 
 
 def to_16k(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
-    """The waveform [S] at 16 kHz, as `to_rate`."""
+    """Return the waveform [S] at 16 kHz, as `to_rate`."""
     return to_rate(waveform, sample_rate, RATE)
 
 
 def to_rate(waveform: np.ndarray, sample_rate: int, rate: int) -> np.ndarray:
-    """The waveform [S] at `rate` Hz, float32, at its own level.
+    """Return the waveform [S] at `rate` Hz, float32, at its own level.
 
     Raises:
         AudioError: when it is not one channel, is empty, or holds NaN or infinity.

@@ -20,7 +20,7 @@ REMEDY = f"{EVAL} && pip install --no-deps resemblyzer"
 
 
 def embed(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
-    """The voice of the waveform [S] as a vector [256] of length 1.
+    """Return the voice of the waveform [S] as a vector [256] of length 1.
 
     Raises:
         DependencyError: without Resemblyzer.
@@ -37,14 +37,14 @@ def embed(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:
-    """The cosine of the angle between two vectors [D], in [-1, 1]."""
+    """Return the cosine of the angle between two vectors [D], in [-1, 1]."""
     return float(np.dot(a, b) / (np.linalg.norm(a) * np.linalg.norm(b)))
 
 
 def equal_error_rate(
     same: Sequence[float] | np.ndarray, different: Sequence[float] | np.ndarray
 ) -> tuple[float, float]:
-    """Where accepting two utterances as one speaker's goes wrong as often either way, and from which score on.
+    """Return where accepting two utterances as one speaker's goes wrong as often either way, and from which score on.
 
     Pairs that score the threshold or more are accepted. As the threshold rises, the share of `same` [N] that is rejected
     rises and that of `different` [M] that is accepted falls, in steps; between two steps, which every score that both hold

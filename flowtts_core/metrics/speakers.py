@@ -33,7 +33,7 @@ class SpeakerEncoder(Protocol):
         """The spec it was loaded by."""
 
     def embed(self, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
-        """The voice of the waveform [S] as a vector [D] of length 1; of two, `similarity.cosine` is the similarity.
+        """Return the voice of the waveform [S] as a vector [D] of length 1; of two, `similarity.cosine` is the similarity.
 
         Raises:
             AudioError: for a waveform of no use, a silent or a too short one.
@@ -41,7 +41,7 @@ class SpeakerEncoder(Protocol):
 
 
 def load_speaker_encoder(spec: str = "resemblyzer", device: str = "cpu") -> SpeakerEncoder:
-    """The speaker encoder of a spec, on the device (Resemblyzer always on the CPU).
+    """Return the speaker encoder of a spec, on the device (Resemblyzer always on the CPU).
 
     Cosines of two encoders do not compare: each has its own scale.
 
@@ -162,7 +162,7 @@ def _require_sound(waveform: np.ndarray) -> None:
 
 
 def _direction(parts: list[np.ndarray]) -> np.ndarray:
-    """The mean of the parts' directions [D], at length 1.
+    """Return the mean of the parts' directions [D], at length 1.
 
     Raises:
         AudioError: when there is none: a part without a finite, non-zero embedding.

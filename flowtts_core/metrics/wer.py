@@ -35,7 +35,7 @@ class WordErrors:
         return WordErrors(self.errors + other.errors, self.words + other.words)
 
     def rate(self) -> Interval:
-        """The corpus rate (all errors by all words) with its bootstrap interval."""
+        """Return the corpus rate (all errors by all words) with its bootstrap interval."""
         return bootstrap.ratio(self.errors, self.words)
 
     def difference(self, other: WordErrors) -> Interval:
@@ -46,7 +46,7 @@ class WordErrors:
 
 
 def transcribe(waveform: np.ndarray, sample_rate: int) -> str:
-    """The words that pocketsphinx's en-us model hears in the waveform [S]; the same whatever was heard before.
+    """Return the words that pocketsphinx's en-us model hears in the waveform [S]; the same whatever was heard before.
 
     Raises:
         DependencyError: without pocketsphinx.
@@ -113,7 +113,7 @@ def errors_of(
 
 
 def alignment(said: str, heard: str) -> list[tuple[str, str, str]]:
-    """How the words heard fall on the words said: runs of (kind, words said, words heard).
+    """Return how the words heard fall on the words said: runs of (kind, words said, words heard).
 
     The kind is "equal", "substitute", "delete" (said, not heard) or "insert" (heard, not said).
     """

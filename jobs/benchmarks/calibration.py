@@ -1,4 +1,4 @@
-"""How well speaker similarity tells speakers apart: scores within and between speakers, and the equal error rate."""
+"""Measure how well speaker similarity tells speakers apart: cosines within and between speakers, equal error rate."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Calibration:
 
 
 def calibrate(folder: Path, workers: int | None = None, utterances: int | None = None) -> Calibration:
-    """Of a folder with a folder of recordings for each speaker; of each the first `utterances`, or all.
+    """Compare the recordings of a folder with one folder per speaker; of each the first `utterances`, or all.
 
     Raises:
         ConfigError: for fewer than two speakers with two recordings.
@@ -51,15 +51,15 @@ def calibrate(folder: Path, workers: int | None = None, utterances: int | None =
 
 
 def embed(path: str) -> np.ndarray:
-    """The voice [256] of a recording."""
+    """Return the speaker embedding [256] of a recording."""
     return similarity.embed(*read_audio(path))
 
 
 def of_embeddings(voices: list[np.ndarray]) -> Calibration:
-    """Of each speaker's embeddings [N, D], which have length 1.
+    """Compare all pairs of embeddings. Each array holds one speaker's, [N, D], of length 1.
 
-    The interval draws speakers, not pairs or utterances: all pairs of one speaker share that voice, and what is asked is how
-    the rate would be for others. A speaker who is drawn twice is not held against himself.
+    The bootstrap resamples speakers, not pairs or utterances: pairs of one speaker depend on each other, and the interval
+    must tell how the rate would be for other speakers. A speaker who is drawn twice is not compared with himself.
     """
     s = len(voices)
     within = [(own @ own.T)[np.triu_indices(len(own), 1)] for own in voices]

@@ -1,4 +1,4 @@
-"""How KAD and FAD behave as the sample grows: bias, spread and time on distributions that are not normal."""
+"""Measure KAD and FAD against the sample size: bias, spread and time on distributions that are not normal."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ SIZES = (25, 50, 100, 250, 500, 1000, 2500, 5000)
 DIMENSION = 64
 REFERENCE = 5000
 _CENTRES = 6
-_SHIFT = 0.25  # of every dimension, in standard deviations of a mixture's part
+_SHIFT = 0.25  # in every dimension, in standard deviations of a part of the mixture
 
 
 @dataclass(frozen=True)
 class Point:
-    """A distance at one sample size: mean and standard deviation over draws, and seconds of one."""
+    """A distance at one sample size: mean and standard deviation over draws, and the seconds of one draw."""
 
     metric: str
     sets: str  # "equal" or "shifted"
@@ -35,7 +35,7 @@ class Point:
 
 
 def mixture(n: int, seed: int, shift: float = 0.0) -> Tensor:
-    """[n, 64] of a mixture of six normal parts of unequal weight and width: far from one normal distribution."""
+    """Return samples [n, 64] of a mixture of six normal distributions of unequal weight and width."""
     world = torch.Generator().manual_seed(7)
     centres = 2 * torch.randn(_CENTRES, DIMENSION, generator=world)
     widths = torch.rand(_CENTRES, 1, generator=world) + 0.5
@@ -46,9 +46,9 @@ def mixture(n: int, seed: int, shift: float = 0.0) -> Tensor:
 
 
 def study(draws: int, progress: Callable[[str], None]) -> list[Point]:
-    """Both distances of samples of each size from a reference of 5,000, when they are its equals and when they are shifted."""
+    """Return both distances of samples of each size to a reference of 5,000, equally distributed and shifted."""
     reference = mixture(REFERENCE, seed=1)
-    kernel = Kernel(bandwidth=median_distance(reference))  # the reference's own, found once
+    kernel = Kernel(bandwidth=median_distance(reference))  # from the reference alone, so it is found once
     metrics: dict[str, Callable[[Tensor], float]] = {
         "KAD x 100": lambda x: 100 * kad(x, reference, kernel),
         "FAD": lambda x: fad(x, reference),
@@ -67,10 +67,10 @@ def study(draws: int, progress: Callable[[str], None]) -> list[Point]:
 
 
 def cost(n: int = 5000, dimension: int = 512, rounds: int = 3) -> dict[str, float]:
-    """Seconds of KAD (given its bandwidth), of finding the bandwidth, and of what it cannot do without, best of `rounds`.
+    """Return the seconds of KAD with a given bandwidth, of the bandwidth, and of KAD's bare arithmetic; best of `rounds`.
 
-    KAD has three sums: within each set, which by symmetry takes half a product of [n, D] by [D, n], and between them, which
-    takes a whole one: two products and 2 n^2 exponentials.
+    KAD has three sums. The two within a set take half a product of [n, D] by [D, n] each, by symmetry. The one between the
+    sets takes a whole product. Together: two products and 2 n^2 exponentials.
     """
     x, y = (torch.randn(n, dimension, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
     kernel = Kernel(bandwidth=30.0)
@@ -92,7 +92,7 @@ def cost(n: int = 5000, dimension: int = 512, rounds: int = 3) -> dict[str, floa
 
 
 def write(folder: Path, points: list[Point], cost_s: dict[str, float], machine: dict[str, Any], draws: int) -> None:
-    """The figure (SVG) and the page with its table."""
+    """Write the figure (SVG) and the page with its table."""
     folder.mkdir(parents=True, exist_ok=True)
     _figure(folder / "distances.svg", points)
     (folder / "distances.md").write_text(_page(points, cost_s, machine, draws), encoding="utf-8")
@@ -166,7 +166,7 @@ GPU: {machine.get("gpu") or "none"}, torch {versions.get("torch")}.
 
 
 def run(draws: int, folder: Path, progress: Callable[[str], None]) -> dict[str, Any]:
-    """Study, measure and write; returns every figure."""
+    """Measure, write the page, and return every figure."""
     from cluster.machine import describe
 
     machine = describe()

@@ -1,4 +1,4 @@
-"""How an evaluation scales: the same clips judged by one worker and by more, in one run."""
+"""Measure how an evaluation scales: the same clips judged by one worker and by more."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from jobs.evaluation.run import Options, evaluate
 def scaling(
     source: str, clips: int, workers: Sequence[int], judges: tuple[str, ...], progress: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Judge so many clips, the source's over and over, once for each number of workers.
+    """Judge so many clips, repeating those of the source, once for each number of workers.
 
     Returns:
-        For each run `wall_s`, the whole of it, and `per_s`, clips a second from the first committed part to the last, without
-        what it takes to start Ray and to load the judges.
+        For each run `wall_s`, its whole time, and `per_s`, the clips a second from the first committed part to the last. That
+        leaves out the start of Ray and the loading of the judges.
     """
     if len(workers) < 2 or min(workers) < 1:
         raise ConfigError(f"--workers {workers}: nothing to compare", "give two numbers or more, for instance 1,2")
@@ -50,7 +50,7 @@ def scaling(
 
 
 def _write(source: str, clips: int, path: str) -> float:
-    """A Parquet file of so many clips; returns their length in seconds."""
+    """Write a Parquet file of so many clips. Return their length in seconds."""
     rows, seconds = [], 0.0
     for number, item in enumerate(islice(cycle(find_items(source)), clips)):
         waveform, rate = read_clip(source, item.place)
@@ -74,7 +74,7 @@ def _run(source: str, output: str, workers: int, judges: tuple[str, ...]) -> dic
 
 
 def page(figures: dict[str, Any]) -> str:
-    """The figures as text."""
+    """Return the figures as text."""
     machine = figures["machine"]
     lines = [
         f"{run['workers']:>2} workers: {run['wall_s']:7.1f} s ({run['times']:.2f} times as fast), "

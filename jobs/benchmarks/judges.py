@@ -1,4 +1,4 @@
-"""Do the judges measure what they say: real speech damaged in known ways, and what each figure does then."""
+"""Test the judges: damage real speech in known ways and measure how each figure changes."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from flowtts_core.metrics.parallel import parallel_starmap
 from jobs.benchmarks.judges_expected import DEGRADATIONS, EXPECTED, MARGINS, SETS, Degradation
 
 CLEAN = "clean"
-FEWEST = 6  # clips: sets are halved, and a distance needs two a side with one left out
-_FAR = 40.0  # dB of SI-SDR, above which lie rounding and the edges of resampling alone
+FEWEST = 6  # clips: sets are halved, and with one left out each half needs two for a distance
+_FAR = 40.0  # dB of SI-SDR; higher values tell of rounding and of the edges of resampling alone
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Of one clip: figures as numerator and denominator (of a mean 1), and embeddings [128] and [256]."""
+    """What was measured of a clip: figures as numerator and denominator (1 for a mean), embeddings [128] and [256]."""
 
     figures: dict[str, tuple[float, float]]
     mel: np.ndarray
@@ -32,9 +32,9 @@ class Measured:
 
 
 def measure(path: str, text: str, names: tuple[str, ...], keep: str = "") -> dict[str, Measured]:
-    """What every judge says of the recording as it is and of each named degradation of it, held against the recording.
+    """Judge a recording and each named degradation of it, with the recording as the reference.
 
-    With `keep`, a file's name without suffix, it is written there, and read from there the next time.
+    `keep` is a file name without suffix. Results are written there, and read from there the next time.
     """
     kept = Path(f"{keep}.json")
     if keep and kept.exists():
@@ -63,7 +63,7 @@ class Heard:
     voiced_s: float
 
     def against(self, text: str) -> Measured:
-        """With the figures that need the text."""
+        """Return the figures with those that need the text."""
         from flowtts_core.metrics.wer import errors_of
 
         of_text = {
@@ -75,7 +75,7 @@ class Heard:
 
 
 def listen(waveform: np.ndarray, reference: np.ndarray, rate: int) -> Heard:
-    """All judges of a waveform [S], both at one rate; PESQ and pitch are left out where they cannot be measured."""
+    """Ask all judges about a waveform [S] at the reference's rate. PESQ and pitch are left out where they cannot be measured."""
     from flowtts_core.metrics import mos, paired, shape, similarity, wer
 
     opinion = mos.dnsmos(waveform, rate)
@@ -97,7 +97,7 @@ def listen(waveform: np.ndarray, reference: np.ndarray, rate: int) -> Heard:
 
 
 def to_json(measured: dict[str, Measured]) -> str:
-    """What `of_json` reads."""
+    """Return the form that `of_json` reads."""
     lists = {
         name: {"figures": one.figures, "mel": one.mel.tolist(), "speaker": one.speaker.tolist()}
         for name, one in measured.items()
@@ -106,7 +106,7 @@ def to_json(measured: dict[str, Measured]) -> str:
 
 
 def of_json(text: str) -> dict[str, Measured]:
-    """What was measured of a clip, by what was done to it."""
+    """Return what was measured of a clip, by the name of its degradation."""
     return {
         name: Measured(
             {m: (a, b) for m, (a, b) in one["figures"].items()}, np.array(one["mel"]), np.array(one["speaker"])
@@ -125,7 +125,7 @@ def _pesq(waveform: np.ndarray, reference: np.ndarray, rate: int) -> float | Non
 
 
 def difference(measured: list[dict[str, Measured]], name: str, metric: str) -> Interval | None:
-    """The figure of the damaged clips less that of the same clips undamaged, with its interval; None where it is not there."""
+    """Return the damaged clips' figure less the undamaged clips', with its interval; None where it was not measured."""
     if metric in SETS:
         return set_difference(measured, name, metric) if len(measured) >= FEWEST else None
     pairs = [(clip[name].figures.get(metric), clip[CLEAN].figures.get(metric)) for clip in measured]
@@ -140,10 +140,11 @@ def difference(measured: list[dict[str, Measured]], name: str, metric: str) -> I
 
 
 def set_difference(measured: list[dict[str, Measured]], name: str, metric: str) -> Interval:
-    """How much further from undamaged speech of other texts the damaged clips lie than they did undamaged.
+    """Return by how much damage increases the distance of clips to undamaged clips of other texts.
 
-    Every second clip against the others, undamaged, then with parts exchanged, and the mean of both: no clip is held against
-    itself. The interval is the jackknife's over the clips, since a bootstrap would draw clips twice, at distance 0.
+    The even clips are compared with the undamaged odd ones, then the odd with the undamaged even ones; the result is the mean.
+    So no clip is compared with itself. The interval is a jackknife over the clips: a bootstrap would draw a clip twice, at
+    distance 0.
     """
     import torch
 
@@ -169,7 +170,7 @@ def set_difference(measured: list[dict[str, Measured]], name: str, metric: str) 
 
 
 def jackknife(n: int, statistic: Callable[[np.ndarray], float]) -> Interval:
-    """A statistic of row numbers with its 95 % interval, by leaving out one row at a time (Efron and Tibshirani, chapter 11)."""
+    """Return a statistic of row numbers with its 95 % interval by the jackknife (Efron and Tibshirani, chapter 11)."""
     from scipy.stats import t
 
     rows = np.arange(n)

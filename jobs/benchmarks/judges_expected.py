@@ -1,4 +1,4 @@
-"""What is done to real speech to test the judges, what each figure must do then, and why some do otherwise."""
+"""The degradations that test the judges, what each figure should do under each, and why some do otherwise."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flowtts_core.metrics import degradations as damage
 
 @dataclass(frozen=True)
 class Degradation:
-    """What is done to a clip [S] at its sample rate, and to the text that it is held against."""
+    """A degradation of a clip [S] at its sample rate, or of the text that it is judged by."""
 
     about: str
     sound: Callable[[np.ndarray, int], np.ndarray] = lambda x, rate: x

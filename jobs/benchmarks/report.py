@@ -1,4 +1,4 @@
-"""Prints a synthesis benchmark's figures as tables, and holds them against the bars we set ourselves."""
+"""Print a synthesis benchmark's figures as tables, and compare them with the bars that we set."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BARS: tuple[tuple[str, tuple[str, ...], float, bool], ...] = (
 
 
 def bars(figures: Figures) -> list[dict[str, Any]]:
-    """Each bar whose figure was measured: its name, value, bar, and whether it is met."""
+    """Return each bar whose figure was measured: its name, value, bar, and whether it is met."""
     rows = []
     for name, path, bar, less in BARS:
         value = _at(figures, path)

@@ -1,4 +1,4 @@
-"""How a synthesis job scales: Ray against a bare loop, workers, length buckets, and what the bookkeeping costs."""
+"""Measure how a synthesis job scales: Ray against a bare loop, workers, length buckets, and the cost of bookkeeping."""
 
 from __future__ import annotations
 
@@ -27,11 +27,10 @@ if TYPE_CHECKING:
     from flowtts_core.request import SynthesisRequest
 
 PARTS = ("ray", "buckets", "null")
-NULL_ROWS = (1_000, 10_000, 100_000, 1_000_000)
 Say = Callable[[str], None]
 Event = tuple[
     float, int, float, int
-]  # when a shard was done, its characters, its seconds of sound, the process that spoke it
+]  # when a shard was done, its characters, its seconds of sound, its process
 
 
 def scale(
@@ -51,7 +50,7 @@ def scale(
         workers: numbers of processes of the runs in Ray and of the bare loop.
         null_rows: sizes of the jobs with a model that does nothing.
         device: where the voice runs; on "cuda" the workers share one GPU.
-        rounds: into which the texts are parted, so that bare loop and job take turns: what else the machine does changes.
+        rounds: into which the texts are divided. Bare loop and job take turns, since the machine's other load changes.
 
     Raises:
         ConfigError: for a part that does not exist, or a device that this machine lacks.
@@ -60,7 +59,7 @@ def scale(
     if unknown := sorted(set(parts) - set(PARTS)):
         raise ConfigError(f"no part {unknown[0]!r}", f"use some of: {', '.join(PARTS)}")
     require_device(device)
-    load_card(voice)  # else each process of the bare loop would end over it, and nobody be told
+    load_card(voice)  # here, since in a process of the bare loop it would be lost
     figures: dict[str, Any] = {"benchmark": "scale", "machine": describe(), "texts": len(texts), "device": device}
     with Watch() as watch:
         if "buckets" in parts:
@@ -76,7 +75,7 @@ def scale(
 
 
 def mixed(texts: Sequence[str], n: int) -> list[str]:
-    """`n` texts of mixed lengths, as a mixed corpus has them: phrases, sentences, and two sentences at once."""
+    """Return `n` texts of mixed lengths: phrases, sentences, and two sentences at once."""
     rng, found = random.Random(7), []
     for i in range(n):
         text = texts[i % len(texts)]
@@ -95,7 +94,7 @@ def mixed(texts: Sequence[str], n: int) -> list[str]:
 def against_bare(
     voice: str | None, texts: Sequence[str], workers: Sequence[int], rounds: int, device: str, say: Say
 ) -> dict[str, Any]:
-    """The same units, in the same shards, by the same voice: as many processes without Ray, and the job; in turns."""
+    """Speak the same shards with the same voice by bare processes and by the job, in turns."""
     made: dict[str, dict[int, list[dict[str, Any]]]] = {"bare": {}, "job": {}}
     with tempfile.TemporaryDirectory() as folder:
         for turn in range(rounds):
@@ -111,7 +110,7 @@ def against_bare(
 
 
 def _whole(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Runs as one: rates weighed by the time of each, times as means; and each by itself."""
+    """Return runs as one, with rates weighted by the time of each and times as means; and each run alone."""
     spent = [run["steady_s"] for run in runs]
     rates = {
         name: sum(run[name] * s for run, s in zip(runs, spent, strict=True)) / sum(spent)
@@ -156,7 +155,7 @@ def _job(voice: str | None, device: str, texts: Sequence[str], workers: int, out
 
 
 def _bare(voice: str | None, device: str, texts: Sequence[str], processes: int, folder: Path) -> dict[str, Any]:
-    """Processes that take shard after shard from a queue, speak it and write it, with nothing around them."""
+    """Run processes that take shards from a queue, speak them and write them, and do nothing else."""
     context = multiprocessing.get_context("spawn")
     shards: Any = context.Queue()
     done: Any = context.Queue()
@@ -180,7 +179,7 @@ def _bare(voice: str | None, device: str, texts: Sequence[str], processes: int, 
 
 
 def _shards(texts: Sequence[str], folder: Path) -> Iterator[list[tuple[str, int]]]:
-    """(text, seed) of the units of each shard that the job would make."""
+    """Return (text, seed) of the units of each shard that the job would make."""
     from cluster.plan import read_group
     from cluster.storage import Storage
     from jobs.synthesis.engine import Voices
@@ -221,10 +220,10 @@ def _bare_worker(voice: str | None, device: str, shards: Any, done: Any, folder:
 
 
 def steady(events: Sequence[Event], workers: int) -> dict[str, Any]:
-    """Throughput while every process has work: from when the last to start has done a shard until the first has done its last.
+    """Return the throughput while all processes work: from the last one's first finished shard to the first one's last.
 
-    What a shard holds counts evenly over the time since its process had done the one before, so that shards across an end of
-    that time count in part: there are few, and large ones.
+    A shard's sound is spread evenly over the time since its process finished the shard before. A shard that crosses either end
+    counts in part, since shards are few and large.
 
     Raises:
         ConfigError: where some of the `workers` processes has done fewer than two shards.
@@ -253,7 +252,7 @@ def steady(events: Sequence[Event], workers: int) -> dict[str, Any]:
 
 
 def buckets(voice: str | None, texts: Sequence[str], most: int = 400) -> dict[str, Any]:
-    """The model's time for batches in order of arrival, and for batches of texts alike in length, with the same budget."""
+    """Time the model with batches in order of arrival, and with batches of texts of similar length, at the same budget."""
     import torch
     from flowtts_core.text.parts import encode_parts
 
@@ -285,7 +284,7 @@ def buckets(voice: str | None, texts: Sequence[str], most: int = 400) -> dict[st
 
 
 def _cut(places: Sequence[int], lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Batches of places in their order, each within the budget of padded tokens."""
+    """Return batches of positions in the given order, each within the budget of padded tokens."""
     batch: list[int] = []
     longest = 0
     for place in places:
@@ -302,7 +301,7 @@ def _cut(places: Sequence[int], lengths: Sequence[int], budget: int) -> Iterator
 
 
 class NullSynthesizer:
-    """Gives every text the same hundredth of a second, encoded already: what is left is what a job costs by itself."""
+    """Returns the same encoded hundredth of a second for every text. The rest of the time is the job's own cost."""
 
     sample_rate = 16_000
     fingerprint = "null-1"
@@ -325,7 +324,7 @@ class _MakeNull:
 
 
 def null_job(rows: int, workers: int, say: Say) -> dict[str, Any]:
-    """A corpus of so many short rows through the whole job, then the same job again with one shard gone."""
+    """Run a corpus of so many short rows through the whole job, then resume the job with one shard deleted."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -395,7 +394,7 @@ class _Memory:
 
 
 def _bars(figures: dict[str, Any]) -> list[dict[str, Any]]:
-    """Name, value, bar, and whether it is met, of what was measured."""
+    """Return the name, value, bar, and whether it is met, of each figure that was measured."""
     found: list[tuple[str, float, str, bool]] = []
     if ray := figures.get("ray"):
         most = max(ray["job"])
@@ -421,7 +420,7 @@ def _bars(figures: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def page(figures: dict[str, Any]) -> str:
-    """The figures as text."""
+    """Return the figures as text."""
     machine, busy = figures["machine"], figures["busy"]
     lines = [f"{machine.get('processor')}, {machine.get('cores')} cores; load before {busy['load_before']:.1f}"]
     if ray := figures.get("ray"):

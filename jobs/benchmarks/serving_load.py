@@ -1,4 +1,4 @@
-"""Load for a server: requests sent one by one, by so many users at a time, or as they come (Poisson), and what came back."""
+"""Send load to a server: one by one, by several users at once, or at random times (Poisson); and sum up the answers."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Answered:
     """One request, from the client's side.
 
     Attributes:
-        kind: of its text, a name of `MIX`.
+        kind: the kind of its text, a key of `MIX`.
         began: seconds since the load began.
         first_s: from the request to the first byte of sound; None where none came.
         audio_s: seconds of sound that came.
-        status: of HTTP; 0 where the connection broke before an answer.
+        status: the HTTP status; 0 where the connection broke before an answer.
         whole: whether the answer ended as it should.
     """
 
@@ -45,12 +45,12 @@ class Answered:
 
     @property
     def good(self) -> bool:
-        """Answered with sound, to the end."""
+        """Whether it was answered with sound, to the end."""
         return self.status == 200 and self.whole and self.audio_s > 0.1
 
 
 def sentences_of(words: int, n: int) -> list[str]:
-    """`n` different sentences of so many words each, cut from the demo chapter."""
+    """Return `n` different sentences of so many words each, cut from the demo chapter."""
     text = [w.strip("“”‘’()*_—-") for w in DEMO.read_text(encoding="utf-8").split()]
     text = [w for w in text if w.isascii() and any(c.isalpha() for c in w)]
     step = max(1, (len(text) - words) // n)
@@ -59,7 +59,7 @@ def sentences_of(words: int, n: int) -> list[str]:
 
 
 def mixed_texts(n: int, seed: int = 0) -> list[tuple[str, str]]:
-    """`n` (kind, text) in the proportions of `MIX`: a phrase, a sentence, or a paragraph of five sentences."""
+    """Return `n` (kind, text) in the proportions of `MIX`: a phrase, a sentence, or a paragraph of five sentences."""
     rng = random.Random(seed)
     whole = [sentence.text for sentence in split_sentences(DEMO.read_text(encoding="utf-8"))]
     pools = {"short": sentences_of(5, 60), "medium": sentences_of(14, 60)}
@@ -72,7 +72,7 @@ def mixed_texts(n: int, seed: int = 0) -> list[tuple[str, str]]:
 
 
 async def ask(session: Any, url: str, kind: str, text: str, since: float) -> Answered:
-    """One request to `POST /v1/audio/speech`, streamed as PCM."""
+    """Send one request to `POST /v1/audio/speech`, streamed as PCM."""
     import aiohttp
 
     sent = time.perf_counter()
@@ -95,12 +95,12 @@ async def ask(session: Any, url: str, kind: str, text: str, since: float) -> Ans
 
 
 def one_by_one(url: str, texts: Sequence[tuple[str, str]]) -> list[Answered]:
-    """Each after the one before, by one user."""
+    """Send each request after the answer to the one before, as one user."""
     return at_once(url, texts, 1)
 
 
 def at_once(url: str, texts: Iterable[tuple[str, str]], users: int) -> list[Answered]:
-    """By so many users, each of whom asks again as soon as the answer is there (a closed loop)."""
+    """Send requests by so many users, each of whom asks again once answered (a closed loop)."""
 
     async def load() -> list[Answered]:
         since, left, done = time.perf_counter(), iter(texts), []
@@ -119,7 +119,7 @@ def at_once(url: str, texts: Iterable[tuple[str, str]], users: int) -> list[Answ
 def as_they_come(
     url: str, texts: Sequence[tuple[str, str]], per_s: float, seconds: float, seed: int = 0
 ) -> list[Answered]:
-    """Requests at random times, so many a second on average, whatever has been answered (an open loop)."""
+    """Send requests at random times, so many a second on average, answered or not (an open loop)."""
 
     async def load() -> list[Answered]:
         rng, since, asked, number = random.Random(seed), time.perf_counter(), [], 0
@@ -143,12 +143,12 @@ def _session() -> Any:
 
 
 def summed(answers: Sequence[Answered]) -> dict[str, Any]:
-    """Latency percentiles of the first sound, goodput and what went wrong."""
+    """Return latency percentiles of the first sound, goodput, and failures by kind."""
     return summed_loads([answers])
 
 
 def summed_loads(loads: Sequence[Sequence[Answered]]) -> dict[str, Any]:
-    """The same of several loads with pauses between them, which do not count as time."""
+    """Return the same for several loads. The pauses between them do not count."""
     answers = [answer for load in loads for answer in load]
     good = [answer for answer in answers if answer.good]
     span = sum(max(a.began + a.last_s for a in load) - min(a.began for a in load) for load in loads if load)
@@ -172,7 +172,7 @@ def summed_loads(loads: Sequence[Sequence[Answered]]) -> dict[str, Any]:
 
 
 def percentiles(seconds: Sequence[float]) -> dict[str, float] | None:
-    """p50, p90, p99 and the most, in seconds; None of nothing."""
+    """Return p50, p90, p99 and the maximum in seconds; None without values."""
     if not seconds:
         return None
     found = np.quantile(seconds, [0.5, 0.9, 0.99, 1.0])

@@ -1,4 +1,4 @@
-"""What lost workers cost a training: the same run left alone and with a worker killed again and again, held side by side."""
+"""Measure what lost workers cost a training: the same run undisturbed, and with a worker killed again and again."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LAST = 20  # logged losses whose mean stands for the end
 
 @dataclass(frozen=True)
 class Kill:
-    """A worker's end: when (seconds since 1970), the step it was at, and the newest checkpoint that stood there."""
+    """A killed worker: when (seconds since 1970), at which step, and the newest checkpoint then."""
 
     time: float
     step: int
@@ -40,7 +40,7 @@ class Kill:
 def compare(
     data: str, recipe: Recipe, workers: int, every: float, keep: Path | None, progress: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Both runs' ends, and for each kill what was lost by it.
+    """Return both runs' ends, and what each kill cost.
 
     Raises:
         ConfigError: where the run was over before the first kill.
@@ -78,9 +78,9 @@ def _run(data: str, output: Path, recipe: Recipe, workers: int, every: float | N
 
 
 class Killer:
-    """In a thread, kills one worker of this process's Ray every so many seconds, another one each time.
+    """Kills another worker of this process's Ray every so many seconds, in a thread.
 
-    The kills are noted in a file, so that a benchmark that was cut, and goes on, knows those before.
+    It writes the kills to a file, so that a benchmark that was interrupted knows them when it goes on.
     """
 
     def __init__(self, this: TrainingRun, every: float | None, notes: Path) -> None:
@@ -115,7 +115,7 @@ class Killer:
 
 
 def worker_processes() -> list[int]:
-    """Process ids of the training workers below this process, in the order of their start."""
+    """Return the process ids of this process's training workers, in the order of their start."""
     import ray  # noqa: F401  # brings psutil
     from psutil import Error, Process
 
@@ -130,7 +130,7 @@ def worker_processes() -> list[int]:
 
 
 def lost_steps(kills: list[Kill], starts: list[Start]) -> list[dict[str, int]]:
-    """For each kill the step it came at, the newest checkpoint then, and the step that the next start went on from."""
+    """Return for each kill its step, the newest checkpoint then, and the step from which the next start went on."""
     lost = []
     for kill in kills:
         after = next((start for start in starts if start.time > kill.time), None)
@@ -140,7 +140,7 @@ def lost_steps(kills: list[Kill], starts: list[Start]) -> list[dict[str, int]]:
 
 
 def _restarts(kills: list[Kill], starts: list[Start]) -> list[float]:
-    """Seconds from each kill until the workers began again."""
+    """Return the seconds from each kill until the workers began again."""
     return [
         round(next(start.time for start in starts if start.time > kill.time) - kill.time, 1)
         for kill in kills
@@ -156,14 +156,14 @@ def _losses(run: str) -> dict[int, float]:
 
 
 def _apart(alone: dict[str, Any], killed: dict[str, Any]) -> float:
-    """The largest difference of any averaged weight."""
+    """Return the largest difference of any averaged weight."""
     first, second = (load_newest(Path(run["run"])) for run in (alone, killed))
     assert first is not None and second is not None
     return max(float((first["ema"][name] - second["ema"][name]).abs().max()) for name in first["ema"])
 
 
 def page(figures: dict[str, Any]) -> str:
-    """The figures as text."""
+    """Return the figures as text."""
     alone, killed, loss = figures["alone"], figures["killed"], figures["loss"]
     backwards = [lost["checkpoint"] - lost["resumed"] for lost in killed["lost"]]
     redone = [lost["at"] - lost["resumed"] for lost in killed["lost"]]

@@ -92,7 +92,7 @@ class Sounds:
 
 
 def mel_picture(samples: np.ndarray, rate: int) -> str:
-    """The log-mel of samples [S] as a PNG of few colours, low frequencies below, in base 64."""
+    """Return the log-mel of samples [S] as a PNG of few colours, low frequencies below, in base 64."""
     import torch
     from matplotlib import colormaps
     from PIL import Image
@@ -140,7 +140,7 @@ class _Picks:
         return cls(picks)
 
     def every(self, *groups: str) -> list[str]:
-        """The ids of these groups under any metric, those of the first metric first, each once."""
+        """Return the ids of these groups under any metric, those of the first metric first, each once."""
         return list(dict.fromkeys(id for picks in self.by_metric.values() for g in groups for id in picks.get(g, [])))
 
 

@@ -68,7 +68,7 @@ def sign_flip_p(differences: np.ndarray) -> float:
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """The p of each of several tests, adjusted so that all hold at once (Holm, 1979); none becomes smaller."""
+    """Return the p of each of several tests, adjusted so that all hold at once (Holm, 1979); none becomes smaller."""
     adjusted, largest = [0.0] * len(ps), 0.0
     for rank, i in enumerate(sorted(range(len(ps)), key=lambda i: ps[i])):
         largest = max(largest, min(1.0, (len(ps) - rank) * ps[i]))
@@ -92,7 +92,7 @@ def differences_of(runs: Sequence[Run], others: Others) -> list[list[Difference]
 
 
 def _paired(ours: Run, theirs: Run, metric: str) -> np.ndarray:
-    """What the paired difference sums up: numerators over the clips whose denominators agree."""
+    """Return what the paired difference sums up: numerators over the clips whose denominators agree."""
     there = {row["id"]: row["values"][metric] for row in theirs.evaluation.rows if metric in row["values"]}
     pairs = [(row["values"][metric], there[row["id"]]) for row in ours.evaluation.rows
              if metric in row["values"] and row["id"] in there]  # fmt: skip
@@ -146,7 +146,7 @@ def score_lines(runs: Sequence[Run]) -> list[ScoreLine]:
 
 
 def _best(scores: Sequence[Score | None], higher_is_better: bool | None) -> set[int]:
-    """Which have the best value; none where there is no direction, or all are equal."""
+    """Return which have the best value; none where there is no direction, or all are equal."""
     values = {i: score.value for i, score in enumerate(scores) if score is not None and score.value is not None}
     if higher_is_better is None or len(set(values.values())) < 2:
         return set()
@@ -165,7 +165,7 @@ def distance_lines(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 
 def differing(runs: Sequence[Run], metric: str, most: int) -> list[str]:
-    """The ids of the clips whose values of a metric differ most between the run judged and any other, most first."""
+    """Return the ids of the clips whose values of a metric differ most between the run judged and any other, most first."""
     values = [{row["id"]: v for row in run.evaluation.rows if (v := of_clip(row, metric)) is not None} for run in runs]
     gaps = {
         id: max((abs(mine - there[id]) for there in values[1:] if id in there), default=0.0)

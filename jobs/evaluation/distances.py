@@ -97,7 +97,7 @@ def _distance(
     line: bool = True,
     of: str = "clips",
 ) -> dict[str, Any]:
-    """A distance with, where `line` says so, its value at infinitely many clips."""
+    """Return a distance with, where `line` says so, its value at infinitely many clips."""
     n, n_reference = (len(side) for side in sides)
     counts = {"n": n, "n_reference": n_reference, "unit": unit, "of": of}
     if min(n, n_reference) < FEWEST:

@@ -21,7 +21,7 @@ class Run:
 
 
 def runs_of(evaluation: Evaluation, others: Sequence[tuple[str, Evaluation, Any]]) -> list[Run]:
-    """The run judged and those that it is compared with, named by as much of their paths as tells them apart."""
+    """Return the run judged and those that it is compared with, named by as much of their paths as tells them apart."""
     places = [evaluation.generated, *(name for name, _, _ in others)]
     paths = [place.rstrip("/").split("/") for place in places]
     deepest = max(len(path) for path in paths)
@@ -32,23 +32,23 @@ def runs_of(evaluation: Evaluation, others: Sequence[tuple[str, Evaluation, Any]
 
 
 def shown(value: float | None) -> str:
-    """A figure with three digits that say something."""
+    """Return a figure with three digits that say something."""
     return "none" if value is None else f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
 
 
 def interval(score: Score) -> str:
-    """The 95 % interval of a score as text."""
+    """Return the 95 % interval of a score as text."""
     return "" if score.low is None else f"{shown(score.low)} to {shown(score.high)}"
 
 
 def of_clip(row: dict[str, Any], metric: str) -> float | None:
-    """A clip's own value of a metric; None where it has none."""
+    """Return a clip's own value of a metric; None where it has none."""
     value = row["values"].get(metric)
     return None if value is None or value[1] <= 0 else float(value[0] / value[1])
 
 
 def about(metric: str) -> str:
-    """What a metric says, for people; empty for one that no judge here gives."""
+    """Return what a metric says, for people; empty for one that no judge here gives."""
     return METRICS[metric].about if metric in METRICS else ""
 
 
@@ -57,5 +57,5 @@ def better(score: Score) -> str:
 
 
 def directed(scores: dict[str, Score]) -> list[str]:
-    """The metrics of which one end is better."""
+    """Return the metrics of which one end is better."""
     return [name for name, score in scores.items() if score.higher_is_better is not None]

@@ -54,7 +54,7 @@ class Item:
 
 
 def find_items(root: str) -> list[Item]:
-    """The clips under a folder, file or `s3://` prefix, in the order of their ids.
+    """Return the clips under a folder, file or `s3://` prefix, in the order of their ids.
 
     Raises:
         TextError: when there are none, or an id is there twice.
@@ -79,7 +79,7 @@ def find_items(root: str) -> list[Item]:
 
 
 def read_clip(root: str, place: str) -> tuple[np.ndarray, int]:
-    """The waveform [S] and sample rate of an item's place; raises AudioError when it cannot be read."""
+    """Return the waveform [S] and sample rate of an item's place; raises AudioError when it cannot be read."""
     storage, _ = _rooted(root)
     try:
         data = _bytes_at(storage, place)
@@ -123,7 +123,7 @@ def _bytes_at(storage: Storage, place: str) -> Any:
 
 
 def _rooted(root: str) -> tuple[Storage, str]:
-    """A folder to read from, and the one file of many clips in it that was named, if one was."""
+    """Return a folder to read from, and the one file of many clips in it that was named, if one was."""
     if root.endswith((".parquet", ".tar")):
         folder, _, name = root.rpartition("/")
         return Storage(folder or "."), name
@@ -169,7 +169,7 @@ def _of_manifest(storage: Storage) -> Iterator[Item]:
 
 
 def _costs(storage: Storage, durations: dict[str, float]) -> dict[str, float]:
-    """The computing time of each id: its part, by length, of what its shard took; without those whose shard is gone."""
+    """Return the computing time of each id: its part, by length, of what its shard took; without those whose shard is gone."""
     numbers = [name.removesuffix(".parquet") for name in storage.list(SHARDS) if name.endswith(".parquet")]
     with ThreadPoolExecutor(_OPEN_AT_ONCE) as pool:
         found = pool.map(partial(_costs_of_shard, storage, durations), [int(n) for n in numbers if n.isdecimal()])
@@ -256,7 +256,7 @@ def _audio_name(columns: list[str], name: str) -> str:
 
 @lru_cache(maxsize=2)
 def _audio_column(path: str) -> pa.ChunkedArray:
-    """The audio of a Parquet file; the items of a shard follow one another, so each file is read about once."""
+    """Return the audio of a Parquet file; the items of a shard follow one another, so each file is read about once."""
     folder, _, name = path.rpartition("/")
     with Storage(folder).open(name) as file:
         data = io.BytesIO(file.read())
@@ -267,7 +267,7 @@ def _audio_column(path: str) -> pa.ChunkedArray:
 
 @lru_cache(maxsize=2)
 def _tar(path: str) -> TarReader:
-    """A tar, held open and its headers read: its clips too follow one another."""
+    """Return a tar, held open and its headers read: its clips too follow one another."""
     folder, _, name = path.rpartition("/")
     return TarReader(Storage(folder).open(name))
 
@@ -282,5 +282,5 @@ def _is_audio(file: str) -> bool:
 
 
 def _stamp(storage: Storage, file: str, size: int) -> str:
-    """The size of a file and, of a local one, the time when it was written."""
+    """Return the size of a file and, of a local one, the time when it was written."""
     return str(size) if storage.remote else f"{size} {os.stat(storage.path(file)).st_mtime_ns}"

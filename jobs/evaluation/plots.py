@@ -18,12 +18,12 @@ _EDGE = 19  # room for half a tick label
 
 
 def colour(place: int) -> str:
-    """The class that gives a run's colour."""
+    """Return the class that gives a run's colour."""
     return f"r{place % COLOURS}"
 
 
 def mark(x: float, y: float, place: int, size: float = 4.0) -> str:
-    """A run's mark: disc, square, triangle or diamond, from the fifth run on hollow."""
+    """Return a run's mark: disc, square, triangle or diamond, from the fifth run on hollow."""
     kind = "dot open" if place // 4 % 2 else "dot"
     points = {
         1: [(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)],
@@ -44,7 +44,7 @@ def key(place: int) -> Markup:
 
 
 def apart(values: Collection[float]) -> bool:
-    """Whether the values are not one but for rounding."""
+    """Return whether the values are not one but for rounding."""
     return max(values) - min(values) > 1e-6 * max(1e-9, *(abs(value) for value in values))
 
 
@@ -98,7 +98,7 @@ def _svg(wide: float, tall: float, says: str, body: str, kind: str = "") -> Mark
 
 
 def _whisker(axis: Axis, score: Score, y: float, place: int) -> str:
-    """The score's mark with its interval."""
+    """Return the score's mark with its interval."""
     assert score.value is not None
     low, high = (score.value, score.value) if score.low is None or score.high is None else (score.low, score.high)
     span = f'<line class=span x1="{axis.x(low):.1f}" x2="{axis.x(high):.1f}" y1="{y:g}" y2="{y:g}"/>'

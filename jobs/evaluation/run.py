@@ -31,7 +31,7 @@ EXIT_BELOW, EXIT_FAILED = 4, 3
 
 
 def chosen_judges(names: Sequence[str]) -> tuple[str, ...]:
-    """The judges of these names, each a judge's, a metric's or a distance's; raises ConfigError for one that is none."""
+    """Return the judges of these names, each a judge's, a metric's or a distance's; raises ConfigError for one that is none."""
     wanted = {*names, *judges_of(set(names))}
     for name in names:
         distance, _, kind = name.partition(".")
@@ -44,7 +44,7 @@ def chosen_judges(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def requirement_of(text: str, panel: PanelConfig) -> Requirement:
-    """A bound on a metric or, as "kad.mel<0.01", on a distance; raises ConfigError for what is none."""
+    """Return a bound on a metric or, as "kad.mel<0.01", on a distance; raises ConfigError for what is none."""
     embedders = ["speaker", "mel", *(spec.partition(":")[0] for spec in panel.embedders)]
     found = parse_requirement(text, [*METRICS, *(f"{distance}.{kind}" for distance in KINDS for kind in embedders)])
     needed = chosen_judges([found.metric])
@@ -162,7 +162,7 @@ def _evaluate(
 
 
 def scores_of(rows: Sequence[dict[str, Any]]) -> dict[str, Scores]:
-    """The state of each metric that any row has; a row that could not be judged counts as failed in each of them."""
+    """Return the state of each metric that any row has; a row that could not be judged counts as failed in each of them."""
     names = [name for name in METRICS if any(name in row["values"] for row in rows)]
     states = {name: Scores(METRICS[name]) for name in names}
     for row in rows:
@@ -188,7 +188,7 @@ def compare(ours: Evaluation, theirs: Evaluation) -> dict[str, dict[str, float]]
 
 
 def judged_otherwise(ours: Evaluation, theirs: Evaluation) -> set[str]:
-    """The metrics for which the two runs asked different models: their figures say nothing of each other."""
+    """Return the metrics for which the two runs asked different models: their figures say nothing of each other."""
     behind = {"words": "asr", "opinions": "mos", "speaker": "speaker"}
     differing = [judge for judge, model in behind.items() if getattr(ours.panel, model) != getattr(theirs.panel, model)]
     differing += ["speaker"] if ours.panel.target != theirs.panel.target else []  # like another voice
@@ -205,7 +205,7 @@ def _require_judges(panel: PanelConfig, reference: str | None) -> None:
 
 
 def _was_asked(metric: str, row: dict[str, Any]) -> bool:
-    """Whether the judge of this metric was asked about the row, and could not answer."""
+    """Return whether the judge of this metric was asked about the row, and could not answer."""
     return any(_was_asked_by(judge, row) for judge in judges_of({metric}))
 
 
@@ -306,7 +306,7 @@ def _summed(
 
 
 def load(folder: str, distance: DistanceConfig | None = None) -> Evaluation:
-    """An evaluation that was finished in this folder.
+    """Return an evaluation that was finished in this folder.
 
     Raises:
         FlowTTSError: when there is none, or it was not finished.

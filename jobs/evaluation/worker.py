@@ -51,7 +51,7 @@ def journal_name(index: int) -> str:
 
 
 def read_part(storage: Storage, index: int) -> list[dict[str, Any]]:
-    """The judged clips of a part."""
+    """Return the judged clips of a part."""
     with storage.open(part_name(index)) as file:
         rows: list[dict[str, Any]] = pq.ParquetFile(file).read().to_pylist()
     for row in rows:
@@ -62,7 +62,7 @@ def read_part(storage: Storage, index: int) -> list[dict[str, Any]]:
 
 
 def part_is_whole(storage: Storage, index: int, ids: Sequence[str]) -> bool:
-    """Whether the part was committed and holds the planned ids in their order."""
+    """Return whether the part was committed and holds the planned ids in their order."""
     try:
         return [row["id"] for row in read_part(storage, index)] == list(ids)
     except (FileNotFoundError, pa.ArrowException, OSError, KeyError, ValueError):

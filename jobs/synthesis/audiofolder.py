@@ -23,7 +23,7 @@ SCHEMA = pa.schema(
 
 
 def metadata_of(rows: Iterable[Mapping[str, Any]]) -> bytes:
-    """A line for each row of the manifest whose audio is a file in `audio/`, in their order."""
+    """Return a line for each row of the manifest whose audio is a file in `audio/`, in their order."""
     lines = []
     for row in rows:
         folder, _, name = str(row.get("audio") or "").partition("/")

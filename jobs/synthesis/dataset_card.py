@@ -11,7 +11,6 @@ import pyarrow as pa
 import yaml
 
 from flowtts_core.errors import ConfigError
-from flowtts_core.voice.card import VoiceCard
 from jobs.synthesis.audiofolder import SCHEMA as FILE_SCHEMA
 from jobs.synthesis.dataset_snippets import SNIPPETS
 from jobs.synthesis.units import SHARD_SCHEMA
@@ -46,21 +45,6 @@ class VoiceFacts:
     licence: str = ""
     source: str = ""
     language: str = ""
-    sample_rate: int = 0
-    description: str = ""
-
-
-def voice_facts(card: VoiceCard) -> VoiceFacts:
-    """What a voice's card says."""
-    return VoiceFacts(
-        card.name,
-        card.fingerprint,
-        card.licence,
-        card.source,
-        ", ".join(card.languages),
-        card.sample_rate,
-        card.description,
-    )
 
 
 @dataclass(frozen=True)
@@ -73,7 +57,6 @@ class CardFacts:
         program: name and version of what made it.
         rows: spoken ones; `failed` were set aside for their `reasons` (reason -> rows).
         seconds: of audio.
-        speakers: names of the speakers of voices with several.
         settings: those that change the sound, as the job's identity has them.
         texts: digest of the texts.
         scores: means over the rows of what a gate measured; empty without a gate.
@@ -90,7 +73,6 @@ class CardFacts:
     seconds: float
     failed: int = 0
     reasons: Mapping[str, int] = field(default_factory=dict)
-    speakers: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     texts: str = ""
     scores: Mapping[str, float] = field(default_factory=dict)
@@ -104,7 +86,7 @@ class CardFacts:
 
 
 def render_card(facts: CardFacts) -> str:
-    """The card: a YAML header for programs, then Markdown for people; the same facts give the same text."""
+    """Return the card: a YAML header for programs, then Markdown for people; the same facts give the same text."""
     header = yaml.safe_dump(_header(facts), sort_keys=False, allow_unicode=True, width=120)
     parts = [
         f"# {_line(facts.title) or 'Synthetic speech'}",
@@ -143,7 +125,7 @@ def _header(facts: CardFacts) -> dict[str, Any]:
 
 
 def _licence_tags(voices: tuple[VoiceFacts, ...]) -> dict[str, Any]:
-    """The hub's names of the voices' licences; what it has no name for is "other", and what nobody told is "unknown"."""
+    """Return the hub's names of the voices' licences; what it has no name for is "other", and what nobody told is "unknown"."""
     told = sorted({voice.licence.strip() for voice in voices})
     if not all(told):
         return {"license": "unknown"}
@@ -154,7 +136,7 @@ def _licence_tags(voices: tuple[VoiceFacts, ...]) -> dict[str, Any]:
 
 
 def _columns(facts: CardFacts) -> list[dict[str, Any]]:
-    """The columns in the hub's notation."""
+    """Return the columns in the hub's notation."""
     audio = {"dtype": "audio"}
     if facts.form == "webdataset":
         described = pa.struct(list(sample_schema(facts.scores)))
@@ -185,12 +167,12 @@ def _voices(voices: tuple[VoiceFacts, ...]) -> str:
 
 def _voice(voice: VoiceFacts) -> str:
     lines = [
-        f"- **Voice {_line(voice.name)}**: {_line(voice.description) or 'its card does not describe it'}",
+        f"- **Voice {_line(voice.name)}**",
         f"- Trained on: {_line(voice.source) or _UNSAID}",
         f"- Licence of the voice: {_line(voice.licence) or _UNSAID}",
         f"- Fingerprint of the model: `{voice.fingerprint}`, in the column `model` of each row",
     ]
-    return "\n".join(lines + ([f"- {voice.sample_rate} Hz, mono, 16 bit, FLAC"] if voice.sample_rate else []))
+    return "\n".join(lines)
 
 
 def _settings(facts: CardFacts) -> str:
@@ -203,13 +185,11 @@ def _settings(facts: CardFacts) -> str:
 
 def _statistics(facts: CardFacts) -> str:
     mean = facts.seconds / facts.rows if facts.rows else 0.0
-    names = ", ".join(_line(name) for name in facts.speakers[:20]) + (", ..." if len(facts.speakers) > 20 else "")
     rows = [
         ("utterances", f"{facts.rows:,}"),
         ("hours", f"{facts.seconds / 3600:.3f}"),
         ("seconds of an utterance, on average", f"{mean:.2f}"),
         ("voices", str(len(facts.voices))),
-        *([("speakers", f"{len(facts.speakers)}: {names}")] if facts.speakers else []),
         ("set aside", f"{facts.failed:,}"),
         *([("short of the gate in all takes", f"{facts.unverified:,}")] if facts.scores else []),
         *([("kept in a later take", f"{facts.spoken_again:,}")] if facts.scores else []),
@@ -270,7 +250,7 @@ def _cell(value: Any) -> str:
 
 
 def in_words(value: Any) -> str:
-    """A setting for people: what a group of settings leaves open is left out."""
+    """Return a setting for people: what a group of settings leaves open is left out."""
     if isinstance(value, str):
         return value
     if isinstance(value, Mapping):

@@ -10,8 +10,6 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from cluster.storage import Storage
-
 TARS = "webdataset"
 _WORD = {"word": pa.string(), "start": pa.int32(), "end": pa.int32(), "start_s": pa.float64(), "end_s": pa.float64()}
 _WORD_DIGITS = 4  # a tenth of a millisecond: what a shard's float32 and the worker's float64 agree on
@@ -22,12 +20,12 @@ def tar_name(index: int, folder: str = TARS) -> str:
 
 
 def place_of(tar: str, file: str) -> str:
-    """The place of an utterance in a tar, as the manifest's `audio` names it; `file` is its unit's."""
+    """Return the place of an utterance in a tar, as the manifest's `audio` names it; `file` is its unit's."""
     return f"{tar}#{key_of(file)}.flac"
 
 
 def key_of(file: str) -> str:
-    """The key of a sample; different for different files, on file systems that ignore case too.
+    """Return the key of a sample; different for different files, on file systems that ignore case too.
 
     WebDataset ends a key at the first dot, and the datasets library skips names that begin with two underscores.
     """
@@ -38,7 +36,7 @@ def key_of(file: str) -> str:
 
 
 def tar_of(rows: Iterable[Mapping[str, Any]]) -> bytes:
-    """The tar of the rows that have audio, sorted by key; the same rows give the same bytes.
+    """Return the tar of the rows that have audio, sorted by key; the same rows give the same bytes.
 
     Args:
         rows: of a shard, each with its `flac` and with `audio` as `place_of` gives it; what has no `flac` is left out. Those that
@@ -61,7 +59,7 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 
 
 def _described(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What a sample's JSON says of it.
+    """Return what a sample's JSON says of it.
 
     Each field has one type in every sample of a job, null never: the datasets library takes the types from the first five.
     """
@@ -77,7 +75,7 @@ def _described(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def sample_schema(scores: Iterable[str] = ()) -> pa.Schema:
-    """The fields of a sample's JSON; `scores` are those of the job's gate, where it had one."""
+    """Return the fields of a sample's JSON; `scores` are those of the job's gate, where it had one."""
     strings = {name: pa.string() for name in ("model", "licence", "job", "sha256")}
     measured = pa.struct([(name, pa.float64()) for name in scores])
     judged = {"verified": pa.bool_(), "scores": measured} if measured.num_fields else {}
@@ -124,7 +122,7 @@ class TarReader:
         return list(self._spans)
 
     def read(self, name: str) -> bytes:
-        """The bytes of a member; FileNotFoundError where there is none, OSError where the tar is cut off in it."""
+        """Return the bytes of a member; FileNotFoundError where there is none, OSError where the tar is cut off in it."""
         if name not in self._spans:
             raise FileNotFoundError(name)
         offset, size = self._spans[name]
@@ -136,20 +134,13 @@ class TarReader:
 
 
 def split_place(place: str) -> tuple[str, str]:
-    """The tar and the member of a place such as `webdataset/00003.tar#KEY.flac`; the member is empty for any other."""
+    """Return the tar and the member of a place such as `webdataset/00003.tar#KEY.flac`; the member is empty for any other."""
     tar, found, member = place.partition(".tar#")
     return (f"{tar}.tar", member) if found else (place, "")
 
 
-def read_member(storage: Storage, place: str) -> bytes:
-    """The bytes at a place; FileNotFoundError where the tar or its member is absent, OSError where the tar is damaged."""
-    name, member = split_place(place)
-    with storage.open(name) as file:
-        return TarReader(file).read(member)
-
-
 def samples(reader: TarReader, suffixes: tuple[str, ...]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """The key, the audio's member and the description of each sample; KEY.txt is read where no KEY.json tells the text."""
+    """Yield the key, the audio's member and the description of each sample; KEY.txt is read where no KEY.json tells the text."""
     names = set(reader.names)
     for name in reader.names:
         folder, slash, base = name.rpartition("/")

@@ -13,9 +13,10 @@ import pyloudnorm
 import pytest
 
 from flowtts_core.audio.files import encode, read_audio, resample, write_audio
-from flowtts_core.audio.loudness import LoudnessMeter, amplify, gain_to, integrated_loudness
-from flowtts_core.audio.tagged import ChapterMark, Tags, open_writer, read_tags
+from flowtts_core.audio.loudness import LoudnessMeter, amplify, gain_to
+from flowtts_core.audio.tagged import ChapterMark, Tags, open_writer
 from flowtts_core.errors import AudioError
+from tests.audio_readers import integrated_loudness, read_tags
 
 RATE = 22050
 

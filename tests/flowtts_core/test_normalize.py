@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from flowtts_core.text.english.normalize import normalize, read_out
+from flowtts_core.text.english.normalize import normalize
 from flowtts_core.text.frontends.gruut import GruutPhonemizer
 
 KNOWS = GruutPhonemizer().knows
@@ -276,6 +278,24 @@ READINGS = [
     ("Cafe\u0301", "Café"),
     ("non\u00adsense", "nonsense"),
 ]
+
+
+def read_out(text: str, is_word: Callable[[str], bool] | None = None) -> str:
+    """English text as it is read, for people: words as they are spoken, spelled letters as capitals."""
+    out = ""
+    glued = True  # nothing to part from
+    for piece in normalize(text, True, is_word):
+        if piece.kind == "mark":
+            out += piece.text
+            glued = out.count('"') % 2 == 1 and piece.text == '"'
+        elif piece.spoken:
+            out += ("" if glued or out[-1:] == " " else " ") + (
+                piece.text.upper() if piece.kind == "letter" else piece.text
+            )
+            glued = False
+        elif piece.kind == "space" and out and out[-1] != " ":
+            out += " "
+    return out.strip()
 
 
 @pytest.mark.parametrize(("written", "read"), READINGS, ids=[written for written, _ in READINGS])

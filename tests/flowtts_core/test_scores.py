@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowtts_core.errors import ConfigError, FlowTTSError
@@ -29,17 +28,6 @@ def state(metric: Metric, values: dict[str, tuple[float, float] | None]) -> Scor
     return scores
 
 
-@settings(max_examples=40, deadline=None)
-@given(values=VALUES, cut=st.integers(0, 12), metric=st.sampled_from([MEAN, RATIO]))
-def test_any_partition_gives_the_same_score(
-    values: dict[str, tuple[float, float] | None], cut: int, metric: Metric
-) -> None:
-    items = list(values.items())
-    halves = [state(metric, dict(part)) for part in (items[cut:], items[:cut][::-1])]
-    halves[0].merge(halves[1])
-    assert halves[0].compute() == state(metric, values).compute()
-
-
 def test_a_mean_a_ratio_and_what_failed() -> None:
     mean = state(MEAN, {"a": (3.0, 1), "b": (4.0, 1), "c": None}).compute()
     assert (mean.value, mean.n, mean.failed) == (3.5, 2, 1)
@@ -53,10 +41,6 @@ def test_a_clip_counts_once() -> None:
     scores = state(MEAN, {"a": (1.0, 1)})
     with pytest.raises(FlowTTSError, match="'a' is there twice"):
         scores.update("a", 2.0)
-    with pytest.raises(FlowTTSError, match="twice"):
-        scores.merge(state(MEAN, {"a": None}))
-    with pytest.raises(FlowTTSError, match="do not merge"):
-        scores.merge(Scores(RATIO))
 
 
 def test_paired_difference_is_over_shared_clips() -> None:

@@ -17,8 +17,6 @@ import pytest
 
 from cluster.storage import Storage
 from flowtts_core.audio.files import read_audio
-from flowtts_core.audio.loudness import integrated_loudness
-from flowtts_core.audio.tagged import read_tags
 from flowtts_core.errors import OutputError, TextError
 from flowtts_core.text.document import Chapter, Document, Sentence
 from jobs.synthesis import audiobook
@@ -36,6 +34,7 @@ from jobs.synthesis.books import book_rows
 from jobs.synthesis.plan import Book, plan_book, stored_book
 from jobs.synthesis.settings import Speaking
 from jobs.synthesis.subtitles import Cue, srt, vtt
+from tests.audio_readers import integrated_loudness, read_tags
 from tests.fake_engine import RATE, MakeTone, speak_here
 
 CHAPTERS = {

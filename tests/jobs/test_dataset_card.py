@@ -10,14 +10,14 @@ import pytest
 import yaml
 
 from flowtts_core.errors import ConfigError
-from flowtts_core.voice.card import VoiceCard, load_card
+from flowtts_core.voice.card import load_card
 from jobs.synthesis import webdataset
-from jobs.synthesis.dataset_card import CardFacts, VoiceFacts, render_card, voice_facts
+from jobs.synthesis.dataset_card import CardFacts, VoiceFacts, render_card
 from jobs.synthesis.units import SHARD_SCHEMA
 
 
 def facts(form: str, **told: Any) -> CardFacts:
-    voice = VoiceFacts("tone", "tone-1", "Apache-2.0", "nothing: it is computed", "en-us", 16000, "A test tone.")
+    voice = VoiceFacts("tone", "tone-1", "Apache-2.0", "nothing: it is computed", "en-us")
     card = CardFacts("A trial", form, "job-1", "flowtts 0.0", (voice,), 59, 30.0, failed=1, reasons={"no sound": 1})
     return replace(card, **told)
 
@@ -27,9 +27,10 @@ def header(card: str) -> dict[str, Any]:
 
 
 def test_a_card_says_what_made_it() -> None:
-    voice = voice_facts(load_card())
+    card = load_card()
+    voice = VoiceFacts(card.name, card.fingerprint, card.licence, card.source, ", ".join(card.languages))
     gate = {"require": ["wer<0.3", "mos>3"], "takes": 3, "target": None, "target_digest": ""}
-    told = facts("parquet", settings={"seed": 7, "gate": gate}, scores={"wer": 0.125}, speakers=("x", "y"))
+    told = facts("parquet", settings={"seed": 7, "gate": gate}, scores={"wer": 0.125})
     told = replace(told, voices=(voice,))
     card = render_card(told)
     for said in (voice.fingerprint, voice.source, voice.licence, "job-1", "flowtts 0.0", "synthetic"):
@@ -68,8 +69,7 @@ def test_a_card_holds_text_from_outside_as_text() -> None:
 
 
 def test_an_empty_voice_card_and_no_rows_make_a_card() -> None:
-    card = VoiceCard("v", sample_rate=8000)
-    told = replace(facts("webdataset", rows=0, seconds=0.0), voices=(voice_facts(card),))
+    told = replace(facts("webdataset", rows=0, seconds=0.0), voices=(VoiceFacts("v", "f"),))
     assert header(render_card(told))["license"] == "unknown"
 
 

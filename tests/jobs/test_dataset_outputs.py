@@ -38,7 +38,7 @@ from jobs.synthesis.dataset_card import CARD
 from jobs.synthesis.job import run_job
 from jobs.synthesis.plan import Plan, plan_corpus
 from jobs.synthesis.settings import Speaking
-from jobs.synthesis.webdataset import TarReader, key_of, place_of, read_member, tar_name, tar_of
+from jobs.synthesis.webdataset import TarReader, key_of, place_of, split_place, tar_name, tar_of
 from tests.cluster.test_storage import s3_root  # noqa: F401 - a fixture
 from tests.fake_engine import TONE, speak_inline
 
@@ -51,6 +51,13 @@ needs_libraries = pytest.mark.skipif(
 )
 has_torchcodec = importlib.util.find_spec("torchcodec") is not None
 needs_torchcodec = pytest.mark.skipif(not has_torchcodec, reason="needs torchcodec, which needs FFmpeg's libraries")
+
+
+def read_member(storage: Storage, place: str) -> bytes:
+    """The bytes at a place; FileNotFoundError where the tar or its member is absent, OSError where the tar is damaged."""
+    name, member = split_place(place)
+    with storage.open(name) as file:
+        return TarReader(file).read(member)
 
 
 def plan() -> Plan:

@@ -36,7 +36,7 @@ class Paragraph:
 
 
 def paragraphs_of(text: str) -> list[Paragraph]:
-    """The paragraphs of a text; in a text of long lines and no blank ones each line is one."""
+    """Return the paragraphs of a text; in a text of long lines and no blank ones each line is one."""
     lines = text.split("\n")
     filled = [line for line in lines if line.strip()]
     if len(filled) > 1 and len(filled) == len(text.strip().split("\n")) and sum(map(len, filled)) > 120 * len(filled):
@@ -65,7 +65,7 @@ def blocks_of(paragraphs: list[Paragraph]) -> list[Block]:
 
 
 def parts_among(below: Mapping[str, Sequence[str]]) -> set[str]:
-    """Which of some headings of one level hold chapters and no sections.
+    """Return which of some headings of one level hold chapters and no sections.
 
     Args:
         below: the headings, and the titles right below each.
@@ -180,7 +180,7 @@ def _sequence(numbered: list[_Found]) -> list[_Found]:
 
 
 def _sections_within(titled: list[_Found], numbered: list[_Found], paragraphs: list[Paragraph]) -> set[int]:
-    """Where the titled numerals are the chapters ("I. A SCANDAL IN BOHEMIA"): the bare ones that count their sections.
+    """Return where the titled numerals are the chapters ("I. A SCANDAL IN BOHEMIA"): the bare ones that count their sections.
 
     Empty where the bare ones are chapters themselves: they come before the first titled one or go on with its numbers.
     """
@@ -221,7 +221,7 @@ def _heading_at(paragraphs: list[Paragraph], index: int, bare: bool) -> _Found |
 
 
 def _title_like(line: str) -> bool:
-    """Whether a short line is a title and no prose: capitals at most words, no full stop after small letters."""
+    """Return whether a short line is a title and no prose: capitals at most words, no full stop after small letters."""
     words = [word for word in re.findall(r"[^\W\d_][\w’'-]*", line) if len(word) > 3] or re.findall(r"\w+", line)
     if not words or len(line) > 70 or line.endswith((",", ";", ":")):
         return False
@@ -233,7 +233,7 @@ def _title_like(line: str) -> bool:
 
 
 def _without_contents(found: list[_Found], paragraphs: list[Paragraph]) -> list[_Found]:
-    """The headings without those of the table of contents, which come first with nearly nothing between."""
+    """Return the headings without those of the table of contents, which come first with nearly nothing between."""
     ends = [*(f.start for f in found[1:]), len(paragraphs)][: len(found)]
     for number, (here, end) in enumerate(zip(found, ends, strict=True)):
         size = sum(len(p.text) for p in paragraphs[here.end : end])

@@ -47,5 +47,5 @@ def decode_text(data: bytes, name: str) -> tuple[str, list[str]]:
 
 
 def _is_windows(data: bytes) -> bool:
-    """Whether bytes 0x80-0x9f, controls in latin-1, occur: typographic quotes and dashes in the Windows code page."""
+    """Return whether bytes 0x80-0x9f, controls in latin-1, occur: typographic quotes and dashes in the Windows code page."""
     return any(0x80 <= byte <= 0x9F for byte in set(data))

@@ -42,7 +42,6 @@ class _Segment:
 
     mark: _Mark
     passages: list[Passage] = field(default_factory=list)
-    page_title: str = ""
 
 
 def read_epub(data: bytes, name: str, options: EpubOptions | None = None, pauses: Pauses | None = None) -> Document:
@@ -139,7 +138,7 @@ def _find_notes(package: Package, pages: dict[str, Page]) -> None:
 
 
 def _entries(toc: list[TocEntry]) -> list[tuple[TocEntry, str]]:
-    """The entries without the sections of chapters, each with the kind that it has from the entries above it."""
+    """Return the entries without the sections of chapters, each with the kind that it has from the entries above it."""
     below: dict[tuple[str, ...], dict[str, list[str]]] = {}
     for entry in toc:
         below.setdefault(entry.parents, {}).setdefault(entry.title, [])
@@ -197,7 +196,7 @@ def _marks(package: Package, pages: dict[str, Page]) -> list[_Mark]:
 
 
 def _segments(package: Package, pages: dict[str, Page]) -> list[_Segment]:
-    """The book cut at its marks; a page without one goes on with the chapter before it."""
+    """Return the book cut at its marks; a page without one goes on with the chapter before it."""
     marks = _marks(package, pages)
     segments: list[_Segment] = []
     started = False  # a chapter that is read has begun
@@ -212,19 +211,19 @@ def _segments(package: Package, pages: dict[str, Page]) -> list[_Segment]:
                 segments[-1].passages += page.passages[: here[0].index] if here else page.passages
         stops = [*(mark.index for mark in here[1:]), len(page.passages)] if here else []
         for mark, stop in zip(here, stops, strict=True):
-            segments.append(_Segment(mark, page.passages[mark.index : stop], page.title))
+            segments.append(_Segment(mark, page.passages[mark.index : stop]))
             started = started or (mark.listed and not mark.kind)
     return segments
 
 
 def _unlisted(number: int, page: Page, passages: list[Passage], started: bool) -> _Segment:
-    """A page that the table of contents does not name and that no chapter goes on with."""
+    """Return a page that the table of contents does not name and that no chapter goes on with."""
     heading = next((collapse(p.block.text) for p in passages[:3] if p.block.level), "")
     title = heading or page.title or f"Page {number + 1}"
     kind = kind_of_title(heading) or kind_of_title(page.title)
     if not kind and not started and is_imprint(heading, [collapse(p.block.text) for p in passages]):
         kind = "matter"
-    return _Segment(_Mark(number, 0, title, kind=kind, listed=False), passages, page.title)
+    return _Segment(_Mark(number, 0, title, kind=kind, listed=False), passages)
 
 
 def _segments_by_headings(pages: dict[str, Page]) -> list[_Segment]:
@@ -265,7 +264,7 @@ def _drafts(segments: list[_Segment], options: EpubOptions) -> tuple[list[Draft]
 
 
 def _headed(mark: _Mark, blocks: list[Block]) -> list[Block]:
-    """The blocks, headed by the chapter's title where the page has it as a picture or not at all."""
+    """Return the blocks, headed by the chapter's title where the page has it as a picture or not at all."""
     if not blocks or not mark.listed or any(block.level for block in blocks[:3]):
         return blocks
     if collapse(blocks[0].text).casefold() == collapse(mark.title).casefold():

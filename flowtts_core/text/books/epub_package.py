@@ -84,7 +84,7 @@ class Package:
     warnings: list[str] = field(default_factory=list)
 
     def read(self, path: str) -> bytes:
-        """The bytes of one file of the book.
+        """Return the bytes of one file of the book.
 
         Raises:
             Unreadable: it is missing, damaged, encrypted or too large.

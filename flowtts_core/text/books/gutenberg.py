@@ -37,7 +37,7 @@ _LANGUAGES = {
 
 
 def is_gutenberg(text: str) -> bool:
-    """Whether a text (its beginning is enough) has Project Gutenberg's header."""
+    """Return whether a text (its beginning is enough) has Project Gutenberg's header."""
     head = text[:40_000]
     return bool(_START.search(head) or (_OLD_START.search(head) and "gutenberg" in head.lower()))
 

@@ -55,7 +55,7 @@ class Heading:
 
 
 def parse_heading(line: str, bare: bool = False) -> Heading | None:
-    """The heading that a line is, or None for prose ("Part of the crew", "Chapter two was dull.").
+    """Return the heading that a line is, or None for prose ("Part of the crew", "Chapter two was dull.").
 
     Args:
         bare: also take a numeral alone ("XII.", "7. The Dog"); such lines need to be checked as a sequence.
@@ -90,7 +90,7 @@ def _plain(number: str) -> str:
 
 
 def _is_title(text: str, spaced: bool) -> bool:
-    """Whether what follows the number is a title; if `spaced` (only a space parts them) it begins with a capital."""
+    """Return whether what follows the number is a title; if `spaced` (only a space parts them) it begins with a capital."""
     text = text.strip()
     if not text:
         return True
@@ -105,7 +105,7 @@ _VALUES = {"i": 1, "v": 5, "x": 10, "l": 50, "c": 100, "d": 500, "m": 1000}
 
 
 def value_of(number: str) -> int:
-    """The value of a Roman or Arabic numeral; 0 for words."""
+    """Return the value of a Roman or Arabic numeral; 0 for words."""
     if number.isdigit():
         return int(number)
     if not number or set(number) - set(_VALUES):
@@ -115,12 +115,12 @@ def value_of(number: str) -> int:
 
 
 def is_divider(title: str) -> bool:
-    """Whether a title is that of a part, book or volume, which holds chapters."""
+    """Return whether a title is that of a part, book or volume, which holds chapters."""
     heading = parse_heading(title)
     return heading is not None and heading.rank < _CHAPTER_RANK
 
 
 def is_chapter(title: str) -> bool:
-    """Whether a title is that of a chapter with a number, so that entries below it are its sections."""
+    """Return whether a title is that of a chapter with a number, so that entries below it are its sections."""
     heading = parse_heading(title, bare=True)
     return heading is not None and heading.rank == _CHAPTER_RANK and bool(heading.number)

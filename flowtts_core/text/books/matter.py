@@ -80,7 +80,7 @@ def kind_of_title(title: str) -> str:
 
 
 def kind_below(parent: str, title: str, same_page: bool) -> str:
-    """The kind that an entry of the table of contents has from the title of an entry above it; "" for none.
+    """Return the kind that an entry of the table of contents has from the title of an entry above it; "" for none.
 
     Args:
         same_page: both point into one file, so that the entry is a section of its parent.
@@ -98,7 +98,7 @@ def _plain(title: str) -> str:
 
 
 def is_imprint(heading: str, paragraphs: Sequence[str]) -> bool:
-    """Whether a short page before the first chapter, in no list, is a title page or imprint and no part of the story.
+    """Return whether a short page before the first chapter, in no list, is a title page or imprint and no part of the story.
 
     Args:
         heading: the page's heading, "" for none; "Prologue" and the like are the story's.

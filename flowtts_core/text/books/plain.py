@@ -46,7 +46,7 @@ def read_plain(data: bytes, name: str, include_matter: bool = True, pauses: Paus
 
 
 def _marked(paragraph: Paragraph) -> list[Paragraph]:
-    """The paragraph parted at the heading lines in it ("# Title", or a line underlined with === or ---)."""
+    """Return the paragraph parted at the heading lines in it ("# Title", or a line underlined with === or ---)."""
     out: list[Paragraph] = []
     rest: list[str] = []
 
@@ -97,7 +97,7 @@ def _by_markup(paragraphs: list[Paragraph], counts: Counter[int], title: str) ->
 
 
 def _starts(paragraphs: list[Paragraph], top: int, levels: list[int]) -> dict[int, str]:
-    """Where a chapter or part begins, and the title of the part that holds it ("" for none)."""
+    """Return where a chapter or part begins, and the title of the part that holds it ("" for none)."""
     starts = {index: "" for index, p in enumerate(paragraphs) if 0 < p.level <= top}
     for level, deeper in pairwise(n for n in levels if n >= top):
         below: dict[str, list[str]] = {}

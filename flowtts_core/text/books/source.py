@@ -66,7 +66,7 @@ def read_all(source: Source, name: str = "") -> tuple[bytes, str]:
 
 
 def detect_format(source: Source, name: str = "") -> Format:
-    """The format of a text, by its content first and its name's extension where the content leaves it open.
+    """Return the format of a text, by its content first and its name's extension where the content leaves it open.
 
     Args:
         source: a path, or bytes or an open seekable file whose position is kept; `name` goes with the last two.

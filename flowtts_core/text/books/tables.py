@@ -59,7 +59,7 @@ def iter_rows(
     format: Format | None = None,
     doubles: bool = False,
 ) -> Iterator[TextRow | RowError]:
-    """The rows of a JSONL, CSV, TSV or Parquet file, in order, as a stream.
+    """Yield the rows of a JSONL, CSV, TSV or Parquet file, in order, as a stream.
 
     Columns: `text_column`, and where there are any `id_column` and those of `SETTINGS`. A file of
     `id|text|normalized` lines without a header (LJSpeech's) reads as those three columns.
@@ -87,7 +87,7 @@ def iter_rows(
 
 
 def iter_lines(source: Source, name: str = "") -> Iterator[TextRow | RowError]:
-    """Each line of a text file that is not blank as one utterance; ids are line numbers ("line-00000012")."""
+    """Yield each line of a text file that is not blank as one utterance; ids are line numbers ("line-00000012")."""
     with opened(source, name) as (file, _):
         records = ((n, line if isinstance(line, _BadRow) else {"text": line}) for n, line in _lines(file))
         yield from _checked(records, "text", "id", prefix="line")
@@ -225,7 +225,7 @@ def _require(columns: list[str], text_column: str, name: str) -> None:
 
 
 def _cells(file: BinaryIO, separator: str) -> Iterator[list[str] | _BadRow]:
-    """The cells of each record. Only CSV has quoting; a tab or pipe file is one record a line, as such corpora are."""
+    """Yield the cells of each record. Only CSV has quoting; a tab or pipe file is one record a line, as such corpora are."""
     if separator != ",":
         for _, line in _lines(file):
             yield line if isinstance(line, _BadRow) else [_unquoted(cell) for cell in line.split(separator)]
@@ -252,7 +252,7 @@ def _cells(file: BinaryIO, separator: str) -> Iterator[list[str] | _BadRow]:
 
 
 def _unquoted(cell: str) -> str:
-    """A cell that a spreadsheet quoted ("He said ""no""."); one that only begins and ends in speech stays."""
+    """Return a cell that a spreadsheet quoted ("He said ""no""."); one that only begins and ends in speech stays."""
     inner = cell[1:-1]
     if len(cell) > 2 and cell[0] == cell[-1] == '"' and '""' in inner and '"' not in inner.replace('""', ""):
         return inner.replace('""', '"')

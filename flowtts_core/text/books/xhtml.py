@@ -153,7 +153,7 @@ def _tag(element: etree._Element) -> str:
 
 
 def types_of(element: etree._Element) -> set[str]:
-    """The words of epub:type and role (without "doc-"), and "footnote" for the classes that mean it."""
+    """Return the words of epub:type and role (without "doc-"), and "footnote" for the classes that mean it."""
     words = f"{element.get(_EPUB_TYPE) or element.get('epub:type') or ''} {element.get('role') or ''}".lower().split()
     types = {word.removeprefix("doc-") for word in words}
     classes = set((element.get("class") or "").lower().split())
@@ -165,12 +165,12 @@ def types_of(element: etree._Element) -> set[str]:
 
 
 def _hangs_as_note(before: str) -> bool:
-    """Whether a linked number right after `before` is a note's: "so.1" and "treaty1", but not "See 1" and "p.1"."""
+    """Return whether a linked number right after `before` is a note's: "so.1" and "treaty1", but not "See 1" and "p.1"."""
     return bool(_HANGING.search(before)) and not _NUMBER_FOLLOWS.search(before)
 
 
 def _raised_as_note(before: str) -> bool:
-    """Whether a raised number without a link, after `before`, is a note's; else it is a power ("mc²", "(a+b)²")."""
+    """Return whether a raised number without a link, after `before`, is a note's; else it is a power ("mc²", "(a+b)²")."""
     before = before.rstrip()
     if not before or before[-1] in ".,;:!?…\"'’”»—–":
         return True  # the note's own number stands at the beginning of a block
@@ -256,7 +256,7 @@ class _Reader:
         return False
 
     def stands_as_mark(self, element: etree._Element) -> bool:
-        """Whether a linked number is raised by CSS, which is known by its name or style, or by where it stands."""
+        """Return whether a linked number is raised by CSS, which is known by its name or style, or by where it stands."""
         if any("toc" in types for types in self.types):
             return False
         nodes = list(element.iter())
@@ -271,7 +271,7 @@ class _Reader:
         )
 
     def before(self) -> str:
-        """The end of what stands before this place in its block."""
+        """Return the end of what stands before this place in its block."""
         return _INVISIBLE.sub("", "".join(part[-80:] for part in self.pending[-12:]))[-80:]
 
     def is_note_sup(self, element: etree._Element) -> bool:

@@ -48,7 +48,7 @@ _WORD_END = re.compile(r"[^\W_]*")
 
 
 def readings(text: str, is_word: Callable[[str], bool] | None = None) -> Iterator[Reading]:
-    """What of `text` (clean, see clean.py) is not read as it is written; in order, not overlapping."""
+    """Yield what of `text` (clean, see clean.py) is not read as it is written; in order, not overlapping."""
     if not _NEEDED.search(text):
         return
     capitals = sum(map(str.isupper, text))

@@ -117,7 +117,7 @@ def _old_money(m: re.Match[str], context: Context) -> Answer:
 
 
 def _several(m: re.Match[str], context: Context) -> Answer:
-    """The plural of a number that is a name or a count: F-16s, 100s of men."""
+    """Return the plural of a number that is a name or a count: F-16s, 100s of men."""
     count = m.group(1)
     named = re.search(r"[A-Za-z]-\Z", m.string[max(0, m.start() - 2) : m.start()])
     if named or (word_after(m, m.end()) == "of" and re.fullmatch("10+", count.replace(",", ""))):

@@ -164,7 +164,7 @@ def _roman(m: re.Match[str], context: Context) -> Answer:
 
 
 def _is_numbered(m: re.Match[str], before: str, gap: str) -> bool:
-    """Whether the numeral is the number of a chapter, a part, a war; "the book I read" is not, nor is "Appendix C"."""
+    """Return whether the numeral is the number of a chapter, a part, a war; "the book I read" is not, nor is "Appendix C"."""
     text = m.group(1)
     if gap[:1] == "." and not (before.title() in ABBREVIATIONS or before.title() in BEFORE_NUMBER):
         return False  # the end of a sentence
@@ -183,7 +183,7 @@ def _is_numbered(m: re.Match[str], before: str, gap: str) -> bool:
 
 
 def _is_ruler(m: re.Match[str], before: str) -> bool:
-    """Whether the numeral after a ruler's name is one: not in "Malcolm X", "John C Calhoun" and "Mary I love"."""
+    """Return whether the numeral after a ruler's name is one: not in "Malcolm X", "John C Calhoun" and "Mary I love"."""
     text, follower = m.group(1), word_after(m, m.end())
     if not set(text) <= set("IVX") or (before.lower(), text) == ("malcolm", "X"):
         return False
@@ -191,7 +191,7 @@ def _is_ruler(m: re.Match[str], before: str) -> bool:
 
 
 def _heads(m: re.Match[str], context: Context) -> bool:
-    """Whether the numeral is the whole text or the number at its head."""
+    """Return whether the numeral is the whole text or the number at its head."""
     text, after = m.group(1), m.string[m.end() :]
     if len(text) == 1 and text not in "IVX":
         return False
@@ -205,7 +205,7 @@ def _heads(m: re.Match[str], context: Context) -> bool:
 
 
 def _is_drip(m: re.Match[str], before: str) -> bool:
-    """Whether "IV" is intravenous."""
+    """Return whether "IV" is intravenous."""
     return m.group(1) == "IV" and (before.lower() in _DETERMINERS or word_after(m, m.end()).lower() in _DRIPS)
 
 
@@ -226,7 +226,7 @@ def _capitals(m: re.Match[str], context: Context) -> Answer:
 
 
 def _is_spelled(m: re.Match[str], word: str, context: Context) -> bool:
-    """Whether capitals are read letter by letter: not a word that is shouted, nor the rest of one after a dash."""
+    """Return whether capitals are read letter by letter: not a word that is shouted, nor the rest of one after a dash."""
     lower = word.lower()
     if word in SPELLED:
         return not (context.headline and context.is_word(lower) and lower in ("us", "am", "ok", "or", "la", "ad"))
@@ -269,7 +269,7 @@ def _power(m: re.Match[str], context: Context) -> Answer:
 
 
 def _area(m: re.Match[str], context: Context) -> Answer:
-    """A unit of area without a number: plural but after "per" and a slash; "m" alone is a letter."""
+    """Return a unit of area without a number: plural but after "per" and a slash; "m" alone is a letter."""
     before, unit = word_before(m).lower(), m.group()
     if unit[0] == "m" and unit[1] == "^" and before not in ("per", "in", "of"):
         return None

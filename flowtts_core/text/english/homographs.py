@@ -25,7 +25,7 @@ _NOUNS = frozenset("tear tears wound bow bass row sow".split())
 
 
 def choose(word: str, pronunciations: Sequence[tuple[str, str]], before: str, after: str) -> str:
-    """The IPA to read here, of `(IPA, role)` pairs as gruut's lexicon has them (NN, VB, VBD, JJ, ...), usual one first.
+    """Return the IPA to read here, of `(IPA, role)` pairs as gruut's lexicon has them (NN, VB, VBD, JJ, ...), usual one first.
 
     A rule of thumb that sees one word each side: gruut's own tagger takes 30 ms a sentence.
     """

@@ -59,7 +59,7 @@ def tokenize(text: str, latin_only: bool = True, start: int = 0, stop: int | Non
 
 
 def _is_possessive(text: str, end: int, pieces: list[Piece]) -> bool:
-    """Whether an apostrophe after s belongs to the word: it does unless a quotation was opened before."""
+    """Return whether an apostrophe after s belongs to the word: it does unless a quotation was opened before."""
     return end < len(text) and text[end] == " " and not any("'" in text[max(0, p.start - 1) : p.start] for p in pieces)
 
 
@@ -79,7 +79,7 @@ def normalize(text: str, english: bool = True, is_word: Callable[[str], bool] | 
 
 
 def _placed(pieces: list[Piece], starts: list[int], ends: list[int]) -> list[Piece]:
-    """The pieces with their characters in the source, one after the other.
+    """Return the pieces with their characters in the source, one after the other.
 
     Where one source character became two ("℃" is "°C"), the pieces made of it share its place instead of overlapping.
     """
@@ -94,24 +94,6 @@ def _placed(pieces: list[Piece], starts: list[int], ends: list[int]) -> list[Pie
         out.append(piece._replace(start=start, end=end))
         first, last = start, end
     return out
-
-
-def read_out(text: str, is_word: Callable[[str], bool] | None = None) -> str:
-    """English text as it is read, for people: words as they are spoken, spelled letters as capitals."""
-    out = ""
-    glued = True  # nothing to part from
-    for piece in normalize(text, True, is_word):
-        if piece.kind == "mark":
-            out += piece.text
-            glued = out.count('"') % 2 == 1 and piece.text == '"'
-        elif piece.spoken:
-            out += ("" if glued or out[-1:] == " " else " ") + (
-                piece.text.upper() if piece.kind == "letter" else piece.text
-            )
-            glued = False
-        elif piece.kind == "space" and out and out[-1] != " ":
-            out += " "
-    return out.strip()
 
 
 def _read(reading: Reading) -> list[Piece]:

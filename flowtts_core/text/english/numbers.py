@@ -44,7 +44,7 @@ def year(number: int) -> str:
 
 
 def digits(text: str) -> str:
-    """Each digit by its name; other characters fall away."""
+    """Return each digit by its name; other characters fall away."""
     return " ".join(DIGITS[int(c)] for c in text if c in "0123456789")
 
 
@@ -53,12 +53,12 @@ def _ungrouped(text: str) -> str:
 
 
 def value(text: str) -> float:
-    """What a written number amounts to; of `2.0.1` the first two parts."""
+    """Return what a written number amounts to; of `2.0.1` the first two parts."""
     return float(".".join(_ungrouped(text).split(".")[:2]))
 
 
 def number(text: str) -> str:
-    """A written number: `1,234`, `1 000 000`, `3.14`, `.45`, `007` (its digits), `2.0.1`."""
+    """Return a written number: `1,234`, `1 000 000`, `3.14`, `.45`, `007` (its digits), `2.0.1`."""
     whole, *decimals = _ungrouped(text).split(".")
     if not decimals and ((len(whole) > 1 and whole[0] == "0") or len(whole) > 9 and whole == text):
         return digits(whole)
@@ -95,7 +95,7 @@ def decade(text: str) -> str:
 
 
 def several(words: str) -> str:
-    """A number in the plural: sixteens, sixes, sixties."""
+    """Return a number in the plural: sixteens, sixes, sixties."""
     return re.sub("ys$", "ies", words + ("es" if words.endswith("x") else "s"))
 
 
@@ -162,7 +162,7 @@ _ROMAN_VALUES = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100, "D": 500, "M": 1000
 
 
 def roman(text: str) -> int | None:
-    """The value of a Roman numeral in its usual form, else None."""
+    """Return the value of a Roman numeral in its usual form, else None."""
     upper = text.upper()
     if not _ROMAN.match(upper):
         return None
