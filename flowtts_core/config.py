@@ -1,4 +1,4 @@
-"""Specs: the plain-JSON form of a part (`{"name": ..., field: value}`) and the one way to build the part from it.
+"""Specs: the JSON form of a part (`{"name": ..., field: value}`), and how to build the part from it.
 
 A family of implementations (vocoders, acoustic models, front ends) is a hand-written table in its `__init__.py`:
 `{"vocos": (VocosConfig, Vocos), ...}`. The config is a frozen dataclass whose fields are JSON values, tuples or further
@@ -44,15 +44,15 @@ def spec_of(name: str, config: Any) -> dict[str, Any]:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """Return a config dataclass as JSON values (tuples become lists)."""
+    """Return a config dataclass as JSON values. Tuples become lists."""
     return typing.cast(dict[str, Any], json.loads(json.dumps(dataclasses.asdict(config))))
 
 
 def from_dict(config_type: type, values: Mapping[str, Any]) -> Any:
-    """Return a frozen config dataclass from JSON values.
+    """Build a frozen config dataclass from JSON values.
 
     Raises:
-        ConfigError: for an unknown field (the valid ones are listed) or a value of the wrong type.
+        ConfigError: for an unknown field (it lists the valid ones) or a value of the wrong type.
     """
     if not isinstance(values, Mapping):
         raise ConfigError(f"{config_type.__name__}: {values!r} is not a mapping of fields")
@@ -114,10 +114,10 @@ def _parse(raw: Any) -> Any:
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
-    """`value` as the annotated type: nested dataclasses from dicts, tuples from lists, ints as floats.
+    """Convert `value` to the annotated type: nested dataclasses from dicts, tuples from lists, floats from ints.
 
     Raises:
-        ConfigError: naming `where`, for a value of another kind.
+        ConfigError: for a value of another type; it names `where`.
     """
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):

@@ -54,7 +54,7 @@ def read_audio(source: str | Path | bytes, sample_rate: int | None = None) -> tu
 def write_audio(path: str | Path, waveform: np.ndarray, sample_rate: int) -> None:
     """Write [S] float in [-1, 1] in the format of the path's suffix (16 bit where the format has samples).
 
-    The file appears whole or, after an error, is what it was.
+    The write is atomic: after an error an existing file is unchanged.
 
     Raises:
         AudioError: for a suffix that is not one of .wav .flac .mp3 .ogg .opus.
@@ -80,9 +80,9 @@ def require_known(suffix: str) -> None:
 
 
 def encode(waveform: np.ndarray, sample_rate: int, suffix: str = ".flac") -> bytes:
-    """Return the bytes of a file with this suffix; the same waveform gives the same bytes for WAV, FLAC and MP3.
+    """Encode as a file with this suffix. The same waveform gives the same bytes for WAV, FLAC and MP3.
 
-    Ogg streams carry a random serial number, as their standard asks; Opus is resampled to a rate it knows.
+    Ogg streams have a random serial number, as their standard asks. For Opus the sound is resampled to a rate it supports.
     """
     require_known(suffix)
     container, subtype = _FORMATS[suffix.lower()]
@@ -96,12 +96,12 @@ def encode(waveform: np.ndarray, sample_rate: int, suffix: str = ".flac") -> byt
 
 
 def to_int16(waveform: np.ndarray) -> np.ndarray:
-    """Round [-1, 1] to 16 bit, clipping; the inverse of reading up to half a step."""
+    """Round [-1, 1] to 16 bit, with clipping. It inverts reading to within half a step."""
     return np.clip(np.rint(waveform.astype(np.float64) * 32768), -32768, 32767).astype(np.int16)
 
 
 def opus_rate(sample_rate: int) -> int:
-    """Return the smallest rate of Opus that keeps everything of a rate."""
+    """Return the smallest rate of Opus that is at least this rate, or its largest."""
     return min((rate for rate in OPUS_RATES if rate >= sample_rate), default=OPUS_RATES[-1])
 
 
@@ -115,7 +115,7 @@ def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
 
 
 def _decode(source: str | Path | bytes) -> tuple[np.ndarray, int]:
-    """Decode by libsndfile; what it does not know (M4A, M4B, AAC) by FFmpeg."""
+    """Decode by libsndfile, and what it does not support (M4A, M4B, AAC) by FFmpeg."""
     file = io.BytesIO(source) if isinstance(source, bytes) else str(source)
     if isinstance(file, str) and not Path(file).is_file():
         raise FileNotFoundError(file)

@@ -1,4 +1,4 @@
-"""Loudness by ITU-R BS.1770: measured piece by piece, and a gain with a peak limiter that reaches a target."""
+"""Measure loudness by ITU-R BS.1770 piece by piece, and reach a target by a gain with a peak limiter."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ ABSOLUTE_GATE_LUFS = -70.0
 RELATIVE_GATE_LU = -10.0
 OFFSET_LUFS = -0.691  # BS.1770-4, equation 2: makes 0 dBFS of a 997 Hz sine -3.01 LUFS
 CEILING_DBFS = -1.0
-LIMITER_S = 0.005  # the gain moves over 5 ms before and after a peak: fast enough to be safe, slow enough to be unheard
+LIMITER_S = 0.005  # the gain changes over 5 ms before and after a peak: slow enough to be inaudible
 _BLOCK, _MARGIN = 2048, 32  # samples; the margin covers the oversampling filter, so that blocks join without a seam
 OVERSAMPLING = 4  # BS.1770 annex 2 estimates peaks between samples by four-fold oversampling
 
 
 class LoudnessMeter:
-    """Integrated loudness of mono audio that arrives in pieces; only one number per 100 ms is kept.
+    """Integrated loudness of mono audio that arrives in pieces. It stores one number per 100 ms.
 
-    The K-weighting filters are pyloudnorm's; the gating follows BS.1770-4. Agrees with `pyloudnorm.Meter` on the whole
+    The K-weighting filters are pyloudnorm's; the gating follows BS.1770-4. It agrees with `pyloudnorm.Meter` on the whole
     signal to within 0.1 LU (pyloudnorm rounds block edges differently at odd sample rates).
     """
 
@@ -50,11 +50,11 @@ class LoudnessMeter:
         self._rest = x[whole:]
 
     def extend(self, other: LoudnessMeter) -> None:
-        """Add what another meter heard (a later chapter, measured elsewhere); blocks do not span the joint."""
+        """Add what another meter measured, as of a later chapter. Blocks do not span the joint."""
         self._energy += other._energy
 
     def integrated(self) -> float:
-        """LUFS of all that was added; -inf for silence or less than 400 ms."""
+        """Return LUFS of all that was added; -inf for silence or less than 400 ms."""
         steps = np.concatenate([np.zeros(0), *self._energy])
         if len(steps) < 4:
             return -math.inf
@@ -94,7 +94,7 @@ def amplify(waveform: np.ndarray, gain: float, sample_rate: int, ceiling_dbfs: f
 
 
 def _peaks(waveform: np.ndarray, above: float) -> np.ndarray:
-    """Magnitude at and beside each sample, [S]; looked for between samples only in blocks that pass `above`."""
+    """Return the peak magnitude at and beside each sample, [S]. Blocks under `above` are not oversampled."""
     peaks = np.abs(waveform)
     for start in range(0, len(waveform), _BLOCK):
         if peaks[start : start + _BLOCK].max() < above:  # between samples of speech a peak is less than twice as high

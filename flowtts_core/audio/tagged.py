@@ -1,4 +1,4 @@
-"""One long audio file written piece by piece, with title, author, cover and chapter marks."""
+"""Write one long audio file piece by piece, with title, author, cover and chapter marks."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _CONTAINER_OPTIONS = {
     "mp3": {"id3v2_version": "3", "write_xing": "1"},
     "opus": {},
 }
-_ISO_639_2 = {  # what a track's language is written as
+_ISO_639_2 = {  # ISO 639-1 -> the code of a track's language
     "de": "deu", "en": "eng", "es": "spa", "fr": "fra", "it": "ita", "nl": "nld", "pl": "pol", "pt": "por", "ru": "rus",
     "sv": "swe",
 }  # fmt: skip
@@ -79,7 +79,7 @@ class Tags:
 
 
 class AudioWriter(Protocol):
-    """Takes [S] float pieces in [-1, 1]; the file is complete once it is closed."""
+    """Writes pieces [S] of floats in [-1, 1]. The file is complete once it is closed."""
 
     def write(self, waveform: np.ndarray) -> None: ...
     def close(self) -> None: ...
@@ -90,7 +90,7 @@ class AudioWriter(Protocol):
 
 
 def open_writer(path: str | Path, format: str, sample_rate: int, tags: Tags) -> AudioWriter:
-    """Return a writer for one file. The same pieces and tags give the same bytes: no dates, no random serial, one thread.
+    """Open a writer for one file. The same pieces and tags give the same bytes: no dates, no random serial, one thread.
 
     Raises:
         AudioError: for an unknown format.
@@ -208,7 +208,7 @@ def _chapter(index: int, mark: ChapterMark, sample_rate: int) -> Any:
 
 
 def cover_kind(cover: bytes) -> tuple[str, int, int] | None:
-    """("mjpeg" or "png", width, height) of a picture, or None where it is neither or does not decode."""
+    """Return ("mjpeg" or "png", width, height) of a picture; None for another format or one that does not decode."""
     import av
 
     try:
@@ -222,7 +222,7 @@ def cover_kind(cover: bytes) -> tuple[str, int, int] | None:
 
 
 def _cover_stream(container: Any, cover: bytes | None) -> Any:
-    """Add the stream of the attached picture; returns the packet to write once encoding has started."""
+    """Add the stream of the attached picture. Return the packet to write once encoding has started."""
     kind = cover_kind(cover) if cover else None
     if cover is None or kind is None:
         return None
@@ -238,7 +238,7 @@ def _cover_stream(container: Any, cover: bytes | None) -> Any:
 
 
 def _picture_block(cover: bytes) -> str:
-    """FLAC's METADATA_BLOCK_PICTURE, front cover, in base64, as Vorbis comments carry it (RFC 9639, section 8.8)."""
+    """Return a front cover as FLAC's METADATA_BLOCK_PICTURE (RFC 9639, section 8.8) in base64, for a Vorbis comment."""
     kind = cover_kind(cover)
     name, width, height = kind or ("", 0, 0)
     mime = b"image/png" if name == "png" else b"image/jpeg"
@@ -247,7 +247,7 @@ def _picture_block(cover: bytes) -> str:
 
 
 def seconds_held(path: str | Path) -> float:
-    """Seconds of audio whose packets are in the file; a header may promise more than a full disk let through."""
+    """Return the seconds of audio whose packets are in the file. After a full disk the header may promise more."""
     import av
 
     with av.open(str(path), "r") as container:

@@ -1,7 +1,7 @@
-"""The one import of torchaudio, which works beside a CPU-only torch too.
+"""Import torchaudio, also beside a CPU build of torch.
 
-torchaudio's wheel links its compiled part against CUDA libraries; with a CPU build of torch the import fails although the
-Python part (mel filter banks, resampling) is all we need. Only when the plain import failed, a stub stands in for that part.
+torchaudio's compiled part is linked against CUDA libraries, so that its import fails beside a CPU build of torch. We need its
+Python part alone (mel filter banks, resampling). When the import fails, a stub replaces the compiled part.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class UniformGrid:
     """Equal steps."""
 
     def times(self, steps: int) -> Tensor:
-        """Times [steps + 1], float32."""
+        """Return times [steps + 1], float32."""
         return _uniform(steps)
 
 
@@ -51,7 +51,7 @@ class SwayGrid:
             raise ConfigError(f"SwayGrid.s = {self.s}", "use a value in [-1, 1.75]: beyond it time runs backwards")
 
     def times(self, steps: int) -> Tensor:
-        """Times [steps + 1], float32."""
+        """Return times [steps + 1], float32."""
         return _sway(_uniform(steps), self.s)
 
 
@@ -66,7 +66,7 @@ class PowerGrid:
             raise ConfigError(f"PowerGrid.alpha = {self.alpha}", "use a value above 0")
 
     def times(self, steps: int) -> Tensor:
-        """Times [steps + 1], float32."""
+        """Return times [steps + 1], float32."""
         return _uniform(steps).pow(self.alpha)
 
 
@@ -81,7 +81,7 @@ class ShiftGrid:
             raise ConfigError(f"ShiftGrid.s = {self.s}", "use a value above 0")
 
     def times(self, steps: int) -> Tensor:
-        """Times [steps + 1], float32."""
+        """Return times [steps + 1], float32."""
         t = _uniform(steps)
         return self.s * t / (1 + (self.s - 1) * t)
 
@@ -93,7 +93,7 @@ class PrunedGrid:
     s: float = 0.0
 
     def times(self, steps: int) -> Tensor:
-        """Times [steps + 1], float32."""
+        """Return times [steps + 1], float32."""
         t = torch.tensor(_PRUNED[steps]) / 32 if steps in _PRUNED else _uniform(steps)
         return _sway(t, self.s)
 

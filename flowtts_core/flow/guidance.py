@@ -18,7 +18,7 @@ class ConstantGuidance:
     weight: float = 1.0
 
     def at(self, t: Tensor) -> Tensor:
-        """Weights [B] at times [B]."""
+        """Return weights [B] at times [B]."""
         return torch.full_like(t, self.weight)
 
 
@@ -31,7 +31,7 @@ class IntervalGuidance:
     end: float = 0.7
 
     def at(self, t: Tensor) -> Tensor:
-        """Weights [B] at times [B]."""
+        """Return weights [B] at times [B]."""
         return self.weight * ((t >= self.start) & (t < self.end)).to(t.dtype)
 
 
@@ -43,7 +43,7 @@ class LinearGuidance:
     end: float = 0.0
 
     def at(self, t: Tensor) -> Tensor:
-        """Weights [B] at times [B]."""
+        """Return weights [B] at times [B]."""
         return self.start + (self.end - self.start) * t
 
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def masked_flow_loss(predicted: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Mean squared error of velocities over the valid elements, in float32.
+    """Return the mean squared error of velocities over the valid elements, in float32.
 
     Args:
         predicted, target: [B, ...].

@@ -57,7 +57,7 @@ class Solver:
         Args:
             x: [B, ...] at `times[0]`.
             times: [steps + 1], increasing.
-            condition: handed to the velocity field as it is.
+            condition: passed to the velocity field unchanged.
         """
         times = times.to(x.device, x.dtype)
         counted = _Counted(velocity, condition)

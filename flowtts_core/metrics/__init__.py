@@ -1,1 +1,1 @@
-"""Judges that run offline: word error rate, opinion scores, speaker similarity, and the intervals of their means."""
+"""Metrics that run offline: word error rate, predicted opinion scores, speaker similarity, distances, and intervals."""

@@ -1,10 +1,10 @@
-"""Recognisers that write down what they hear, for word and character error rates.
+"""Speech recognisers, for word and character error rates.
 
-pocketsphinx comes with its model and needs nothing else; it is an old recogniser, so its rates are relative. Published rates of
-synthesis are mostly those of Whisper (Radford et al., 2022) or of HuBERT-large fine-tuned by CTC (Hsu et al., 2021).
+pocketsphinx brings its model along. It is an old recogniser, so compare its rates only with each other. Published rates of
+synthesis mostly use Whisper (Radford et al., 2022) or HuBERT-large fine-tuned with CTC (Hsu et al., 2021).
 
-All decode greedily: the same clip gives the same words, whatever was heard before. A clip of zeros is heard as no words by
-all, for Whisper invents some.
+All decode greedily: the same clip gives the same words, whatever came before. A clip of zeros gives no words; Whisper would
+invent some.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from flowtts_core.metrics.signal import to_16k, to_rate
 class Recogniser(Protocol):
     @property
     def name(self) -> str:
-        """The spec it was loaded by."""
+        """The spec that it was loaded from."""
 
     def transcribe(self, waveform: np.ndarray, sample_rate: int) -> str:
         """Return the words heard in the waveform [S], "" for none.
@@ -46,7 +46,7 @@ class Recogniser(Protocol):
 
 
 def load_recogniser(spec: str = "pocketsphinx", device: str = "cpu") -> Recogniser:
-    """Return the recogniser of a spec, on the device (pocketsphinx always on the CPU).
+    """Load the recogniser of a spec onto the device (pocketsphinx always on the CPU).
 
     Args:
         spec: `pocketsphinx`; `whisper:FOLDER_OR_NAME`, a Whisper of transformers; `faster-whisper:FOLDER_OR_NAME`, one
@@ -54,7 +54,7 @@ def load_recogniser(spec: str = "pocketsphinx", device: str = "cpu") -> Recognis
             with a CTC head.
 
     Raises:
-        ConfigError: for an unknown kind, or a place that does not load; it says why.
+        ConfigError: for an unknown kind, or a place that does not load.
         DependencyError: without the kind's package.
     """
     return choose("recogniser", RECOGNISERS, spec, device)
@@ -71,10 +71,9 @@ class _Pocketsphinx:
 
 
 class _Whisper:
-    """A clip of up to one window (30 s) in one pass, a longer one by the sequential algorithm of the paper (section 3.8).
+    """Whisper. A clip of up to 30 s takes one pass, a longer one the paper's sequential algorithm (section 3.8).
 
-    There each window begins where the last timestamp heard in the one before stands. The paper's fall back to sampling is left
-    out, as it draws at random.
+    There each window begins at the last timestamp of the window before. The paper's fallback to random sampling is left out.
     """
 
     def __init__(self, place: str, device: str) -> None:
@@ -116,13 +115,13 @@ class _Whisper:
 
 
 class _FasterWhisper:
-    """CTranslate2's Whisper in float32; it goes over a long clip by timestamps as the paper does."""
+    """CTranslate2's Whisper in float32. It handles long clips by timestamps, as the paper does."""
 
     def __init__(self, place: str, device: str) -> None:
         self.name = f"faster-whisper:{place}"
         package = require("faster_whisper", HUB)
-        folder = hub_folder(place, package.download_model)  # which knows the sizes too
-        for needed in ("model.bin", "config.json", "tokenizer.json"):  # without the last it would ask the hub
+        folder = hub_folder(place, package.download_model)  # it also knows the sizes
+        for needed in ("model.bin", "config.json", "tokenizer.json"):  # without tokenizer.json it would ask the hub
             if not (folder / needed).is_file():
                 raise ConfigError(
                     f"{place} has no {needed}",
@@ -159,7 +158,7 @@ class _FasterWhisper:
 
 
 class _Ctc:
-    """The likeliest token of each frame; a clip over 30 s is heard in windows that overlap, see `pretrained.in_windows`."""
+    """A CTC model: the likeliest token of each frame. A clip over 30 s takes overlapping windows, see `pretrained.in_windows`."""
 
     def __init__(self, place: str, device: str) -> None:
         self.name = f"ctc:{place}"

@@ -1,7 +1,7 @@
-"""Intervals by the bootstrap over utterances: of a ratio of sums (WER), a mean (scores), a quantile (latency), and differences.
+"""Bootstrap intervals over utterances: of a ratio of sums (WER), a mean (scores), a quantile (latency), and differences.
 
-Utterances are the unit of resampling, since errors within one utterance hang together. The percentile method (Efron and
-Tibshirani, 1993, chapter 13) with a fixed seed, so that the same scores always give the same interval.
+The bootstrap resamples utterances, since errors within one depend on each other. It is the percentile method (Efron and
+Tibshirani, 1993, chapter 13) with a fixed seed: the same scores give the same interval.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 ROUNDS = 2000
 SEED = 20_240_607
-_DRAWN = 1 << 22  # row numbers at once, 32 MiB: of 100,000 utterances all rounds would take 1.6 GB
+_DRAWN = 1 << 22  # row numbers drawn at once, 32 MiB; all rounds of 100,000 utterances would take 1.6 GB
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def mean(values: Sequence[float]) -> Interval:
 
 
 def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Interval:
-    """`sum(numerators) / sum(denominators)` over N utterances and its interval; the corpus WER is one."""
+    """Return `sum(numerators) / sum(denominators)` over N utterances and its interval, as for a corpus's WER."""
     top, bottom = _filled(numerators), _filled(denominators, len(numerators))
     if bottom.sum() <= 0:
         raise ValueError("the denominators sum to 0: nothing to measure against")
@@ -44,18 +44,18 @@ def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Interva
 
 
 def quantile(values: Sequence[float], q: float) -> Interval:
-    """Return the quantile `q` in [0, 1] of the values [N] and its interval; a high one of few values is about their maximum."""
+    """Return the quantile `q` in [0, 1] of the values [N] and its interval. Of few values a high one is about the maximum."""
     array = _filled(values)
     return _interval(len(array), lambda rows: np.quantile(array[rows], q, axis=-1))
 
 
 def mean_difference(ours: Sequence[float], theirs: Sequence[float]) -> Interval:
-    """Return the mean of `ours - theirs`, row by row the same utterance."""
+    """Return the mean of `ours - theirs` and its interval. Row i of both is the same utterance."""
     return mean(_filled(ours, len(theirs)) - _filled(theirs))
 
 
 def ratio_difference(ours: Sequence[float], theirs: Sequence[float], denominators: Sequence[float]) -> Interval:
-    """`(sum(ours) - sum(theirs)) / sum(denominators)`, resampled in pairs: row i is the same utterance in all three."""
+    """Return `(sum(ours) - sum(theirs)) / sum(denominators)` and its interval. Row i of all three is the same utterance."""
     difference = _filled(ours, len(theirs)) - _filled(theirs)
     return ratio(difference, denominators)
 
@@ -75,7 +75,7 @@ def _divide(top: np.ndarray, bottom: np.ndarray, rows: np.ndarray) -> np.ndarray
 
 
 def _interval(n: int, statistic: Callable[[np.ndarray], np.ndarray]) -> Interval:
-    """`statistic` takes row numbers [..., N] and returns [...]."""
+    """Return the interval of `statistic`, which takes row numbers [..., N] and returns [...]."""
     generator, at_once = np.random.default_rng(SEED), max(1, _DRAWN // n)
     drawn = [
         statistic(generator.integers(0, n, size=(min(at_once, ROUNDS - done), n))) for done in range(0, ROUNDS, at_once)

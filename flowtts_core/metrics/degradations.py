@@ -1,7 +1,7 @@
-"""Known damage to real speech, each kind alone and by a known amount: what a judge that measures what it says must see.
+"""Degrade real speech in known ways and by known amounts, to test the judges.
 
-All take a waveform [S] of one channel and return one, float32, without change to what they were given; none cuts at full
-scale except `clipping`, so values may lie a little over 1.
+Each function takes a waveform [S] and returns a new one in float32. None but `clipping` limits samples to full scale, so
+values may lie a little over 1.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import soxr
 
 from flowtts_core.errors import AudioError, ConfigError
 
-SPEEDS = (0.5, 2.0)  # what WSOLA still does cleanly
+SPEEDS = (0.5, 2.0)  # beyond, WSOLA leaves artefacts
 
 
 def white_noise(waveform: np.ndarray, snr_db: float, seed: int = 0) -> np.ndarray:
-    """With white noise whose energy lies exactly `snr_db` below the waveform's.
+    """Add white noise whose energy lies exactly `snr_db` below the waveform's.
 
     Raises:
-        AudioError: for what is no waveform, or silence, which has no signal-to-noise ratio.
+        AudioError: for an invalid waveform, or silence, which has no signal-to-noise ratio.
         ConfigError: for a ratio that is not a finite number.
     """
     _require_waveform(waveform)
@@ -35,10 +35,10 @@ def white_noise(waveform: np.ndarray, snr_db: float, seed: int = 0) -> np.ndarra
 
 
 def band_limit(waveform: np.ndarray, sample_rate: int, top_hz: float) -> np.ndarray:
-    """As if recorded at `2 * top_hz`: nothing above `top_hz` is left, rate and length stay.
+    """Remove what lies above `top_hz`, as if recorded at `2 * top_hz`. Sample rate and length stay.
 
     Raises:
-        AudioError: for what is no waveform.
+        AudioError: for an invalid waveform.
         ConfigError: for a top that is not between 0 and half the sample rate.
     """
     _require_waveform(waveform)
@@ -49,12 +49,12 @@ def band_limit(waveform: np.ndarray, sample_rate: int, top_hz: float) -> np.ndar
 
 
 def stretch(waveform: np.ndarray, sample_rate: int, speed: float) -> np.ndarray:
-    """At `speed` times the pace with its pitch kept: WSOLA (Verhelst and Roelands, 1993) as FFmpeg's `atempo` does it.
+    """Change the pace by `speed` and keep the pitch, by FFmpeg's `atempo` (WSOLA; Verhelst and Roelands, 1993).
 
-    The length becomes about S / speed, to within some 10 ms.
+    The length becomes S / speed, to within some 10 ms.
 
     Raises:
-        AudioError: for what is no waveform.
+        AudioError: for an invalid waveform.
         ConfigError: for a speed outside `SPEEDS`.
     """
     _require_waveform(waveform)
@@ -85,10 +85,10 @@ def stretch(waveform: np.ndarray, sample_rate: int, speed: float) -> np.ndarray:
 
 
 def play_at(waveform: np.ndarray, speed: float) -> np.ndarray:
-    """Played at `speed` times the pace as a tape is: pitch and timbre move by the same factor. Length about S / speed.
+    """Change the pace by `speed` as a tape does, with pitch and timbre. The length becomes about S / speed.
 
     Raises:
-        AudioError: for what is no waveform.
+        AudioError: for an invalid waveform.
         ConfigError: for a speed outside `SPEEDS`.
     """
     _require_waveform(waveform)
@@ -97,10 +97,10 @@ def play_at(waveform: np.ndarray, speed: float) -> np.ndarray:
 
 
 def shift_pitch(waveform: np.ndarray, sample_rate: int, semitones: float) -> np.ndarray:
-    """Higher by `semitones` (lower where negative), formants with it, at its own pace and length.
+    """Raise pitch and formants by `semitones` (negative lowers). Pace and length stay.
 
     Raises:
-        AudioError: for what is no waveform.
+        AudioError: for an invalid waveform.
         ConfigError: beyond an octave.
     """
     factor = 2 ** (semitones / 12)
@@ -108,10 +108,10 @@ def shift_pitch(waveform: np.ndarray, sample_rate: int, semitones: float) -> np.
 
 
 def truncate(waveform: np.ndarray, share: float = 1 / 3) -> np.ndarray:
-    """Without its last `share`.
+    """Cut off the last `share` of the samples.
 
     Raises:
-        AudioError: for what is no waveform, or where nothing would be left.
+        AudioError: for an invalid waveform, or where nothing would be left.
         ConfigError: for a share outside 0 to 1.
     """
     _require_waveform(waveform)
@@ -124,10 +124,10 @@ def truncate(waveform: np.ndarray, share: float = 1 / 3) -> np.ndarray:
 
 
 def clipping(waveform: np.ndarray, drive_db: float) -> np.ndarray:
-    """Recorded too loud: its peak brought `drive_db` above full scale, then cut off at ±1.
+    """Amplify until the peak lies `drive_db` above full scale, and clip at ±1.
 
     Raises:
-        AudioError: for what is no waveform, or silence.
+        AudioError: for an invalid waveform, or silence.
         ConfigError: for a drive below 0 or not finite.
     """
     _require_waveform(waveform)
@@ -140,7 +140,7 @@ def clipping(waveform: np.ndarray, drive_db: float) -> np.ndarray:
 
 
 def swap_words(text: str) -> str:
-    """Return the first word and the second change places, the third and the fourth, and so on; spaces become single ones."""
+    """Swap the first word with the second, the third with the fourth, and so on. Spaces become single ones."""
     words = text.split()
     for i in range(0, len(words) - 1, 2):
         words[i], words[i + 1] = words[i + 1], words[i]
@@ -161,5 +161,5 @@ def _require_speed(speed: float) -> None:
 
 
 def _of_length(waveform: np.ndarray, length: int) -> np.ndarray:
-    """Cut, or filled with zeros, at the end."""
+    """Cut the end off, or fill it with zeros."""
     return np.pad(waveform[:length], (0, max(0, length - len(waveform)))).astype(np.float32)

@@ -1,6 +1,6 @@
-"""Embedders of sound for KAD, FAD and the CLAP score: log-mel statistics, or CLAP, WavLM, Whisper, EnCodec as users bring them.
+"""Audio embeddings for KAD, FAD and the CLAP score: log-mel statistics, or CLAP, WavLM, Whisper or EnCodec models of users.
 
-Distances by two embedders do not compare. CLAP knows sounds and music; for speech WavLM and its kin hear words and voice.
+Distances of different embeddings are not comparable. CLAP suits sounds and music; WavLM and the like suit speech.
 """
 
 from __future__ import annotations
@@ -37,40 +37,40 @@ class Embedder(Protocol):
         """Its kind: mel, clap, wavlm, whisper or encodec."""
 
     def embed(self, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
-        """One vector [D] of the waveform [S]: the mean of its frames over time, unless the kind says otherwise.
+        """Return one vector [D] of the waveform [S]: the mean of its frames over time, unless the class says otherwise.
 
         Raises:
-            AudioError: for a waveform of no use, or one too short for a frame.
+            AudioError: for an invalid waveform, or one too short for a frame.
         """
 
     def frames(self, waveform: np.ndarray, sample_rate: int) -> tuple[np.ndarray, float]:
-        """Vectors [T, D] over time and how many there are in a second; of the sound alone, none of padding. Raises as `embed`."""
+        """Return vectors [T, D] over time, without padding, and their number per second. Raise as `embed` does."""
 
     def embed_text(self, text: str) -> np.ndarray | None:
-        """Return the text in the space of the sounds [D], of length 1; None for an embedder that reads none (all but CLAP)."""
+        """Return the text's vector [D] of length 1 in the space of sounds; None but for CLAP."""
 
 
 def load_embedder(spec: str = "mel", device: str = "cpu") -> Embedder:
-    """Return the embedder of a spec, on the device (mel always on the CPU). Each hears at the rate that its folder names.
+    """Load the embedder of a spec onto the device (mel always on the CPU). It resamples to the rate that its folder names.
 
     Args:
-        spec: `mel`; or `clap:`, `wavlm:` (also HuBERT, wav2vec 2.0 and kin), `whisper:` (its encoder), `encodec:` (its encoder's
-            output, not quantised), each with FOLDER_OR_NAME behind the colon.
+        spec: `mel`; or `clap:`, `wavlm:` (also HuBERT and wav2vec 2.0), `whisper:` (its encoder), `encodec:` (its encoder's
+            output before quantisation), each with FOLDER_OR_NAME after the colon.
 
     Raises:
-        ConfigError: for an unknown kind, or a place that does not load; it says why.
+        ConfigError: for an unknown kind, or a place that does not load.
         DependencyError: without transformers.
     """
     return choose("embedder", EMBEDDERS, spec, device)
 
 
 def clap_score(audio: np.ndarray, text: np.ndarray) -> float:
-    """Return how well a sound fits a text: the cosine of their CLAP embeddings [D], in [-1, 1]; higher is better."""
+    """Return the cosine of a sound's and a text's CLAP embeddings [D], in [-1, 1]. Higher means that they agree."""
     return similarity.cosine(audio, text)
 
 
 class _Mel:
-    """Mean and standard deviation over time of 64 log-mel bands, [128]; the frames are the bands, [T, 64]."""
+    """Mean and standard deviation over time of 64 log-mel bands, [128]. The frames are the bands, [T, 64]."""
 
     name = "mel"
 
@@ -88,12 +88,12 @@ class _Mel:
 
 
 class _Frames:
-    """An embedder whose vector is the mean of its frames over time, and that reads no text."""
+    """An embedder whose vector is the mean of its frames over time, and that embeds no text."""
 
     name: str
 
     def frames(self, waveform: np.ndarray, sample_rate: int) -> tuple[np.ndarray, float]:
-        raise NotImplementedError  # each model's class has its own
+        raise NotImplementedError  # each subclass has its own
 
     def embed(self, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
         found, _ = self.frames(waveform, sample_rate)
@@ -104,7 +104,7 @@ class _Frames:
 
 
 class _WavLM(_Frames):
-    """The last hidden state; a clip over 30 s is heard in windows that overlap, see `pretrained.in_windows`."""
+    """The last hidden state. A clip over 30 s takes overlapping windows, see `pretrained.in_windows`."""
 
     name = "wavlm"
 
@@ -119,7 +119,7 @@ class _WavLM(_Frames):
 
 
 class _Whisper(_Frames):
-    """The encoder's last hidden state, window by window (30 s), less the positions that lie wholly in the padding."""
+    """The encoder's last hidden state in windows of 30 s, without positions that hold only padding."""
 
     name = "whisper"
 
@@ -146,8 +146,9 @@ class _Whisper(_Frames):
 class _Encodec(_Frames):
     """The encoder's output before quantisation.
 
-    A model with a chunk length (48 kHz) gets its chunks, each at the level it asks for, but side by side where it would overlap
-    them by 1 %; the others hear a clip over 30 s in windows that overlap. A stereo model gets the clip on both channels.
+    A model with a chunk length (48 kHz) takes its chunks, each at its own level. They do not overlap here; the model itself
+    overlaps them by 1 %. Other models take a clip over 30 s in overlapping windows. A stereo model gets the clip on both
+    channels.
     """
 
     name = "encodec"
@@ -168,7 +169,7 @@ class _Encodec(_Frames):
         return in_windows(samples, window, context, self.hop, self._encode).cpu().numpy(), rate / self.hop
 
     def _encode(self, samples: Tensor) -> Tensor:
-        """[1, C, S] -> [T, D]."""
+        """Encode [1, C, S] -> [T, D]."""
         if self.config.normalize:
             samples = samples / (samples.mean(dim=1).square().mean().sqrt() + 1e-8)
         latent: Tensor = self.model.encoder(samples)[0].T
@@ -176,11 +177,11 @@ class _Encodec(_Frames):
 
 
 class _Clap:
-    """The projection of a sound into the space that texts share, at length 1.
+    """The projection of a sound into the space of texts, of length 1.
 
-    CLAP hears one window (10 s as published); its extractor repeats and pads a shorter clip. A longer one is not cropped at
-    random, as the extractor would: its embedding is the mean over windows side by side, the last flush with the end, at length 1
-    again. The frames are the embeddings of a window each second, as far as they lie within the clip.
+    CLAP takes one window (10 s as published); its extractor repeats and pads a shorter clip. It would crop a longer one at
+    random. Here the embedding of a longer clip is the mean over adjacent windows, the last one flush with the end, scaled to
+    length 1. The frames are embeddings of the windows that begin each second and lie within the clip.
     """
 
     name = "clap"
@@ -193,7 +194,7 @@ class _Clap:
         if not hasattr(self.extractor, "nb_max_samples"):
             raise ConfigError(f"{place} has no feature extractor of CLAP", "give a whole CLAP folder")
         text = self.model.config.text_config
-        # RoBERTa counts positions from behind its padding's
+        # RoBERTa's positions begin after its padding index
         self.longest_text = min(self.tokenizer.model_max_length, text.max_position_embeddings - text.pad_token_id - 1)
 
     def embed(self, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -219,7 +220,7 @@ class _Clap:
 
     @torch.inference_mode()
     def _windows(self, heard: np.ndarray, begins: list[int]) -> np.ndarray:
-        """One at a time: the extractor marks a clip of a batch at random as the long one."""
+        """Embed the windows one at a time: in a batch the extractor marks a random clip as too long."""
         rate, window, found = self.extractor.sampling_rate, self.extractor.nb_max_samples, []
         for begin in begins:
             inputs = self.extractor(heard[begin : begin + window], sampling_rate=rate, return_tensors="pt")

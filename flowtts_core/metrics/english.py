@@ -1,4 +1,4 @@
-"""The English words of a text as a recogniser writes them, for word error rates.
+"""Normalise English text to the words that a recogniser writes, for word error rates.
 
 Applied to both sides, in this order: curly quotes straightened; `&` to "and"; titles written out (Mr. -> mister);
 money, ordinals, years, other numbers and percent signs to words; lower case; accents dropped; all but letters,
@@ -34,7 +34,7 @@ _YEAR = re.compile(r"(?:1[1-9]|20)\d\d")
 
 
 def normalize_english(text: str) -> str:
-    """Lower-case words parted by single spaces; empty when the text holds none."""
+    """Return lower-case words separated by single spaces; "" for a text without words."""
     text = text.replace("\u2019", "'").replace("\u2018", "'").replace("&", " and ")
     text = _TITLE.sub(lambda match: _TITLES[match[1].lower()], text)
     text = _MONEY.sub(lambda match: _money(match[1], match[2]), text)
@@ -46,9 +46,9 @@ def normalize_english(text: str) -> str:
 
 
 def trigram_embedding(text: str) -> np.ndarray:
-    """Return what a text says, roughly and without any model: counts of its letters in threes, hashed to [256], of length 1.
+    """Embed a text without a model: counts of its letter trigrams, hashed to [256] and scaled to length 1.
 
-    Texts that share words lie near each other. For conditional distances, where no trained embedder of texts is at hand.
+    Texts that share words are near each other. Conditional distances use it where no trained text embedder is given.
     """
     letters = f" {normalize_english(text)} "
     buckets = [zlib.crc32(letters[i : i + 3].encode()) % _BUCKETS for i in range(len(letters) - 2)]

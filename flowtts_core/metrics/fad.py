@@ -1,9 +1,9 @@
-"""Frechet Audio Distance: how far apart the normal distributions lie that two sets of embeddings would have.
+"""Frechet Audio Distance: the distance of normal distributions fitted to two sets of embeddings.
 
 Source: Kilgour et al., "Frechet Audio Distance" (arXiv 1812.08466); extrapolation to infinitely many samples after Chong and
 Forsyth, "Effectively Unbiased FID and Inception Score" (arXiv 1911.07023), and per-file distances as in Gui et al.,
-"Adapting Frechet Audio Distance for Generative Music Evaluation" (arXiv 2311.01616). Lower is better. With few samples it is
-biased upwards, and it sees no more than mean and covariance: KAD (`metrics/kad.py`) has neither fault.
+"Adapting Frechet Audio Distance for Generative Music Evaluation" (arXiv 2311.01616). Lower is better. It is biased upwards
+with few samples, and sees only mean and covariance. KAD (`metrics/kad.py`) has neither fault.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from flowtts_core.metrics.kad import checked_pair
 
 @dataclass(frozen=True)
 class Gaussian:
-    """Mean [D] and a factor [D, R] of the covariance `factor @ factor.T` (of n - 1), R at most D; all float64."""
+    """Mean [D] and a factor [D, R], R <= D, of the covariance `factor @ factor.T` (divided by n - 1), in float64."""
 
     mean: Tensor
     factor: Tensor
 
     @classmethod
     def of(cls, embeddings: Tensor) -> Gaussian:
-        """Of rows [N, D], N at least 2."""
+        """Fit rows [N, D], N at least 2."""
         x = embeddings.double()
         mean = x.mean(dim=0)
         centred = (x - mean) / (len(x) - 1) ** 0.5  # [N, D]
         if len(x) > x.shape[1]:
-            # R of a QR decomposition is a factor too, found without squaring: small variances keep their digits
+            # the R of a QR decomposition is a factor too; unlike the covariance it keeps the digits of small variances
             centred = torch.linalg.qr(centred, mode="r").R
         return cls(mean, centred.T)
 
 
 def frechet_distance(a: Gaussian, b: Gaussian) -> float:
-    """`|m_a - m_b|^2 + tr(A + B - 2 (A B)^(1/2))`.
+    """Return `|m_a - m_b|^2 + tr(A + B - 2 (A B)^(1/2))`.
 
-    The trace of the square root is the sum of the singular values of the product of both factors: no square root of a matrix
-    is taken, so covariances without full rank (fewer samples than dimensions) are no special case.
+    The trace of the square root is the sum of the singular values of the product of both factors. So no matrix square root
+    is needed, and covariances without full rank (fewer samples than dimensions) are no special case.
     """
     shift = float((a.mean - b.mean).square().sum())
     root = float(torch.linalg.svdvals(a.factor.T @ b.factor).sum())
@@ -49,7 +49,7 @@ def frechet_distance(a: Gaussian, b: Gaussian) -> float:
 
 
 def fad(evaluated: Tensor, reference: Tensor) -> float:
-    """Frechet distance of the evaluated [N, D] and the reference [M, D] embeddings.
+    """Return the Frechet distance of the evaluated [N, D] and the reference [M, D] embeddings.
 
     Raises:
         ConfigError: for fewer than two embeddings on a side, unequal widths, or values that are not finite.
@@ -59,14 +59,14 @@ def fad(evaluated: Tensor, reference: Tensor) -> float:
 
 
 def fad_of_each(clips: Sequence[Tensor], reference: Tensor) -> list[float]:
-    """FAD of each clip's own frames [T_i, D] to the reference [M, D]: which files lie outside; NaN below two frames."""
+    """Return FAD of each clip's frames [T_i, D] to the reference [M, D], to find outliers; NaN for fewer than two frames."""
     against = Gaussian.of(reference)
     return [frechet_distance(Gaussian.of(clip), against) if len(clip) > 1 else float("nan") for clip in clips]
 
 
 @dataclass(frozen=True)
 class Extrapolated:
-    """A distance at infinitely many samples: `value + slope / n` fits what was measured at `sizes`, with `r2` of 1 at best."""
+    """A distance at infinitely many samples: the fit `value + slope / n` of the distances at `sizes`, and its `r2`."""
 
     value: float
     slope: float
@@ -84,10 +84,10 @@ def extrapolate(
     points: int = 15,
     seed: int = 0,
 ) -> Extrapolated:
-    """Return the distance of the evaluated set [N, D] as N grows without end, from its subsets of `points` sizes.
+    """Extrapolate the distance of the evaluated set [N, D] to infinite N from subsets of `points` sizes.
 
     Args:
-        distance: `fad` (then the value is FAD-infinity) or `kad`.
+        distance: `fad` (which gives FAD-infinity) or `kad`.
         smallest: the smallest subset; N / 5 by default, at least 2.
 
     Raises:
@@ -99,7 +99,7 @@ def extrapolate(
         raise ConfigError(
             f"{n} embeddings, subsets from {smallest}", "an extrapolation needs two sizes: give more clips"
         )
-    # equal steps of 1 / n, so that the fitted line has its points evenly spread
+    # equal steps of 1 / n spread the points of the fit evenly
     sizes = sorted({round(1 / x) for x in torch.linspace(1 / smallest, 1 / n, points, dtype=torch.float64).tolist()})
     generator = torch.Generator().manual_seed(seed)
     measured = []

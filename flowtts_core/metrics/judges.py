@@ -1,4 +1,4 @@
-"""The judges of one clip by name, the figures each gives, what each needs, and the panel that asks them."""
+"""The judges of one clip, the metrics each gives, what each needs, and the panel that asks them."""
 
 from __future__ import annotations
 
@@ -21,22 +21,20 @@ from flowtts_core.metrics.speakers import SpeakerEncoder, load_speaker_encoder
 Value = tuple[float, float]  # numerator and denominator of a ratio; a mean's denominator is 1
 Need = Literal["text", "reference"]
 
-SERIES_HZ, SERIES_S = (
-    10,
-    10.0,
-)  # of the frames that are kept for distances over time: their rate, and at most so many seconds
+SERIES_HZ = 10  # frames per second that are kept for distances over time
+SERIES_S = 10.0  # seconds of them, at most
 
 
 @dataclass(frozen=True)
 class Clip:
-    """What is judged.
+    """A clip to judge.
 
     Attributes:
         waveform: [S] in [-1, 1].
         text: what it should say.
         reference: the waveform [S] of the recording that it should equal.
-        compute_s: computing time that made it.
-        latency_s: from the request to its first sound.
+        compute_s: the seconds of computing that made it.
+        latency_s: seconds from the request to its first sound.
     """
 
     waveform: np.ndarray
@@ -53,12 +51,13 @@ class Verdict:
     """What a panel says of a clip.
 
     Attributes:
-        values: figures by metric.
-        heard: what the recogniser wrote.
-        embeddings: by embedder, [D].
-        series: by embedder, frames over time [T, D] at `SERIES_HZ`.
-        text: an embedding of the text [C].
-        reasons: why a judge could not judge it.
+        values: numerator and denominator by metric.
+        heard: the recogniser's words.
+        embeddings: vectors [D] by embedder.
+        series: frames over time [T, D] at `SERIES_HZ` by embedder.
+        text: an embedding [C] of the text.
+        reasons: why a judge could not judge it, by judge.
+        seconds: computing time by judge.
     """
 
     values: dict[str, Value] = field(default_factory=dict)
@@ -70,7 +69,7 @@ class Verdict:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def drop_what_is_not_finite(self) -> list[str]:
-        """Remove figures, embeddings and series that hold NaN or infinity: one would spoil those of all clips."""
+        """Remove figures, embeddings and series with NaN or infinity, which would spoil means. Return their names."""
         held: tuple[dict[str, Any], ...] = (self.values, self.embeddings, self.series)
         lost = [(of, name) for of in held for name, found in of.items() if not np.isfinite(found).all()]
         for of, name in lost:
@@ -80,15 +79,15 @@ class Verdict:
 
 @dataclass(frozen=True)
 class PanelConfig:
-    """Who judges, and the model behind each judge as `KIND` or `KIND:PATH_OR_NAME`.
+    """The judges to ask, and the model of each as `KIND` or `KIND:PATH_OR_NAME`.
 
     Attributes:
         judges: names of `JUDGES`.
-        asr: what transcribes; see `flowtts_core.metrics.asr`.
-        speaker: what knows voices; see `flowtts_core.metrics.speakers`.
-        mos: what predicts opinions; see `flowtts_core.metrics.listeners`.
-        embedders: beside the mel's own; see `flowtts_core.metrics.embedders`.
-        target: a file of the speaker whom all clips should sound like; None takes each clip's reference.
+        asr: the speech recogniser; see `flowtts_core.metrics.asr`.
+        speaker: the speaker encoder; see `flowtts_core.metrics.speakers`.
+        mos: the predictor of opinion scores; see `flowtts_core.metrics.listeners`.
+        embedders: audio embedders beside the log-mel; see `flowtts_core.metrics.embedders`.
+        target: a recording of the speaker whom all clips should sound like; None compares with each clip's reference.
         device: "cpu" or "cuda".
 
     Raises:
@@ -109,19 +108,19 @@ class PanelConfig:
 
 
 class Panel:
-    """The judges with their models, each loaded when it is first asked."""
+    """The judges with their models. A model is loaded at its first use."""
 
     def __init__(self, config: PanelConfig) -> None:
         self.config = config
 
     def judge(self, clip: Clip, without: tuple[str, ...] = ()) -> Verdict:
-        """Ask each judge that has what it needs; one that cannot judge this clip leaves its reason and stops no other.
+        """Ask each judge that has what it needs. One that cannot judge this clip leaves its reason, and the others go on.
 
         Args:
-            without: judges that are not asked about this clip.
+            without: judges to leave out for this clip.
 
         Raises:
-            DependencyError, ConfigError: when a judge's package or model is missing (that is no fault of the clip).
+            DependencyError, ConfigError: when a judge's package or model is missing, which no other clip would change.
         """
         verdict = Verdict()
         for name in self.config.judges:
@@ -135,9 +134,9 @@ class Panel:
                 raise
             except FlowTTSError as error:
                 verdict.reasons[name] = error.message
-            except MemoryError:  # the machine's, not the clip's
+            except MemoryError:  # not the clip's fault
                 raise
-            except Exception as error:  # whatever a library makes of this clip, the other judges are asked
+            except Exception as error:  # whatever a library raises for this clip, the other judges are asked
                 verdict.reasons[name] = f"{type(error).__name__}: {error}"[:500]
             if lost := verdict.drop_what_is_not_finite():
                 verdict.reasons.setdefault(name, f"gives no finite number ({', '.join(lost)})")
@@ -169,7 +168,7 @@ class Panel:
 
     @cached_property
     def target(self) -> np.ndarray | None:
-        """The embedding [D] of the speaker who should be heard."""
+        """The embedding [D] of the target speaker, None without a target."""
         if self.config.target is None:
             return None
         from flowtts_core.audio.files import read_audio
@@ -182,12 +181,12 @@ class Panel:
 
 @dataclass(frozen=True)
 class Judge:
-    """Gives some figures of a clip.
+    """A judge of clips.
 
     Attributes:
         judge: writes into the verdict; raises FlowTTSError for a clip that it cannot judge.
-        metrics: the figures it gives, which may be none where it only embeds.
-        needs: what a clip must have; without it the judge is not asked.
+        metrics: what it measures; a judge that only embeds has none.
+        needs: attributes that a clip must have for the judge to be asked.
     """
 
     judge: Callable[[Panel, Clip, Verdict], None]

@@ -1,11 +1,11 @@
 """Kernel Audio Distance: the unbiased squared maximum mean discrepancy of two sets of embeddings, and its relatives.
 
 Source: Chung et al., "KAD: No More FAD! An Effective and Efficient Evaluation Metric for Audio Generation"
-(arXiv 2502.15602), after Gretton et al., "A Kernel Two-Sample Test" (JMLR 2012, equation 3). Lower is better; the estimate is
-unbiased, so that it is about 0, on either side, for two samples of one distribution, whatever their sizes.
+(arXiv 2502.15602), after Gretton et al., "A Kernel Two-Sample Test" (JMLR 2012, equation 3). Lower is better. The estimate is
+unbiased: for two samples of one distribution it is about 0, above or below, whatever their sizes.
 
-All sums run over blocks of rows: memory grows with the number of embeddings, not with its square. Distances are computed in
-the precision of the embeddings (float32 or float64) and summed in float64.
+All sums run over blocks of rows, so memory grows with the number of embeddings and not with its square. Distances have the
+precision of the embeddings (float32 or float64); sums are in float64.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ BandwidthFrom = Literal["reference", "evaluated"]
 Comparison = Callable[[Tensor, Tensor], Tensor]  # points [n, D] and [m, D] -> their kernel [n, m]
 
 TILE = 1024  # rows and columns of a block: 4 MiB of kernel values in float32, which a core's cache holds
-_KEPT = 1 << 24  # distances that are sorted at once; of more, only those in the median's bin
+_KEPT = 1 << 24  # distances to sort at once; of more, only those in the median's bin of a histogram
 _BINS = 1 << 14
-_EPSILON = 1e-8  # beside the bandwidth, as the authors' toolkit has it
+_EPSILON = 1e-8  # added to the squared bandwidth, as in the authors' toolkit
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Kernel:
     Attributes:
         name: "gaussian" `exp(-d^2 / 2 s^2)`, "iq" `1 / (1 + d^2 / 2 s^2)`, "imq" its square root, with d the distance and s
             the bandwidth; or "cubic" `(1 + <a, b>)^3`, which takes no bandwidth.
-        bandwidth: s; None takes the median distance between two different embeddings of one set.
-        bandwidth_from: whose median that is: the reference's, as the paper has it, or the evaluated set's, as the authors'
-            toolkit computes it. The reference's keeps one scale for all systems that are held against it.
+        bandwidth: s; None takes the median distance between two different embeddings of a set.
+        bandwidth_from: the set of that median: "reference" as in the paper, or "evaluated" as in the authors' toolkit. With
+            the reference's, all systems that are compared with it have one scale.
     """
 
     name: str = "gaussian"
@@ -54,7 +54,7 @@ class Kernel:
             raise ConfigError(f"bandwidth = {self.bandwidth}", "use a number above 0")
 
 
-# of -u = -d^2 / 2 s^2, in place
+# kernels of -u = -d^2 / 2 s^2, computed in place
 _RADIAL: dict[str, Callable[[Tensor], Tensor]] = {
     "gaussian": lambda minus_u: minus_u.exp_(),
     "iq": lambda minus_u: minus_u.neg_().add_(1).reciprocal_(),
@@ -63,7 +63,7 @@ _RADIAL: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def kad(evaluated: Tensor, reference: Tensor, kernel: Kernel | None = None) -> float:
-    """The unbiased squared MMD of the evaluated [N, D] and the reference [M, D] embeddings (tables often show 100 times it).
+    """Return the unbiased squared MMD of the evaluated [N, D] and the reference [M, D] embeddings. Tables often show 100 times it.
 
     Raises:
         ConfigError: for fewer than two embeddings on a side, unequal widths, or values that are not finite.
@@ -72,7 +72,7 @@ def kad(evaluated: Tensor, reference: Tensor, kernel: Kernel | None = None) -> f
     kernel = kernel or Kernel()
     within: dict[str, float] = {}
     if kernel.bandwidth is None and kernel.name != "cubic":
-        # the distances whose median is the bandwidth are half of those that the kernel is of: they are not computed twice
+        # the kernel of one set needs the distances whose median is the bandwidth: they are computed once
         median, squares = _median(reference if kernel.bandwidth_from == "reference" else evaluated)
         kernel = replace(kernel, bandwidth=median)
         if squares is not None:
@@ -88,18 +88,18 @@ def conditional_kad(
     kernel: Kernel | None = None,
     condition_kernel: Kernel | None = None,
 ) -> float:
-    """KAD of pairs (embeddings [N, D], what they were made from [N, C]) under the product of two kernels.
+    """Return KAD of pairs (embeddings [N, D], their conditions [N, C]) under the product of two kernels.
 
-    Sounds that are right but go with the wrong texts are at distance 0 by `kad`, and not by this.
+    It sees sounds that are right but belong to the wrong texts, which `kad` does not.
 
     Raises:
-        ConfigError: as `kad`, and when the two of a pair differ in number.
+        ConfigError: as `kad`, and when embeddings and conditions differ in number.
     """
     for who, pair in (("evaluated", evaluated), ("reference", reference)):
         if len(pair[0]) != len(pair[1]):
             raise ConfigError(f"{len(pair[0])} {who} embeddings for {len(pair[1])} conditions", "give one for each")
     sounds, conditions = checked_pair(evaluated[0], reference[0]), checked_pair(evaluated[1], reference[1])
-    kind = torch.promote_types(sounds[0].dtype, conditions[0].dtype)  # both lie in one tensor
+    kind = torch.promote_types(sounds[0].dtype, conditions[0].dtype)  # both go into one tensor
     ours, theirs, of_sounds = _points(sounds[0].to(kind), sounds[1].to(kind), kernel or Kernel())
     ours_from, theirs_from, of_conditions = _points(
         conditions[0].to(kind), conditions[1].to(kind), condition_kernel or Kernel()
@@ -114,9 +114,9 @@ def conditional_kad(
 
 
 def temporal_windows(frames: Tensor, window: int, hop: int | None = None) -> Tensor:
-    """Windows [W, window * D] of an embedding's frames [T, D], to give to `kad`: how sound goes on, not only what there is.
+    """Return windows [W, window * D] of an embedding's frames [T, D]. `kad` of them compares changes over time.
 
-    `hop` is half a window by default; a clip shorter than one window gives none.
+    `hop` is half a window by default. A clip shorter than a window gives none.
     """
     if len(frames) < window:
         return frames.new_zeros(0, window * frames.shape[1])
@@ -124,22 +124,22 @@ def temporal_windows(frames: Tensor, window: int, hop: int | None = None) -> Ten
 
 
 def median_distance(embeddings: Tensor) -> float:
-    """Return the median (of an even number the lower one) of the distances between different rows of [N, D]."""
+    """Return the median (the lower one of an even number) of the distances between different rows of [N, D]."""
     return _median(embeddings)[0]
 
 
 def _median(embeddings: Tensor) -> tuple[float, Tensor | None]:
-    """Return the median distance; and, where they are few enough to be kept, the squares of all, infinities among them."""
+    """Return the median distance, and all squared distances (see `_squares`) where they are few enough to keep."""
     pairs = len(embeddings) * (len(embeddings) - 1) // 2
     rank = (pairs - 1) // 2
-    x = embeddings - embeddings.mean(dim=0)  # small norms lose less in |a|^2 + |b|^2 - 2 <a, b>
+    x = embeddings - embeddings.mean(dim=0)  # smaller norms lose fewer digits in |a|^2 + |b|^2 - 2 <a, b>
     if pairs <= _KEPT:
         every, end = x.new_full((_blocks_size(len(x)),), math.inf), 0
         for squares in _squares(x):
             every[end : end + len(squares)] = squares
             end += len(squares)
         return math.sqrt(max(0.0, _smallest(every, rank))), every
-    scale = _BINS / max(4 * float(x.square().sum(dim=1).max()), 1e-30)  # no two points lie further apart
+    scale = _BINS / max(4 * float(x.square().sum(dim=1).max()), 1e-30)  # no distance is larger
     counts = sum(torch.bincount(_bins(squares, scale), minlength=_BINS) for squares in _squares(x))
     assert isinstance(counts, Tensor)
     chosen = int(torch.searchsorted(counts.cumsum(0), rank, right=True))
@@ -149,7 +149,7 @@ def _median(embeddings: Tensor) -> tuple[float, Tensor | None]:
 
 
 def _smallest(x: Tensor, rank: int) -> float:
-    """Return the value of this rank, from 0; may reorder `x`."""
+    """Return the value of this rank, counted from 0. May reorder `x`."""
     if x.is_cuda:
         return float(x.kthvalue(rank + 1).values)
     values = x.numpy()
@@ -158,7 +158,7 @@ def _smallest(x: Tensor, rank: int) -> float:
 
 
 def checked_pair(evaluated: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
-    """Return both sets as float tensors of one kind; raises ConfigError as `kad` says."""
+    """Return both sets as float tensors of one dtype. Raise ConfigError as `kad` does."""
     for who, x in (("evaluated", evaluated), ("reference", reference)):
         if x.ndim != 2:
             raise ConfigError(f"the {who} embeddings have shape {tuple(x.shape)}", "give [N, D]")
@@ -175,7 +175,7 @@ def checked_pair(evaluated: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _points(evaluated: Tensor, reference: Tensor, kernel: Kernel) -> tuple[Tensor, Tensor, Comparison]:
-    """Return both sets as the points whose kernel `compare` computes: centred and in units of the bandwidth for a radial one."""
+    """Return both sets and their kernel function. For a radial kernel they are centred and scaled by the bandwidth."""
     if kernel.name == "cubic":
         return evaluated, reference, lambda a, b: _cubed((a @ b.T).add_(1))
     bandwidth = kernel.bandwidth
@@ -189,23 +189,23 @@ def _points(evaluated: Tensor, reference: Tensor, kernel: Kernel) -> tuple[Tenso
 
 
 def _unit(bandwidth: float) -> float:
-    """Return what embeddings are multiplied by, so that half the bandwidth's square is 1."""
+    """Return the scale of the embeddings that makes the kernel's exponent -|x - y|^2."""
     return math.sqrt(1 / (2 * bandwidth**2 + _EPSILON))
 
 
 def _with_norms(x: Tensor) -> Tensor:
-    """[N, D] -> [N, D + 2]: `x`, 1 and `-|x|^2`, so that one product of two such rows is minus their squared distance.
+    """Return `x`, 1 and `-|x|^2` side by side, [N, D] -> [N, D + 2], so that `_minus_squares` is one matrix product.
 
-    Adding the norms to the product afterwards would take two more passes over all pairs.
+    To add the norms to the product afterwards would take two more passes over all pairs.
     """
     norms = x.square().sum(dim=1, keepdim=True)
     return torch.cat([x, torch.ones_like(norms), -norms], dim=1)
 
 
 def _minus_squares(a: Tensor, b: Tensor, scratch: Tensor | None = None) -> Tensor:
-    """[n, D + 2], [m, D + 2] of `_with_norms` -> minus the squared distances [n, m]; rounding may leave one a little above 0.
+    """Return minus the squared distances [n, m] of rows [n, D + 2] and [m, D + 2] of `_with_norms`.
 
-    With `scratch` they lie in it, until the next call.
+    Rounding may leave one a little above 0. With `scratch` the result lies in it, until the next call.
     """
     width = a.shape[1] - 2
     turned = torch.cat([2 * b[:, :width], b[:, width + 1 :], b[:, width : width + 1]], dim=1)
@@ -218,7 +218,7 @@ def _cubed(x: Tensor) -> Tensor:
 
 
 def _mmd(ours: Tensor, theirs: Tensor, compare: Comparison, known: Mapping[str, float] | None = None) -> float:
-    """`known`: the kernel summed over the ordered pairs of different rows of "evaluated" or "reference", where that is there."""
+    """Return the squared MMD. `known` holds the sums within "evaluated" or "reference" that are computed already."""
     known = known or {}
     sums = {
         side: known[side] if side in known else _sum_within(x, compare)
@@ -230,12 +230,12 @@ def _mmd(ours: Tensor, theirs: Tensor, compare: Comparison, known: Mapping[str, 
 
 
 def _total(x: Tensor) -> float:
-    """Return the sum of [n, m]: each row in its own precision, which is fast and, pairwise, exact enough; the rows in float64."""
+    """Return the sum of [n, m]: rows in their own precision, which is fast and exact enough, and their sums in float64."""
     return float(x.sum(dim=1).sum(dtype=torch.float64))
 
 
 def _sum_within(x: Tensor, compare: Comparison) -> float:
-    """Return the kernel summed over all ordered pairs of different rows."""
+    """Return the sum of the kernel over all ordered pairs of different rows."""
     total, tiles = 0.0, x.split(TILE)
     for i, a in enumerate(tiles):
         total += _total(compare(a, a).fill_diagonal_(0))
@@ -244,9 +244,9 @@ def _sum_within(x: Tensor, compare: Comparison) -> float:
 
 
 def _squares(x: Tensor) -> Iterator[Tensor]:
-    """Yield the squared distances of each pair of different rows, once, by blocks [P] that are good until the next.
+    """Yield the squared distances of each pair of different rows once, in blocks [P] that the next one overwrites.
 
-    Infinities fill the squares on the diagonal; rounding may leave others a little below 0.
+    Infinities stand for the pairs that a block on the diagonal would repeat. Rounding may leave others a little below 0.
     """
     tiles, scratch = _with_norms(x).split(TILE), x.new_empty(TILE * TILE)
     done = torch.ones(TILE, TILE, dtype=torch.bool, device=x.device).tril()
@@ -257,7 +257,7 @@ def _squares(x: Tensor) -> Iterator[Tensor]:
 
 
 def _blocks_size(n: int) -> int:
-    """Return how many values `_squares` gives of n rows, and more up to a multiple of 1024."""
+    """Return how many values `_squares` yields for n rows, rounded up to a multiple of 1024."""
     sizes = [min(TILE, n - start) for start in range(0, n, TILE)]
     return -(-sum(size * sum(sizes[i:]) for i, size in enumerate(sizes)) // 1024) * 1024
 

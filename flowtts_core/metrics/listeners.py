@@ -1,7 +1,7 @@
-"""Listeners that predict mean opinion scores: DNSMOS, which is bundled, and UTMOS from a file that users bring.
+"""Predictors of mean opinion scores: DNSMOS, which is bundled, and UTMOS from a file of the user.
 
-UTMOS (Saeki et al., 2022; its "strong learner") is trained on synthetic speech rated for naturalness, so it ranks synthesisers,
-where DNSMOS hears noise. Published files that take a waveform at 16 kHz and give its score:
+UTMOS (Saeki et al., 2022; its "strong learner") was trained on ratings of synthetic speech's naturalness, so it ranks
+synthesisers. DNSMOS hears noise. Published files that take a waveform at 16 kHz and give its score:
 
 - TorchScript `utmos_scripted.pt` of the hub's Blinorot/UTMOS-PyTorch takes float samples: `utmos:FILE`.
 - TorchScript `utmos.jit` of the hub's balacoon/utmos takes 16-bit samples: `utmos-int16:FILE`. By its users' accounts its code
@@ -9,7 +9,7 @@ where DNSMOS hears noise. Published files that take a waveform at 16 kHz and giv
 - tarepan/SpeechMOS's `utmos22_strong` takes float samples and the rate: wrap it in a module of one argument, and
   `torch.jit.trace` it, or export it to ONNX with a free length.
 
-TorchScript is a program: load no file that you would not run.
+TorchScript is a program: load only files that you would run.
 """
 
 from __future__ import annotations
@@ -53,29 +53,29 @@ UTMOS_METRICS = (Metric("mos_utmos", "1 to 5", True, "UTMOS, how natural the spe
 class Listener(Protocol):
     @property
     def name(self) -> str:
-        """The spec it was loaded by."""
+        """The spec that it was loaded from."""
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """The figures it gives."""
+        """The metrics that it gives."""
 
     def rate(self, waveform: np.ndarray, sample_rate: int) -> dict[str, float]:
-        """Return each metric's figure for the waveform [S], by its name.
+        """Return the value of each metric for the waveform [S], by name.
 
         Raises:
-            AudioError: for a waveform of no use or a too short one.
+            AudioError: for an invalid or too short waveform.
         """
 
 
 def load_listener(spec: str = "dnsmos", device: str = "cpu") -> Listener:
-    """Return the listener of a spec, on the device (DNSMOS always on the CPU).
+    """Load the predictor of a spec onto the device (DNSMOS always on the CPU).
 
     Args:
         spec: `dnsmos`; `utmos:FILE` for a TorchScript (.pt, .jit, .ts) or ONNX (.onnx) file that takes float samples [1, S] in
             [-1, 1] at 16 kHz; `utmos-int16:FILE` for one that takes them as 16-bit integers.
 
     Raises:
-        ConfigError: for an unknown kind, or a file that does not load or gives no score; it says why.
+        ConfigError: for an unknown kind, or a file that does not load or gives no score.
         DependencyError: without the kind's package.
     """
     return choose("listener", LISTENERS, spec, device)
@@ -98,7 +98,7 @@ class _Dnsmos:
 
 
 class _Utmos:
-    """A clip over 30 s, far longer than UTMOS was trained on, is heard in parts of equal length; their mean is its score."""
+    """UTMOS. A clip over 30 s, far longer than its training data, is scored in equal parts; the score is their mean."""
 
     metrics = UTMOS_METRICS
 

@@ -1,7 +1,6 @@
-"""Mean opinion scores predicted by DNSMOS (Reddy et al., 2022), from the models in the speechmos wheel.
+"""Mean opinion scores predicted by DNSMOS (Reddy et al., 2022), with the models of the speechmos wheel.
 
-It hears noise and vocoder artefacts; it says little about naturalness, so compare within one voice. Scale 1 to 5;
-higher is better.
+It notices noise and vocoder artefacts but hardly naturalness, so compare within one voice. Scale 1 to 5; higher is better.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from flowtts_core.metrics.signal import RATE, to_16k
 
 @dataclass(frozen=True)
 class MosScores:
-    """P.835's overall, signal and background, and the overall of P.808, each about 1 to 5."""
+    """P.835's overall, signal and background scores and P.808's overall score, each about 1 to 5."""
 
     overall: float
     p808: float
@@ -28,7 +27,7 @@ class MosScores:
 
 
 def dnsmos(waveform: np.ndarray, sample_rate: int) -> MosScores:
-    """Scores of the waveform [S]; a clip under 9 s is repeated to that length, as the published code does.
+    """Return the scores of the waveform [S]. A clip under 9 s is repeated to that length, as in the published code.
 
     Raises:
         DependencyError: without speechmos, onnxruntime or librosa.
@@ -44,7 +43,7 @@ def dnsmos(waveform: np.ndarray, sample_rate: int) -> MosScores:
 
 @lru_cache(maxsize=1)
 def _model() -> Any:
-    """speechmos's DNSMOS on one thread: its own constructor takes every core, which slows parallel workers."""
+    """Return speechmos's DNSMOS on one thread. Its own constructor takes every core, which slows parallel workers."""
     ort = require("onnxruntime")
     require("librosa")
     published = require("speechmos.dnsmos")

@@ -1,4 +1,4 @@
-"""Imports the optional packages of the judges, or says which line installs them."""
+"""Import the optional packages of the judges, or say how to install them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ EVAL = "pip install 'flowtts[eval]'"
 
 
 def require(module: str, remedy: str = EVAL) -> ModuleType:
-    """Return the module of that name.
+    """Import the module of that name.
 
     Raises:
-        DependencyError: when it cannot be imported; the remedy is the line that installs it.
+        DependencyError: when it cannot be imported; the remedy is the install command.
     """
     try:
         return importlib.import_module(module)

@@ -1,8 +1,7 @@
-"""What sets a clip apart from the recording it should equal: spectra, cepstra, pitch, samples, and models of hearing.
+"""Compare a clip with the recording that it should equal: spectra, cepstra, pitch, samples, and models of hearing.
 
-A clip that says the same words at another pace is compared along a dynamic time warp where the measure allows it (cepstra
-and pitch); the others compare time for time, over the shorter of both, and mean something only where the two run together,
-as after a vocoder or a codec.
+Cepstra and pitch are compared along a dynamic time warp, so that the clip may have another pace. The other measures compare
+frame by frame over the shorter of both, and mean something only where both run in step, as after a vocoder or a codec.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _SHORTEST_S = 0.1
 
 @dataclass(frozen=True)
 class Warped:
-    """Along the warp: `mcd` in dB, `f0_rmse` in cents where both are voiced (None where nowhere), `voicing_error` as a share."""
+    """Along the warp: `mcd` in dB, `f0_rmse` in cents where both are voiced (else None), `voicing_error` as a share of frames."""
 
     mcd: float
     f0_rmse: float | None
@@ -36,7 +35,7 @@ class Warped:
 
 
 def warped(ours: np.ndarray, ours_rate: int, theirs: np.ndarray, theirs_rate: int) -> Warped:
-    """Mel-cepstral distortion (Kubichek 1993, coefficients 1 to 13, without energy) and pitch errors (pYIN).
+    """Return mel-cepstral distortion (Kubichek 1993, coefficients 1 to 13, without energy) and pitch errors (pYIN).
 
     Raises:
         AudioError: for a clip under a tenth of a second.
@@ -60,7 +59,7 @@ def warped(ours: np.ndarray, ours_rate: int, theirs: np.ndarray, theirs_rate: in
 
 @dataclass(frozen=True)
 class TimeForTime:
-    """`mel_l1` in nats a band, `stft` without unit, `si_sdr` in dB, `stoi` from 0 to 1, None where the sound is too short."""
+    """`mel_l1` in nats per band, `stft` without unit, `si_sdr` in dB, `stoi` from 0 to 1 or None for too little sound."""
 
     mel_l1: float
     stft: float
@@ -69,7 +68,7 @@ class TimeForTime:
 
 
 def time_for_time(ours: np.ndarray, ours_rate: int, theirs: np.ndarray, theirs_rate: int) -> TimeForTime:
-    """Over the length of the shorter clip, at 16 kHz.
+    """Compare over the length of the shorter clip, at 16 kHz.
 
     SI-SDR after Le Roux et al. (arXiv 1811.02508), STOI after Taal et al. (2011), by pystoi.
 
@@ -88,7 +87,7 @@ def time_for_time(ours: np.ndarray, ours_rate: int, theirs: np.ndarray, theirs_r
 
 
 def si_sdr(estimate: np.ndarray, target: np.ndarray) -> float:
-    """Scale-invariant signal-to-distortion ratio of [S] against [S], in dB; higher is better.
+    """Return the scale-invariant signal-to-distortion ratio of [S] against [S] in dB; higher is better.
 
     Raises:
         AudioError: for lengths that differ, or a clip that is silent.
@@ -99,7 +98,7 @@ def si_sdr(estimate: np.ndarray, target: np.ndarray) -> float:
     energy = float(s @ s)
     if energy == 0:
         raise AudioError("the clip to compare with is silent")
-    if not x.any():  # as much signal as distortion, none, would count as 0 dB: more than many a clip that is heard
+    if not x.any():  # silence would get 0 dB, more than many audible clips
         raise AudioError("the clip is silent")
     projected = (float(x @ s) / energy) * s
     rest = float(np.square(x - projected).sum())
@@ -107,11 +106,11 @@ def si_sdr(estimate: np.ndarray, target: np.ndarray) -> float:
 
 
 def pesq(estimate: np.ndarray, estimate_rate: int, target: np.ndarray, target_rate: int) -> float:
-    """Wide-band PESQ (ITU-T P.862.2) at 16 kHz over the length of the shorter clip, 1 to 4.6; higher is better.
+    """Return wide-band PESQ (ITU-T P.862.2) at 16 kHz over the length of the shorter clip, 1 to 4.6; higher is better.
 
     Raises:
         DependencyError: without the package pesq.
-        AudioError: where it finds no speech.
+        AudioError: when it finds no speech.
     """
     package = require("pesq", "pip install pesq (it is compiled, and needs a C compiler)")
     x, s = to_16k(estimate, estimate_rate), to_16k(target, target_rate)
@@ -125,7 +124,7 @@ def pesq(estimate: np.ndarray, estimate_rate: int, target: np.ndarray, target_ra
 def _stoi(estimate: np.ndarray, target: np.ndarray) -> float | None:
     package = require("pystoi", EVAL)
     with warnings.catch_warnings():
-        # below 30 frames of sound pystoi warns and gives 1e-5, whatever it heard
+        # below 30 frames of sound pystoi warns and returns 1e-5
         warnings.filterwarnings("error", "Not enough STFT frames", RuntimeWarning)
         try:
             return float(package.stoi(target, estimate, RATE, extended=False))
@@ -134,10 +133,10 @@ def _stoi(estimate: np.ndarray, target: np.ndarray) -> float | None:
 
 
 def _cepstra(clip: np.ndarray) -> np.ndarray:
-    """[13, T] cepstra of the log-mel at 16 kHz, one frame each 10 ms; the energy (coefficient 0) is left out.
+    """Return cepstra [13, T] of the log-mel at 16 kHz, one frame each 10 ms, without the energy (coefficient 0).
 
-    Scaled so that `log |H| = c_0 + sum of c_m cos(m w)`, as mel-cepstra are: then the distortion is in decibels of the
-    spectrum, the root mean square over the bands of what the 13 coefficients hold of it.
+    They are scaled so that `log |H| = c_0 + sum of c_m cos(m w)`. The distortion is then in decibels: the root mean square
+    over the bands of the spectral difference that the 13 coefficients describe.
     """
     import scipy.fft
 
@@ -146,7 +145,7 @@ def _cepstra(clip: np.ndarray) -> np.ndarray:
 
 
 def _pitch(clip: np.ndarray, frames: int) -> tuple[np.ndarray, np.ndarray]:
-    """F0 [T] in Hz and where it is voiced [T], a frame each 10 ms."""
+    """Return F0 [T] in Hz and whether each frame is voiced [T], a frame each 10 ms."""
     low, high = _PITCH_RANGE
     f0, voiced, _ = require("librosa").pyin(clip, fmin=low, fmax=high, sr=RATE, frame_length=1024, hop_length=160)
     short = max(0, frames - len(f0))

@@ -1,4 +1,4 @@
-"""Runs a slow judge over many clips in processes of one thread each, in order."""
+"""Run a slow judge over many clips in processes of one thread each."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA
 def parallel_starmap(
     function: Callable[..., Any], arguments: Iterable[tuple[Any, ...]], workers: int | None = None
 ) -> list[Any]:
-    """`[function(*a) for a in arguments]`, in as many processes as there are cores unless `workers` says otherwise.
+    """Return `[function(*a) for a in arguments]`, computed in `workers` processes (default: one per core).
 
-    `function` is one that can be imported by name. With one worker it runs here. The first exception is raised.
+    `function` must be importable by name. With one worker it runs in this process. The first exception is raised.
     """
     todo = list(arguments)
     workers = min(workers or os.cpu_count() or 1, len(todo))
     if workers <= 1:
         return [function(*one) for one in todo]
-    context = multiprocessing.get_context("spawn")  # fork would copy torch's threads in whatever state they are
+    context = multiprocessing.get_context("spawn")  # a fork would copy torch's locks but not its threads
     before = {name: os.environ.get(name) for name in _THREADS}
     os.environ.update(dict.fromkeys(_THREADS, "1"))  # children read it as they start
     try:

@@ -1,7 +1,7 @@
-"""Finds and loads the models whose weights users bring, from a folder or the hub, without running any code of theirs.
+"""Load models whose weights users bring, from a folder or the hub, without running code of theirs.
 
-Weights are read from safetensors where the folder has them, else from PyTorch's .bin by `weights_only`, which takes tensors and
-refuses everything else a pickle can hold. `trust_remote_code` is never given.
+Weights are read from safetensors where the folder has them, else from PyTorch's .bin with `weights_only`, which refuses
+everything in a pickle but tensors. `trust_remote_code` is never set.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ from flowtts_core.metrics.optional import require
 from flowtts_core.metrics.signal import to_rate
 
 HUB = "pip install 'flowtts[hub]'"
-FOLDER = "FOLDER_OR_NAME"  # what stands behind the colon of a spec
+FOLDER = "FOLDER_OR_NAME"  # what follows the colon of a spec
 FILE = "FILE"
 
-WINDOW_S = 30.0  # attention grows with the square of the length, so a longer clip is heard in windows of this
-CONTEXT_S = 5.0  # that reach this far into their neighbours
+WINDOW_S = 30.0  # window of a longer clip, since attention grows with the square of the length
+CONTEXT_S = 5.0  # of its neighbours that a window sees
 _TEXTS = ("*.json", "*.txt", "*.model")
 _SAFE = ("model.safetensors", "model-*.safetensors")
 _BIN = ("pytorch_model.bin", "pytorch_model-*.bin")
 _NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
-_TRAINING_ONLY = "masked_spec_embed"  # no weight of it is heard
+_TRAINING_ONLY = "masked_spec_embed"  # its weights do not matter
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Kind(Generic[T]):
-    """One kind of a judge: how it is loaded from (place, device), and what its place is, "" for none."""
+    """A kind of model: its loader, called with (place, device), and what its place is, "" for none."""
 
     load: Callable[[str, str], T]
     place: str = ""
 
 
 def choose(what: str, kinds: Mapping[str, Kind[T]], spec: str, device: str) -> T:
-    """Return what the spec `KIND` or `KIND:PLACE` names in the table, loaded onto the device ("cpu", "cuda", "cuda:1").
+    """Load the model of the spec `KIND` or `KIND:PLACE` in the table onto the device ("cpu", "cuda", "cuda:1").
 
     Raises:
-        ConfigError: for an unknown kind, a place too many or too few, or a GPU that is not there; and as the kind's loader.
+        ConfigError: for an unknown kind, a missing or needless place, or a missing GPU; and as the kind's loader.
     """
     name, _, place = spec.partition(":")
     forms = {kind: f"{kind}:{entry.place}" if entry.place else kind for kind, entry in kinds.items()}
@@ -64,10 +64,10 @@ def choose(what: str, kinds: Mapping[str, Kind[T]], spec: str, device: str) -> T
 
 
 def hub_folder(place: str, fetch: Callable[[str], str]) -> Path:
-    """Return the folder of that path, or where `fetch` put the hub's model of that name.
+    """Return the folder at that path, or the one into which `fetch` loads the hub's model of that name.
 
     Raises:
-        ConfigError: when there is neither; it says why.
+        ConfigError: when there is neither.
     """
     path = Path(place).expanduser()
     if path.is_dir():
@@ -78,7 +78,7 @@ def hub_folder(place: str, fetch: Callable[[str], str]) -> Path:
         raise ConfigError(f"no folder {place}", "give a folder with config.json and weights, or OWNER/MODEL on the hub")
     try:
         return Path(fetch(place))
-    except Exception as error:  # network, HTTP, disk and the hub's own errors share no base class
+    except Exception as error:  # the errors of network, HTTP, disk and hub share no base class
         raise ConfigError(
             f"{place}: no such folder here, not in the hub's cache, and not to be fetched: {reason(error)}",
             f"where there is a network: hf download {place} --local-dir FOLDER, and give that folder; check the name",
@@ -88,11 +88,11 @@ def hub_folder(place: str, fetch: Callable[[str], str]) -> Path:
 def load_model(
     auto_class: str, place: str, device: str, model_types: Collection[str] = (), *, wants: str = ""
 ) -> tuple[Any, Path]:
-    """Return the model of transformers' `auto_class` in float32 and eval mode on the device, and its folder.
+    """Load a model of transformers' `auto_class` in float32 and eval mode onto the device. Return it and its folder.
 
     Args:
-        model_types: what config.json may call itself; none given takes whatever the class takes.
-        wants: the architecture for people.
+        model_types: the allowed `model_type` of config.json; empty allows whatever the class does.
+        wants: the architecture's name for messages.
 
     Raises:
         DependencyError: without transformers.
@@ -113,12 +113,12 @@ def load_model(
         model, report = getattr(transformers, auto_class).from_pretrained(
             folder,
             config=config,
-            dtype=torch.float32,  # by default the checkpoint's, which may be a half
+            dtype=torch.float32,  # the default is the checkpoint's, perhaps float16
             weights_only=True,
             output_loading_info=True,
             **local,
         )
-    # a missing head would be drawn at random and judge all the same
+    # a missing head would be initialised at random
     missing = sorted(name for name in report["missing_keys"] if not name.endswith(_TRAINING_ONLY))
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
@@ -127,7 +127,7 @@ def load_model(
 
 
 def load_part(auto_class: str, place: str, folder: Path) -> Any:
-    """Return a model's feature extractor or tokenizer, by transformers' `auto_class`.
+    """Load a model's feature extractor or tokenizer by transformers' `auto_class`.
 
     Raises:
         ConfigError: when the folder lacks its files.
@@ -142,11 +142,11 @@ def load_part(auto_class: str, place: str, folder: Path) -> Any:
 
 
 class RawAudioModel:
-    """wav2vec 2.0 or one of its kin (HuBERT, WavLM, UniSpeech, ...): convolutions over raw audio, then a transformer.
+    """wav2vec 2.0, HuBERT, WavLM, UniSpeech or the like: convolutions over raw audio, then a transformer.
 
     Attributes:
-        rate: what the model hears, in Hz.
-        hop, field: samples between two frames, and under one frame.
+        rate: the model's sample rate in Hz.
+        hop, field: samples between two frames, and the receptive field of one.
     """
 
     def __init__(self, auto_class: str, place: str, device: str, wants: str) -> None:
@@ -165,10 +165,10 @@ class RawAudioModel:
             self.hop *= stride
 
     def prepared(self, waveform: np.ndarray, sample_rate: int, *, frames: int = 1) -> Tensor:
-        """Return the waveform [S] at the model's rate, levelled as its extractor does, [1, S'], on the device.
+        """Return the waveform [S] at the model's rate, normalised as by its extractor, [1, S'], on the device.
 
         Raises:
-            AudioError: for a waveform of no use, or one that gives fewer than so many frames.
+            AudioError: for an invalid waveform, or one that gives fewer than so many frames.
         """
         heard = to_rate(waveform, sample_rate, self.rate)
         least = self.field + (frames - 1) * self.hop
@@ -180,15 +180,15 @@ class RawAudioModel:
         return values.to(self.device)
 
     def in_windows(self, values: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
-        """`run` ([1, S] -> frames [T, D]) over prepared values of any length."""
+        """Apply `run` ([1, S] -> frames [T, D]) to prepared values of any length."""
         return in_windows(values, round(WINDOW_S * self.rate), round(CONTEXT_S * self.rate), self.hop, run)
 
 
 def in_windows(samples: Tensor, window: int, context: int, hop: int, run: Callable[[Tensor], Tensor]) -> Tensor:
-    """`run` ([..., S] -> frames [T, D], one each `hop` samples) over samples of any length, at most `window` of them at a time.
+    """Apply `run` ([..., S] -> frames [T, D], one each `hop` samples) to any number of samples, at most `window` at a time.
 
-    A longer clip is cut into windows that reach `context` samples into their neighbours; each gives the frames of its middle, so
-    that the frames are as many, and stand where, they would without windows.
+    A longer clip is cut into windows with `context` samples of their neighbours. Each gives the frames of its middle, so that
+    there are as many frames, at the same times, as without windows.
     """
     length = samples.shape[-1]
     if length <= window:
@@ -205,12 +205,12 @@ def in_windows(samples: Tensor, window: int, context: int, hop: int, run: Callab
 
 
 def even_parts(waveform: np.ndarray, limit: int) -> list[np.ndarray]:
-    """Return the waveform [S] in as few parts of (but for one sample) equal length as are no longer than `limit`."""
+    """Cut the waveform [S] into the fewest parts of at most `limit` samples, equal in length to within one."""
     return np.array_split(waveform, -(-len(waveform) // limit))
 
 
 def onnx_session(file: str, device: str) -> Any:
-    """Return the ONNX model of a file, one thread per session.
+    """Load an ONNX model from a file, with one thread per session.
 
     Raises:
         DependencyError: without onnxruntime, or without its GPU build for a GPU.
@@ -227,13 +227,13 @@ def onnx_session(file: str, device: str) -> Any:
         providers.insert(0, "CUDAExecutionProvider")
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # workers run side by side
-    options.log_severity_level = 4  # what fails is raised
+    options.log_severity_level = 4  # raises where it fails
     with _said_plainly(f"{file} does not load as an ONNX model", "give a file that onnxruntime reads"):
         return ort.InferenceSession(str(path), options, providers=providers)
 
 
 def existing_file(file: str) -> Path:
-    """Raises ConfigError when there is no such file."""
+    """Return the path of a file. Raise ConfigError when it is absent."""
     path = Path(file).expanduser()
     if not path.is_file():
         raise ConfigError(f"no file {file}", "give the path of the model's file")
@@ -241,13 +241,13 @@ def existing_file(file: str) -> Path:
 
 
 def reason(error: BaseException, *, last: bool = False) -> str:
-    """Return the first (or last) line of an error that says something, at most 200 characters."""
+    """Return the first (or last) non-empty line of an error's message, at most 200 characters."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[-1 if last else 0] if lines else type(error).__name__)[:200]
 
 
 def _fetch(name: str) -> str:
-    """Return the hub's model in its cache: no more of its weights than one form."""
+    """Download the hub's model into its cache, with its weights in one format only."""
     hub = require("huggingface_hub", HUB)
     folder = str(hub.snapshot_download(name, allow_patterns=[*_TEXTS, *_SAFE]))
     if not _has(Path(folder), _SAFE):
@@ -261,12 +261,12 @@ def _has(folder: Path, patterns: Collection[str]) -> bool:
 
 @contextmanager
 def _said_plainly(what: str, remedy: str) -> Iterator[None]:
-    """Yield a library's error as one of ours."""
+    """Raise a library's error as a ConfigError."""
     try:
         yield
     except FlowTTSError:
         raise
-    except Exception as error:  # a damaged or foreign folder can fail anywhere in the library
+    except Exception as error:  # a damaged folder can fail anywhere in the library
         raise ConfigError(f"{what}: {reason(error)}", remedy) from error
 
 

@@ -1,4 +1,4 @@
-"""Bounds that scores must keep, as `wer<0.3`: of a whole evaluation, or of one utterance of a synthesis job."""
+"""Requirements such as `wer<0.3` on the scores of an evaluation or of an utterance of a synthesis job."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Requirement:
     bound: float
 
     def met(self, value: float | None) -> bool:
-        """Return whether the value keeps the bound; what was not measured does not."""
+        """Return whether the value meets the bound. None does not."""
         compare: Callable[[float, float], bool] = operator.lt if self.below else operator.gt
         return value is not None and compare(value, self.bound)
 
@@ -28,10 +28,10 @@ class Requirement:
 
 
 def parse_requirement(text: str, known: Collection[str]) -> Requirement:
-    """Return a requirement from `METRIC<NUMBER` or `METRIC>NUMBER`.
+    """Parse `METRIC<NUMBER` or `METRIC>NUMBER`.
 
     Raises:
-        ConfigError: for another form, or a metric that is not among the known ones.
+        ConfigError: for another form, or an unknown metric.
     """
     found = re.fullmatch(r"\s*([a-z0-9_.]+)\s*(<|>)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*", text)
     if not found:
@@ -42,7 +42,7 @@ def parse_requirement(text: str, known: Collection[str]) -> Requirement:
 
 
 def standing(values: Mapping[str, float], requirements: Sequence[Requirement]) -> tuple[float, ...]:
-    """What orders takes of one utterance: how many requirements are met, then each value in turn, the better the higher."""
+    """Return a sort key for takes of an utterance: the number of requirements met, then each value, higher being better."""
     met = sum(requirement.met(values.get(requirement.metric)) for requirement in requirements)
     rest = [
         float("-inf") if (value := values.get(r.metric)) is None else -value if r.below else value for r in requirements

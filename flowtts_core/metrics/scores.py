@@ -1,4 +1,4 @@
-"""What a metric is, and the mergeable state that turns what was measured of each clip into one figure with its interval."""
+"""Metrics, and their state that turns what each clip measured into one score with its interval."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Kind = Literal["mean", "ratio", "quantile"]
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure of a set of clips.
+    """A metric of a set of clips.
 
     Attributes:
-        kind: "mean" of a value of each clip, "ratio" of two sums over the clips, as of errors to words, or "quantile".
-        higher_is_better: None where neither is, as of a duration.
-        about: what it says, for people; one line.
-        q: of a quantile, as 0.95.
+        kind: "mean" of the clips' values, "ratio" of two sums over the clips (as errors by words), or "quantile".
+        higher_is_better: None where neither end is better, as for a duration.
+        about: what it says, in one line.
+        q: the quantile, as 0.95.
     """
 
     name: str
@@ -32,9 +32,9 @@ class Metric:
 
 @dataclass(frozen=True)
 class Score:
-    """A metric of a set: `value` with its 95 % interval over `n` clips, beside `failed` that could not be measured.
+    """A metric's `value` with its 95 % interval over `n` clips; `failed` others could not be measured.
 
-    `value`, `low` and `high` are None where nothing could be.
+    `value`, `low` and `high` are None where no clip could be measured.
     """
 
     metric: str
@@ -51,7 +51,7 @@ class Score:
 
 
 class Scores:
-    """The state of one metric: what each clip, by its id, measured. Any order and partition of clips gives the same score."""
+    """The state of a metric: what each clip measured, by its id. The order of clips does not change the score."""
 
     def __init__(self, metric: Metric) -> None:
         self.metric = metric
@@ -59,10 +59,10 @@ class Scores:
         self.failed: set[str] = set()
 
     def update(self, id: str, value: float | None, of: float = 1.0) -> None:
-        """One clip's value (of a ratio its numerator, with `of` as denominator), or None when it could not be measured.
+        """Add a clip's value (for a ratio the numerator, with `of` as denominator), or None when it could not be measured.
 
         Raises:
-            FlowTTSError: for an id that was there before.
+            FlowTTSError: for an id that was added before.
         """
         self._require_new({id})
         if value is None:
@@ -71,7 +71,7 @@ class Scores:
             self.measured[id] = (float(value), float(of))
 
     def compute(self) -> Score:
-        """Return the score; clips that could not be measured are counted beside it."""
+        """Return the score. Clips that could not be measured are counted apart."""
         values = [self.measured[id] for id in sorted(self.measured)]
         interval = None
         if values and sum(of for _, of in values) > 0:
@@ -94,10 +94,9 @@ class Scores:
 
 
 def paired_difference(ours: Scores, theirs: Scores) -> bootstrap.Interval | None:
-    """Ours less theirs over the clips that both measured, in pairs, with its interval; None where there are none.
+    """Return ours minus theirs over the clips that both measured, with its paired interval; None without such clips.
 
-    A quantile has no pairs: of one it is None too. A ratio's denominators must agree, as the words of the same texts do; clips
-    where they do not are left out.
+    It is None for a quantile too. For a ratio, clips whose denominators differ (as of different texts) are left out.
     """
     shared = sorted(ours.measured.keys() & theirs.measured.keys())
     if ours.metric.kind == "ratio":

@@ -1,4 +1,4 @@
-"""What a waveform shows without any model: its length, silence and clipping, and the statistics of its log-mel."""
+"""Measure a waveform without a model: length, silence, clipping, and the statistics of its log-mel."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from flowtts_core.metrics.signal import RATE, to_16k
 
 SILENT_DB = 40.0  # below the loudest frame
 _FULL_SCALE = 0.999
-_RUN = 3  # samples in a row at full scale: one alone may be a true peak
+_RUN = 3  # successive samples at full scale; a single one may be a true peak
 
 
 @dataclass(frozen=True)
 class Shape:
-    """`seconds` in all, `silent_s` of them silent, and how many samples are `clipped`."""
+    """Length in `seconds`, of which `silent_s` are silent, and the number of `clipped` samples."""
 
     seconds: float
     silent_s: float
@@ -26,7 +26,7 @@ class Shape:
 
 
 def shape_of(waveform: np.ndarray, sample_rate: int) -> Shape:
-    """Of a waveform [S]; silence is counted in frames of 10 ms."""
+    """Measure a waveform [S]. Silence is counted in frames of 10 ms."""
     frame = max(1, sample_rate // 100)
     power = np.square(waveform[: len(waveform) // frame * frame].astype(np.float64)).reshape(-1, frame).mean(axis=1)
     loudest = power.max(initial=0.0)
@@ -38,16 +38,16 @@ def shape_of(waveform: np.ndarray, sample_rate: int) -> Shape:
 
 
 def mel_statistics(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Mean and standard deviation over time of 64 log-mel bands at 16 kHz, [128]: an embedding that needs no model.
+    """Return mean and standard deviation over time of 64 log-mel bands at 16 kHz, [128]: an embedding without a model.
 
-    It knows level, timbre and noise, not words or melody; for music and effects give a trained embedder.
+    It tells level, timbre and noise, but no words or melody. For music and effects use a trained embedder.
     """
     frames = mel_frames(waveform, sample_rate).astype(np.float64)
     return np.concatenate([frames.mean(axis=0), frames.std(axis=0)]).astype(np.float32)
 
 
 def mel_frames(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Return the 64 log-mel bands themselves, [T, 64], a frame each 10 ms."""
+    """Return 64 log-mel bands [T, 64] at 16 kHz, a frame each 10 ms."""
     frames: np.ndarray = _log_mel()(torch.from_numpy(to_16k(waveform, sample_rate))[None])[0].T.numpy()
     return frames
 

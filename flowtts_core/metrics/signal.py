@@ -1,4 +1,4 @@
-"""Brings a waveform to the rate that a judge listens at: 16 kHz for all but some pretrained ones."""
+"""Resample a waveform to the rate of a judge, which is 16 kHz for all but some pretrained ones."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ RATE = 16_000
 
 
 def to_16k(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Return the waveform [S] at 16 kHz, as `to_rate`."""
+    """Return the waveform [S] at 16 kHz. Raise as `to_rate` does."""
     return to_rate(waveform, sample_rate, RATE)
 
 
 def to_rate(waveform: np.ndarray, sample_rate: int, rate: int) -> np.ndarray:
-    """Return the waveform [S] at `rate` Hz, float32, at its own level.
+    """Return the waveform [S] at `rate` Hz in float32; its level stays.
 
     Raises:
         AudioError: when it is not one channel, is empty, or holds NaN or infinity.

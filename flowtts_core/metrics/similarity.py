@@ -1,7 +1,7 @@
 """Speaker similarity by Resemblyzer's GE2E encoder (Wan et al., 2018; weights in its wheel).
 
-The cosine of two utterances' embeddings; about 0.87 within one LibriSpeech speaker and 0.53 between two. Higher is
-better.
+It is the cosine of two utterances' embeddings: about 0.87 within a LibriSpeech speaker, 0.53 between two. Higher is more
+similar.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ REMEDY = f"{EVAL} && pip install --no-deps resemblyzer"
 
 
 def embed(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Return the voice of the waveform [S] as a vector [256] of length 1.
+    """Return the speaker embedding [256] of the waveform [S], of length 1.
 
     Raises:
         DependencyError: without Resemblyzer.
-        AudioError: when no voice is found in it.
+        AudioError: when it contains no voice.
     """
     resemblyzer = require("resemblyzer", REMEDY)
     heard = to_16k(waveform, sample_rate)
     if not np.abs(heard).max() > 0:
         raise AudioError("no voice in the waveform: it is silent")
-    voiced = resemblyzer.preprocess_wav(heard)  # levels it and cuts long rests
+    voiced = resemblyzer.preprocess_wav(heard)  # normalises the level and cuts long pauses
     if voiced.size == 0:
         raise AudioError("no voice found in the waveform")
     return np.asarray(_encoder().embed_utterance(voiced), dtype=np.float32)
@@ -44,16 +44,15 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
 def equal_error_rate(
     same: Sequence[float] | np.ndarray, different: Sequence[float] | np.ndarray
 ) -> tuple[float, float]:
-    """Return where accepting two utterances as one speaker's goes wrong as often either way, and from which score on.
+    """Return the equal error rate of speaker verification and its threshold.
 
-    Pairs that score the threshold or more are accepted. As the threshold rises, the share of `same` [N] that is rejected
-    rises and that of `different` [M] that is accepted falls, in steps; between two steps, which every score that both hold
-    makes at once, the shares run along a straight line, as they do for decisions drawn between both thresholds (ROC without
-    its convex hull). The rate is where both shares are one.
+    Pairs that score the threshold or more are accepted as one speaker. As the threshold rises, more of the `same` [N] pairs
+    are rejected and fewer of the `different` [M] pairs are accepted. The rate is where both shares are equal. Between two
+    neighbouring thresholds both shares are interpolated linearly (the ROC curve, not its convex hull).
 
     Returns:
-        The rate, 0 where the scores part and 0.5 where they are alike, and the threshold: the score at which the line is
-        cut, or, where the shares meet between two scores, their mean.
+        The rate (0 where the scores are separable, 0.5 where both sets are alike), and the threshold: the score at which
+        the interpolation crosses, or, where the shares are equal between two scores, the mean of those.
 
     Raises:
         ConfigError: for an empty side, or scores that are not finite.
@@ -63,10 +62,10 @@ def equal_error_rate(
         if side.ndim != 1 or side.size == 0 or not np.isfinite(side).all():
             raise ConfigError(f"scores of {name} speakers: shape {side.shape}", "give one or more, all finite")
     scores = np.unique(np.concatenate(sides))
-    # with the first k scores rejected, k = 0 ... K; whole numbers, so that "equal" is exact
+    # with the lowest k scores rejected, k = 0 ... K; in whole numbers, so that equality is exact
     missed, turned_away = (np.searchsorted(np.sort(side), np.append(scores, np.inf)) for side in sides)
     n, m = len(sides[0]), len(sides[1])
-    gap = missed * m - (m - turned_away) * n  # n m times (share missed - share accepted): rises from -n m to n m
+    gap = missed * m - (m - turned_away) * n  # n m (share rejected - share accepted): rises from -n m to n m
     k = int(np.argmax(gap >= 0))
     if gap[k] == 0:
         return float(missed[k] / n), float((scores[k - 1] + scores[k]) / 2)

@@ -1,4 +1,4 @@
-"""Encoders that tell speakers apart, for the similarity of a voice to its reference (SECS)."""
+"""Speaker encoders, for the similarity of a voice to its reference (SECS)."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ _FULL_SCALE = 1 << 15  # WeSpeaker's features are of 16-bit samples
 class SpeakerEncoder(Protocol):
     @property
     def name(self) -> str:
-        """The spec it was loaded by."""
+        """The spec that it was loaded from."""
 
     def embed(self, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
-        """Return the voice of the waveform [S] as a vector [D] of length 1; of two, `similarity.cosine` is the similarity.
+        """Return the speaker embedding [D] of the waveform [S], of length 1. Compare two by `similarity.cosine`.
 
         Raises:
-            AudioError: for a waveform of no use, a silent or a too short one.
+            AudioError: for an invalid, silent or too short waveform.
         """
 
 
 def load_speaker_encoder(spec: str = "resemblyzer", device: str = "cpu") -> SpeakerEncoder:
-    """Return the speaker encoder of a spec, on the device (Resemblyzer always on the CPU).
+    """Load the speaker encoder of a spec onto the device (Resemblyzer always on the CPU).
 
-    Cosines of two encoders do not compare: each has its own scale.
+    Cosines of different encoders are not comparable.
 
     Args:
         spec: `resemblyzer`; `xvector:FOLDER_OR_NAME`, a WavLM, wav2vec 2.0, UniSpeech-SAT or the like with an x-vector head;
             `onnx:FILE`, an export of WeSpeaker's (ECAPA-TDNN, ResNet, CAM++): filter banks [1, T, 80] to an embedding [1, D].
 
     Raises:
-        ConfigError: for an unknown kind, or a place that does not load; it says why.
+        ConfigError: for an unknown kind, or a place that does not load.
         DependencyError: without the kind's package.
     """
     return choose("speaker encoder", SPEAKER_ENCODERS, spec, device)
@@ -67,7 +67,7 @@ class _Resemblyzer:
 
 
 class _XVector:
-    """A clip over 30 s is embedded in parts of equal length; their mean, at length 1 again, is the clip's."""
+    """An x-vector model. The embedding of a clip over 30 s is the mean of equal parts', scaled to length 1."""
 
     def __init__(self, place: str, device: str) -> None:
         self.name = f"xvector:{place}"
@@ -76,7 +76,7 @@ class _XVector:
         )
         config = self.hearing.model.config
         reach = sum((k - 1) * d for k, d in zip(config.tdnn_kernel, config.tdnn_dilation, strict=True))
-        self.frames = reach + 2  # of one alone there is no standard deviation
+        self.frames = reach + 2  # a single frame has no standard deviation
 
     def embed(self, waveform: np.ndarray, sample_rate: int) -> np.ndarray:
         values = self.hearing.prepared(waveform, sample_rate, frames=self.frames)[0].cpu().numpy()
@@ -90,14 +90,14 @@ class _XVector:
 
 
 class _Onnx:
-    """Hears as WeSpeaker's wespeaker/bin/infer_onnx.py does, see `filter_banks`; a long clip is embedded as an x-vector is."""
+    """A WeSpeaker export, used as in its wespeaker/bin/infer_onnx.py. A long clip is embedded in parts as by `_XVector`."""
 
     def __init__(self, place: str, device: str) -> None:
         self.name, self.place = f"onnx:{place}", place
         self.session: Any = onnx_session(place, device)
         inputs = self.session.get_inputs()
         shape = inputs[0].shape
-        # a free axis is a name or None
+        # a dynamic axis is a name or None
         if len(inputs) != 1 or len(shape) != 3 or (isinstance(shape[2], int) and shape[2] != N_MELS):
             found = ", ".join(f"{entry.name} {entry.shape}" for entry in inputs)
             raise ConfigError(
@@ -120,7 +120,7 @@ class _Onnx:
         features = filter_banks(heard)
         try:
             found = self.session.run(None, {self.session.get_inputs()[0].name: features[None]})[0]
-        except Exception as error:  # onnxruntime's errors share no base class of their own
+        except Exception as error:  # onnxruntime's errors share no base class
             raise AudioError(f"{self.place} gives nothing for {len(features)} frames: {reason(error)}") from error
         if found.ndim != 2 or len(found) != 1 or not np.isfinite(found).all():
             raise AudioError(
@@ -130,9 +130,9 @@ class _Onnx:
 
 
 def filter_banks(heard: np.ndarray) -> np.ndarray:
-    """Kaldi's 80 log filter banks [T, 80] of a waveform [S] at 16 kHz in [-1, 1], less their mean over time.
+    """Return Kaldi's 80 log filter banks [T, 80] of a waveform [S] at 16 kHz in [-1, 1], minus their mean over time.
 
-    Of 16-bit samples, by frames of 25 ms each 10 ms, with a Hamming window and without dither, as WeSpeaker computes them.
+    As in WeSpeaker: 16-bit samples, frames of 25 ms each 10 ms, a Hamming window, no dither.
 
     Raises:
         AudioError: below 25 ms.
@@ -162,10 +162,10 @@ def _require_sound(waveform: np.ndarray) -> None:
 
 
 def _direction(parts: list[np.ndarray]) -> np.ndarray:
-    """Return the mean of the parts' directions [D], at length 1.
+    """Return the mean of the parts' directions [D], scaled to length 1.
 
     Raises:
-        AudioError: when there is none: a part without a finite, non-zero embedding.
+        AudioError: when a part has no finite, non-zero embedding.
     """
     lengths = [float(np.linalg.norm(part)) for part in parts]
     if not all(np.isfinite(length) and length > 0 for length in lengths):

@@ -1,8 +1,7 @@
-"""Word error rate by pocketsphinx: what an offline recogniser heard against what was to be said.
+"""Word error rate: edits between the text and the words that a recogniser (pocketsphinx) heard, per word of the text.
 
-The recogniser is an old one, so the rate is relative: compare voices on the same texts, best with a human or the
-teacher among them. Unit: words wrong per word said; lower is better. An utterance that could not be
-made counts as all wrong.
+pocketsphinx is an old recogniser, so its rate is relative: compare voices on the same texts, best with a human recording or
+the teacher among them. Lower is better. An utterance that could not be made counts as all wrong.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ from flowtts_core.metrics.english import normalize_english
 from flowtts_core.metrics.optional import require
 from flowtts_core.metrics.signal import RATE, to_16k
 
-PEAK = 0.7  # the level and the rests around the speech that the recogniser hears best at
+PEAK = 0.7  # the level, and the pauses around speech, that suit the recogniser best
 REST_S = 0.2
 
 
 @dataclass(frozen=True)
 class WordErrors:
-    """Substitutions, deletions and insertions of each utterance, and its words said; add two to merge them."""
+    """The number of errors and of words of each utterance. `+` joins two sets of utterances."""
 
     errors: tuple[int, ...]  # [N]
     words: tuple[int, ...]  # [N]
@@ -39,14 +38,14 @@ class WordErrors:
         return bootstrap.ratio(self.errors, self.words)
 
     def difference(self, other: WordErrors) -> Interval:
-        """This rate less the other's on the same texts in the same order, with its paired bootstrap interval."""
+        """Return this rate minus the other's on the same texts in the same order, with its paired bootstrap interval."""
         if self.words != other.words:
             raise ValueError("paired rates need the same texts in the same order")
         return bootstrap.ratio_difference(self.errors, other.errors, self.words)
 
 
 def transcribe(waveform: np.ndarray, sample_rate: int) -> str:
-    """Return the words that pocketsphinx's en-us model hears in the waveform [S]; the same whatever was heard before.
+    """Return the words that pocketsphinx's en-us model hears in the waveform [S], independent of earlier calls.
 
     Raises:
         DependencyError: without pocketsphinx.
@@ -60,7 +59,7 @@ def transcribe(waveform: np.ndarray, sample_rate: int) -> str:
     rest = np.zeros(round(REST_S * RATE), dtype=np.float32)
     pcm = (np.concatenate([rest, heard * (PEAK / peak), rest]) * 32767).astype(np.int16)
     decoder = _decoder()
-    decoder.reinit_feat()  # forgets the cepstral mean of the utterance before
+    decoder.reinit_feat()  # resets the cepstral mean of the utterance before
     decoder.start_utt()
     decoder.process_raw(pcm.tobytes(), full_utt=True)
     decoder.end_utt()
@@ -69,7 +68,7 @@ def transcribe(waveform: np.ndarray, sample_rate: int) -> str:
 
 
 def word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> WordErrors:
-    """Errors of each hypothesis, both sides through `normalize_english`.
+    """Count the errors of each hypothesis after `normalize_english` on both sides.
 
     Raises:
         DependencyError: without jiwer.
@@ -88,15 +87,15 @@ def errors_of(
     characters: bool = False,
     normalizer: Callable[[str], str] | None = normalize_english,
 ) -> tuple[int, int]:
-    """(errors, words) of one utterance, or of its characters, spaces between words included.
+    """Return (errors, words) of one utterance, or its (errors, characters), spaces included.
 
     Args:
-        normalizer: applied to both sides; None counts the texts as they stand, as jiwer does by default: case, accents and
-            punctuation count, space at either end does not, and repeated spaces part words as one does but are characters.
+        normalizer: applied to both sides. None compares the texts as they are, as jiwer does: case, accents and punctuation
+            count, space at either end does not, and repeated spaces separate words as one does but count as characters.
 
     Returns:
-        Substitutions, deletions and insertions at the fewest edits, and what was said. Where nothing was said each word
-        heard is an error (jiwer's rate of such a pair is that number); both sides empty give (0, 0).
+        The least number of substitutions, deletions and insertions, and the length of the text. For an empty text each word
+        heard is an error (jiwer returns that number as the rate); two empty sides give (0, 0).
 
     Raises:
         DependencyError: without jiwer.
@@ -113,9 +112,9 @@ def errors_of(
 
 
 def alignment(said: str, heard: str) -> list[tuple[str, str, str]]:
-    """Return how the words heard fall on the words said: runs of (kind, words said, words heard).
+    """Align the words heard with the words of the text: runs of (kind, words said, words heard).
 
-    The kind is "equal", "substitute", "delete" (said, not heard) or "insert" (heard, not said).
+    The kind is "equal", "substitute", "delete" (in the text, not heard) or "insert" (heard, not in the text).
     """
     said, heard = normalize_english(said), normalize_english(heard)
     if not said or not heard:

@@ -181,7 +181,7 @@ def jackknife(n: int, statistic: Callable[[np.ndarray], float]) -> Interval:
 
 
 def direction(found: Interval, margin: float) -> str:
-    """ "up", "down" or "same" where the whole interval lies above, below or within the margin, else "open"."""
+    """Return "up", "down" or "same" where the whole interval lies above, below or within the margin, else "open"."""
     if found.low > margin:
         return "up"
     if found.high < -margin:

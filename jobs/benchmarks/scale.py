@@ -28,9 +28,7 @@ if TYPE_CHECKING:
 
 PARTS = ("ray", "buckets", "null")
 Say = Callable[[str], None]
-Event = tuple[
-    float, int, float, int
-]  # when a shard was done, its characters, its seconds of sound, its process
+Event = tuple[float, int, float, int]  # when a shard was done, its characters, its seconds of sound, its process
 
 
 def scale(
@@ -59,7 +57,7 @@ def scale(
     if unknown := sorted(set(parts) - set(PARTS)):
         raise ConfigError(f"no part {unknown[0]!r}", f"use some of: {', '.join(PARTS)}")
     require_device(device)
-    load_card(voice)  # here, since in a process of the bare loop it would be lost
+    load_card(voice)  # raises here rather than in the processes of the bare loop
     figures: dict[str, Any] = {"benchmark": "scale", "machine": describe(), "texts": len(texts), "device": device}
     with Watch() as watch:
         if "buckets" in parts:
@@ -179,7 +177,7 @@ def _bare(voice: str | None, device: str, texts: Sequence[str], processes: int, 
 
 
 def _shards(texts: Sequence[str], folder: Path) -> Iterator[list[tuple[str, int]]]:
-    """Return (text, seed) of the units of each shard that the job would make."""
+    """Yield (text, seed) of the units of each shard that the job would make."""
     from cluster.plan import read_group
     from cluster.storage import Storage
     from jobs.synthesis.engine import Voices

@@ -1,4 +1,4 @@
-"""The clips of the page of an evaluation: the worst, the best and those that differ most, to hear, to see and to read."""
+"""The clips on the page of an evaluation: the worst, the best and those that differ most between runs."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
     from flowtts_core.audio.mel import LogMel
 
 SHOWN = 5  # worst and best clips of the first metric
-FEWER = 3  # of each other metric, and of those that differ
-ABREAST = 4  # runs side by side; of more, the first
+FEWER = 3  # clips of each further metric, and of those that differ
+ABREAST = 4  # the most runs side by side
 LONGEST_S = 30.0
-BUDGET = 24_000_000  # bytes of sound and pictures, beyond which clips are shown without
+BUDGET = 24_000_000  # bytes of sound and pictures; later clips are shown without
 _GIVE_UP = 3
-_COLUMNS = 360  # of the picture of a mel
+_COLUMNS = 360  # of a mel's picture
 _SHADES = 40  # enough for the eye, and a third of the bytes of 256
-_DEPTH = 9.0  # nats below the loudest, which are shown
+_DEPTH = 9.0  # nats below the maximum that the picture shows
 
 
 @dataclass(frozen=True)
 class Sound:
-    """A clip's sound as a page holds it.
+    """A clip's sound as the page contains it.
 
     Attributes:
         said: its length, or why there is no sound.
@@ -54,7 +54,7 @@ class Sound:
 
 @dataclass
 class Sounds:
-    """Reads clips and turns them into what a page can hold, within its budget; tells why where it cannot."""
+    """Reads clips and encodes them for the page, within a budget of bytes; gives the reason where it cannot."""
 
     budget: int = BUDGET
     clips: int = 0
@@ -67,13 +67,13 @@ class Sounds:
             return Sound(f"Without its sound: the page holds {self.spent / 1e6:.0f} MB already.", "soft")
         root = run.evaluation.generated
         times, reason = self._lost.get(root, (0, ""))
-        if times >= _GIVE_UP:  # a store that does not answer would be waited for again and again
+        if times >= _GIVE_UP:  # or each clip would wait for a store that does not answer
             return Sound(f"Not read, as clips before it could not be: {reason}")
         try:
             samples, rate = read_clip(root, row["place"])
         except FlowTTSError as error:
             reason = error.message
-        except Exception as error:  # whatever the library of a store raises, the page is made
+        except Exception as error:  # whatever a store's library raises, the page is made
             reason = f"{type(error).__name__}: {error}"[:300]
         else:
             self._lost.pop(root, None)
@@ -92,7 +92,7 @@ class Sounds:
 
 
 def mel_picture(samples: np.ndarray, rate: int) -> str:
-    """Return the log-mel of samples [S] as a PNG of few colours, low frequencies below, in base 64."""
+    """Return the log-mel of samples [S] as a PNG in base 64, with few colours and low frequencies at the bottom."""
     import torch
     from matplotlib import colormaps
     from PIL import Image
@@ -119,7 +119,7 @@ def _log_mel() -> LogMel:
 
 @dataclass(frozen=True)
 class _Picks:
-    """By metric, the ids of the clips to show in each group; the first metric is what the page opens with."""
+    """The ids of the clips in each group, by metric. The page opens with the first metric."""
 
     by_metric: dict[str, dict[str, list[str]]]
 
@@ -140,7 +140,7 @@ class _Picks:
         return cls(picks)
 
     def every(self, *groups: str) -> list[str]:
-        """Return the ids of these groups under any metric, those of the first metric first, each once."""
+        """Return the ids in these groups under any metric, each once, those of the first metric first."""
         return list(dict.fromkeys(id for picks in self.by_metric.values() for g in groups for id in picks.get(g, [])))
 
 

@@ -1,4 +1,4 @@
-"""Runs held side by side: a column each, intervals on one axis, and the paired test of the run judged against each other."""
+"""Compare runs: their scores and distances side by side, and paired tests of the run judged against each other one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jobs.evaluation.plots import extrapolation
 from jobs.evaluation.run import judged_otherwise
 
 LEVEL = 0.05
-FEWEST = 6  # pairs, below which no sign-flip test reaches the level
+FEWEST = 6  # pairs; with fewer no sign-flip test reaches the level
 _FLIPS, _SEED, _BATCH, _MANY = 9999, 20_240_607, 2_000_000, 1000
 
 CLEAR = ("better", "worse", "differs")
@@ -28,8 +28,8 @@ class Difference:
     """The paired test of a metric of the run judged against another.
 
     Attributes:
-        p: adjusted for all the tests on the page.
-        verdict: of the run judged: "better", "worse", "differs" (a metric of no direction), "no clear difference" or
+        p: the p-value, adjusted for all tests on the page.
+        verdict: the run judged is: "better", "worse", "differs" (a metric of no direction), "no clear difference" or
             "too few pairs to tell".
     """
 
@@ -43,17 +43,18 @@ class Difference:
 
 
 def sign_flip_p(differences: np.ndarray) -> float:
-    """Two-sided p of paired differences [N] under the null hypothesis that each is as likely to have the other sign.
+    """Return the two-sided p-value of paired differences [N] by a sign-flip test.
 
-    Exact up to 13 pairs that differ; up to 1,000 over 9,999 draws with a fixed seed (Good, Permutation Tests, 2005, chapter
-    3); beyond, by the normal distribution that the flipped sum then has.
+    The null hypothesis is that each difference is as likely to have the other sign. The test is exact for up to 13 non-zero
+    differences; for up to 1,000 it takes 9,999 draws with a fixed seed (Good, Permutation Tests, 2005, chapter 3); for more
+    it uses the normal distribution of the sum.
     """
     differing = np.asarray(differences, dtype=np.float64)
     differing = differing[differing != 0]
     n = len(differing)
     if n == 0:
         return 1.0
-    observed = abs(differing.sum()) * (1 - 1e-12)  # what rounds to the same sum counts as the same
+    observed = abs(differing.sum()) * (1 - 1e-12)  # sums that differ by rounding count as equal
     if n <= 13:
         signs = 1 - 2.0 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)
         return float((np.abs(signs @ differing) >= observed).mean())
@@ -68,7 +69,7 @@ def sign_flip_p(differences: np.ndarray) -> float:
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """Return the p of each of several tests, adjusted so that all hold at once (Holm, 1979); none becomes smaller."""
+    """Return p-values adjusted for multiple tests (Holm, 1979)."""
     adjusted, largest = [0.0] * len(ps), 0.0
     for rank, i in enumerate(sorted(range(len(ps)), key=lambda i: ps[i])):
         largest = max(largest, min(1.0, (len(ps) - rank) * ps[i]))
@@ -77,7 +78,7 @@ def holm(ps: Sequence[float]) -> list[float]:
 
 
 def differences_of(runs: Sequence[Run], others: Others) -> list[list[Difference]]:
-    """By compared run, a test of each metric that both have; p adjusted for all of them together."""
+    """Return for each compared run a test of each metric that both have. P-values are adjusted for all of them together."""
     found = [
         (i, metric, difference, sign_flip_p(_paired(runs[0], runs[i + 1], metric)))
         for i, (_, _, differences) in enumerate(others)
@@ -92,7 +93,7 @@ def differences_of(runs: Sequence[Run], others: Others) -> list[list[Difference]
 
 
 def _paired(ours: Run, theirs: Run, metric: str) -> np.ndarray:
-    """Return what the paired difference sums up: numerators over the clips whose denominators agree."""
+    """Return the differences of the numerators of the clips whose denominators agree."""
     there = {row["id"]: row["values"][metric] for row in theirs.evaluation.rows if metric in row["values"]}
     pairs = [(row["values"][metric], there[row["id"]]) for row in ours.evaluation.rows
              if metric in row["values"] and row["id"] in there]  # fmt: skip
@@ -146,7 +147,7 @@ def score_lines(runs: Sequence[Run]) -> list[ScoreLine]:
 
 
 def _best(scores: Sequence[Score | None], higher_is_better: bool | None) -> set[int]:
-    """Return which have the best value; none where there is no direction, or all are equal."""
+    """Return the positions with the best value; none where no end is better, or all are equal."""
     values = {i: score.value for i, score in enumerate(scores) if score is not None and score.value is not None}
     if higher_is_better is None or len(set(values.values())) < 2:
         return set()
@@ -165,7 +166,7 @@ def distance_lines(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 
 def differing(runs: Sequence[Run], metric: str, most: int) -> list[str]:
-    """Return the ids of the clips whose values of a metric differ most between the run judged and any other, most first."""
+    """Return the ids of the clips whose metric differs most between the run judged and any other, most first."""
     values = [{row["id"]: v for row in run.evaluation.rows if (v := of_clip(row, metric)) is not None} for run in runs]
     gaps = {
         id: max((abs(mine - there[id]) for there in values[1:] if id in there), default=0.0)

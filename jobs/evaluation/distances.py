@@ -15,9 +15,9 @@ from flowtts_core.metrics.fad import extrapolate, fad, fad_of_each
 from flowtts_core.metrics.judges import SERIES_HZ
 from flowtts_core.metrics.kad import Kernel, conditional_kad, kad, temporal_windows
 
-FEWEST = 8  # clips on a side, below which a distance of distributions says nothing
-WINDOW_S = 0.5  # of sound that a window of temporal KAD holds
-MOST_WINDOWS = 5000  # on a side; of more, an even choice
+FEWEST = 8  # clips on each side; a distance of fewer says nothing
+WINDOW_S = 0.5  # seconds of a window of temporal KAD
+MOST_WINDOWS = 5000  # the most windows on a side
 KINDS = {
     "kad": "kernel audio distance",
     "fad": "Frechet audio distance",
@@ -29,7 +29,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class DistanceConfig:
-    """How KAD is computed; `scale` is 1, or 100 as tables often show it."""
+    """How KAD is computed. `scale` is 1, or 100 as in many tables."""
 
     kernel: Kernel = field(default_factory=Kernel)
     scale: float = 1.0
@@ -52,7 +52,7 @@ class DistanceConfig:
 
 
 def distances(ours: Sequence[Row], theirs: Sequence[Row], config: DistanceConfig) -> dict[str, dict[str, Any]]:
-    """By name, as "kad.mel", each distance that both sets have embeddings for; where clips are too few it says so."""
+    """Return by name, as "kad.mel", each distance for which both sets have embeddings, or why it has no value."""
     ours, theirs = (sorted(rows, key=lambda row: str(row["id"])) for rows in (ours, theirs))
     found: dict[str, dict[str, Any]] = {}
     for kind in sorted({kind for row in ours for kind in row["embeddings"]}):
@@ -71,16 +71,16 @@ def distances(ours: Sequence[Row], theirs: Sequence[Row], config: DistanceConfig
 
 
 def add_fad_of_clips(ours: Sequence[Row], theirs: Sequence[Row]) -> None:
-    """Give each clip with frames over time its own FAD to all frames of the reference: which files lie outside.
+    """Add to each clip with frames over time the FAD of its frames to all frames of the reference, to find outliers.
 
-    It is of the first trained embedder, or of the mel where there is none.
+    It uses the first trained embedder, or the log-mel without one.
     """
     kinds = {kind for row in theirs for kind in row["series"]}
     if not kinds:
         return
     kind = min(kinds, key=lambda kind: (kind == "mel", kind))
     reference = torch.from_numpy(np.concatenate([row["series"][kind] for row in theirs if kind in row["series"]]))
-    if len(reference) < 2:  # of one frame there is no covariance
+    if len(reference) < 2:  # one frame has no covariance
         return
     rows = [row for row in ours if kind in row["series"]]
     for row, value in zip(
@@ -97,7 +97,7 @@ def _distance(
     line: bool = True,
     of: str = "clips",
 ) -> dict[str, Any]:
-    """Return a distance with, where `line` says so, its value at infinitely many clips."""
+    """Return a distance, with `line` also extrapolated to infinitely many clips."""
     n, n_reference = (len(side) for side in sides)
     counts = {"n": n, "n_reference": n_reference, "unit": unit, "of": of}
     if min(n, n_reference) < FEWEST:
@@ -129,20 +129,20 @@ def _embeddings(rows: Sequence[Row], kind: str) -> Tensor:
 
 
 def _conditioned(rows: Sequence[Row], kind: str) -> tuple[Tensor, Tensor]:
-    """Embeddings [N, D] and what was to be said [N, C], of the clips that have both."""
+    """Return the embeddings [N, D] and the text embeddings [N, C] of the clips that have both."""
     both = [row for row in rows if kind in row["embeddings"] and row["text_embedding"]]
     said = [row["text_embedding"] for row in both]
     return _embeddings(both, kind), torch.from_numpy(np.array(said, dtype=np.float64)) if said else torch.zeros(0, 1)
 
 
 def _windows(rows: Sequence[Row], kind: str) -> Tensor:
-    """[W, D] windows of all clips, or an even choice of them; of a large corpus all would not fit into memory at once."""
+    """Return windows [W, D] of all clips, or of a large corpus an evenly spaced choice that fits into memory."""
     window = round(WINDOW_S * SERIES_HZ)
     series = [torch.from_numpy(row["series"][kind]) for row in rows if kind in row["series"]]
     ends = np.cumsum([0, *(len(temporal_windows(frames, window)) for frames in series)])
     total = int(ends[-1])
     chosen = np.linspace(0, total - 1, min(total, MOST_WINDOWS)).astype(np.int64)
-    parts = np.searchsorted(chosen, ends)  # clip i has those from parts[i] to parts[i + 1]
+    parts = np.searchsorted(chosen, ends)  # clip i has windows parts[i] to parts[i + 1]
     cut = [
         temporal_windows(frames, window)[chosen[first:last] - end].double()
         for frames, end, first, last in zip(series, ends[:-1], parts[:-1], parts[1:], strict=True)

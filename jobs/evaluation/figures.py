@@ -1,4 +1,4 @@
-"""The runs on the page of an evaluation, and how their figures are written."""
+"""The runs on the page of an evaluation, and their figures as text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jobs.evaluation.run import Evaluation
 
 @dataclass(frozen=True)
 class Run:
-    """A run on the page: a name that no other has, and `place`, which gives its colour and mark; 0 is the one judged."""
+    """A run on the page: a unique name, and `place`, which gives its colour and mark. Place 0 is the run judged."""
 
     name: str
     evaluation: Evaluation
@@ -21,7 +21,7 @@ class Run:
 
 
 def runs_of(evaluation: Evaluation, others: Sequence[tuple[str, Evaluation, Any]]) -> list[Run]:
-    """Return the run judged and those that it is compared with, named by as much of their paths as tells them apart."""
+    """Return the run judged and those it is compared with, named by the shortest distinct ends of their paths."""
     places = [evaluation.generated, *(name for name, _, _ in others)]
     paths = [place.rstrip("/").split("/") for place in places]
     deepest = max(len(path) for path in paths)
@@ -32,7 +32,7 @@ def runs_of(evaluation: Evaluation, others: Sequence[tuple[str, Evaluation, Any]
 
 
 def shown(value: float | None) -> str:
-    """Return a figure with three digits that say something."""
+    """Return a figure with three decimals, or one from 10 on."""
     return "none" if value is None else f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
 
 
@@ -48,7 +48,7 @@ def of_clip(row: dict[str, Any], metric: str) -> float | None:
 
 
 def about(metric: str) -> str:
-    """Return what a metric says, for people; empty for one that no judge here gives."""
+    """Return what a metric says; "" for an unknown one."""
     return METRICS[metric].about if metric in METRICS else ""
 
 
@@ -57,5 +57,5 @@ def better(score: Score) -> str:
 
 
 def directed(scores: dict[str, Score]) -> list[str]:
-    """Return the metrics of which one end is better."""
+    """Return the metrics that have a better end."""
     return [name for name, score in scores.items() if score.higher_is_better is not None]

@@ -1,4 +1,4 @@
-"""What is to be judged: clips with their texts, found in a job's manifest, an LJSpeech folder, audio files, Parquet or tars."""
+"""Find the clips to judge and their texts in a job's manifest, an LJSpeech folder, audio files, Parquet or tars."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ _TEXT_COLUMNS = ("text", "normalized", "transcript", "sentence")
 _SPEED_COLUMNS = ("compute_s", "latency_s")
 _ROW = re.compile(r"(.*\.parquet)#(\d+)", re.DOTALL)
 _ACCEPTED = "give a folder that flowtts synthesize or flowtts prepare reads or writes, of audio, of Parquet or of WebDataset tars"
-_OPEN_AT_ONCE = 16  # shards of a store, each of which answers after a while
+_OPEN_AT_ONCE = 16  # shards read at once, since a store answers slowly
 
 
 @dataclass(frozen=True)
 class Item:
-    """One clip.
+    """A clip to judge.
 
     Attributes:
-        id: what pairs it with the same clip of a reference or of another run.
-        text: what it should say; None where nothing tells.
-        place: relative to the root: a file, "file.parquet#row" of a Parquet file, or "file.tar#member" of a tar.
-        error: why there is nothing to judge, where its maker had already set it aside.
-        compute_s: computing time that made it, where its maker noted that.
-        latency_s: from its request to its first sound, where that was noted.
-        stamp: what changes when its sound does: a digest, or the size and time of the file that holds it.
+        id: pairs it with the same clip of a reference or of another run.
+        text: what it should say; None where unknown.
+        place: relative to the root: a file, "file.parquet#row" or "file.tar#member".
+        error: why there is nothing to judge, if the job that made it set it aside.
+        compute_s: seconds of computing that made it, if known.
+        latency_s: seconds from its request to its first sound, if known.
+        stamp: changes when the sound does: a digest, or the size and time of its file.
     """
 
     id: str
@@ -57,7 +57,7 @@ def find_items(root: str) -> list[Item]:
     """Return the clips under a folder, file or `s3://` prefix, in the order of their ids.
 
     Raises:
-        TextError: when there are none, or an id is there twice.
+        TextError: when there are none, or an id occurs twice.
     """
     storage, name = _rooted(root)
     if not storage.exists(name):
@@ -79,7 +79,7 @@ def find_items(root: str) -> list[Item]:
 
 
 def read_clip(root: str, place: str) -> tuple[np.ndarray, int]:
-    """Return the waveform [S] and sample rate of an item's place; raises AudioError when it cannot be read."""
+    """Return the waveform [S] and sample rate at an item's place. Raise AudioError when it cannot be read."""
     storage, _ = _rooted(root)
     try:
         data = _bytes_at(storage, place)
@@ -91,7 +91,7 @@ def read_clip(root: str, place: str) -> tuple[np.ndarray, int]:
         data = data.get("bytes")
     if not data:
         raise AudioError(f"{place}: holds no audio")
-    if not isinstance(data, bytes):  # a path would be read from wherever it points
+    if not isinstance(data, bytes):  # a path could point anywhere
         raise AudioError(f"{place}: its column of audio holds {type(data).__name__}, not the bytes of a file")
     try:
         return read_audio(data)
@@ -100,9 +100,9 @@ def read_clip(root: str, place: str) -> tuple[np.ndarray, int]:
 
 
 def lies_at(item: Item) -> tuple[str, int, str]:
-    """Sorts items as they lie: whoever reads them in this order opens a file of many clips once.
+    """Return a sort key by which a file of many clips is opened once.
 
-    The order of ids does not: a job may have sorted by length what it spoke.
+    The order of ids would not do: a job may have sorted its rows by length.
     """
     if found := _ROW.fullmatch(item.place):
         return found[1], int(found[2]), ""
@@ -123,7 +123,7 @@ def _bytes_at(storage: Storage, place: str) -> Any:
 
 
 def _rooted(root: str) -> tuple[Storage, str]:
-    """Return a folder to read from, and the one file of many clips in it that was named, if one was."""
+    """Return the folder to read from, and the file of many clips in it, if the path names one."""
     if root.endswith((".parquet", ".tar")):
         folder, _, name = root.rpartition("/")
         return Storage(folder or "."), name
@@ -169,7 +169,7 @@ def _of_manifest(storage: Storage) -> Iterator[Item]:
 
 
 def _costs(storage: Storage, durations: dict[str, float]) -> dict[str, float]:
-    """Return the computing time of each id: its part, by length, of what its shard took; without those whose shard is gone."""
+    """Return the computing time of each id: its share by length of its shard's. Ids of missing shards are left out."""
     numbers = [name.removesuffix(".parquet") for name in storage.list(SHARDS) if name.endswith(".parquet")]
     with ThreadPoolExecutor(_OPEN_AT_ONCE) as pool:
         found = pool.map(partial(_costs_of_shard, storage, durations), [int(n) for n in numbers if n.isdecimal()])
@@ -256,7 +256,7 @@ def _audio_name(columns: list[str], name: str) -> str:
 
 @lru_cache(maxsize=2)
 def _audio_column(path: str) -> pa.ChunkedArray:
-    """Return the audio of a Parquet file; the items of a shard follow one another, so each file is read about once."""
+    """Return the audio column of a Parquet file. It is cached, since items of a file follow one another."""
     folder, _, name = path.rpartition("/")
     with Storage(folder).open(name) as file:
         data = io.BytesIO(file.read())
@@ -267,7 +267,7 @@ def _audio_column(path: str) -> pa.ChunkedArray:
 
 @lru_cache(maxsize=2)
 def _tar(path: str) -> TarReader:
-    """Return a tar, held open and its headers read: its clips too follow one another."""
+    """Return an open tar with its headers read. It is cached, since clips of a tar follow one another."""
     folder, _, name = path.rpartition("/")
     return TarReader(Storage(folder).open(name))
 
@@ -282,5 +282,5 @@ def _is_audio(file: str) -> bool:
 
 
 def _stamp(storage: Storage, file: str, size: int) -> str:
-    """Return the size of a file and, of a local one, the time when it was written."""
+    """Return the size of a file and, for a local one, its modification time."""
     return str(size) if storage.remote else f"{size} {os.stat(storage.path(file)).st_mtime_ns}"

@@ -1,4 +1,4 @@
-"""What an evaluation leaves beside its parts: the page, and its figures as JSON, CSV and Parquet."""
+"""Write the outputs of an evaluation: the page, and its figures as JSON, CSV and Parquet."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def write_outputs(
     compared: Sequence[tuple[str, Evaluation, dict[str, dict[str, float]]]],
     machine: dict[str, Any],
 ) -> dict[str, Any]:
-    """Write all four; returns the summary, which is what `scores.json` holds."""
+    """Write all four. Return the summary, the contents of `scores.json`."""
     summary = {
         "generated": found.generated,
         "reference": found.reference,

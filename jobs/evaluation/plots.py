@@ -1,4 +1,4 @@
-"""The pictures of the page of an evaluation, as SVG that takes its colours from the page."""
+"""The plots of the page of an evaluation, as SVG with the colours of the page's style."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from markupsafe import Markup, escape
 from flowtts_core.metrics.scores import Score
 from jobs.evaluation.figures import Run, interval, of_clip, shown
 
-COLOURS = 6  # after Okabe and Ito (2008), told apart by the colour-blind; a shape of mark goes with each
+COLOURS = 6  # after Okabe and Ito (2008), which colour-blind people can tell apart
 _WIDE = 340
 _EDGE = 19  # room for half a tick label
 
 
 def colour(place: int) -> str:
-    """Return the class that gives a run's colour."""
+    """Return the CSS class of a run's colour."""
     return f"r{place % COLOURS}"
 
 
 def mark(x: float, y: float, place: int, size: float = 4.0) -> str:
-    """Return a run's mark: disc, square, triangle or diamond, from the fifth run on hollow."""
+    """Return a run's mark: disc, square, triangle or diamond; hollow from the fifth run on."""
     kind = "dot open" if place // 4 % 2 else "dot"
     points = {
         1: [(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)],
@@ -44,7 +44,7 @@ def key(place: int) -> Markup:
 
 
 def apart(values: Collection[float]) -> bool:
-    """Return whether the values are not one but for rounding."""
+    """Return whether the values differ by more than rounding."""
     return max(values) - min(values) > 1e-6 * max(1e-9, *(abs(value) for value in values))
 
 
@@ -58,7 +58,7 @@ class Axis:
 
     @classmethod
     def over(cls, values: Sequence[float], wide: float = _WIDE) -> Axis:
-        """One that holds the values; where they are all one, some room around it."""
+        """Return an axis that covers the values, with some room where they are all equal."""
         low, high = min(values), max(values)
         room = 0.0 if apart(values) else abs(low) * 0.1 or 0.5
         return cls(low - room, high + room, wide)
@@ -67,7 +67,7 @@ class Axis:
         return _EDGE + (value - self.low) / (self.high - self.low) * (self.wide - 2 * _EDGE)
 
     def ticks(self, most: int = 6) -> list[float]:
-        """Round values on the axis, in steps of 1, 2 or 5 times a power of ten."""
+        """Return round values on the axis, in steps of 1, 2 or 5 times a power of ten."""
         power = 10.0 ** math.floor(math.log10((self.high - self.low) / most))
         for step in (power * n for n in (1, 2, 5, 10)):
             first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
@@ -76,7 +76,7 @@ class Axis:
         return [n * step for n in range(first, last + 1)]
 
     def drawn(self, top: float, bottom: float, most: int = 6) -> str:
-        """Grid lines from top to bottom, the axis at the bottom, and the labels below it."""
+        """Draw grid lines from top to bottom, the axis at the bottom, and the labels below it."""
         ticks = self.ticks(most)
         digits = max(0, -math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9)) if len(ticks) > 1 else 3
         lines = "".join(
@@ -98,7 +98,7 @@ def _svg(wide: float, tall: float, says: str, body: str, kind: str = "") -> Mark
 
 
 def _whisker(axis: Axis, score: Score, y: float, place: int) -> str:
-    """Return the score's mark with its interval."""
+    """Draw the score's mark with its interval."""
     assert score.value is not None
     low, high = (score.value, score.value) if score.low is None or score.high is None else (score.low, score.high)
     span = f'<line class=span x1="{axis.x(low):.1f}" x2="{axis.x(high):.1f}" y1="{y:g}" y2="{y:g}"/>'
@@ -106,7 +106,7 @@ def _whisker(axis: Axis, score: Score, y: float, place: int) -> str:
 
 
 def strips(metric: str, runs: Sequence[Run]) -> Markup | None:
-    """A histogram of the clips of each run, one above the other on one axis, each with the run's score; None without values."""
+    """Draw a histogram of each run's clips, one above the other on one axis, with the run's score; None without values."""
     lanes = []
     for run in runs:
         values = [v for row in run.evaluation.rows if (v := of_clip(row, metric)) is not None and math.isfinite(v)]
@@ -140,7 +140,7 @@ def strips(metric: str, runs: Sequence[Run]) -> Markup | None:
 
 
 def forest(metric: str, runs: Sequence[Run]) -> Markup | None:
-    """Score and interval of each run on one axis, from the first run down; None where none has it."""
+    """Draw score and interval of each run on one axis, from the first run down; None where no run has the metric."""
     scores = [(run, score) for run in runs if (score := run.evaluation.scores.get(metric)) and score.value is not None]
     if not scores:
         return None
@@ -153,7 +153,7 @@ def forest(metric: str, runs: Sequence[Run]) -> Markup | None:
 
 
 def extrapolation(name: str, runs: Sequence[Run]) -> Markup | None:
-    """A distance as measured on subsets over 1 / clips, and the line to its value at infinitely many; None where none has."""
+    """Plot a distance of subsets over 1 / clips, and the line to its value at infinitely many; None without values."""
     found = [(run, run.evaluation.distances.get(name) or {}) for run in runs]
     lines = [(run, d) for run, d in found if d.get("sizes") and d.get("measured") and d.get("at_infinity") is not None]
     if not lines:
@@ -163,7 +163,7 @@ def extrapolation(name: str, runs: Sequence[Run]) -> Markup | None:
     top, bottom, left = 8, 132, 40
     most = max(1 / min(d["sizes"]) for _, d in lines)
 
-    def x(size: float) -> float:  # even in 1 / n, in which the distance is a line
+    def x(size: float) -> float:  # linear in 1 / n, where the distance is a line
         return left + 12 + (_WIDE - left - 24) * (1 / size) / most
 
     def y(value: float) -> float:
@@ -196,7 +196,7 @@ def extrapolation(name: str, runs: Sequence[Run]) -> Markup | None:
 
 
 def _sizes(sizes: Sequence[int], x: Callable[[float], float]) -> list[tuple[float, str]]:
-    """Tick labels of numbers of clips that do not touch: infinitely many, then from the largest number down."""
+    """Return tick labels that do not touch: infinitely many clips, then from the largest number down."""
     kept: list[tuple[float, str]] = [(math.inf, "\u221e")]
     for size in sorted(set(sizes), reverse=True):
         if x(size) - x(kept[-1][0]) > 30:
@@ -205,7 +205,7 @@ def _sizes(sizes: Sequence[int], x: Callable[[float], float]) -> list[tuple[floa
 
 
 def waveform(samples: np.ndarray, place: int = 0) -> Markup:
-    """Peaks of 300 stretches of the samples [S] as one path."""
+    """Draw the peaks of 300 stretches of the samples [S] as one path."""
     parts = np.array_split(samples, min(300, len(samples)))
     peaks = [(45 - 44 * float(part.max()), 45 - 44 * float(part.min())) for part in parts]
     path = "".join(f"M{i} {top:.1f}V{max(bottom, top + 0.6):.1f}" for i, (top, bottom) in enumerate(peaks))

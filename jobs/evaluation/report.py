@@ -1,4 +1,4 @@
-"""The page of an evaluation: one HTML file with the verdict, scores and plots, runs held side by side, and clips to hear."""
+"""Render the page of an evaluation: one HTML file with verdict, scores, plots, compared runs, and clips to hear."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An evaluation: clips judged part by part into a folder, resumable, then summed up, compared and held against requirements."""
+"""Run an evaluation: judge clips part by part into a folder, resume, sum up, and compare with another run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ EXIT_BELOW, EXIT_FAILED = 4, 3
 
 
 def chosen_judges(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the judges of these names, each a judge's, a metric's or a distance's; raises ConfigError for one that is none."""
+    """Return the judges for names of judges, metrics or distances. Raise ConfigError for an unknown name."""
     wanted = {*names, *judges_of(set(names))}
     for name in names:
         distance, _, kind = name.partition(".")
@@ -44,7 +44,7 @@ def chosen_judges(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def requirement_of(text: str, panel: PanelConfig) -> Requirement:
-    """Return a bound on a metric or, as "kad.mel<0.01", on a distance; raises ConfigError for what is none."""
+    """Parse a requirement on a metric or, as "kad.mel<0.01", on a distance. Raise ConfigError for an invalid one."""
     embedders = ["speaker", "mel", *(spec.partition(":")[0] for spec in panel.embedders)]
     found = parse_requirement(text, [*METRICS, *(f"{distance}.{kind}" for distance in KINDS for kind in embedders)])
     needed = chosen_judges([found.metric])
@@ -55,16 +55,16 @@ def requirement_of(text: str, panel: PanelConfig) -> Requirement:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation found.
+    """The result of an evaluation.
 
     Attributes:
-        reasons: of the clips that could not be judged at all, by how many.
-        in_part: by judge, the clips that all but it could judge.
-        scores: by metric, of all clips.
-        distances: of distributions to the reference, as "kad.mel".
-        rows: judged clips, as `jobs.evaluation.worker.SCHEMA` has them.
+        reasons: why clips could not be judged at all -> how many.
+        in_part: judge -> how many clips it could not judge although others could.
+        scores: of all clips, by metric.
+        distances: to the reference, by name as "kad.mel".
+        rows: the judged clips, with the columns of `jobs.evaluation.worker.SCHEMA`.
         panel: who judged.
-        unpaired: clips that have no clip of the same id in the reference; None without one.
+        unpaired: how many clips have no clip of the same id in the reference; None without a reference.
     """
 
     generated: str
@@ -82,7 +82,7 @@ class Evaluation:
     in_part: dict[str, int] = field(default_factory=dict)
 
     def value(self, metric: str) -> float | None:
-        """Of a score or a distance; None where it could not be measured."""
+        """Return the value of a metric or distance; None where it was not measured."""
         if metric in self.distances:
             value: float | None = self.distances[metric]["value"]
             return value
@@ -111,17 +111,17 @@ class Options:
 def evaluate(
     generated: str, reference: str | None, output: str, options: Options, progress: Callable[[int, int], None]
 ) -> Evaluation:
-    """Judge every clip of `generated` into the folder `output`; with the same arguments again, go on where it ended.
+    """Judge every clip of `generated` into the folder `output`. Called again with the same arguments, it resumes.
 
-    A clip of the reference with the same id is what a clip is compared with. All of both are what distributions are of.
+    A clip is compared with the clip of the same id in the reference. Distances compare all clips of both.
 
     Args:
-        progress: called with clips done and in all.
+        progress: called with the number of clips done and in all.
 
     Raises:
         TextError: when there are no clips.
-        ConfigError: for judges that compare clips, without a reference.
-        OutputError: when the folder holds another evaluation, cannot be written, or is at work.
+        ConfigError: for judges that need a reference, without one.
+        OutputError: when the folder holds another evaluation, cannot be written, or is in use.
     """
     storage = Storage(output)
     with storage.lock():
@@ -162,7 +162,7 @@ def _evaluate(
 
 
 def scores_of(rows: Sequence[dict[str, Any]]) -> dict[str, Scores]:
-    """Return the state of each metric that any row has; a row that could not be judged counts as failed in each of them."""
+    """Return the state of each metric that any row has. A row that could not be judged counts as failed in each."""
     names = [name for name in METRICS if any(name in row["values"] for row in rows)]
     states = {name: Scores(METRICS[name]) for name in names}
     for row in rows:
@@ -176,9 +176,9 @@ def scores_of(rows: Sequence[dict[str, Any]]) -> dict[str, Scores]:
 
 
 def compare(ours: Evaluation, theirs: Evaluation) -> dict[str, dict[str, float]]:
-    """By metric, ours less theirs over the clips that both have, in pairs with intervals.
+    """Return ours minus theirs by metric, over the clips that both have, with paired intervals.
 
-    What two different models judged is not compared: see `judged_otherwise`.
+    Metrics that different models judged are left out: see `judged_otherwise`.
     """
     mine, yours, barred = scores_of(ours.rows), scores_of(theirs.rows), judged_otherwise(ours, theirs)
     differences = {
@@ -188,24 +188,24 @@ def compare(ours: Evaluation, theirs: Evaluation) -> dict[str, dict[str, float]]
 
 
 def judged_otherwise(ours: Evaluation, theirs: Evaluation) -> set[str]:
-    """Return the metrics for which the two runs asked different models: their figures say nothing of each other."""
+    """Return the metrics for which the runs used different models, so that their values are not comparable."""
     behind = {"words": "asr", "opinions": "mos", "speaker": "speaker"}
     differing = [judge for judge, model in behind.items() if getattr(ours.panel, model) != getattr(theirs.panel, model)]
-    differing += ["speaker"] if ours.panel.target != theirs.panel.target else []  # like another voice
+    differing += ["speaker"] if ours.panel.target != theirs.panel.target else []  # similarity to another voice
     barred = {metric.name for judge in differing for metric in JUDGES[judge].metrics}
     claps = [[spec for spec in run.panel.embedders if spec.startswith("clap")] for run in (ours, theirs)]
     return barred | ({"clap_score"} if claps[0] != claps[1] else set())
 
 
 def _require_judges(panel: PanelConfig, reference: str | None) -> None:
-    """Raise ConfigError where a judge was chosen that could never be asked."""
+    """Raise ConfigError for a chosen judge that needs a reference when there is none."""
     comparing = [name for name in panel.judges if "reference" in JUDGES[name].needs]
     if comparing and reference is None:
         raise ConfigError(f"{', '.join(comparing)}: compare clips with a reference", "give --reference")
 
 
 def _was_asked(metric: str, row: dict[str, Any]) -> bool:
-    """Return whether the judge of this metric was asked about the row, and could not answer."""
+    """Return whether the judge of this metric was asked about the row and failed."""
     return any(_was_asked_by(judge, row) for judge in judges_of({metric}))
 
 
@@ -245,7 +245,7 @@ def _identity(sets: dict[str, tuple[str, list[tuple[Item, str | None]]]], option
 
 
 def _digest(target: str | None) -> str | None:
-    """Of the target speaker's clip, which may be another one under the same name."""
+    """Return the digest of the target speaker's clip, since another clip may have the same name."""
     try:
         return None if target is None else hashlib.sha256(Path(target).read_bytes()).hexdigest()
     except OSError as error:
@@ -253,14 +253,14 @@ def _digest(target: str | None) -> str | None:
 
 
 def _claim(storage: Storage, job: dict[str, Any], overwrite: bool) -> None:
-    """Make the folder this evaluation's, or find that it already is."""
+    """Claim the folder for this evaluation, unless it has done so before."""
     held = json.loads(storage.read(JOB)) if storage.exists(JOB) else None
     if held == job:
         return
     judged = any(
         name.endswith(".parquet") for which in ("generated", "reference") for name in _of(storage, which).list(PARTS)
     )
-    if held is not None and judged and not overwrite:  # one that failed before its first clip holds nothing to keep
+    if held is not None and judged and not overwrite:  # one that failed before its first clip has nothing to keep
         differs = ", ".join(name for name in {**held, **job} if held.get(name) != job.get(name))
         raise OutputError(
             f"{storage.root} holds another evaluation (differs in {differs})",
@@ -269,7 +269,7 @@ def _claim(storage: Storage, job: dict[str, Any], overwrite: bool) -> None:
     if held is None and any(not name.startswith(".") for name in storage.list()):
         raise OutputError(f"{storage.root} is not empty and holds no evaluation", "choose another folder with -o")
     storage.require_writable()
-    for name in ("generated", "reference", SUMMARY, REPORT, CSV, PARQUET):  # what they say is no longer so
+    for name in ("generated", "reference", SUMMARY, REPORT, CSV, PARQUET):  # they are out of date
         storage.delete(name)
     storage.write(JOB, json.dumps(job, indent=1).encode())
 
@@ -306,10 +306,10 @@ def _summed(
 
 
 def load(folder: str, distance: DistanceConfig | None = None) -> Evaluation:
-    """Return an evaluation that was finished in this folder.
+    """Load a finished evaluation from its folder.
 
     Raises:
-        FlowTTSError: when there is none, or it was not finished.
+        FlowTTSError: when there is none, or it is not finished.
     """
     storage = Storage(folder)
     try:

@@ -1,4 +1,4 @@
-"""The actor of an evaluation: judges the clips of a shard and commits what it found."""
+"""The actor of an evaluation: judges the clips of a part and commits the results."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def part_name(index: int) -> str:
 
 
 def journal_name(index: int) -> str:
-    """Of a part's journal, in the folder of the parts."""
+    """Return the name of a part's journal in the folder of the parts."""
     return f"attempts-{index:05d}.json"
 
 
@@ -62,7 +62,7 @@ def read_part(storage: Storage, index: int) -> list[dict[str, Any]]:
 
 
 def part_is_whole(storage: Storage, index: int, ids: Sequence[str]) -> bool:
-    """Return whether the part was committed and holds the planned ids in their order."""
+    """Return whether the part is committed with the planned ids in their order."""
     try:
         return [row["id"] for row in read_part(storage, index)] == list(ids)
     except (FileNotFoundError, pa.ArrowException, OSError, KeyError, ValueError):
@@ -73,9 +73,9 @@ class PartJudge:
     """Judges each clip of a part and commits it; a bad clip becomes a failed row.
 
     Args:
-        places: of "generated" and, where there is one, "reference".
-        output: each of the two has a folder of its own in it.
-        run: names this run of the job.
+        places: the folders of "generated" and, if given, "reference".
+        output: the job's storage, with a folder for each of the two.
+        run: the name of this run of the job.
     """
 
     def __init__(self, places: dict[str, str], panel: PanelConfig, output: Storage, run: str) -> None:
@@ -105,14 +105,14 @@ class PartJudge:
         if item.error:
             return {**row, "status": "failed", "reason": item.error}
         try:
-            # what is asked of the reference is its embeddings, and the scale that its scores set; its words are known
+            # the reference is asked for embeddings and scores to compare with; its words are known
             without = ("words",) if which == "reference" else ()
             verdict = self._panel.judge(self._clip(which, item, reference_place), without)
-        except (DependencyError, ConfigError):  # the job's, not a clip's
+        except (DependencyError, ConfigError):  # a fault of the job, not of a clip
             raise
         except FlowTTSError as error:
             return {**row, "status": "failed", "reason": error.message}
-        except Exception as error:  # whatever a library makes of this clip, the others are judged
+        except Exception as error:  # whatever a library raises for this clip, the others are judged
             return {**row, "status": "failed", "reason": f"{type(error).__name__}: {error}"[:500]}
         return {
             **row,
@@ -145,12 +145,12 @@ def judge_parts(
     workers: int,
     gpus: float = 0,
 ) -> Iterator[int]:
-    """Judge the parts on a pool of actors; yields the number of clips of each as it is committed, in no fixed order.
+    """Judge the parts on a pool of actors. Yield the number of clips of each as it is committed, in no fixed order.
 
     Args:
         parts: "generated" or "reference" -> part number -> its clips, each with the place of its reference.
         worker_args: arguments of `PartJudge`.
-        gpus: of a GPU that each worker takes.
+        gpus: the fraction of a GPU for each worker.
 
     Raises:
         FlowTTSError: what a worker raised (a missing package, a full disk).

@@ -1,4 +1,4 @@
-"""The `audio/metadata.jsonl` of a corpus of files: what the datasets library's audiofolder reads beside the sound."""
+"""The `audio/metadata.jsonl` of a corpus of files, which the datasets library's audiofolder reads."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ SCHEMA = pa.schema(
 
 
 def metadata_of(rows: Iterable[Mapping[str, Any]]) -> bytes:
-    """Return a line for each row of the manifest whose audio is a file in `audio/`, in their order."""
+    """Return a line for each row of the manifest whose audio is a file in `audio/`, in the manifest's order."""
     lines = []
     for row in rows:
         folder, _, name = str(row.get("audio") or "").partition("/")
         if row.get("status") == "ok" and folder == FOLDER and name:
-            # where a whole job has none, null would be a column without a type
+            # never null: a column of nulls alone has no type
             said = {field.name: row.get(field.name) or _empty(field.type) for field in SCHEMA}
             lines.append(json.dumps({"file_name": name, **said}, ensure_ascii=False) + "\n")
     return "".join(lines).encode()

@@ -23,9 +23,9 @@ _DATA = {
     "parquet": "shards/*.parquet",
     "webdataset": "webdataset/*.tar",
 }
-_OPTIONS: dict[str, dict[str, Any]] = {  # of the hub's loaders
+_OPTIONS: dict[str, dict[str, Any]] = {  # where the hub's loaders find the data
     "files": {"drop_labels": True},
-    "parquet": {"filters": [[["status", "==", "ok"]]]},  # without those that were set aside
+    "parquet": {"filters": [[["status", "==", "ok"]]]},  # leaves out the tars of rows that were set aside
     "webdataset": {},
 }
 _KNOWN_LICENCES = """apache-2.0 mit bsd bsd-2-clause bsd-3-clause cc0-1.0 cc-by-3.0 cc-by-4.0 cc-by-sa-3.0 cc-by-sa-4.0
@@ -38,7 +38,7 @@ _UNSAID = "its card does not say"
 
 @dataclass(frozen=True)
 class VoiceFacts:
-    """A voice that spoke; `source` is what it was trained on and by whom it was taught, as its card says."""
+    """A voice of the data set. `source` is its training data and teacher, as its card says."""
 
     name: str
     fingerprint: str
@@ -49,19 +49,19 @@ class VoiceFacts:
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What a card says.
+    """The contents of a dataset card.
 
     Attributes:
         form: where the audio lies: "files", "parquet" or "webdataset".
         job: its id, as in the column `job` of each row.
         program: name and version of what made it.
-        rows: spoken ones; `failed` were set aside for their `reasons` (reason -> rows).
-        seconds: of audio.
-        settings: those that change the sound, as the job's identity has them.
+        rows: the spoken rows; `failed` others were set aside for their `reasons` (reason -> rows).
+        seconds: seconds of audio.
+        settings: the settings that change the sound, as in the job's identity.
         texts: digest of the texts.
-        scores: means over the rows of what a gate measured; empty without a gate.
-        unverified: rows that fell short of the gate; of `spoken_again` a later take was kept.
-        schema: of the rows of the shards.
+        scores: means of the gate's scores over the rows; empty without a gate.
+        unverified: rows that failed the gate in all takes; of `spoken_again` rows a later take was kept.
+        schema: the columns of the shards.
     """
 
     title: str
@@ -86,7 +86,7 @@ class CardFacts:
 
 
 def render_card(facts: CardFacts) -> str:
-    """Return the card: a YAML header for programs, then Markdown for people; the same facts give the same text."""
+    """Return the card: a YAML header, then Markdown. The same facts give the same text."""
     header = yaml.safe_dump(_header(facts), sort_keys=False, allow_unicode=True, width=120)
     parts = [
         f"# {_line(facts.title) or 'Synthetic speech'}",
@@ -125,7 +125,7 @@ def _header(facts: CardFacts) -> dict[str, Any]:
 
 
 def _licence_tags(voices: tuple[VoiceFacts, ...]) -> dict[str, Any]:
-    """Return the hub's names of the voices' licences; what it has no name for is "other", and what nobody told is "unknown"."""
+    """Return the hub's names of the voices' licences: "other" for one it does not know, "unknown" for none."""
     told = sorted({voice.licence.strip() for voice in voices})
     if not all(told):
         return {"license": "unknown"}
@@ -238,7 +238,7 @@ def _plain(text: str) -> str:
 
 
 def _line(text: str) -> str:
-    """Text from outside on one line, without what Markdown or HTML would make of it."""
+    """Return foreign text on one line, with the characters escaped that Markdown or HTML would interpret."""
     text = _plain(text)
     for mark, written in (("&", "&amp;"), ("<", "&lt;"), ("[", "\\["), ("`", "\\`"), ("|", "\\|")):
         text = text.replace(mark, written)
@@ -250,7 +250,7 @@ def _cell(value: Any) -> str:
 
 
 def in_words(value: Any) -> str:
-    """Return a setting for people: what a group of settings leaves open is left out."""
+    """Return a setting as readable text. Empty members of a group are left out."""
     if isinstance(value, str):
         return value
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""How an output is loaded, by its form: the lines of Python that a dataset card shows and our tests run."""
+"""The Python lines that load an output, by its form. Dataset cards show them and our tests run them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report of a synthesis job: one HTML page with totals, players, outliers, settings and machine."""
+"""Render the report of a synthesis job: one HTML page with totals, players, outliers, settings and machine."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-LINE = 64  # characters; a player wraps again where its window is smaller
+LINE = 64  # characters a line; players wrap again in smaller windows
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Cue:
 
 
 def srt(cues: Sequence[Cue]) -> str:
-    """SubRip: numbered cues, comma before the milliseconds."""
+    """Return SubRip: numbered cues, comma before the milliseconds."""
     blocks = [
         f"{i}\n{_clock(cue.start_s, ',')} --> {_clock(cue.end_s, ',')}\n{_lines(cue.text)}\n"
         for i, cue in enumerate(cues, 1)
@@ -28,7 +28,7 @@ def srt(cues: Sequence[Cue]) -> str:
 
 
 def vtt(cues: Sequence[Cue]) -> str:
-    """WebVTT (W3C): a header, a point before the milliseconds, `&`, `<` and `>` escaped."""
+    """Return WebVTT (W3C): a header, a point before the milliseconds, `&`, `<` and `>` escaped."""
     blocks = [f"{_clock(cue.start_s, '.')} --> {_clock(cue.end_s, '.')}\n{_lines(_escape(cue.text))}\n" for cue in cues]
     return "\n".join(["WEBVTT\n", *blocks])
 

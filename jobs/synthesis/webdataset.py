@@ -1,4 +1,4 @@
-"""WebDataset shards: the spoken rows of a shard as a tar of KEY.flac and KEY.json, and the way back to one of its members."""
+"""WebDataset shards: write the spoken rows of a shard as a tar of KEY.flac and KEY.json, and read its members."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 
 TARS = "webdataset"
 _WORD = {"word": pa.string(), "start": pa.int32(), "end": pa.int32(), "start_s": pa.float64(), "end_s": pa.float64()}
-_WORD_DIGITS = 4  # a tenth of a millisecond: what a shard's float32 and the worker's float64 agree on
+_WORD_DIGITS = 4  # a tenth of a millisecond: to here a shard's float32 and the worker's float64 agree
 
 
 def tar_name(index: int, folder: str = TARS) -> str:
@@ -20,12 +20,12 @@ def tar_name(index: int, folder: str = TARS) -> str:
 
 
 def place_of(tar: str, file: str) -> str:
-    """Return the place of an utterance in a tar, as the manifest's `audio` names it; `file` is its unit's."""
+    """Return the place of an utterance in a tar, as in the manifest's column `audio`. `file` is its file name."""
     return f"{tar}#{key_of(file)}.flac"
 
 
 def key_of(file: str) -> str:
-    """Return the key of a sample; different for different files, on file systems that ignore case too.
+    """Return the key of a sample. Different files have different keys, also on file systems that ignore case.
 
     WebDataset ends a key at the first dot, and the datasets library skips names that begin with two underscores.
     """
@@ -36,11 +36,11 @@ def key_of(file: str) -> str:
 
 
 def tar_of(rows: Iterable[Mapping[str, Any]]) -> bytes:
-    """Return the tar of the rows that have audio, sorted by key; the same rows give the same bytes.
+    """Return the tar of the rows that have audio, sorted by key. The same rows give the same bytes.
 
     Args:
-        rows: of a shard, each with its `flac` and with `audio` as `place_of` gives it; what has no `flac` is left out. Those that
-            a gate set aside belong in a tar elsewhere: whoever trains on a tar takes all of it.
+        rows: rows of a shard, each with `audio` from `place_of`; those without `flac` are left out. Rows that a gate set aside
+            belong in another tar, since training uses all of a tar.
     """
     buffer = io.BytesIO()
     spoken = sorted((row for row in rows if row.get("flac")), key=lambda row: str(row["audio"]))
@@ -53,15 +53,15 @@ def tar_of(rows: Iterable[Mapping[str, Any]]) -> bytes:
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
-    member = tarfile.TarInfo(name)  # by itself: mtime, uid and gid 0, no names of owners
+    member = tarfile.TarInfo(name)  # its defaults: mtime, uid and gid 0, no names of owners
     member.size = len(data)
     tar.addfile(member, io.BytesIO(data))
 
 
 def _described(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a sample's JSON says of it.
+    """Return a sample's JSON.
 
-    Each field has one type in every sample of a job, null never: the datasets library takes the types from the first five.
+    A field has the same type in every sample and is never null: the datasets library infers types from the first five.
     """
     provenance = {name: row.get(name) or "" for name in ("model", "licence", "job", "sha256")}
     judged = {} if row.get("verified") is None else {"verified": row["verified"], "scores": _scores(row.get("scores"))}
@@ -75,7 +75,7 @@ def _described(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def sample_schema(scores: Iterable[str] = ()) -> pa.Schema:
-    """Return the fields of a sample's JSON; `scores` are those of the job's gate, where it had one."""
+    """Return the schema of a sample's JSON. `scores` names the scores of the job's gate, if any."""
     strings = {name: pa.string() for name in ("model", "licence", "job", "sha256")}
     measured = pa.struct([(name, pa.float64()) for name in scores])
     judged = {"verified": pa.bool_(), "scores": measured} if measured.num_fields else {}
@@ -95,14 +95,14 @@ def _word(word: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _scores(scores: Any) -> dict[str, float]:
-    """From a worker's dict, or from what Arrow makes of a map or of a list of names and values."""
+    """Return scores as a dict, from a dict or from an Arrow map or list of names and values."""
     if isinstance(scores, Mapping):
         return dict(scores)
     return dict(tuple(pair.values()) if isinstance(pair, Mapping) else pair for pair in scores or ())
 
 
 class TarReader:
-    """The members of an open tar, in any order; its headers are read once.
+    """Reads the members of an open tar in any order. Its headers are read once.
 
     Raises:
         OSError: where it is no tar.
@@ -118,11 +118,11 @@ class TarReader:
 
     @property
     def names(self) -> list[str]:
-        """Of the members, as they lie."""
+        """The members' names in the order of the tar."""
         return list(self._spans)
 
     def read(self, name: str) -> bytes:
-        """Return the bytes of a member; FileNotFoundError where there is none, OSError where the tar is cut off in it."""
+        """Return the bytes of a member. Raise FileNotFoundError where it is absent, OSError where the tar is cut off in it."""
         if name not in self._spans:
             raise FileNotFoundError(name)
         offset, size = self._spans[name]
@@ -134,13 +134,13 @@ class TarReader:
 
 
 def split_place(place: str) -> tuple[str, str]:
-    """Return the tar and the member of a place such as `webdataset/00003.tar#KEY.flac`; the member is empty for any other."""
+    """Return the tar and the member of a place like `webdataset/00003.tar#KEY.flac`; an empty member for a plain file."""
     tar, found, member = place.partition(".tar#")
     return (f"{tar}.tar", member) if found else (place, "")
 
 
 def samples(reader: TarReader, suffixes: tuple[str, ...]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Yield the key, the audio's member and the description of each sample; KEY.txt is read where no KEY.json tells the text."""
+    """Yield the key, the audio's member and the JSON of each sample. The text is KEY.txt's where KEY.json has none."""
     names = set(reader.names)
     for name in reader.names:
         folder, slash, base = name.rpartition("/")

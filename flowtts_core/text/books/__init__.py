@@ -1,1 +1,1 @@
-"""Books, texts and tables of texts read into documents and rows."""
+"""Read books and texts into documents, and tables of texts into rows."""

@@ -1,4 +1,4 @@
-"""Plain text to chapters: paragraphs of hard-wrapped lines, and headings but not the table of contents."""
+"""Cut plain text into chapters: join hard-wrapped lines to paragraphs, find headings, skip the table of contents."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from dataclasses import dataclass, replace
 from flowtts_core.text.books.headings import Heading, is_chapter, is_divider, parse_heading, value_of
 from flowtts_core.text.sentences import Block, Draft
 
-_SMALL_PROSE = 1000  # characters of prose before the first chapter that are worth keeping
+_SMALL_PROSE = 1000  # fewer characters of prose before the first chapter are left out
 _CHAPTER_RANK = 3
-_SECTION_LEVEL = 3  # of the heading of a chapter's section
+_SECTION_LEVEL = 3  # level of the heading of a chapter's section
 
 
 @dataclass(frozen=True)
 class Paragraph:
-    """Lines between blank lines; `level` is that of a marked-up heading, 0 for none."""
+    """Lines between blank lines. `level` is that of a marked-up heading, else 0."""
 
     lines: tuple[str, ...]
     level: int = 0
 
     @property
     def text(self) -> str:
-        """Joined to one line, or with its line feeds where every line is indented (verse)."""
+        """The lines joined to one; verse, where every line is indented, keeps its line feeds."""
         if len(self.lines) > 1 and all(line[:2].isspace() for line in self.lines):
             return "\n".join(" ".join(line.split()) for line in self.lines)
         parts: list[str] = []
@@ -36,7 +36,7 @@ class Paragraph:
 
 
 def paragraphs_of(text: str) -> list[Paragraph]:
-    """Return the paragraphs of a text; in a text of long lines and no blank ones each line is one."""
+    """Return the paragraphs of a text. In a text of long lines without blank ones each line is one."""
     lines = text.split("\n")
     filled = [line for line in lines if line.strip()]
     if len(filled) > 1 and len(filled) == len(text.strip().split("\n")) and sum(map(len, filled)) > 120 * len(filled):
@@ -53,7 +53,7 @@ def paragraphs_of(text: str) -> list[Paragraph]:
 
 
 def blocks_of(paragraphs: list[Paragraph]) -> list[Block]:
-    """Paragraphs as blocks; one of stars or rules alone is the break after the block before it."""
+    """Return paragraphs as blocks. One of only stars or rules becomes a break after the block before it."""
     blocks: list[Block] = []
     for paragraph in paragraphs:
         text = paragraph.text.replace("--", "—")
@@ -65,14 +65,14 @@ def blocks_of(paragraphs: list[Paragraph]) -> list[Block]:
 
 
 def parts_among(below: Mapping[str, Sequence[str]]) -> set[str]:
-    """Return which of some headings of one level hold chapters and no sections.
+    """Return which headings of one level are parts, which hold chapters, rather than chapters with sections.
 
     Args:
         below: the headings, and the titles right below each.
 
     Returns:
-        parts by name ("Part One"), what has a "Chapter 1" below it, and numbered ones that number what is below them
-        ("I. The Window": 1, 2, 3), unless few of their neighbours do: one tale of twelve with I, II, III is no part.
+        Those named as parts ("Part One"), those with a "Chapter 1" below them, and numbered ones with numbers below them
+        ("I. The Window": 1, 2, 3). The last only if many of the level have such: one tale of twelve with I, II, III is no part.
     """
     numbered = {title for title in below if is_chapter(title) and not parse_heading(title)}
     holders = {title for title in numbered if any(is_chapter(each) for each in below[title])}
@@ -96,12 +96,12 @@ class _Found:
 
     @property
     def titled(self) -> bool:
-        """Whether more than a number stands there."""
+        """Whether the heading is more than a number."""
         return bool(self.heading.title) or len(self.lines) > 1
 
 
 def cut_chapters(paragraphs: list[Paragraph], title: str, include_matter: bool) -> tuple[list[Draft], list[str]]:
-    """(chapters in the making, warnings). Without headings the whole is one chapter named `title`."""
+    """Return (draft chapters, warnings). Without headings the whole is one chapter named `title`."""
     headings, sections = _headings(paragraphs)
     paragraphs = [replace(p, level=_SECTION_LEVEL) if n in sections else p for n, p in enumerate(paragraphs)]
     found = _without_contents(headings, paragraphs)
@@ -136,7 +136,7 @@ def _is_prose(paragraphs: list[Paragraph]) -> bool:
 
 
 def _joined(lines: tuple[str, ...]) -> str:
-    """Heading lines as one title: "CHAPTER I" and "Down the Hole" give "CHAPTER I. Down the Hole"."""
+    """Join heading lines to one title: "CHAPTER I" and "Down the Hole" give "CHAPTER I. Down the Hole"."""
     out = ""
     for line in lines:
         out = f"{out}{' ' if out.endswith(('.', ':', '—', '-', ',', ';')) else '. '}{line}" if out else line
@@ -144,7 +144,7 @@ def _joined(lines: tuple[str, ...]) -> str:
 
 
 def _headings(paragraphs: list[Paragraph]) -> tuple[list[_Found], set[int]]:
-    """(headings of chapters and parts, numbers of the paragraphs that head a chapter's sections)."""
+    """Return (headings of chapters and parts, numbers of the paragraphs that head a chapter's sections)."""
     named, numbered = [], []
     for index, paragraph in enumerate(paragraphs):
         if len(paragraph.lines) > 3:
@@ -180,9 +180,9 @@ def _sequence(numbered: list[_Found]) -> list[_Found]:
 
 
 def _sections_within(titled: list[_Found], numbered: list[_Found], paragraphs: list[Paragraph]) -> set[int]:
-    """Return where the titled numerals are the chapters ("I. A SCANDAL IN BOHEMIA"): the bare ones that count their sections.
+    """Return the bare numerals that count sections where titled numerals ("I. A SCANDAL IN BOHEMIA") are the chapters.
 
-    Empty where the bare ones are chapters themselves: they come before the first titled one or go on with its numbers.
+    It is empty where the bare ones are chapters: where they precede the first titled one or continue its numbers.
     """
     # A table of contents is a sequence of titled numerals too, and so are the items of a list.
     chapters = _sequence(_without_contents(_sequence(titled), paragraphs))
@@ -221,7 +221,7 @@ def _heading_at(paragraphs: list[Paragraph], index: int, bare: bool) -> _Found |
 
 
 def _title_like(line: str) -> bool:
-    """Return whether a short line is a title and no prose: capitals at most words, no full stop after small letters."""
+    """Return whether a short line is a title: most words capitalised, no full stop after small letters."""
     words = [word for word in re.findall(r"[^\W\d_][\w’'-]*", line) if len(word) > 3] or re.findall(r"\w+", line)
     if not words or len(line) > 70 or line.endswith((",", ";", ":")):
         return False
@@ -233,7 +233,7 @@ def _title_like(line: str) -> bool:
 
 
 def _without_contents(found: list[_Found], paragraphs: list[Paragraph]) -> list[_Found]:
-    """Return the headings without those of the table of contents, which come first with nearly nothing between."""
+    """Return the headings without those of the table of contents, which come first with hardly any text between."""
     ends = [*(f.start for f in found[1:]), len(paragraphs)][: len(found)]
     for number, (here, end) in enumerate(zip(found, ends, strict=True)):
         size = sum(len(p.text) for p in paragraphs[here.end : end])

@@ -1,4 +1,4 @@
-"""Characters as they are written, made plain: compatibility forms, quotes, dashes and rubbish, with a map to the source."""
+"""Simplify the characters of a text (compatibility forms, quotes, dashes, control characters), with a map to the source."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import unicodedata
 
 from flowtts_core.text.english.wordlists import UNITS
 
-# Characters that stand for another one; kept out of NFKC's hands where that would change the meaning ("1½" is not "11/2").
+# Characters and their replacements. NFKC does not see them, since it would change the meaning ("1½" is not "11/2").
 _PLAIN = {
     **dict.fromkeys("\u2018\u2019\u201a\u201b\u02bc\u2032\uff07`\u00b4", "'"),
     **dict.fromkeys("\u201c\u201d\u201e\u201f\u00ab\u00bb\u2033\uff02", '"'),
@@ -35,11 +35,11 @@ _PLAIN_TEXT = re.compile(r"[ -_a-~]*\Z")  # printable ASCII but the backquote
 
 
 def clean(text: str, powers: bool = True) -> tuple[str, list[int] | None, list[int] | None]:
-    """Plain characters, and for each the source characters `[starts[i], ends[i])` that it came from.
+    """Return the plain text, and for each character the source characters `[starts[i], ends[i])` that it came from.
 
-    The maps are None when nothing changed. Control characters, null bytes, lone surrogates and private-use characters
-    are dropped; white space becomes a blank; never raises. With `powers` an exponent is written "x^2", and superscripts
-    after a word, which point to a note, are dropped.
+    The maps are None when nothing changed. Control characters, null bytes, lone surrogates and private-use characters are
+    dropped; white space becomes a blank. It never raises. With `powers` an exponent becomes "x^2", and superscripts after a
+    word, which point to a note, are dropped.
     """
     if _PLAIN_TEXT.match(text):
         return text, None, None
@@ -57,7 +57,7 @@ def clean(text: str, powers: bool = True) -> tuple[str, list[int] | None, list[i
 
 
 def _power(superscript: str, before: list[str], goes_on: bool) -> str:
-    """`^2` after what may have an exponent, nothing after a word; the further digits as the first."""
+    """Return "^2" after what may have an exponent, "" after a word. Later digits follow the first."""
     if goes_on:
         return _SUPERSCRIPTS[superscript] if before[-1] else ""
     base = _BASE.search("".join(before[-24:]))

@@ -1,4 +1,4 @@
-"""Bytes to text: byte-order marks, UTF-8, and the Windows code page as a last resort; characters nobody can read go."""
+"""Decode bytes: by byte-order mark, as UTF-8, else by the Windows code page. Unreadable characters are dropped."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from flowtts_core.errors import TextError
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark is its beginning
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
@@ -18,10 +18,10 @@ _UNREADABLE = re.compile("[\x00-\x08\x0e-\x1a\x7f\ufeff\ufffe\ud800-\udfff]")
 
 
 def decode_text(data: bytes, name: str) -> tuple[str, list[str]]:
-    """(text with "\\n" line ends and no control characters, warnings on what was mended).
+    """Return the text with "\\n" line ends and without control characters, and warnings on what was repaired.
 
     Raises:
-        TextError: when the bytes are no text.
+        TextError: when the bytes are not text.
     """
     warnings: list[str] = []
     encoding = next((codec for mark, codec in _MARKS if data.startswith(mark)), "")
@@ -47,5 +47,5 @@ def decode_text(data: bytes, name: str) -> tuple[str, list[str]]:
 
 
 def _is_windows(data: bytes) -> bool:
-    """Return whether bytes 0x80-0x9f, controls in latin-1, occur: typographic quotes and dashes in the Windows code page."""
+    """Return whether bytes 0x80-0x9f occur: quotes and dashes in the Windows code page, control characters in latin-1."""
     return any(0x80 <= byte <= 0x9F for byte in set(data))

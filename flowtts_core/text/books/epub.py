@@ -1,4 +1,4 @@
-"""EPUB 3 and 2 to a `Document`: chapters as the table of contents has them, in the order of the spine."""
+"""Read EPUB 3 and 2 into a `Document`: the chapters of the table of contents in the order of the spine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flowtts_core.text.sentences import Block, Draft, Pauses, collapse, finish_c
 
 @dataclass(frozen=True)
 class EpubOptions:
-    """What of a book is read besides its story: front and back matter, notes (where they stand in the book)."""
+    """Whether front and back matter and notes are read too, each at its place in the book."""
 
     include_matter: bool = False
     include_notes: bool = False
@@ -25,15 +25,15 @@ class EpubOptions:
 
 @dataclass(frozen=True)
 class _Mark:
-    """A chapter or a piece of matter begins at passage `index` of page `page`."""
+    """The beginning of a chapter or of front or back matter: passage `index` of page `page`."""
 
     page: int
     index: int
     title: str
     parent: str = ""
-    kind: str = ""  # "matter", "notes" or "" (read)
+    kind: str = ""  # "matter", "notes", or "" for what is read
     divider: bool = False
-    listed: bool = True  # by the table of contents
+    listed: bool = True  # whether it is in the table of contents
 
 
 @dataclass
@@ -52,8 +52,8 @@ def read_epub(data: bytes, name: str, options: EpubOptions | None = None, pauses
         name: the file's name, for messages.
 
     Raises:
-        TextError: damaged zip, zip bomb, DRM, no package document, or nothing to read; parts that cannot be read are
-            left out and named in `Document.warnings`.
+        TextError: for a damaged zip, a zip bomb, DRM, a missing package document, or a book without text. Parts that cannot
+            be read are left out and named in `Document.warnings`.
     """
     options = options or EpubOptions()
     package = open_package(data, name, options.limits)
@@ -96,7 +96,7 @@ def _stem(name: str) -> str:
 
 
 def _pages(package: Package) -> dict[str, Page]:
-    """Path -> page, in the order of the spine; those that cannot be read are warnings."""
+    """Return path -> page in the order of the spine. Unreadable pages become warnings."""
     pages: dict[str, Page] = {}
     for item in package.spine:
         if item.path in pages:
@@ -138,7 +138,7 @@ def _find_notes(package: Package, pages: dict[str, Page]) -> None:
 
 
 def _entries(toc: list[TocEntry]) -> list[tuple[TocEntry, str]]:
-    """Return the entries without the sections of chapters, each with the kind that it has from the entries above it."""
+    """Return the entries without sections of chapters, each with the kind inherited from the entries above it."""
     below: dict[tuple[str, ...], dict[str, list[str]]] = {}
     for entry in toc:
         below.setdefault(entry.parents, {}).setdefault(entry.title, [])
@@ -196,7 +196,7 @@ def _marks(package: Package, pages: dict[str, Page]) -> list[_Mark]:
 
 
 def _segments(package: Package, pages: dict[str, Page]) -> list[_Segment]:
-    """Return the book cut at its marks; a page without one goes on with the chapter before it."""
+    """Cut the book at its marks. A page without one continues the chapter before it."""
     marks = _marks(package, pages)
     segments: list[_Segment] = []
     started = False  # a chapter that is read has begun
@@ -217,7 +217,7 @@ def _segments(package: Package, pages: dict[str, Page]) -> list[_Segment]:
 
 
 def _unlisted(number: int, page: Page, passages: list[Passage], started: bool) -> _Segment:
-    """Return a page that the table of contents does not name and that no chapter goes on with."""
+    """Return the segment of a page that is not in the table of contents and continues no chapter."""
     heading = next((collapse(p.block.text) for p in passages[:3] if p.block.level), "")
     title = heading or page.title or f"Page {number + 1}"
     kind = kind_of_title(heading) or kind_of_title(page.title)
@@ -227,7 +227,7 @@ def _unlisted(number: int, page: Page, passages: list[Passage], started: bool) -
 
 
 def _segments_by_headings(pages: dict[str, Page]) -> list[_Segment]:
-    """No table of contents: a chapter at each heading of the highest level that occurs twice, else at each page."""
+    """Cut a book without a table of contents: at headings of the highest level that occurs twice, else at each page."""
     levels = [p.block.level for page in pages.values() for p in page.passages if p.block.level]
     top = next((level for level in range(1, 7) if levels.count(level) > 1), 0)
     segments: list[_Segment] = []
@@ -249,7 +249,7 @@ def _segments_by_headings(pages: dict[str, Page]) -> list[_Segment]:
 
 
 def _drafts(segments: list[_Segment], options: EpubOptions) -> tuple[list[Draft], list[str]]:
-    """Chapters in the making, and the titles of what is left out."""
+    """Return the draft chapters, and the titles of what is left out."""
     drafts: list[Draft] = []
     left_out: list[str] = []
     wanted = {"matter": options.include_matter, "notes": options.include_notes, "": True}
@@ -264,7 +264,7 @@ def _drafts(segments: list[_Segment], options: EpubOptions) -> tuple[list[Draft]
 
 
 def _headed(mark: _Mark, blocks: list[Block]) -> list[Block]:
-    """Return the blocks, headed by the chapter's title where the page has it as a picture or not at all."""
+    """Return the blocks, with the chapter's title added where the page shows it as a picture or not at all."""
     if not blocks or not mark.listed or any(block.level for block in blocks[:3]):
         return blocks
     if collapse(blocks[0].text).casefold() == collapse(mark.title).casefold():

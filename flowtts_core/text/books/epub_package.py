@@ -28,7 +28,7 @@ _RASTER = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG\r\n\x1a\n": "image/png"}
 
 @dataclass(frozen=True)
 class Limits:
-    """How much a book may unpack to: bytes in all and per file, files, and the ratio of a file over 1 MiB."""
+    """Limits of unpacking: bytes in all and per file, number of files, and the compression ratio of files over 1 MiB."""
 
     total_bytes: int = 2 << 30
     file_bytes: int = 64 << 20
@@ -38,14 +38,14 @@ class Limits:
 
 @dataclass(frozen=True)
 class Item:
-    path: str  # in the zip
+    path: str  # path in the zip
     media_type: str
     properties: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class TocEntry:
-    """A line of the table of contents. `path` is "" where it has no link; `parents` are the titles above it."""
+    """A line of the table of contents. `path` is "" without a link; `parents` are the titles above it."""
 
     title: str
     path: str
@@ -64,7 +64,7 @@ class Landmark:
 
 
 class Unreadable(Exception):
-    """One file inside the book cannot be read; the message says why."""
+    """A file inside the book cannot be read; the message says why."""
 
 
 @dataclass
@@ -87,7 +87,7 @@ class Package:
         """Return the bytes of one file of the book.
 
         Raises:
-            Unreadable: it is missing, damaged, encrypted or too large.
+            Unreadable: when it is missing, damaged, encrypted or too large.
         """
         try:
             info = self.archive.getinfo(path)
@@ -99,11 +99,11 @@ class Package:
             return self.archive.read(info)
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
             raise Unreadable(f"{path} is damaged ({error})") from error
-        except (RuntimeError, NotImplementedError) as error:  # a zip password, or an unknown compression
+        except (RuntimeError, NotImplementedError) as error:  # a zip password, or unknown compression
             raise Unreadable(f"{path} cannot be unpacked ({error})") from error
 
     def locate(self, href: str, base: str) -> tuple[str, str]:
-        """(path in the zip, fragment) of a link in the file `base`; path "" for a link out of the book."""
+        """Return (path in the zip, fragment) of a link in the file `base`; path "" for a link out of the book."""
         try:
             parts = urlsplit(href.strip())
         except ValueError:
@@ -152,7 +152,7 @@ def _refuse_bomb(package: Package) -> None:
 
 
 def _refuse_drm(package: Package) -> None:
-    """Encrypted documents, or the licence files of known DRM; obfuscated fonts are no DRM."""
+    """Raise TextError for encrypted documents or licence files of known DRM. Obfuscated fonts are no DRM."""
     names = {info.filename for info in package.archive.infolist()}
     for path, kind in (("META-INF/sinf.xml", "Apple FairPlay"), ("META-INF/license.lcpl", "Readium LCP")):
         if path in names:
@@ -186,7 +186,7 @@ def _encrypted(package: Package) -> list[str]:
 
 
 def _all(element: etree._Element, *names: str) -> list[etree._Element]:
-    """Descendants by local name, whatever the namespace (books get it wrong)."""
+    """Return descendants by local name in any namespace, since books get namespaces wrong."""
     return [e for e in element.iter() if isinstance(e.tag, str) and etree.QName(e).localname in names]
 
 
@@ -252,7 +252,7 @@ def _read_manifest(package: Package, root: etree._Element) -> None:
 
 
 def _read_toc(package: Package, root: etree._Element) -> None:
-    """The EPUB 3 navigation document; where there is none, or it is empty, the EPUB 2 NCX."""
+    """Read the EPUB 3 navigation document or, where it is absent or empty, the EPUB 2 NCX."""
     nav = next((i for i in package.items.values() if "nav" in i.properties), None)
     spine_toc = next((s.get("toc") or "" for s in _all(root, "spine")), "")
     ncx = package.items.get(spine_toc) or next(
@@ -317,7 +317,7 @@ def _read_ncx(package: Package, base: str, root: etree._Element) -> None:
 
 
 def find_cover(package: Package) -> tuple[bytes | None, str]:
-    """(bytes, media type) of the JPEG or PNG cover; of an SVG cover the picture inside it; (None, "") where none is."""
+    """Return (bytes, media type) of the JPEG or PNG cover, or of the picture inside an SVG cover; (None, "") without one."""
     named = [i for i in package.items.values() if "cover-image" in i.properties]
     named += [package.items[package.cover_id]] if package.cover_id in package.items else []
     guessed = [i for i in package.items.values() if i.media_type.startswith("image/") and "cover" in i.path.lower()]

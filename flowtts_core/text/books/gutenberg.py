@@ -1,4 +1,4 @@
-"""Project Gutenberg plain text to a `Document`: licence cut off, lines joined, chapters found."""
+"""Read Project Gutenberg's plain text into a `Document`: cut the licence off, join lines, find chapters."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _LANGUAGES = {
 
 
 def is_gutenberg(text: str) -> bool:
-    """Return whether a text (its beginning is enough) has Project Gutenberg's header."""
+    """Return whether a text, or its beginning, has Project Gutenberg's header."""
     head = text[:40_000]
     return bool(_START.search(head) or (_OLD_START.search(head) and "gutenberg" in head.lower()))
 
@@ -52,11 +52,11 @@ def read_gutenberg(
     """Read a Project Gutenberg text.
 
     Args:
-        include_matter: keep what stands before the first chapter (title page, contents, dedication).
-        include_notes: keep footnotes, where they stand.
+        include_matter: keep what comes before the first chapter (title page, contents, dedication).
+        include_notes: keep footnotes at their places.
 
     Raises:
-        TextError: when it is no text, or nothing is left between header and footer.
+        TextError: when it is not text, or nothing is left between header and footer.
     """
     text, warnings = decode_text(data, name)
     start = _START.search(text) or _OLD_START.search(text)
@@ -92,7 +92,7 @@ def _field(header: str, field: str) -> str:
 
 
 def _cleaned(body: str, include_notes: bool) -> tuple[list[Paragraph], int]:
-    """(paragraphs without pictures, page numbers, credits and marks of italics, number of footnotes dropped)."""
+    """Return (paragraphs without pictures, page numbers, credits and italics marks, number of footnotes dropped)."""
     dropped = 0
 
     def bracketed(match: re.Match[str]) -> str:

@@ -1,4 +1,4 @@
-"""Chapter headings as printed books write them: "CHAPTER IV. Pig and Pepper", "Part the First", "XII.", "EPILOGUE"."""
+"""Parse chapter headings of printed books: "CHAPTER IV. Pig and Pepper", "Part the First", "XII.", "EPILOGUE"."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _BARE = re.compile(
 class Heading:
     """A heading line: `kind` ("chapter", "part", "epilogue", "" for a bare number), `number` as written, title, rank.
 
-    A lower rank stands above a higher one: volume 0, book 1, part 2, chapter 3, section 4.
+    Ranks from the top: volume 0, book 1, part 2, chapter 3, section 4.
     """
 
     kind: str
@@ -55,10 +55,10 @@ class Heading:
 
 
 def parse_heading(line: str, bare: bool = False) -> Heading | None:
-    """Return the heading that a line is, or None for prose ("Part of the crew", "Chapter two was dull.").
+    """Parse a heading line. Return None for prose ("Part of the crew", "Chapter two was dull.").
 
     Args:
-        bare: also take a numeral alone ("XII.", "7. The Dog"); such lines need to be checked as a sequence.
+        bare: accept a numeral alone too ("XII.", "7. The Dog"). The caller must check that such lines form a sequence.
     """
     line = " ".join(line.split())
     if len(line) > 120:
@@ -90,7 +90,7 @@ def _plain(number: str) -> str:
 
 
 def _is_title(text: str, spaced: bool) -> bool:
-    """Return whether what follows the number is a title; if `spaced` (only a space parts them) it begins with a capital."""
+    """Return whether the text after the number is a title. If `spaced` (only a space between) it must begin with a capital."""
     text = text.strip()
     if not text:
         return True
@@ -115,12 +115,12 @@ def value_of(number: str) -> int:
 
 
 def is_divider(title: str) -> bool:
-    """Return whether a title is that of a part, book or volume, which holds chapters."""
+    """Return whether a title is that of a part, book or volume, which contains chapters."""
     heading = parse_heading(title)
     return heading is not None and heading.rank < _CHAPTER_RANK
 
 
 def is_chapter(title: str) -> bool:
-    """Return whether a title is that of a chapter with a number, so that entries below it are its sections."""
+    """Return whether a title is that of a numbered chapter, so that entries below it are its sections."""
     heading = parse_heading(title, bare=True)
     return heading is not None and heading.rank == _CHAPTER_RANK and bool(heading.number)

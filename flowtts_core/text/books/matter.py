@@ -1,4 +1,4 @@
-"""Front and back matter: which parts of a book are not read unless asked for, by type and by title."""
+"""Recognise front and back matter, which is read only on request, by type and by title."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _NOTE_TITLE = re.compile(r"notes|(?:foot|end)notes?|foot-?notes?:?")
 _COPYRIGHT_TEXT = re.compile(
     r"©|\bcopyright\b|\ball rights reserved\b|\bISBN\b|\blibrary of congress\b|\bproject gutenberg", re.IGNORECASE
 )
-# A short page with one of these is an imprint or a dedication, though it has full stops.
+# A short page with one of these is an imprint or a dedication, even if it has full stops.
 _IMPRINT_WORDS = re.compile(
     r"\b(?:first published|published by|printed (?:in|by|and bound)|translated by|cover (?:art|design|illustration)|"
     r"a work of fiction|(?:ltd|inc)\.)|^(?:for|to|in (?:loving )?memory of)\b.{0,150}$",
@@ -65,14 +65,14 @@ _LIST_TITLE = re.compile(r"index|(?:selected )?bibliography")
 
 
 def kind_of_types(types: frozenset[str]) -> str:
-    """ "matter", "notes" or "" (read it) for the epub:type words of a passage or a landmark."""
+    """Return "matter", "notes", or "" (to be read), for the epub:type words of a passage or a landmark."""
     if types & NOTE_TYPES:
         return "notes"
     return "matter" if types & MATTER_TYPES else ""
 
 
 def kind_of_title(title: str) -> str:
-    """ "matter", "notes" or "" (read it) for a chapter's title."""
+    """Return "matter", "notes", or "" (to be read), for a chapter's title."""
     plain = _plain(title)
     if _NOTE_TITLE.fullmatch(plain):
         return "notes"
@@ -80,10 +80,10 @@ def kind_of_title(title: str) -> str:
 
 
 def kind_below(parent: str, title: str, same_page: bool) -> str:
-    """Return the kind that an entry of the table of contents has from the title of an entry above it; "" for none.
+    """Return the kind that an entry of the table of contents inherits from the title of one above it; "" for none.
 
     Args:
-        same_page: both point into one file, so that the entry is a section of its parent.
+        same_page: whether both are in one file, so that the entry is a section of its parent.
     """
     kind, plain = kind_of_title(parent), _plain(parent)
     if kind == "notes" or _LIST_TITLE.fullmatch(plain):
@@ -98,11 +98,11 @@ def _plain(title: str) -> str:
 
 
 def is_imprint(heading: str, paragraphs: Sequence[str]) -> bool:
-    """Return whether a short page before the first chapter, in no list, is a title page or imprint and no part of the story.
+    """Return whether a short page before the first chapter, not in the table of contents, is a title page or imprint.
 
     Args:
-        heading: the page's heading, "" for none; "Prologue" and the like are the story's.
-        paragraphs: the texts of the page, its heading too.
+        heading: the page's heading, "" for none. "Prologue" and the like belong to the story.
+        paragraphs: the texts of the page with its heading.
     """
     text = " ".join(paragraphs)
     if parse_heading(heading) is not None:

@@ -1,4 +1,4 @@
-"""Plain text to a `Document`: paragraphs parted by blank lines, chapters at headings where it has any."""
+"""Read plain text into a `Document`: paragraphs between blank lines, chapters at headings if there are any."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _UNDERLINE = re.compile(r"(=|-)\1{2,}\s*")
 
 
 def title_from_name(name: str) -> str:
-    """ "my-first_book.txt" -> "my first book"."""
+    """Return a title from a file's name: "my first book" for my-first_book.txt."""
     stem = name.replace("\\", "/").rsplit("/", 1)[-1].rsplit(".", 1)[0]
     return " ".join(re.sub(r"[_-]+", " ", stem).split()) or "Untitled"
 
@@ -26,10 +26,10 @@ def read_plain(data: bytes, name: str, include_matter: bool = True, pauses: Paus
     """Read a plain text: headings by "#" or underlining, else lines such as "Chapter 3", else one chapter.
 
     Args:
-        include_matter: keep what stands before the first chapter.
+        include_matter: keep what comes before the first chapter.
 
     Raises:
-        TextError: when it is no text or has none.
+        TextError: when it is not text or is empty.
     """
     text, warnings = decode_text(data, name)
     title = title_from_name(name)
@@ -46,7 +46,7 @@ def read_plain(data: bytes, name: str, include_matter: bool = True, pauses: Paus
 
 
 def _marked(paragraph: Paragraph) -> list[Paragraph]:
-    """Return the paragraph parted at the heading lines in it ("# Title", or a line underlined with === or ---)."""
+    """Split a paragraph at the heading lines in it ("# Title", or a line underlined with === or ---)."""
     out: list[Paragraph] = []
     rest: list[str] = []
 
@@ -70,7 +70,7 @@ def _marked(paragraph: Paragraph) -> list[Paragraph]:
 
 
 def _by_markup(paragraphs: list[Paragraph], counts: Counter[int], title: str) -> tuple[list[Draft], str, list[str]]:
-    """(chapters, title, warnings): chapters at the highest level that occurs twice; a single one above is the title.
+    """Return (chapters, title, warnings). Chapters are at the highest level that occurs twice; one above is the title.
 
     Where the headings of that level are parts, the chapters are those below them.
     """
@@ -97,7 +97,7 @@ def _by_markup(paragraphs: list[Paragraph], counts: Counter[int], title: str) ->
 
 
 def _starts(paragraphs: list[Paragraph], top: int, levels: list[int]) -> dict[int, str]:
-    """Return where a chapter or part begins, and the title of the part that holds it ("" for none)."""
+    """Return where each chapter or part begins, and the title of the part that contains it ("" for none)."""
     starts = {index: "" for index, p in enumerate(paragraphs) if 0 < p.level <= top}
     for level, deeper in pairwise(n for n in levels if n >= top):
         below: dict[str, list[str]] = {}

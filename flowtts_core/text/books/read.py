@@ -1,4 +1,4 @@
-"""The way in to the readers: a book or text of any format as a `Document`, a table as rows."""
+"""Read a book or text of any format as a `Document`."""
 
 from __future__ import annotations
 
@@ -26,14 +26,13 @@ def read_document(
     """Read a book or text.
 
     Args:
-        source: a path, or bytes or an open binary file with a `name` (its extension helps to find the format).
+        source: a path, or bytes or an open binary file with a `name`, whose extension helps to detect the format.
         include_matter: read front and back matter too (title page, imprint, contents, dedication, index).
-        include_notes: read footnotes and endnotes too, where they stand; note marks in the text never.
-        format: "epub", "gutenberg" or "plain"; found from content and name if None.
+        include_notes: read footnotes and endnotes too, at their places. Note marks in the text are never read.
+        format: "epub", "gutenberg" or "plain"; None detects it from content and name.
 
     Raises:
-        TextError: the file cannot be read or holds nothing to read; what is only partly wrong is in
-            `Document.warnings`.
+        TextError: when the file cannot be read or holds no text. Lesser faults are in `Document.warnings`.
     """
     data, found = read_all(source, name)
     if not data.strip():

@@ -1,4 +1,4 @@
-"""Where a reader's bytes come from: a path, bytes with a name, or an open binary file; and which format they hold."""
+"""Open the source of a reader (a path, bytes with a name, or an open binary file), and detect its format."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _HEAD = 65_536
 
 @contextmanager
 def opened(source: Source, name: str = "") -> Iterator[tuple[BinaryIO, str]]:
-    """(binary file, name) of any source; a file opened here is closed here, one handed in is left open.
+    """Yield (binary file, name) of any source. A file that is opened here is closed again.
 
     Raises:
         TextError: when a path cannot be read.
@@ -55,7 +55,7 @@ def opened(source: Source, name: str = "") -> Iterator[tuple[BinaryIO, str]]:
 
 
 def read_all(source: Source, name: str = "") -> tuple[bytes, str]:
-    """(all bytes, name) of a source."""
+    """Return (all bytes, name) of a source."""
     if isinstance(source, bytes):
         return source, name or "text"
     with opened(source, name) as (file, found):
@@ -66,13 +66,13 @@ def read_all(source: Source, name: str = "") -> tuple[bytes, str]:
 
 
 def detect_format(source: Source, name: str = "") -> Format:
-    """Return the format of a text, by its content first and its name's extension where the content leaves it open.
+    """Return the format of a text, by its content or, where that does not tell, by its name's extension.
 
     Args:
-        source: a path, or bytes or an open seekable file whose position is kept; `name` goes with the last two.
+        source: a path, or with a `name` bytes or an open seekable file, whose position is kept.
 
     Raises:
-        TextError: for formats that cannot be read (PDF, Word, other zips), each with what to do.
+        TextError: for formats that cannot be read (PDF, Word, other zips), with a remedy for each.
     """
     with opened(source, name) as (file, found):
         place = file.tell()
@@ -82,7 +82,7 @@ def detect_format(source: Source, name: str = "") -> Format:
 
 
 def detect_head(head: bytes, name: str) -> Format:
-    """As `detect_format`, from the first 64 KiB."""
+    """Return the format as `detect_format` does, from the first 64 KiB."""
     extension = name.rsplit(".", 1)[-1].lower() if "." in name else ""
     if head[:4] == b"PAR1":
         return "parquet"
@@ -94,7 +94,7 @@ def detect_head(head: bytes, name: str) -> Format:
     if kind:
         raise TextError(f"{name}: {kind}, which cannot be read", "save or convert it as EPUB or plain text first")
     if extension in ("epub", "parquet", "pq"):
-        return _EXTENSIONS[extension]  # damaged: its reader says how
+        return _EXTENSIONS[extension]  # damaged: its reader gives the reason
     text, _ = decode_text(_whole_characters(head), name)
     if is_gutenberg(text):
         return "gutenberg"
@@ -102,7 +102,7 @@ def detect_head(head: bytes, name: str) -> Format:
 
 
 def _whole_characters(head: bytes) -> bytes:
-    """Without a UTF-8 character that the end of the head cuts in two."""
+    """Drop a UTF-8 character that the end of the head cuts in two."""
     if len(head) < _HEAD:
         return head
     return head[: head.rfind(b"\n") + 1] or re.sub(rb"[\xc0-\xff][\x80-\xbf]{0,2}$", b"", head)

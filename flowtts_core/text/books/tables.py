@@ -1,4 +1,4 @@
-"""Tables to rows of text (JSONL, CSV, TSV, Parquet, lines); a bad row is an error of its own and the rest goes on."""
+"""Read tables (JSONL, CSV, TSV, Parquet, lines) into rows of text. A bad row becomes an error, and the rest goes on."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from flowtts_core.request import REQUEST_FIELDS
 from flowtts_core.text.books.source import TABLES, Format, Source, detect_format, opened
 from flowtts_core.text.document import TextRow
 
-_MAX_LINE = 16 << 20  # bytes; a longer line is no row of text
+_MAX_LINE = 16 << 20  # bytes; a longer line is refused
 _BAD = re.compile("[\x00\ud800-\udfff]")
 SETTINGS: Final = ("voice", *REQUEST_FIELDS)
 _SET = frozenset(SETTINGS)
@@ -30,8 +30,8 @@ class RowError:
     """A row that cannot be read.
 
     Attributes:
-        id: the row's own, or one made from its number.
-        row_number: from 1: the line of a JSONL or lines file, the record after the header of a table.
+        id: the row's id, or one made from its number.
+        row_number: counted from 1: the line of a JSONL or lines file, or the record after the header of a table.
     """
 
     id: str
@@ -40,7 +40,7 @@ class RowError:
 
 
 class _BadRow(Exception):
-    """Why a row cannot be used; `row_id` where the row has one."""
+    """A row cannot be used; the message says why. `row_id` is the row's id if it has one."""
 
     def __init__(self, reason: str, row_id: str = "") -> None:
         super().__init__(reason)
@@ -59,19 +59,19 @@ def iter_rows(
     format: Format | None = None,
     doubles: bool = False,
 ) -> Iterator[TextRow | RowError]:
-    """Yield the rows of a JSONL, CSV, TSV or Parquet file, in order, as a stream.
+    """Yield the rows of a JSONL, CSV, TSV or Parquet file in order, as a stream.
 
-    Columns: `text_column`, and where there are any `id_column` and those of `SETTINGS`. A file of
-    `id|text|normalized` lines without a header (LJSpeech's) reads as those three columns.
+    Columns are `text_column` and, if present, `id_column` and those of `SETTINGS`. A file of `id|text|normalized` lines
+    without a header (LJSpeech's) has those three columns.
 
     Args:
         source: a path, or bytes or an open seekable binary file with a `name`.
-        format: one of the four; found from content and name if None.
-        doubles: let rows with an id that was there before pass: the caller looks for them, in more than one file.
+        format: one of the four; None detects it from content and name.
+        doubles: accept rows with an id that occurred before, for a caller that checks ids over several files.
 
     Raises:
-        TextError: when the file as a whole is no such table or lacks the text column. A bad row (bad JSON, missing,
-            empty or wrong-typed text, doubled id, characters that are none) is a `RowError`, and the next one follows.
+        TextError: when the file is no such table or lacks the text column. A bad row (bad JSON, missing, empty or wrong-typed
+            text, doubled id, invalid characters) is a `RowError`, and the next one follows.
     """
     with opened(source, name) as (file, found):
         kind = format or detect_format(file, found)
@@ -87,7 +87,7 @@ def iter_rows(
 
 
 def iter_lines(source: Source, name: str = "") -> Iterator[TextRow | RowError]:
-    """Yield each line of a text file that is not blank as one utterance; ids are line numbers ("line-00000012")."""
+    """Yield each line of a text file that is not blank as an utterance. Ids are line numbers ("line-00000012")."""
     with opened(source, name) as (file, _):
         records = ((n, line if isinstance(line, _BadRow) else {"text": line}) for n, line in _lines(file))
         yield from _checked(records, "text", "id", prefix="line")
@@ -153,7 +153,7 @@ def _name(record: dict[str, Any]) -> str | None:
 
 
 def _lines(file: BinaryIO) -> Iterator[tuple[int, str | _BadRow]]:
-    """(line number, text); blank lines are passed over. Bytes that are no UTF-8 become half characters."""
+    """Yield (line number, text) of lines that are not blank. Bytes that are not UTF-8 become lone surrogates."""
     start = file.tell()
     mark = file.read(2)
     file.seek(start)
@@ -225,7 +225,7 @@ def _require(columns: list[str], text_column: str, name: str) -> None:
 
 
 def _cells(file: BinaryIO, separator: str) -> Iterator[list[str] | _BadRow]:
-    """Yield the cells of each record. Only CSV has quoting; a tab or pipe file is one record a line, as such corpora are."""
+    """Yield the cells of each record. Only CSV has quoting; a file of tabs or pipes has one record per line."""
     if separator != ",":
         for _, line in _lines(file):
             yield line if isinstance(line, _BadRow) else [_unquoted(cell) for cell in line.split(separator)]
@@ -247,12 +247,12 @@ def _cells(file: BinaryIO, separator: str) -> Iterator[list[str] | _BadRow]:
             if cells:
                 yield cells
     finally:
-        if not file.closed:  # it is where the reader of the rows stopped before their end
-            wrapper.detach()  # else the wrapper would close a file that is not ours
+        if not file.closed:  # where the caller stopped before the last row
+            wrapper.detach()  # otherwise the wrapper would close the caller's file
 
 
 def _unquoted(cell: str) -> str:
-    """Return a cell that a spreadsheet quoted ("He said ""no""."); one that only begins and ends in speech stays."""
+    """Return a cell without a spreadsheet's quoting ("He said ""no""."). Quotes that belong to the text stay."""
     inner = cell[1:-1]
     if len(cell) > 2 and cell[0] == cell[-1] == '"' and '""' in inner and '"' not in inner.replace('""', ""):
         return inner.replace('""', '"')

@@ -1,4 +1,4 @@
-"""One XHTML page of a book to blocks of text: what is read aloud, what is dropped, and where its anchors stand."""
+"""Parse one XHTML page of a book into blocks of text: what is read aloud, what is dropped, and where its anchors are."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _PLAIN_MARK = re.compile(r"\(?\d{1,4}\)?|[*†‡§¶]{1,4}")
 _MARK_CLASS = re.compile("sup(?!p)|note|fn|foot", re.IGNORECASE)  # "superscript", "_idFootnoteLink", but not "support"
 _MARK_STYLE = re.compile(r"vertical-align:\s*super", re.IGNORECASE)
 _SUP_CLASSES = _words("sup super superscript")
-# A mark hangs on a word, a stop or a quote. Other numbers that do: page 1 in "p.1", 2 in "3:2", the leaders of a contents.
+# A mark follows a word, a stop or a quote directly. So do other numbers: "p.1", "3:2", page numbers after leaders in a contents.
 _HANGING = re.compile(r"(?:[^\W\d_]|[.!?…)\]\"'’”»]|(?<!\d)[,:;])$")
 _NUMBER_FOLLOWS = re.compile(
     r"\b(?:No|[Nn]os|(?i:pp?|figs?|vols?|ch|chaps?|secs?|arts?|vv?|vs|cf|eqs?|tabs?|pls?|ll?|fols?|pts?|bks?))\.$|(?:\. ?){5,}$"
@@ -55,11 +55,11 @@ _ENTITY = re.compile(rb"&([A-Za-z][A-Za-z0-9]*);")
 
 @dataclass(frozen=True)
 class Passage:
-    """A block with what decides whether it is read.
+    """A block, with the types that decide whether it is read.
 
     Attributes:
         types: epub:type and role words of all its ancestors ("endnotes", "dedication", ...).
-        ids: the anchors at its very start.
+        ids: the anchors at its start.
     """
 
     block: Block
@@ -69,7 +69,7 @@ class Passage:
 
 @dataclass
 class Page:
-    """A page's passages, the index of the passage at each anchor, and where the first note mark to each href stands."""
+    """A page's passages, the index of the passage at each anchor, and the place of the first note mark to each href."""
 
     title: str = ""
     passages: list[Passage] = field(default_factory=list)
@@ -82,7 +82,7 @@ def parse_page(data: bytes) -> Page:
     """Read a page. XHTML that is not well-formed is read as HTML; `warning` says so.
 
     Raises:
-        ValueError: where nothing like a page can be made of the bytes.
+        ValueError: when the bytes cannot be parsed as a page.
     """
     root, warning = _parse(data)
     body = next((e for e in root.iter() if _tag(e) == "body"), root)
@@ -143,7 +143,7 @@ def _parse(data: bytes) -> tuple[etree._Element, str]:
 
 
 def clean(text: str) -> str:
-    """Single spaces, no soft hyphens or other invisible characters; line feeds stay."""
+    """Collapse spaces and drop soft hyphens and other invisible characters. Line feeds stay."""
     lines = (" ".join(line.split()) for line in _INVISIBLE.sub("", text).split("\n"))
     return "\n".join(line for line in lines if line)
 
@@ -153,7 +153,7 @@ def _tag(element: etree._Element) -> str:
 
 
 def types_of(element: etree._Element) -> set[str]:
-    """Return the words of epub:type and role (without "doc-"), and "footnote" for the classes that mean it."""
+    """Return the words of epub:type and role (without "doc-"), and "footnote" for classes that mean it."""
     words = f"{element.get(_EPUB_TYPE) or element.get('epub:type') or ''} {element.get('role') or ''}".lower().split()
     types = {word.removeprefix("doc-") for word in words}
     classes = set((element.get("class") or "").lower().split())
@@ -173,7 +173,7 @@ def _raised_as_note(before: str) -> bool:
     """Return whether a raised number without a link, after `before`, is a note's; else it is a power ("mc²", "(a+b)²")."""
     before = before.rstrip()
     if not before or before[-1] in ".,;:!?…\"'’”»—–":
-        return True  # the note's own number stands at the beginning of a block
+        return True  # the note's own number begins a block
     if before[-1] in ")]":
         inner = re.search(r"[(\[]([^()\[\]]*).$", before)
         return inner is None or (bool(re.search(r"[^\W\d_]{3}", inner[1])) and not re.search(r"[+=×/^−]", inner[1]))
@@ -186,7 +186,7 @@ def _raised_as_note(before: str) -> bool:
 
 
 class _Reader:
-    """Walks a body once, with a stack of its own (depth costs no recursion), and fills a `Page`."""
+    """Walks a body once, with an explicit stack instead of recursion, and fills a `Page`."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
@@ -256,7 +256,7 @@ class _Reader:
         return False
 
     def stands_as_mark(self, element: etree._Element) -> bool:
-        """Return whether a linked number is raised by CSS, which is known by its name or style, or by where it stands."""
+        """Return whether a linked number is a note mark, by its class, its style or its position."""
         if any("toc" in types for types in self.types):
             return False
         nodes = list(element.iter())
@@ -271,7 +271,7 @@ class _Reader:
         )
 
     def before(self) -> str:
-        """Return the end of what stands before this place in its block."""
+        """Return the end of the text before this place in its block."""
         return _INVISIBLE.sub("", "".join(part[-80:] for part in self.pending[-12:]))[-80:]
 
     def is_note_sup(self, element: etree._Element) -> bool:
@@ -286,7 +286,7 @@ class _Reader:
         return label.isdigit() and _raised_as_note(self.before())
 
     def power(self, element: etree._Element) -> bool:
-        """Keep a raised number raised ("10²"), for joined to its base it would be another number."""
+        """Keep a raised number raised ("10²"): joined to its base it would be another number."""
         label = clean("".join(element.itertext()))
         if not label or set(label) - set("0123456789+-n"):
             return False
@@ -294,7 +294,7 @@ class _Reader:
         return True
 
     def target(self, href: str) -> None:
-        # A mark that opens its block is the note's own number, pointing back to the text.
+        # A mark at the start of its block is the note's own number, linked back to the text.
         if href and self.has_text():
             self.page.note_hrefs.setdefault(href, len(self.page.passages))
 
@@ -356,7 +356,7 @@ class _Reader:
         self.pending.append(text)
 
     def separate(self) -> None:
-        """A block begins or ends: a new block, but within a table's cell only a space."""
+        """Begin a new block, or in a table's cell add only a space."""
         if self.cells:
             self.pending.append(" ")
         else:

@@ -1,4 +1,4 @@
-"""English rules for what is not written as it is read: each looks at one place of the text and may say how it is read."""
+"""Expand what English does not write as it is read. Each rule looks at one place of the text and may return its reading."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _WORD_END = re.compile(r"[^\W_]*")
 
 
 def readings(text: str, is_word: Callable[[str], bool] | None = None) -> Iterator[Reading]:
-    """Yield what of `text` (clean, see clean.py) is not read as it is written; in order, not overlapping."""
+    """Yield the readings of what `text` (from clean.py) does not write as it is read, in order, without overlap."""
     if not _NEEDED.search(text):
         return
     capitals = sum(map(str.isupper, text))
@@ -75,7 +75,7 @@ def _answer(text: str, place: re.Match[str], context: Context) -> Reading | None
     if place.group("symbol"):
         return _first(_SYMBOL, text, start, context)
     long = _LONG_DIGITS.match(text, start)
-    if long:  # no number that anyone reads, and more than the rules below should look through
+    if long:  # nobody reads such a number, and the rules below would take long
         return Reading(start, long.end(), say.digits(long.group()))
     for skipped in range(place.end() - start):  # "($5": the bracket is not part of it
         found = _first(_DIGIT, text, start + skipped, context)

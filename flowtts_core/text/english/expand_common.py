@@ -1,4 +1,4 @@
-"""What the rules of expand.py share: their answers, and what stands before and after a place of the text."""
+"""Shared by the rules of expand.py: their answers, and what comes before and after a place of the text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from flowtts_core.text.english.wordlists import ABBREVIATIONS, NUMBER_WORDS, STA
 
 
 class Reading(NamedTuple):
-    """`text[start:end]` is read as `words`, parted by blanks; `^x` is the letter x, a comma a pause."""
+    """`text[start:end]` is read as `words`, separated by blanks. `^x` is the letter x, a comma a pause."""
 
     start: int
     end: int
@@ -23,7 +23,7 @@ class Context(NamedTuple):
     is_word: Callable[[str], bool]
 
 
-Answer = tuple[int, str] | None  # end and words
+Answer = tuple[int, str] | None  # the end, and the words
 
 
 Rule = Callable[[re.Match[str], Context], Answer]
@@ -96,7 +96,7 @@ def word_before(m: re.Match[str]) -> str:
 
 
 def next_to(m: re.Match[str]) -> tuple[str, str]:
-    """Return the word directly before, and the blank, or full stop and blank, between; ("", "") across any other mark."""
+    """Return the word directly before, and the blank or full stop and blank between; ("", "") after any other mark."""
     found = _ADJACENT.search(m.string, max(0, m.start() - 30), m.start())
     return (found.group(1), found.group(2)) if found else ("", "")
 
@@ -111,19 +111,19 @@ def is_last(m: re.Match[str], end: int) -> bool:
 
 
 def stop(m: re.Match[str], end: int) -> int:
-    """Return where an abbreviation ends: at the text's end its full stop closes the sentence too and is left standing."""
+    """Return where an abbreviation ends: before its full stop where that also ends the sentence."""
     closes = m.string[end - 1] == "." and (is_last(m, end) or starts_sentence(m.string, end))
     return end - 1 if closes else end
 
 
 def starts_sentence(text: str, position: int) -> bool:
-    """Return whether the word after `position` begins a sentence; the first of "A. A. Milne" does not."""
+    """Return whether the word after `position` begins a sentence, which the second A. of "A. A. Milne" does not."""
     found = _FIRST.match(text, position)
     return found is not None and (found.group(1) in STARTERS or found.group(1).title() in STARTERS)
 
 
 def is_street(text: str, start: int, end: int) -> bool:
-    """Return whether the "St." or "Dr." at `text[start:end]` is a street: after a name, and no name follows it."""
+    """Return whether the "St." or "Dr." at `text[start:end]` is a street: it follows a name, and no name follows it."""
     found = _STREET.search(text, max(0, start - 60), start)
     if found is None or found["name"].title() in STARTERS or found["name"].title() in ABBREVIATIONS:
         return False
@@ -132,7 +132,7 @@ def is_street(text: str, start: int, end: int) -> bool:
 
 
 def is_number_sign(text: str, start: int, end: int) -> bool:
-    """Return whether the "No." at `text[start:end]` is "number", as in "No. 5" and "at No. Ten", rather than the answer."""
+    """Return whether the "No." at `text[start:end]` means "number", as in "No. 5" and "at No. Ten"."""
     if _AFTER_NO.match(text, end):
         return True
     word = _WORD_AFTER_NO.match(text, end)
@@ -143,7 +143,7 @@ def is_number_sign(text: str, start: int, end: int) -> bool:
 
 
 def is_attributive(m: re.Match[str], end: int) -> bool:
-    """Return whether the amount at `m` is singular, for it tells the kind of a noun: "a $20 bill", "the 12 V battery"."""
+    """Return whether the amount at `m` qualifies a noun and is singular: "a $20 bill", "the 12 V battery"."""
     after = word_after(m, end)
     if not after.islower() or after in _NO_NOUNS:
         return after in _ALSO_AFTER_A and word_before(m).lower() in ("a", "an")

@@ -61,7 +61,7 @@ def _looks_like_year(m: re.Match[str], digits: str, end: int) -> bool:
 
 
 def _is_era_year(m: re.Match[str]) -> bool:
-    """A.D. 1066, 1066 A.D., and "(1066)" in brackets of its own."""
+    """Return whether it is a year as in A.D. 1066, 1066 A.D., and "(1066)"."""
     before, after = m.string[max(0, m.start() - 6) : m.start()], m.string[m.end() : m.end() + 6]
     bracketed = before[-1:] == "(" and after[:1] == ")" and 1010 <= int(m.group(2)) <= 2099
     return bracketed or _ERA_BEFORE.search(before) is not None or _ERA_AFTER.match(after) is not None
@@ -102,7 +102,7 @@ def _cents(m: re.Match[str], context: Context) -> Answer:
 
 
 def _old_money(m: re.Match[str], context: Context) -> Answer:
-    """Pounds, shillings and pence, of which the unit of the last is written: £3 4s. 6d."""
+    """Read pounds, shillings and pence: £3 4s. 6d."""
     amounts = m.groupdict()
     pounds, shillings, pence = amounts.get("pounds"), amounts.get("shillings"), amounts.get("pence")
     if shillings and not pounds and not pence and word_before(m).lower() in _NO_SHILLINGS:
@@ -117,7 +117,7 @@ def _old_money(m: re.Match[str], context: Context) -> Answer:
 
 
 def _several(m: re.Match[str], context: Context) -> Answer:
-    """Return the plural of a number that is a name or a count: F-16s, 100s of men."""
+    """Read the plural of a number that is a name or a count: F-16s, 100s of men."""
     count = m.group(1)
     named = re.search(r"[A-Za-z]-\Z", m.string[max(0, m.start() - 2) : m.start()])
     if named or (word_after(m, m.end()) == "of" and re.fullmatch("10+", count.replace(",", ""))):
@@ -143,7 +143,7 @@ def _whole_hour(m: re.Match[str]) -> Answer:
 
 
 def _time_range(m: re.Match[str], context: Context) -> Answer:
-    """10am-5pm, 9:00-17:00, 5-7 pm."""
+    """Read ranges of times: 10am-5pm, 9:00-17:00, 5-7 pm."""
     times = []
     for side in ("1", "2"):
         hour, minute, half = (m.group(name + side) for name in ("hour", "minute", "half"))
@@ -156,7 +156,7 @@ def _time_range(m: re.Match[str], context: Context) -> Answer:
 
 
 def _verse(m: re.Match[str], context: Context) -> Answer:
-    """Chapter and verse, after the name of a book of scripture."""
+    """Read chapter and verse after the name of a book of scripture."""
     book = word_before(m)
     if book.lower() not in SCRIPTURE_BOOKS and book not in SCRIPTURE:
         return None
@@ -233,7 +233,7 @@ def _range(m: re.Match[str], context: Context) -> Answer:
 
 
 def _unit_range(m: re.Match[str], context: Context) -> Answer:
-    """20 kHz–40 kHz, 10%-20%, 500 m–2 km: a unit that is the same, or shorter, is said once."""
+    """Read ranges of measures: 20 kHz–40 kHz, 10%-20%, 500 m–2 km. A unit that is the same, or shorter, is said once."""
     low, unit, high, last = m.groups()
     kind = "1" if is_attributive(m, m.end()) else "2"
     first = say.number(low) if last.startswith(unit) else f"{say.number(low)} {_unit(unit, low)}"
@@ -241,7 +241,7 @@ def _unit_range(m: re.Match[str], context: Context) -> Answer:
 
 
 def _money_range(m: re.Match[str], context: Context) -> Answer:
-    """$10-$20, $1–2 million: currency and scale are said once unless the lower amount has its own."""
+    """Read ranges of money: $10-$20, $1–2 million. Currency and scale are said once unless the lower amount has its own."""
     symbol, low, high = m.group("currency"), m.group("low"), m.group("amount")
     scale, last = m.group("low_scale") or "", m.group("scale") or ""
     if "." in low + high and not last:

@@ -48,10 +48,10 @@ _VERSE_FOLLOWS = re.compile(r"\s+\d{1,3}:\d")
 _ZIP_CODE = re.compile(r"\s\d{5}(?!\d)")
 
 
-_VOWELLESS = frozenset("hm hmm mr mrs dr nth st".split())  # words that the lexicon has and no letters
+_VOWELLESS = frozenset("hm hmm mr mrs dr nth st".split())  # read as words of the lexicon, not as letters
 
 
-# "Part I was", but "the book I read": what may follow the numeral and never, or seldom, the pronoun.
+# "Part I was", but "the book I read": words that follow the numeral but hardly ever the pronoun.
 _AFTER_NUMBER = frozenset(
     "was is began ended of and or to in on for by from with begins ends opens closes has contains deals shows tells "
     "which that".split()
@@ -128,7 +128,7 @@ def _abbreviation(m: re.Match[str], context: Context) -> Answer:
 
 
 def _plain_abbreviation(m: re.Match[str], word: str, dotted: bool) -> Answer:
-    """One that is read alike wherever it stands; `word` is its spelling in the list."""
+    """Read an abbreviation that has one reading everywhere. `word` is its spelling in the list."""
     end = m.end()
     if word not in ABBREVIATIONS or not dotted and word not in BARE:
         return None
@@ -191,7 +191,7 @@ def _is_ruler(m: re.Match[str], before: str) -> bool:
 
 
 def _heads(m: re.Match[str], context: Context) -> bool:
-    """Return whether the numeral is the whole text or the number at its head."""
+    """Return whether the numeral is the whole text or begins it."""
     text, after = m.group(1), m.string[m.end() :]
     if len(text) == 1 and text not in "IVX":
         return False
@@ -226,7 +226,7 @@ def _capitals(m: re.Match[str], context: Context) -> Answer:
 
 
 def _is_spelled(m: re.Match[str], word: str, context: Context) -> bool:
-    """Return whether capitals are read letter by letter: not a word that is shouted, nor the rest of one after a dash."""
+    """Return whether capitals are read letter by letter. A shouted word, or the rest of one after a dash, is not."""
     lower = word.lower()
     if word in SPELLED:
         return not (context.headline and context.is_word(lower) and lower in ("us", "am", "ok", "or", "la", "ad"))
@@ -269,7 +269,7 @@ def _power(m: re.Match[str], context: Context) -> Answer:
 
 
 def _area(m: re.Match[str], context: Context) -> Answer:
-    """Return a unit of area without a number: plural but after "per" and a slash; "m" alone is a letter."""
+    """Read a unit of area without a number: plural, except after "per" and a slash. "m" alone is a letter."""
     before, unit = word_before(m).lower(), m.group()
     if unit[0] == "m" and unit[1] == "^" and before not in ("per", "in", "of"):
         return None

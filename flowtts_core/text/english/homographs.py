@@ -1,4 +1,4 @@
-"""Words written alike and spoken unlike (a record, to record): the part of speech, guessed from the neighbours alone."""
+"""Choose the reading of homographs (a record, to record) by a part of speech guessed from the neighbouring words."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _NOUNS = frozenset("tear tears wound bow bass row sow".split())
 
 
 def choose(word: str, pronunciations: Sequence[tuple[str, str]], before: str, after: str) -> str:
-    """Return the IPA to read here, of `(IPA, role)` pairs as gruut's lexicon has them (NN, VB, VBD, JJ, ...), usual one first.
+    """Return the IPA to read, from `(IPA, role)` pairs of gruut's lexicon (NN, VB, VBD, JJ, ...), the usual one first.
 
-    A rule of thumb that sees one word each side: gruut's own tagger takes 30 ms a sentence.
+    It is a rule of thumb that looks at one word on each side. gruut's tagger would take 30 ms a sentence.
     """
     if word == "used":  # I used to go; it was used
         return pronunciations[0 if after == "to" and before not in _PARTICIPLE_AFTER else -1][0]

@@ -1,4 +1,4 @@
-"""Written English to the words that are read, each with the characters of the source that it comes from."""
+"""Turn written English into the words that are read, each with its characters in the source."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _LATIN = re.compile(r"[A-Za-zªº\u00c0-\u024f\u1e00-\u1eff'-]+\Z")
 
 
 def tokenize(text: str, latin_only: bool = True, start: int = 0, stop: int | None = None) -> list[Piece]:
-    """Words, marks and spaces of plain text, with offsets in `text`; words of another script are skipped if `latin_only`.
+    """Return words, marks and spaces of plain text, with offsets in `text`. `latin_only` skips words of other scripts.
 
-    Marks come down to those that voices are trained on: a dash, a bracket or an ellipsis is a comma's pause.
+    Marks are reduced to those that voices are trained on: a dash, a bracket or an ellipsis becomes a comma.
     """
     pieces: list[Piece] = []
     for match in _TOKEN.finditer(text, start, len(text) if stop is None else stop):
@@ -59,12 +59,12 @@ def tokenize(text: str, latin_only: bool = True, start: int = 0, stop: int | Non
 
 
 def _is_possessive(text: str, end: int, pieces: list[Piece]) -> bool:
-    """Return whether an apostrophe after s belongs to the word: it does unless a quotation was opened before."""
+    """Return whether an apostrophe after s belongs to the word: it does unless it closes a quotation."""
     return end < len(text) and text[end] == " " and not any("'" in text[max(0, p.start - 1) : p.start] for p in pieces)
 
 
 def normalize(text: str, english: bool = True, is_word: Callable[[str], bool] | None = None) -> list[Piece]:
-    """Pieces to read of any text, with their characters in it; never raises."""
+    """Return the pieces to read of any text, with their characters in it. It never raises."""
     plain, starts, ends = clean(text, powers=english)
     pieces: list[Piece] = []
     done = 0
@@ -79,9 +79,9 @@ def normalize(text: str, english: bool = True, is_word: Callable[[str], bool] | 
 
 
 def _placed(pieces: list[Piece], starts: list[int], ends: list[int]) -> list[Piece]:
-    """Return the pieces with their characters in the source, one after the other.
+    """Return the pieces with offsets in the source, in order.
 
-    Where one source character became two ("℃" is "°C"), the pieces made of it share its place instead of overlapping.
+    Where a source character became two ("℃" is "°C"), its pieces share its place instead of overlapping.
     """
     out: list[Piece] = []
     first = last = 0

@@ -18,11 +18,11 @@ _CURRENCIES = {
 }  # fmt: skip
 _PLURALS = {"penny": "pence", "yen": "yen", "sen": "sen", "paisa": "paise", "foot": "feet", "inch": "inches"}
 _SCALES = {"k": "thousand", "m": "million", "mn": "million", "bn": "billion", "b": "billion", "tn": "trillion"}
-_SPELLED_OUT_FROM = 10**36  # above this no one reads a number but its digits
+_SPELLED_OUT_FROM = 10**36  # longer numbers are read digit by digit
 
 
 def _num2words(number: int, to: str) -> str:
-    from num2words import num2words  # it loads every language: only texts with numbers pay for it
+    from num2words import num2words  # imported here, since it loads every language
 
     converter: Any = num2words
     return str(converter(number, to=to)).replace(",", "").replace("-", " ")
@@ -44,7 +44,7 @@ def year(number: int) -> str:
 
 
 def digits(text: str) -> str:
-    """Return each digit by its name; other characters fall away."""
+    """Return the names of the digits. Other characters are dropped."""
     return " ".join(DIGITS[int(c)] for c in text if c in "0123456789")
 
 
@@ -53,12 +53,12 @@ def _ungrouped(text: str) -> str:
 
 
 def value(text: str) -> float:
-    """Return what a written number amounts to; of `2.0.1` the first two parts."""
+    """Return the value of a written number; for `2.0.1` that of the first two parts."""
     return float(".".join(_ungrouped(text).split(".")[:2]))
 
 
 def number(text: str) -> str:
-    """Return a written number: `1,234`, `1 000 000`, `3.14`, `.45`, `007` (its digits), `2.0.1`."""
+    """Return a written number in words: `1,234`, `1 000 000`, `3.14`, `.45`, `007` (its digits), `2.0.1`."""
     whole, *decimals = _ungrouped(text).split(".")
     if not decimals and ((len(whole) > 1 and whole[0] == "0") or len(whole) > 9 and whole == text):
         return digits(whole)
@@ -71,7 +71,7 @@ def number(text: str) -> str:
 
 
 def plural(word: str, count: str) -> str:
-    """`word` as it stands after the number `count`."""
+    """Return the form of `word` after the number `count`."""
     if _ungrouped(count) in ("1", "1.0"):
         return word
     first, *rest = word.split(" ")  # miles an hour, degrees Celsius
@@ -81,7 +81,7 @@ def plural(word: str, count: str) -> str:
 
 
 def pairs(text: str) -> str:
-    """`214` -> two fourteen, `1026` -> ten twenty six: house numbers and calibres."""
+    """Return `214` as two fourteen, `1026` as ten twenty six, as for house numbers and calibres."""
     head, tail = text[:-2], text[-2:]
     if tail == "00":
         return f"{cardinal(int(head))} hundred" if head else "zero zero"
@@ -90,7 +90,7 @@ def pairs(text: str) -> str:
 
 
 def decade(text: str) -> str:
-    """`1960` or `60` as in 1960s: nineteen sixties, sixties."""
+    """Return `1960` or `60` as a decade: nineteen sixties, sixties."""
     return several(year(int(text)) if len(text) == 4 else cardinal(int(text)))
 
 
@@ -114,14 +114,14 @@ def mixed(whole: int, upper: int, lower: int) -> str:
 
 
 def scaled(amount: str, scale: str) -> str:
-    """`2`, `m` -> two million; `2`, `` -> two."""
+    """Return `2`, `m` as two million; `2`, `` as two."""
     return f"{number(amount)} {_SCALES.get(scale.lower(), scale.lower())}".strip()
 
 
 def money(symbol: str, amount: str, scale: str = "", attributive: bool = False) -> str:
-    """`$`, `3.50`, `` -> three dollars and fifty cents; `£`, `2`, `m` -> two million pounds.
+    """Return `$`, `3.50`, `` as three dollars and fifty cents; `£`, `2`, `m` as two million pounds.
 
-    An `attributive` amount stands before a noun: a twenty dollar bill.
+    An `attributive` amount precedes a noun: a twenty dollar bill.
     """
     unit, small = _CURRENCIES[symbol]
     some = "1" if attributive else "2"
@@ -140,7 +140,7 @@ def money(symbol: str, amount: str, scale: str = "", attributive: bool = False) 
 
 
 def clock(hour: int, minute: int, second: int | None = None, half: str = "") -> str:
-    """`half` is "", "a" or "p"."""
+    """Return a time of day in words. `half` is "", "a" or "p"."""
     words = [cardinal(hour)]
     if minute:
         words.append(("oh " if minute < 10 else "") + cardinal(minute))

@@ -1,8 +1,8 @@
-"""What English writes short: abbreviations, units, symbols and capital words, with how they are read."""
+"""Abbreviations, units, symbols and capital words of English, with their readings."""
 
 from __future__ import annotations
 
-# Read thus before a name or wherever they stand; the full stop belongs to them.
+# Read so before a name or everywhere. The full stop belongs to them.
 ABBREVIATIONS = {
     "Mr": "mister", "Mrs": "missus", "Ms": "miss", "Messrs": "messieurs", "Mme": "madame", "Mlle": "mademoiselle",
     "Drs": "doctors", "Prof": "professor", "Profs": "professors", "Capt": "captain", "Cpt": "captain", "Col": "colonel",
@@ -32,16 +32,16 @@ BEFORE_NUMBER = {
     "Jul": "July", "Ex": "exhibit", "c": "circa", "v": "volume", "Tel": "telephone", "tel": "telephone", "l": "line",
     "ll": "lines", "Bk": "book", "Ps": "Psalm", "Sc": "scene",
 }  # fmt: skip
-# Without their full stop, as the British write them.
+# Without a full stop, as in British English.
 BARE = frozenset("Mr Mrs Ms Dr Messrs Mme Mlle Prof Capt Lt Sgt Jr Sr Ltd Inc vs etc".split())
-# What the splitter of sentences needs: a name follows, so a capital after the full stop goes on with the sentence; and
-# what may end a sentence, but does so only before a word of STARTERS.
+# For splitting sentences: abbreviations before a name, so that a capital after the full stop continues the sentence; and
+# those that may end a sentence, but only before a word of STARTERS.
 BEFORE_NAME = frozenset(
     "Mr Mrs Ms Messrs Mme Mlle Dr Drs Prof Profs Rev Revd Hon Rt Capt Cpt Col Gen Lt Lieut Sgt Maj Cmdr Comdr Adm Cpl Pvt "
     "Gov Sen Rep Pres Supt Insp St Ste Mt Ft Fr Bp Abp Sr Wm Chas Geo Thos Jas Jno Robt Benj Edw vs viz cf ca".split()
 )
 MAY_END = frozenset("Bros Dept Univ Assn Co Corp Inc Ltd".split())
-# Words that begin a sentence rather than go on with a name after an abbreviation or an initial.
+# Words that begin a sentence rather than continue a name after an abbreviation or an initial.
 STARTERS = frozenset(
     "The A An He She It They We You I Then But And So In On At There This That When While If As His Her Its Their Our My "
     "Your Who What Where Why How For From With By Or Now Yet Still All Some After Before Since Though Although Perhaps "
@@ -117,7 +117,7 @@ RULERS = frozenset(
 # Capitals that could be numerals and are letters: nowhere a number, and a number only after chapter, part and the like.
 NO_NUMERALS = frozenset("MD DI CV MC MIX MM CC CD DM DC DVI MI ML DL CM CL DIV MV LCD DID MILD".split())
 SELDOM_NUMERALS = NO_NUMERALS | {"XL", "LV", "LI"}
-# Sounds that people write: letters that the phonemizer would spell, and a word that sounds like them.
+# Interjections: letters that the phonemizer would spell, and a word that sounds like them.
 SOUNDS = {
     "sh{2,}|sh(?=[!,.])": "shush", "ps{2,}t": "pist", "br{2,}": "burr", "gr{2,}": "gurr", "hm{2,}|mhm+|m{3,}": "hmm",
     "tsk": "tisk", "z{3,}": "zuz", "pf{2,}t?": "puff",
