@@ -63,7 +63,7 @@ _RADIAL: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def kad(evaluated: Tensor, reference: Tensor, kernel: Kernel | None = None) -> float:
-    """Return the unbiased squared MMD of the evaluated [N, D] and the reference [M, D] embeddings. Tables often show 100 times it.
+    """Return the unbiased squared MMD of the evaluated [N, D] and the reference [M, D] embeddings. Tables may show 100 times it.
 
     Raises:
         ConfigError: for fewer than two embeddings on a side, unequal widths, or values that are not finite.

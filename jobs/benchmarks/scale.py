@@ -282,7 +282,7 @@ def buckets(voice: str | None, texts: Sequence[str], most: int = 400) -> dict[st
 
 
 def _cut(places: Sequence[int], lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Return batches of positions in the given order, each within the budget of padded tokens."""
+    """Yield batches of positions in the given order, each within the budget of padded tokens."""
     batch: list[int] = []
     longest = 0
     for place in places:
