@@ -1,4 +1,4 @@
-"""What batches gain, in one process and without Ray: a voice's throughput by tokens together, its streaming engine's by users."""
+"""Measure batching in one process without Ray: throughput by tokens in a batch, and of the streaming engine by users."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def engine(
     """Measure the parts on one device and one thread.
 
     Args:
-        texts: of the part "jobs", spoken once for each of `tokens`.
-        tokens: padded tokens together, of the part "jobs".
-        users: at work all the time, of the part "streams".
-        frames: padded mel frames together, of the part "streams".
-        seconds: of each load of the part "streams".
+        texts: for "jobs": spoken once for each of `tokens`.
+        tokens: for "jobs": the most padded tokens in a batch.
+        users: for "streams": how many send requests at the same time.
+        frames: for "streams": the most padded mel frames in a batch.
+        seconds: for "streams": the length of each load.
 
     Raises:
         ConfigError: for a part that does not exist, or a device that this machine lacks.
@@ -64,7 +64,7 @@ def engine(
 
 
 def by_tokens(synthesizer: FlowSynthesizer, texts: Sequence[str], tokens: Sequence[int], say: Say) -> dict[str, Any]:
-    """All texts, shard by shard as a job's worker speaks them, for each budget of tokens; the front end's time apart."""
+    """Speak all texts, shard by shard as a job's worker does, for each budget of tokens. The front end is timed apart."""
     began = time.perf_counter()
     requests = [
         SynthesisRequest(text=text, seed=n, parts=encode_parts(text, synthesizer.frontend))
@@ -78,7 +78,7 @@ def by_tokens(synthesizer: FlowSynthesizer, texts: Sequence[str], tokens: Sequen
     for budget in tokens:
         say(f"{len(texts)} texts, {budget} tokens together")
         speaker = FlowSynthesizer(synthesizer.voice, tokens_per_batch=budget, device=str(synthesizer.device))
-        _spoken(speaker, requests[:SHARD])  # the first use of a shape loads or chooses its kernels
+        _spoken(speaker, requests[:SHARD])  # the first call with a shape loads or chooses kernels
         stages: Counter[str] = Counter()
         audio_s, used, padded, began = 0.0, 0, 0, time.perf_counter()
         for start in range(0, len(requests), SHARD):
@@ -94,7 +94,7 @@ def by_tokens(synthesizer: FlowSynthesizer, texts: Sequence[str], tokens: Sequen
 
 
 def _spoken(synthesizer: FlowSynthesizer, requests: Sequence[SynthesisRequest]) -> float:
-    """Seconds of sound; a failure is raised, since a benchmark over what happens to work measures nothing."""
+    """Return seconds of sound. Raise a failure: a benchmark of only what succeeds would mislead."""
     seconds = 0.0
     for request, result in zip(requests, synthesizer.synthesize(requests), strict=True):
         if isinstance(result, SynthesisFailure):
@@ -107,7 +107,7 @@ def _spoken(synthesizer: FlowSynthesizer, requests: Sequence[SynthesisRequest]) 
 def by_users(
     synthesizer: FlowSynthesizer, users: Sequence[int], frames: Sequence[int], seconds: float, say: Say
 ) -> dict[str, Any]:
-    """The streaming engine: first sound of 12 words for one user alone, then saturated, piece by piece and in batches."""
+    """Measure the streaming engine: first sound of 12 words for a single user, then its throughput, without and with batches."""
     say(f"first sound, {FIRSTS} requests one by one")
     found: dict[str, Any] = {"first_s": percentiles(first_sounds(synthesizer, sentences_of(12, FIRSTS))), "runs": []}
     for budget in (1, *frames):
@@ -121,7 +121,7 @@ def by_users(
 
 
 def first_sounds(synthesizer: FlowSynthesizer, texts: Sequence[str]) -> list[float]:
-    """Seconds until the first sound of each text, spoken one after the other to its end."""
+    """Return the seconds until the first sound of each text. Each is spoken to its end before the next."""
     made = StreamingEngine(synthesizer)
     made.warm_up()
     firsts = []
@@ -135,7 +135,7 @@ def first_sounds(synthesizer: FlowSynthesizer, texts: Sequence[str]) -> list[flo
 
 
 def goodput(synthesizer: FlowSynthesizer, frames: int, users: int, seconds: float) -> float:
-    """Seconds of sound a second with so many streamed requests of mixed texts at work all the time."""
+    """Return seconds of sound a second while so many streamed requests of mixed texts are always in progress."""
     made = StreamingEngine(synthesizer, frames_per_batch=frames, max_queued_s=math.inf)
     made.warm_up()
     texts, audio_s, lock, until = iter(mixed_texts(100_000)), 0.0, threading.Lock(), time.perf_counter() + seconds
@@ -160,7 +160,7 @@ def goodput(synthesizer: FlowSynthesizer, frames: int, users: int, seconds: floa
 
 
 def page(figures: dict[str, Any]) -> str:
-    """The figures as text."""
+    """Return the figures as text."""
     machine = figures["machine"]
     lines = [f"{machine['processor']}, {machine['cores']} cores, GPU: {machine['gpu']}, torch {torch.__version__}; on "
              f"{figures['device']}, one thread; others kept {figures['busy']['others_cores'] or 0:.1f} cores busy"]  # fmt: skip

@@ -1,4 +1,4 @@
-"""How good a voice is against its teacher on the same texts: understood, clean, the same voice; by steps."""
+"""Measure a voice against its teacher on the same texts: words understood, clean sound, same speaker, by solver steps."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Clip = tuple[np.ndarray, int]
 
 @dataclass(frozen=True)
 class Judged:
-    """What the judges say of one clip; `voice` [256] is None where no voice was found."""
+    """What the judges say of a clip. The speaker embedding `voice` [256] is None where no voice was found."""
 
     heard: str
     overall: float
@@ -45,7 +45,7 @@ NOTHING = Judged("", 1.0, 1.0, None)  # what a text that could not be said count
 
 @dataclass(frozen=True)
 class System:
-    """One row of the table before it is summed up: what was judged of each text, in the order of the texts."""
+    """A row of the table: the judgements of each text, in the order of the texts."""
 
     name: str
     judged: list[Judged]
@@ -57,10 +57,10 @@ class System:
 def quality(
     voice: str | None, texts: Texts, n: int, ablation_n: int, teacher_audio: Path | None, workers: int | None
 ) -> dict[str, Any]:
-    """Rows for the teacher, the voice with its own settings, and over fewer texts the parts that tell where it loses.
+    """Judge the teacher, the voice with its own settings, and over fewer texts an ablation that tells where quality is lost.
 
-    Those are the voice with each of `STEPS`, and the teacher's own mels through the voice's vocoder (the most that any
-    acoustic model before it can reach) and through Griffin-Lim (what an untrained vocoder makes of them).
+    The ablation is the voice with each of `STEPS`, and the teacher's mels through the voice's vocoder (the bound for any
+    acoustic model) and through Griffin-Lim (a vocoder without training).
 
     Returns:
         `systems` and `ablation` (rows with intervals), and `difference` of the voice from the teacher, in pairs.
@@ -92,7 +92,7 @@ def quality(
 
 
 def judge(waveform: np.ndarray, sample_rate: int) -> Judged:
-    """Every judge on one clip [S]."""
+    """Ask every judge about a clip [S]."""
     scores = mos.dnsmos(waveform, sample_rate)
     try:
         voice = similarity.embed(waveform, sample_rate)
@@ -102,7 +102,7 @@ def judge(waveform: np.ndarray, sample_rate: int) -> Judged:
 
 
 def _teacher(texts: Texts, folder: Path | None) -> tuple[str, list[Clip]] | None:
-    """The teacher's name and readings: from the folder, else by flite, else none."""
+    """Return the teacher's name and its recordings: from the folder, else by flite, else none."""
     if folder is not None:
         return f"teacher ({folder})", [read_audio(folder / f"{key}.wav") for key, _ in texts]
     if shutil.which("flite") is None:
@@ -116,7 +116,7 @@ def _teacher(texts: Texts, folder: Path | None) -> tuple[str, list[Clip]] | None
 
 @torch.inference_mode()
 def _resynthesized(vocoder: Vocoder, clips: Sequence[Clip]) -> list[Clip]:
-    """The clips through the vocoder's mels and back."""
+    """Return the clips turned into mels and back into sound by the vocoder."""
     mel = vocoder.features
     log_mel = LogMel(mel)
     waveforms = [torch.from_numpy(resample(waveform, rate, mel.sample_rate))[None].float() for waveform, rate in clips]
@@ -124,7 +124,7 @@ def _resynthesized(vocoder: Vocoder, clips: Sequence[Clip]) -> list[Clip]:
 
 
 def _voice(name: str, synthesizer: FlowSynthesizer, texts: Texts, steps: int | None, workers: int | None) -> System:
-    """The texts said by the voice with seed 0, 1, 2, ..., and judged."""
+    """Speak the texts with seeds 0, 1, 2, ... and judge them."""
     started = time.perf_counter()
     clips = list(_clips(synthesizer, texts, steps))
     return _judge_all(name, clips, workers, time.perf_counter() - started)

@@ -1,4 +1,4 @@
-"""How a server holds up: first sound, goodput against the bare engine, overload, killed speakers, memory; on one machine."""
+"""Measure a server on one machine: first sound, goodput against the bare engine, overload, killed replicas, memory."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ Say = Callable[[str], None]
 
 
 def serving(url: str | None, parts: Sequence[str], seconds: float, requests: int, say: Say) -> dict[str, Any]:
-    """Measure a server of our own, or, but for killed speakers and memory, the one at `url`.
+    """Measure a server that is started here, or the one at `url` (without killed replicas and memory).
 
     Args:
         seconds: of each load.
@@ -81,14 +81,14 @@ def _twelve_words(n: int) -> list[tuple[str, str]]:
 
 
 def _bare_engine() -> FlowSynthesizer:
-    """Without HTTP or Ray, in this process; with one thread, as a speaker of the server has."""
+    """Return an engine in this process, without HTTP and Ray, with one thread as a replica of the server has."""
     from flowtts_core.engines.flow import FlowSynthesizer
 
     return FlowSynthesizer.load(threads=1)
 
 
 def _first(url: str) -> dict[str, Any]:
-    """First sound for one user, of the server and of the bare engine in turns: what else the machine does changes."""
+    """Measure the first sound for one user, of server and bare engine in turns, since the machine's other load changes."""
     from jobs.benchmarks.engine import first_sounds
 
     synthesizer, texts = _bare_engine(), _twelve_words(FIRSTS)
@@ -101,7 +101,7 @@ def _first(url: str) -> dict[str, Any]:
 
 
 def _goodput(url: str, seconds: float, say: Say) -> dict[str, Any]:
-    """The server saturated, and the bare engine with batches and without, in turns."""
+    """Measure the throughput of the saturated server, and of the bare engine with and without batches, in turns."""
     from flowtts_core.streaming.engine import FRAMES_PER_BATCH
     from jobs.benchmarks.engine import goodput
 
@@ -117,7 +117,7 @@ def _goodput(url: str, seconds: float, say: Say) -> dict[str, Any]:
 
 
 def _for_seconds(url: str, users: int, seconds: float) -> list[Answered]:
-    """A closed loop of mixed texts that ends after so many seconds."""
+    """Send mixed texts in a closed loop for so many seconds."""
     until = time.perf_counter() + seconds
 
     def while_time() -> Iterator[tuple[str, str]]:
@@ -130,7 +130,7 @@ def _for_seconds(url: str, users: int, seconds: float) -> list[Answered]:
 
 
 def _overload(url: str, seconds: float, say: Say) -> dict[str, Any]:
-    """Three times as many requests as can be answered, after half as many: what is taken on must not be slower for it."""
+    """Send half as many requests as can be answered, then three times as many. Accepted ones must not become slower."""
     saturated = summed(_for_seconds(url, USERS, min(seconds, 20)))
     capacity = saturated["good"] / max(saturated["seconds"], 1e-9)
     say(f"capacity: {capacity:.1f} requests a second")
@@ -141,7 +141,7 @@ def _overload(url: str, seconds: float, say: Say) -> dict[str, Any]:
 
 
 def _killed(seconds: float, say: Say) -> dict[str, Any]:
-    """A server of two speakers, one killed -9 every few seconds: a request may wait for a new one, but must not be lost."""
+    """Load a server of two replicas and kill one every few seconds. A request may wait for a new one but must not be lost."""
     stop, kills = threading.Event(), []
     with _server(say, replicas=2) as (url, pid):
         one_by_one(url, _twelve_words(8))
@@ -164,7 +164,7 @@ def _killed(seconds: float, say: Say) -> dict[str, Any]:
 
 
 def _memory(url: str, pid: int, requests: int, say: Say) -> dict[str, Any]:
-    """Memory that the server's processes hold with nothing to do, after a tenth of the requests (warm-up), ..., and after all."""
+    """Measure the idle memory of the server's processes after each tenth of the requests; the first is the warm-up."""
     texts, marks = mixed_texts(requests, seed=4), []
     step = max(1, requests // 10)
     for start in range(0, requests, step):
@@ -174,12 +174,12 @@ def _memory(url: str, pid: int, requests: int, say: Say) -> dict[str, Any]:
         time.sleep(SETTLE_S)
         marks.append(_memory_mib(pid, OWN))
         say(f"memory: {start + len(answers):,} of {requests:,} requests, {marks[-1]:.0f} MiB")
-    # of the last mark, or the mean of the last three: a chance dip at the end must not hide growth
+    # the last mark or the mean of the last three: a chance dip at the end must not hide growth
     return {"requests": requests, "mib": marks, "growth": max(marks[-1], sum(marks[-3:]) / 3) / marks[0] - 1}
 
 
 def _bars(figures: dict[str, Any]) -> list[dict[str, Any]]:
-    """Name, value, bar, and whether it is met, of what was measured."""
+    """Return the name, value, bar, and whether it is met, of each figure that was measured."""
     found: list[tuple[str, float, str, bool]] = []
     if first := figures.get("first"):
         p50, p99, added = (
@@ -213,7 +213,7 @@ def _bars(figures: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def page(figures: dict[str, Any]) -> str:
-    """The figures as text."""
+    """Return the figures as text."""
     machine, lines = figures["machine"], []
     lines.append(f"{machine.get('processor')}, {machine.get('cores')} cores, load before {figures['load_before']:.1f}; "
                  "the load shares the cores with the server")  # fmt: skip
@@ -260,7 +260,7 @@ def _milliseconds(seconds: dict[str, float]) -> str:
 
 @contextlib.contextmanager
 def _server(say: Say, replicas: int = 1) -> Iterator[tuple[str, int]]:
-    """`flowtts serve` without its cache; gives its URL and process."""
+    """Start `flowtts serve` without its cache. Yield its URL and process."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     say("starting the server")
@@ -279,7 +279,7 @@ def _server(say: Say, replicas: int = 1) -> Iterator[tuple[str, int]]:
             time.sleep(0.5)
         yield url, server.pid
     finally:
-        server.terminate()  # not SIGINT, which what runs in a shell's background ignores
+        server.terminate()  # not SIGINT: processes in a shell's background ignore it
         try:
             server.wait(60)
         except subprocess.TimeoutExpired:
@@ -295,7 +295,7 @@ def _ready(url: str) -> bool:
 
 
 def _processes(pid: int) -> dict[int, str]:
-    """The process and all below it, by number, with their command lines (Linux)."""
+    """Return the command lines of a process and its descendants, by process id (Linux)."""
     parents, names = {}, {}
     for folder in Path("/proc").iterdir():
         with contextlib.suppress(OSError, ValueError, IndexError):
@@ -318,7 +318,7 @@ def _speakers(pid: int) -> list[int]:
 
 
 def _memory_mib(pid: int, kinds: Sequence[str] = ("Pss:",)) -> float:
-    """Memory of all its processes, each shared page counted by its share (PSS); of these kinds."""
+    """Return the memory of its processes of these kinds, shared pages divided (PSS)."""
     total = 0
     for number in _processes(pid):
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""How fast a voice is: the real-time factor on one thread, and the time until sound is on disk, cold and warm."""
+"""Measure a voice's speed: the real-time factor on one thread, and the time until sound is on disk, cold and warm."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SHORT_TEXTS = (
 
 
 def read_texts(path: Path | None) -> list[tuple[str, str]]:
-    """(id, text) pairs: the lines of a text file, or a TSV's columns `id` and `normalized` or `text`.
+    """Return (id, text) pairs: the lines of a text file, or a TSV's columns `id` and `normalized` or `text`.
 
     Without a path, the sentences of the demo chapter.
 
@@ -69,7 +69,7 @@ def read_texts(path: Path | None) -> list[tuple[str, str]]:
 
 
 def say_one(synthesizer: FlowSynthesizer, text: str, seed: int = 0, steps: int | None = None) -> Speech:
-    """One text; a failure is raised, since a benchmark over what happens to work measures nothing."""
+    """Speak one text. Raise a failure: a benchmark of only what succeeds would mislead."""
     [result] = synthesizer.synthesize([SynthesisRequest(text=text, seed=seed, steps=steps)])
     if isinstance(result, SynthesisFailure):
         raise TextError(f"cannot say {text[:60]!r}: {result.reason}", "leave this text out")
@@ -77,11 +77,11 @@ def say_one(synthesizer: FlowSynthesizer, text: str, seed: int = 0, steps: int |
 
 
 def speed(voice: str | None, texts: Sequence[str]) -> dict[str, Any]:
-    """End to end on one thread, each sentence new to the process (its words may be cached, as in a book).
+    """Measure end to end on one thread. Each sentence is new to the process; its words may be cached, as in a book.
 
     Returns:
         `rtf` (wall seconds by audio seconds: median, low and high over the sentences), the share of each stage, and
-        how busy others kept the machine.
+        the load of other processes.
     """
     synthesizer = FlowSynthesizer.load(voice, threads=1)
     pace = statistics.median(say_one(synthesizer, text).seconds / len(text) for text in SHORT_TEXTS)
@@ -113,13 +113,13 @@ def speed(voice: str | None, texts: Sequence[str]) -> dict[str, Any]:
 
 
 def _about_six_seconds(texts: Sequence[str], pace: float) -> list[str]:
-    """Texts that likely take about 6 s at a pace of seconds per character, each once, the likeliest first."""
+    """Return the texts whose predicted length is about 6 s at so many seconds per character, the nearest first."""
     wanted = statistics.mean(SECONDS) / pace
     return sorted(dict.fromkeys(texts), key=lambda text: abs(len(text) - wanted))[: 3 * SENTENCES]
 
 
 def ready(voice: str | None) -> dict[str, Any]:
-    """Seconds from `flowtts say` to sound on disk in a new process, and from a short text to a file in a warm one."""
+    """Return the seconds from `flowtts say` to sound on disk in a new process, and from a short text to a file in a warm one."""
     with tempfile.TemporaryDirectory() as folder, Watch() as watch:
         cold = [_cold(voice, Path(folder) / f"cold-{run}.wav") for run in range(COLD_RUNS)]
         warm = _warm(voice, Path(folder))
