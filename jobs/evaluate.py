@@ -130,7 +130,7 @@ def _options(args: argparse.Namespace) -> Any:
     from flowtts_core.metrics.judges import PanelConfig
     from flowtts_core.metrics.kad import Kernel
     from jobs.evaluation.distances import DistanceConfig
-    from jobs.evaluation.run import Options, chosen_judges
+    from jobs.evaluation.run import EvaluationOptions, chosen_judges
 
     panel = PanelConfig(
         **({"judges": chosen_judges([name.strip() for name in args.judges.split(",")])} if args.judges else {}),
@@ -144,7 +144,7 @@ def _options(args: argparse.Namespace) -> Any:
     kernel = Kernel(args.kernel, args.bandwidth, args.bandwidth_from)
     distance = DistanceConfig(kernel, args.kad_scale)
     gpus = float(args.device == "cuda")
-    return Options(panel, distance, args.limit, args.workers, args.address, gpus, args.overwrite)
+    return EvaluationOptions(panel, distance, args.limit, args.workers, args.address, gpus, args.overwrite)
 
 
 def _print(summary: dict[str, Any], output: str) -> None:

@@ -70,7 +70,7 @@ class _Pocketsphinx:
         return wer.transcribe(waveform, sample_rate)
 
 
-class _Whisper:
+class _WhisperRecogniser:
     """Whisper. A clip of up to 30 s takes one pass, a longer one the paper's sequential algorithm (section 3.8).
 
     There each window begins at the last timestamp of the window before. The paper's fallback to random sampling is left out.
@@ -180,7 +180,7 @@ class _Ctc:
 
 RECOGNISERS: dict[str, Kind[Recogniser]] = {
     "pocketsphinx": Kind(_Pocketsphinx),
-    "whisper": Kind(_Whisper, FOLDER),
+    "whisper": Kind(_WhisperRecogniser, FOLDER),
     "faster-whisper": Kind(_FasterWhisper, FOLDER),
     "ctc": Kind(_Ctc, FOLDER),
 }

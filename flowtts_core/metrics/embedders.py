@@ -87,7 +87,7 @@ class _Mel:
         return None
 
 
-class _Frames:
+class _MeanOfFrames:
     """An embedder whose vector is the mean of its frames over time, and that embeds no text."""
 
     name: str
@@ -103,7 +103,7 @@ class _Frames:
         return None
 
 
-class _WavLM(_Frames):
+class _WavLM(_MeanOfFrames):
     """The last hidden state. A clip over 30 s takes overlapping windows, see `pretrained.in_windows`."""
 
     name = "wavlm"
@@ -118,7 +118,7 @@ class _WavLM(_Frames):
         return found.cpu().numpy(), self.hearing.rate / self.hearing.hop
 
 
-class _Whisper(_Frames):
+class _WhisperEncoder(_MeanOfFrames):
     """The encoder's last hidden state in windows of 30 s, without positions that hold only padding."""
 
     name = "whisper"
@@ -143,7 +143,7 @@ class _Whisper(_Frames):
         return torch.cat(found).cpu().numpy(), rate / self.hop
 
 
-class _Encodec(_Frames):
+class _Encodec(_MeanOfFrames):
     """The encoder's output before quantisation.
 
     A model with a chunk length (48 kHz) takes its chunks, each at its own level. They do not overlap here; the model itself
@@ -235,6 +235,6 @@ EMBEDDERS: dict[str, Kind[Embedder]] = {
     "mel": Kind(_Mel),
     "clap": Kind(_Clap, FOLDER),
     "wavlm": Kind(_WavLM, FOLDER),
-    "whisper": Kind(_Whisper, FOLDER),
+    "whisper": Kind(_WhisperEncoder, FOLDER),
     "encodec": Kind(_Encodec, FOLDER),
 }

@@ -19,7 +19,7 @@ from flowtts_core.audio.files import encode
 from flowtts_core.errors import ConfigError
 from flowtts_core.metrics.judges import PanelConfig
 from jobs.evaluation.input import find_items, read_clip
-from jobs.evaluation.run import Options, evaluate
+from jobs.evaluation.run import EvaluationOptions, evaluate
 
 
 def scaling(
@@ -65,7 +65,7 @@ def _write(source: str, clips: int, path: str) -> float:
 def _run(source: str, output: str, workers: int, judges: tuple[str, ...]) -> dict[str, Any]:
     began, load = time.perf_counter(), os.getloadavg()[0]
     marks: list[tuple[int, float]] = []
-    options = Options(PanelConfig(judges), workers=workers)
+    options = EvaluationOptions(PanelConfig(judges), workers=workers)
     found = evaluate(source, None, output, options, lambda done, total: marks.append((done, time.perf_counter())))
     wall_s = time.perf_counter() - began
     (first, since), (last, until) = marks[1], marks[-1]

@@ -35,7 +35,7 @@ _DEPTH = 9.0  # nats below the maximum that the picture shows
 
 
 @dataclass(frozen=True)
-class Sound:
+class ClipSound:
     """A clip's sound as the page contains it.
 
     Attributes:
@@ -53,7 +53,7 @@ class Sound:
 
 
 @dataclass
-class Sounds:
+class ClipSounds:
     """Reads clips and encodes them for the page, within a budget of bytes; gives the reason where it cannot."""
 
     budget: int = BUDGET
@@ -61,14 +61,14 @@ class Sounds:
     spent: int = 0
     _lost: dict[str, tuple[int, str]] = field(default_factory=dict)
 
-    def of(self, run: Run, row: dict[str, Any]) -> Sound:
+    def of(self, run: Run, row: dict[str, Any]) -> ClipSound:
         """Return a clip's sound, or the reason for which there is none."""
         if self.spent > self.budget:
-            return Sound(f"Without its sound: the page holds {self.spent / 1e6:.0f} MB already.", "soft")
+            return ClipSound(f"Without its sound: the page holds {self.spent / 1e6:.0f} MB already.", "soft")
         root = run.evaluation.generated
         times, reason = self._lost.get(root, (0, ""))
         if times >= _GIVE_UP:  # or each clip would wait for a store that does not answer
-            return Sound(f"Not read, as clips before it could not be: {reason}")
+            return ClipSound(f"Not read, as clips before it could not be: {reason}")
         try:
             samples, rate = read_clip(root, row["place"])
         except FlowTTSError as error:
@@ -79,16 +79,16 @@ class Sounds:
             self._lost.pop(root, None)
             return self._held(run, samples, rate)
         self._lost[root] = times + 1, reason
-        return Sound(f"No sound: {reason}")
+        return ClipSound(f"No sound: {reason}")
 
-    def _held(self, run: Run, samples: np.ndarray, rate: int) -> Sound:
+    def _held(self, run: Run, samples: np.ndarray, rate: int) -> ClipSound:
         said = f"{len(samples) / rate:.1f} s"
         if len(samples) / rate > LONGEST_S:
             samples, said = samples[: round(LONGEST_S * rate)], f"{said}; here are its first {LONGEST_S:g}"
         mp3, mel = base64.b64encode(encode(samples, rate, ".mp3")).decode(), mel_picture(samples, rate)
         self.clips += 1
         self.spent += len(mp3) + len(mel)
-        return Sound(said, "soft", mp3, waveform(samples, run.place), mel)
+        return ClipSound(said, "soft", mp3, waveform(samples, run.place), mel)
 
 
 def mel_picture(samples: np.ndarray, rate: int) -> str:
@@ -145,29 +145,29 @@ class _Picks:
 
 
 @dataclass(frozen=True)
-class Take:
+class ClipTake:
     """A run's clip. `words` are the recogniser's, aligned (see `alignment`); None where nobody listened."""
 
     run: Run
     problem: str
     figures: list[tuple[str, float]]
     words: list[tuple[str, str, str]] | None
-    sound: Sound | None
+    sound: ClipSound | None
 
 
 @dataclass(frozen=True)
-class Card:
+class ClipCard:
     """A clip on the page: its element's id, its own id and text, and the take of each run that has it."""
 
     card: str
     id: str
     text: str
     alone: bool
-    takes: list[Take]
+    takes: list[ClipTake]
 
 
 @dataclass(frozen=True)
-class Clips:
+class ShownClips:
     """The clips of a page.
 
     Attributes:
@@ -180,12 +180,12 @@ class Clips:
 
     metrics: list[str]
     groups: list[dict[str, Any]]
-    further: list[Card]
+    further: list[ClipCard]
     picks: dict[str, dict[str, list[str]]]
     heard: bool
 
 
-def clips_of(runs: Sequence[Run], sounds: Sounds) -> Clips | None:
+def clips_of(runs: Sequence[Run], sounds: ClipSounds) -> ShownClips | None:
     """Return the worst and best clips of the run judged, and those that differ most between runs, by each metric."""
     picked = _Picks.of(runs)
     if not picked.by_metric:
@@ -209,18 +209,20 @@ def clips_of(runs: Sequence[Run], sounds: Sounds) -> Clips | None:
         if name in picks[first]
     ]
     heard = any(row["heard"] is not None for row in rows[0].values())
-    return Clips(list(picks), groups, list(cards.values()), picks, heard)
+    return ShownClips(list(picks), groups, list(cards.values()), picks, heard)
 
 
-def _card(card: str, id: str, runs: Sequence[Run], rows: Sequence[dict[str, dict[str, Any]]], sounds: Sounds) -> Card:
+def _card(
+    card: str, id: str, runs: Sequence[Run], rows: Sequence[dict[str, dict[str, Any]]], sounds: ClipSounds
+) -> ClipCard:
     there = [(run, of_run[id]) for run, of_run in zip(runs, rows, strict=False) if id in of_run]
     takes = [_take(run, row, sounds) for run, row in there]
-    return Card(card, id, there[0][1]["text"], len(runs) == 1, takes)
+    return ClipCard(card, id, there[0][1]["text"], len(runs) == 1, takes)
 
 
-def _take(run: Run, row: dict[str, Any], sounds: Sounds) -> Take:
+def _take(run: Run, row: dict[str, Any], sounds: ClipSounds) -> ClipTake:
     if row["status"] != "ok":
-        return Take(run, row["reason"], [], None, None)
+        return ClipTake(run, row["reason"], [], None, None)
     figures = [(name, v) for name in directed(run.evaluation.scores) if (v := of_clip(row, name)) is not None]
     words = None if row["heard"] is None else alignment(row["text"] or "", row["heard"])
-    return Take(run, "", figures, words, sounds.of(run, row))
+    return ClipTake(run, "", figures, words, sounds.of(run, row))

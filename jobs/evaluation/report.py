@@ -8,7 +8,7 @@ from typing import Any
 from flowtts_core.config import to_dict
 from flowtts_core.metrics.judges import JUDGES
 from flowtts_core.metrics.requirements import Requirement
-from jobs.evaluation.clips import Sounds, clips_of
+from jobs.evaluation.clips import ClipSounds, clips_of
 from jobs.evaluation.compare import CLEAR, LEVEL, Others, by_verdict, differences_of, distance_lines, score_lines
 from jobs.evaluation.figures import Run, better, interval, of_clip, runs_of, shown
 from jobs.evaluation.plots import apart, forest, key, strips
@@ -28,7 +28,7 @@ def render(
         requirements: each with whether it is met.
         others: name, evaluation and paired differences of each run that this one is compared with.
     """
-    runs, sounds = runs_of(evaluation, others), Sounds()
+    runs, sounds = runs_of(evaluation, others), ClipSounds()
     facts = {**to_dict(evaluation.panel), **made_by}
     return fill(
         "evaluation/page.html.j2",

@@ -90,7 +90,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Options:
+class EvaluationOptions:
     """Who judges, how distances are computed, and how the job runs."""
 
     panel: PanelConfig = field(default_factory=PanelConfig)
@@ -109,7 +109,7 @@ class Options:
 
 
 def evaluate(
-    generated: str, reference: str | None, output: str, options: Options, progress: Callable[[int, int], None]
+    generated: str, reference: str | None, output: str, options: EvaluationOptions, progress: Callable[[int, int], None]
 ) -> Evaluation:
     """Judge every clip of `generated` into the folder `output`. Called again with the same arguments, it resumes.
 
@@ -129,7 +129,11 @@ def evaluate(
 
 
 def _evaluate(
-    generated: str, reference: str | None, storage: Storage, options: Options, progress: Callable[[int, int], None]
+    generated: str,
+    reference: str | None,
+    storage: Storage,
+    options: EvaluationOptions,
+    progress: Callable[[int, int], None],
 ) -> Evaluation:
     began = time.perf_counter()
     _require_judges(options.panel, reference)
@@ -230,7 +234,7 @@ def _parts(items: Sequence[tuple[Item, str | None]]) -> dict[int, list[tuple[Ite
     return {i: list(items[start : start + ROWS_OF_A_PART]) for i, start in enumerate(starts)}
 
 
-def _identity(sets: dict[str, tuple[str, list[tuple[Item, str | None]]]], options: Options) -> dict[str, Any]:
+def _identity(sets: dict[str, tuple[str, list[tuple[Item, str | None]]]], options: EvaluationOptions) -> dict[str, Any]:
     clips = {
         which: fingerprint([(i.id, i.text, i.place, i.stamp, i.error, place) for i, place in items])
         for which, (_, items) in sets.items()

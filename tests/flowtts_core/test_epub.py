@@ -9,7 +9,7 @@ import pytest
 
 from flowtts_core.errors import TextError
 from flowtts_core.text.books.epub import EpubOptions, read_epub
-from flowtts_core.text.books.epub_package import Limits
+from flowtts_core.text.books.epub_package import UnpackLimits
 from flowtts_core.text.books.read import detect_format, read_document
 from flowtts_core.text.document import Document
 
@@ -369,7 +369,7 @@ def test_zip_bombs_are_refused():
     with pytest.raises(TextError, match="zip bomb"):
         read_epub(bomb, "x.epub")
     with pytest.raises(TextError, match="zip bomb"):
-        read_epub(book({"a.xhtml": chapter("One")}), "x.epub", EpubOptions(limits=Limits(total_bytes=100)))
+        read_epub(book({"a.xhtml": chapter("One")}), "x.epub", EpubOptions(limits=UnpackLimits(total_bytes=100)))
 
 
 def test_links_out_of_the_book_lead_nowhere(tmp_path):

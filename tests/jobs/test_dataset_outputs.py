@@ -30,7 +30,7 @@ from flowtts_core.text.document import TextRow
 from jobs.evaluation import input as evaluation_input
 from jobs.evaluation import run as evaluation
 from jobs.evaluation.input import find_items, read_clip
-from jobs.evaluation.run import Options, evaluate
+from jobs.evaluation.run import EvaluationOptions, evaluate
 from jobs.evaluation.worker import PartJudge
 from jobs.synthesis import job as synthesis_job
 from jobs.synthesis import manifest, webdataset
@@ -259,7 +259,7 @@ def test_a_tar_of_many_clips_is_opened_once(
     monkeypatch.setattr(Storage, "open", counted)
     monkeypatch.setattr(evaluation, "judge_parts", judge_here)
     evaluation_input._tar.cache_clear()
-    chosen = Options(PanelConfig(("shape",)))
+    chosen = EvaluationOptions(PanelConfig(("shape",)))
     judged = evaluate(str(corpora["webdataset"]), None, str(tmp_path / "out"), chosen, lambda a, b: None)
     assert (judged.clips, judged.failed) == (ROWS, 1)
     assert [row["id"] for row in judged.rows] == sorted(unit.id for unit in plan().units)

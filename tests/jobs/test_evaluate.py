@@ -25,7 +25,7 @@ from jobs.evaluation.input import find_items, read_clip
 from jobs.evaluation.output import write_outputs
 from jobs.evaluation.run import (
     Evaluation,
-    Options,
+    EvaluationOptions,
     chosen_judges,
     compare,
     evaluate,
@@ -150,7 +150,7 @@ def test_a_finished_evaluation_is_not_done_again(judged: Path) -> None:
         str(judged / "made"),
         str(judged / "real"),
         str(judged / "out"),
-        Options(PanelConfig(("shape", "series"))),
+        EvaluationOptions(PanelConfig(("shape", "series"))),
         lambda a, b: seen.append((a, b)),
     )
     assert seen == [(23, 23)]
@@ -159,7 +159,13 @@ def test_a_finished_evaluation_is_not_done_again(judged: Path) -> None:
     assert load(str(judged / "out")).scores == found.scores
     assert all(difference["value"] == 0 for difference in compare(found, load(str(judged / "out"))).values())
     with pytest.raises(OutputError, match="another evaluation"):
-        evaluate(str(judged / "made"), None, str(judged / "out"), Options(PanelConfig(("shape",))), lambda a, b: None)
+        evaluate(
+            str(judged / "made"),
+            None,
+            str(judged / "out"),
+            EvaluationOptions(PanelConfig(("shape",))),
+            lambda a, b: None,
+        )
 
 
 def test_an_unmet_requirement_sets_the_exit_code(judged: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -197,7 +203,7 @@ def test_a_foreign_folder_is_left_alone(tmp_path: Path) -> None:
     folder = write_clips(tmp_path / "made", 1)
     shutil.copy(folder / "c00.txt", tmp_path / "made-notes.txt")
     with pytest.raises(OutputError, match="not empty"):
-        evaluate(str(folder), None, str(tmp_path), Options(PanelConfig(("shape",))), lambda a, b: None)
+        evaluate(str(folder), None, str(tmp_path), EvaluationOptions(PanelConfig(("shape",))), lambda a, b: None)
 
 
 @pytest.fixture
@@ -215,7 +221,7 @@ def inline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def judge(generated: Path, reference: Path | None, output: Path, *judges: str, **options: object) -> Evaluation:
-    chosen = Options(PanelConfig(judges), **options)
+    chosen = EvaluationOptions(PanelConfig(judges), **options)
     return evaluate(str(generated), str(reference) if reference else None, str(output), chosen, lambda a, b: None)
 
 
@@ -294,7 +300,7 @@ def test_models_that_users_bring_judge(inline: None, tmp_path: Path) -> None:
         ("words", "speaker", "shape"), f"ctc:{asr}", f"xvector:{voices}", embedders=(f"wavlm:{wavlm}", f"clap:{clap}")
     )
     made, real = write_clips(tmp_path / "made", 8), write_clips(tmp_path / "real", 8, gain=0.2)
-    found = evaluate(str(made), str(real), str(tmp_path / "out"), Options(panel), lambda a, b: None)
+    found = evaluate(str(made), str(real), str(tmp_path / "out"), EvaluationOptions(panel), lambda a, b: None)
     assert found.failed == 0, found.reasons
     assert {name.partition(".")[2] for name in found.distances} == {"mel", "speaker", "wavlm", "clap"}
     assert -1 <= found.scores["clap_score"].value <= 1
@@ -307,7 +313,7 @@ def test_a_model_that_does_not_load_ends_the_job_with_the_reason(inline: None, t
     folder = write_clips(tmp_path / "made", 2)
     panel = PanelConfig(("words",), asr=f"whisper:{tmp_path / 'nothing'}")
     with pytest.raises(FlowTTSError, match="nothing"):
-        evaluate(str(folder), None, str(tmp_path / "out"), Options(panel), lambda a, b: None)
+        evaluate(str(folder), None, str(tmp_path / "out"), EvaluationOptions(panel), lambda a, b: None)
     assert judge(folder, None, tmp_path / "out", "shape").failed == 0  # it held nothing: the folder is free
     with pytest.raises(ConfigError, match="add words to --judges"):
         requirement_of("wer<1", PanelConfig(("shape",)))
@@ -322,7 +328,7 @@ def test_one_speaker_can_be_the_target_of_all(inline: None, tmp_path: Path, shar
     for name, path in (("same", one[1]), ("other", other[0])):
         shutil.copy(path, tmp_path / "made" / f"{name}.flac")
     panel = PanelConfig(("speaker",), target=str(one[0]))
-    found = evaluate(str(tmp_path / "made"), None, str(tmp_path / "out"), Options(panel), lambda a, b: None)
+    found = evaluate(str(tmp_path / "made"), None, str(tmp_path / "out"), EvaluationOptions(panel), lambda a, b: None)
     values = {row["id"]: row["values"]["secs"][0] for row in found.rows}
     assert values["same"] > 0.75 > values["other"]
 
@@ -360,7 +366,7 @@ def test_an_evaluation_on_s3(inline: None, tmp_path: Path, s3_root: str) -> None
     folder = write_clips(tmp_path / "made", 9)
     for path in folder.iterdir():
         remote.write(path.name, path.read_bytes())
-    chosen = Options(PanelConfig(("shape",)))
+    chosen = EvaluationOptions(PanelConfig(("shape",)))
     here = evaluate(str(folder), None, str(tmp_path / "out"), chosen, lambda a, b: None)
     there = evaluate(f"{s3_root}/made", None, f"{s3_root}/out", chosen, lambda a, b: None)
     assert there.scores == here.scores
@@ -438,7 +444,7 @@ def test_another_target_speaker_is_another_evaluation(inline: None, tmp_path: Pa
 
     def run() -> Evaluation:
         panel = PanelConfig(("shape",), target=str(target))
-        return evaluate(str(folder), None, str(tmp_path / "out"), Options(panel), lambda a, b: None)
+        return evaluate(str(folder), None, str(tmp_path / "out"), EvaluationOptions(panel), lambda a, b: None)
 
     with pytest.raises(ConfigError, match="target.wav"):
         run()

@@ -21,7 +21,7 @@ from flowtts_core.metrics.requirements import Requirement
 from flowtts_core.metrics.scores import Score, Scores
 from flowtts_core.metrics.wer import errors_of
 from jobs.evaluation import clips as evaluation_clips
-from jobs.evaluation.clips import Sounds
+from jobs.evaluation.clips import ClipSounds
 from jobs.evaluation.compare import differences_of, holm, sign_flip_p
 from jobs.evaluation.figures import runs_of
 from jobs.evaluation.plots import Axis, extrapolation
@@ -294,7 +294,7 @@ def test_a_page_without_sound_is_still_a_page(
 
 
 def test_sound_ends_with_its_budget(runs: tuple[Evaluation, Evaluation]) -> None:
-    run, sounds = runs_of(runs[0], [])[0], Sounds(budget=1)
+    run, sounds = runs_of(runs[0], [])[0], ClipSounds(budget=1)
     assert sounds.of(run, run.evaluation.rows[0]).mp3
     assert "Without its sound" in sounds.of(run, run.evaluation.rows[1]).said
 

@@ -27,7 +27,7 @@ _RASTER = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG\r\n\x1a\n": "image/png"}
 
 
 @dataclass(frozen=True)
-class Limits:
+class UnpackLimits:
     """Limits of unpacking: bytes in all and per file, number of files, and the compression ratio of files over 1 MiB."""
 
     total_bytes: int = 2 << 30
@@ -37,7 +37,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Item:
+class ManifestItem:
     path: str  # path in the zip
     media_type: str
     properties: tuple[str, ...]
@@ -74,9 +74,9 @@ class Package:
     name: str
     archive: zipfile.ZipFile
     opf_path: str = ""
-    limits: Limits = field(default_factory=Limits)
-    items: dict[str, Item] = field(default_factory=dict)
-    spine: list[Item] = field(default_factory=list)
+    limits: UnpackLimits = field(default_factory=UnpackLimits)
+    items: dict[str, ManifestItem] = field(default_factory=dict)
+    spine: list[ManifestItem] = field(default_factory=list)
     toc: list[TocEntry] = field(default_factory=list)
     landmarks: list[Landmark] = field(default_factory=list)
     metadata: dict[str, list[str]] = field(default_factory=dict)
@@ -120,7 +120,7 @@ class Package:
         return path, fragment
 
 
-def open_package(data: bytes, name: str, limits: Limits | None = None) -> Package:
+def open_package(data: bytes, name: str, limits: UnpackLimits | None = None) -> Package:
     """Open a book held in memory; nothing is written to disk.
 
     Raises:
@@ -131,7 +131,7 @@ def open_package(data: bytes, name: str, limits: Limits | None = None) -> Packag
     except (zipfile.BadZipFile, ValueError, EOFError, OSError, NotImplementedError) as error:
         cause = "its end is missing" if data[:2] == b"PK" else "it is no zip file"
         raise TextError(f"{name}: damaged EPUB, {cause} ({error})", _DAMAGED_REMEDY) from error
-    package = Package(name, archive, limits=limits or Limits())
+    package = Package(name, archive, limits=limits or UnpackLimits())
     _refuse_bomb(package)
     _refuse_drm(package)
     package.opf_path = _opf_path(package)
@@ -239,7 +239,7 @@ def _read_manifest(package: Package, root: etree._Element) -> None:
     for element in _all(root, "item"):
         path, _ = package.locate(element.get("href") or "", package.opf_path)
         media_type = (element.get("media-type") or "").lower()
-        package.items[element.get("id") or ""] = Item(
+        package.items[element.get("id") or ""] = ManifestItem(
             path, media_type, tuple((element.get("properties") or "").split())
         )
     for reference in _all(root, "itemref"):
