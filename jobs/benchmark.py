@@ -21,55 +21,10 @@ def add_parser(subparsers: Any) -> None:
         description="Measure a voice: is it understood, does it sound clean, is it the same voice, is it fast.",
     )
     kinds = parser.add_subparsers(title="what to measure", metavar="KIND", required=True)
-    synthesis = _kind(
-        kinds, "synthesis", run,
-        help="a voice against its teacher, and its speed",
-        description="Quality against the teacher on the same texts, speed on one thread, time until the first sound.",
-        example="flowtts benchmark synthesis --texts held_out.tsv --n 200 --json figures.json",
-    )  # fmt: skip
-    synthesis.add_argument("--voice", help="a bundled voice's name or a voice folder (default: the bundled one)")
-    synthesis.add_argument(
-        "--texts",
-        type=Path,
-        help="one text a line, or TSV with a header, kept out of training (default: a chapter of Alice)",
-    )
-    synthesis.add_argument("--n", type=int, default=200, help="texts to judge, from the file's end (default: 200)")
-    synthesis.add_argument("--ablation-n", type=int, default=50, help="texts for each number of steps (default: 50)")
-    synthesis.add_argument(
-        "--teacher-audio", type=Path, help="folder of ID.wav read by the teacher (default: flite rms, where installed)"
-    )
-    synthesis.add_argument("--what", default=",".join(PARTS), help=f"of {','.join(PARTS)} (default: all)")
-    synthesis.add_argument("--workers", type=int, help="processes for the judges (default: one per core)")
-    distances = _kind(
-        kinds, "distances", run_distances,
-        help="KAD against FAD as the sample grows",
-        description="Bias, spread and time of KAD and FAD from 25 to 5,000 samples, as a page with its figure.",
-        example="flowtts benchmark distances -o docs/",
-    )  # fmt: skip
-    distances.add_argument("-o", "--output", type=Path, default=Path("docs"), help="folder of the page (default: docs)")
-    distances.add_argument("--draws", type=int, default=20, help="samples drawn of each size (default: 20)")
-    judges = _kind(
-        kinds, "judges", run_judges,
-        help="what the judges say of speech that is damaged in known ways",
-        description="Damage real speech in known ways, one at a time, and show which figures move; tell speakers apart.",
-        example="flowtts benchmark judges --speech ljspeech/ --speakers librispeech/test-other/ -o docs/",
-    )  # fmt: skip
-    judges.add_argument("--speech", type=Path, required=True, help="recordings with texts, as `flowtts prepare` reads")
-    judges.add_argument("--speakers", type=Path, required=True, help="a folder with a folder of recordings per speaker")
-    judges.add_argument("-o", "--output", type=Path, default=Path("docs"), help="folder of the page (default: docs)")
-    judges.add_argument("--n", type=int, default=24, help="clips to damage, from the first (default: 24)")
-    judges.add_argument("--workers", type=int, help="processes for the judges (default: one per core)")
-    judges.add_argument("--keep", type=Path, metavar="FOLDER", help="keep each clip's figures here; a cut run goes on")
-    evaluation = _kind(
-        kinds, "evaluation", run_evaluation,
-        help="how judging scales from one worker to more",
-        description="Judge the same clips with each number of workers, and compare.",
-        example="flowtts benchmark evaluation --source ljspeech/ --clips 1000 --workers 1,2",
-    )  # fmt: skip
-    evaluation.add_argument("--source", required=True, help="clips, as `flowtts evaluate` reads; repeated as need be")
-    evaluation.add_argument("--clips", type=int, default=1000, help="how many to judge (default: 1000)")
-    evaluation.add_argument("--workers", default="1,2", help="numbers of workers to compare (default: 1,2)")
-    evaluation.add_argument("--judges", default="words,opinions,speaker,shape", help="who judges (default: all four)")
+    _add_synthesis(kinds)
+    _add_distances(kinds)
+    _add_judges(kinds)
+    _add_evaluation(kinds)
     _add_engine(kinds)
     _add_serving(kinds)
     _add_training(kinds)
@@ -90,6 +45,67 @@ def _kind(
     )
     kind.set_defaults(run=run)
     return kind
+
+
+def _add_synthesis(kinds: Any) -> None:
+    synthesis = _kind(
+        kinds, "synthesis", run,
+        help="a voice against its teacher, and its speed",
+        description="Quality against the teacher on the same texts, speed on one thread, time until the first sound.",
+        example="flowtts benchmark synthesis --texts held_out.tsv --n 200 --json figures.json",
+    )  # fmt: skip
+    synthesis.add_argument("--voice", help="a bundled voice's name or a voice folder (default: the bundled one)")
+    synthesis.add_argument(
+        "--texts",
+        type=Path,
+        help="one text a line, or TSV with a header, kept out of training (default: a chapter of Alice)",
+    )
+    synthesis.add_argument("--n", type=int, default=200, help="texts to judge, from the file's end (default: 200)")
+    synthesis.add_argument("--ablation-n", type=int, default=50, help="texts for each number of steps (default: 50)")
+    synthesis.add_argument(
+        "--teacher-audio", type=Path, help="folder of ID.wav read by the teacher (default: flite rms, where installed)"
+    )
+    synthesis.add_argument("--what", default=",".join(PARTS), help=f"of {','.join(PARTS)} (default: all)")
+    synthesis.add_argument("--workers", type=int, help="processes for the judges (default: one per core)")
+
+
+def _add_distances(kinds: Any) -> None:
+    distances = _kind(
+        kinds, "distances", run_distances,
+        help="KAD against FAD as the sample grows",
+        description="Bias, spread and time of KAD and FAD from 25 to 5,000 samples, as a page with its figure.",
+        example="flowtts benchmark distances -o docs/",
+    )  # fmt: skip
+    distances.add_argument("-o", "--output", type=Path, default=Path("docs"), help="folder of the page (default: docs)")
+    distances.add_argument("--draws", type=int, default=20, help="samples drawn of each size (default: 20)")
+
+
+def _add_judges(kinds: Any) -> None:
+    judges = _kind(
+        kinds, "judges", run_judges,
+        help="what the judges say of speech that is damaged in known ways",
+        description="Damage real speech in known ways, one at a time, and show which figures move; tell speakers apart.",
+        example="flowtts benchmark judges --speech ljspeech/ --speakers librispeech/test-other/ -o docs/",
+    )  # fmt: skip
+    judges.add_argument("--speech", type=Path, required=True, help="recordings with texts, as `flowtts prepare` reads")
+    judges.add_argument("--speakers", type=Path, required=True, help="a folder with a folder of recordings per speaker")
+    judges.add_argument("-o", "--output", type=Path, default=Path("docs"), help="folder of the page (default: docs)")
+    judges.add_argument("--n", type=int, default=24, help="clips to damage, from the first (default: 24)")
+    judges.add_argument("--workers", type=int, help="processes for the judges (default: one per core)")
+    judges.add_argument("--keep", type=Path, metavar="FOLDER", help="keep each clip's figures here; a cut run goes on")
+
+
+def _add_evaluation(kinds: Any) -> None:
+    evaluation = _kind(
+        kinds, "evaluation", run_evaluation,
+        help="how judging scales from one worker to more",
+        description="Judge the same clips with each number of workers, and compare.",
+        example="flowtts benchmark evaluation --source ljspeech/ --clips 1000 --workers 1,2",
+    )  # fmt: skip
+    evaluation.add_argument("--source", required=True, help="clips, as `flowtts evaluate` reads; repeated as need be")
+    evaluation.add_argument("--clips", type=int, default=1000, help="how many to judge (default: 1000)")
+    evaluation.add_argument("--workers", default="1,2", help="numbers of workers to compare (default: 1,2)")
+    evaluation.add_argument("--judges", default="words,opinions,speaker,shape", help="who judges (default: all four)")
 
 
 def _add_training(kinds: Any) -> None:
@@ -159,7 +175,7 @@ def _add_serving(kinds: Any) -> None:
     serving = _kind(
         kinds, "serving", run_serving,
         help="how a server holds up under load",
-        description="Start a server and load it: first sound, goodput, overload, killed speakers, memory.",
+        description="Start a server and load it: first sound, goodput, overload, killed replicas, memory.",
         example="flowtts benchmark serving --what first,goodput --seconds 30",
     )  # fmt: skip
     serving.add_argument("--url", help="of a server that runs (default: one of our own, for as long as it takes)")

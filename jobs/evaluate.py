@@ -103,10 +103,11 @@ def run(args: argparse.Namespace) -> int:
     from cluster.storage import Storage
     from jobs.evaluation import run as job
     from jobs.evaluation.output import write_outputs
+    from jobs.evaluation.result import compare, load
 
     options = _options(args)
     requirements = [job.requirement_of(text, options.panel) for text in args.require]
-    others = [(folder, job.load(folder, options.distance)) for folder in args.against]
+    others = [(folder, load(folder, options.distance)) for folder in args.against]
     output = args.output or f"{args.generated.rstrip('/').removesuffix('.parquet')}-evaluation"
     try:
         with _Bar(show=not (args.no_progress or args.json)) as progress:
@@ -115,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
         print("stopped; the same command goes on from here", file=sys.stderr)
         raise
     held = [(requirement, requirement.met(found.value(requirement.metric))) for requirement in requirements]
-    compared = [(folder, other, job.compare(found, other)) for folder, other in others]
+    compared = [(folder, other, compare(found, other)) for folder, other in others]
     summary = write_outputs(Storage(output), found, held, compared, describe())
     if args.json:
         print(json.dumps(summary, indent=1, ensure_ascii=False))

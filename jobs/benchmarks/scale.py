@@ -382,10 +382,10 @@ class _Memory:
         self._thread.join()
 
     def _look(self) -> None:
-        from jobs.benchmarks.serving import _memory_mib
+        from jobs.benchmarks.serving import memory_mib
 
         while not self._stop.wait(1.0):
-            self.peak = max(self.peak, int(_memory_mib(os.getpid()) * 2**20))
+            self.peak = max(self.peak, int(memory_mib(os.getpid()) * 2**20))
 
 
 # -- what it says -------------------------------------------------------------------------------------------------------

@@ -172,7 +172,7 @@ def _memory(url: str, pid: int, requests: int, say: Say) -> dict[str, Any]:
         if not all(answer.good for answer in answers):
             raise FlowTTSError(f"requests failed while memory was measured: {summed(answers)['errors']}")
         time.sleep(SETTLE_S)
-        marks.append(_memory_mib(pid, OWN))
+        marks.append(memory_mib(pid, OWN))
         say(f"memory: {start + len(answers):,} of {requests:,} requests, {marks[-1]:.0f} MiB")
     # the last mark or the mean of the last three: a chance dip at the end must not hide growth
     return {"requests": requests, "mib": marks, "growth": max(marks[-1], sum(marks[-3:]) / 3) / marks[0] - 1}
@@ -317,7 +317,7 @@ def _speakers(pid: int) -> list[int]:
     return sorted(number for number, name in _processes(pid).items() if "ServeReplica:flowtts:Speaker" in name)
 
 
-def _memory_mib(pid: int, kinds: Sequence[str] = ("Pss:",)) -> float:
+def memory_mib(pid: int, kinds: Sequence[str] = ("Pss:",)) -> float:
     """Return the memory of its processes of these kinds, shared pages divided (PSS)."""
     total = 0
     for number in _processes(pid):

@@ -13,7 +13,7 @@ from flowtts_core.metrics.scores import Score
 from jobs.evaluation.distances import KINDS
 from jobs.evaluation.figures import Run, about, better, of_clip
 from jobs.evaluation.plots import extrapolation
-from jobs.evaluation.run import judged_otherwise
+from jobs.evaluation.result import judged_otherwise
 
 LEVEL = 0.05
 FEWEST = 6  # pairs; with fewer no sign-flip test reaches the level

@@ -8,7 +8,7 @@ from typing import Any
 
 from flowtts_core.metrics.judges import METRICS
 from flowtts_core.metrics.scores import Score
-from jobs.evaluation.run import Evaluation
+from jobs.evaluation.result import Evaluation
 
 
 @dataclass(frozen=True)

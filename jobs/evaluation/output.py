@@ -18,7 +18,8 @@ from flowtts_core.metrics.requirements import Requirement
 from jobs.evaluation.compare import differences_of
 from jobs.evaluation.figures import of_clip, runs_of
 from jobs.evaluation.report import render
-from jobs.evaluation.run import CSV, PARQUET, REPORT, SUMMARY, Evaluation, judged_otherwise
+from jobs.evaluation.result import Evaluation, judged_otherwise
+from jobs.evaluation.run import CSV, PARQUET, REPORT, SUMMARY
 
 
 def write_outputs(

@@ -12,7 +12,7 @@ from jobs.evaluation.clips import ClipSounds, clips_of
 from jobs.evaluation.compare import CLEAR, LEVEL, Others, by_verdict, differences_of, distance_lines, score_lines
 from jobs.evaluation.figures import Run, better, interval, of_clip, runs_of, shown
 from jobs.evaluation.plots import apart, forest, key, strips
-from jobs.evaluation.run import Evaluation
+from jobs.evaluation.result import Evaluation
 from jobs.templates import fill
 
 _FAILED_SHOWN = 100

@@ -6,7 +6,6 @@ import hashlib
 import json
 import time
 import uuid
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,16 +14,16 @@ from typing import Any
 from cluster.journal import drop_journals
 from cluster.session import default_workers
 from cluster.storage import Storage
-from flowtts_core.config import fingerprint, from_dict, to_dict
-from flowtts_core.errors import ConfigError, FlowTTSError, OutputError
+from flowtts_core.config import fingerprint, to_dict
+from flowtts_core.errors import ConfigError, OutputError
 from flowtts_core.metrics.judges import JUDGES, METRICS, PanelConfig, judges_of
 from flowtts_core.metrics.requirements import Requirement, parse_requirement
-from flowtts_core.metrics.scores import Score, Scores, paired_difference
-from jobs.evaluation.distances import KINDS, DistanceConfig, add_fad_of_clips, distances
+from jobs.evaluation.distances import KINDS, DistanceConfig
 from jobs.evaluation.input import Item, find_items, lies_at
+from jobs.evaluation.result import JOB, Evaluation, folder_of, summed_up
 from jobs.evaluation.worker import PARTS, journal_name, judge_parts, part_is_whole, read_part
 
-JOB, SUMMARY = "evaluation.json", "scores.json"
+SUMMARY = "scores.json"
 REPORT, CSV, PARQUET = "report.html", "clips.csv", "clips.parquet"
 ROWS_OF_A_PART = 24
 EXIT_BELOW, EXIT_FAILED = 4, 3
@@ -51,42 +50,6 @@ def requirement_of(text: str, panel: PanelConfig) -> Requirement:
     if not set(needed) & set(panel.judges):
         raise ConfigError(f"{text!r}: nobody is asked for {found.metric}", f"add {needed[0]} to --judges")
     return found
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The result of an evaluation.
-
-    Attributes:
-        reasons: why clips could not be judged at all -> how many.
-        in_part: judge -> how many clips it could not judge although others could.
-        scores: of all clips, by metric.
-        distances: to the reference, by name as "kad.mel".
-        rows: the judged clips, with the columns of `jobs.evaluation.worker.SCHEMA`.
-        panel: who judged.
-        unpaired: how many clips have no clip of the same id in the reference; None without a reference.
-    """
-
-    generated: str
-    reference: str | None
-    clips: int
-    failed: int
-    reasons: dict[str, int]
-    scores: dict[str, Score]
-    distances: dict[str, dict[str, Any]]
-    rows: list[dict[str, Any]] = field(repr=False)
-    panel: PanelConfig
-    unpaired: int | None = None
-    wall_s: float = 0.0
-    parts_resumed: int = 0
-    in_part: dict[str, int] = field(default_factory=dict)
-
-    def value(self, metric: str) -> float | None:
-        """Return the value of a metric or distance; None where it was not measured."""
-        if metric in self.distances:
-            value: float | None = self.distances[metric]["value"]
-            return value
-        return self.scores[metric].value if metric in self.scores else None
 
 
 @dataclass(frozen=True)
@@ -145,7 +108,7 @@ def _evaluate(
     _claim(storage, _identity(sets, options), options.overwrite)
     plan = {which: _parts(items) for which, (_, items) in sets.items()}
     pending = {
-        which: {i: part for i, part in parts.items() if not part_is_whole(_of(storage, which), i, _ids(part))}
+        which: {i: part for i, part in parts.items() if not part_is_whole(folder_of(storage, which), i, _ids(part))}
         for which, parts in plan.items()
     }
     total = sum(len(items) for _, items in sets.values())
@@ -158,47 +121,13 @@ def _evaluate(
         for clips in judge_parts(pending, arguments, options.address, workers, options.gpus):
             done += clips
             progress(done, total)
-    rows = {which: [row for i in parts for row in read_part(_of(storage, which), i)] for which, parts in plan.items()}
-    for which, parts in plan.items():
-        drop_journals(_of(storage, which), PARTS, {journal_name(i) for i in parts})
-    resumed = len(plan["generated"]) - len(pending["generated"])
-    return _summed(generated, reference, rows, options.panel, options.distance, time.perf_counter() - began, resumed)
-
-
-def scores_of(rows: Sequence[dict[str, Any]]) -> dict[str, Scores]:
-    """Return the state of each metric that any row has. A row that could not be judged counts as failed in each."""
-    names = [name for name in METRICS if any(name in row["values"] for row in rows)]
-    states = {name: Scores(METRICS[name]) for name in names}
-    for row in rows:
-        for name, state in states.items():
-            value = row["values"].get(name)
-            if value is not None:
-                state.update(row["id"], value[0], value[1])
-            elif row["status"] != "ok" or _was_asked(name, row):
-                state.update(row["id"], None)
-    return states
-
-
-def compare(ours: Evaluation, theirs: Evaluation) -> dict[str, dict[str, float]]:
-    """Return ours minus theirs by metric, over the clips that both have, with paired intervals.
-
-    Metrics that different models judged are left out: see `judged_otherwise`.
-    """
-    mine, yours, barred = scores_of(ours.rows), scores_of(theirs.rows), judged_otherwise(ours, theirs)
-    differences = {
-        name: paired_difference(mine[name], yours[name]) for name in mine if name in yours and name not in barred
+    rows = {
+        which: [row for i in parts for row in read_part(folder_of(storage, which), i)] for which, parts in plan.items()
     }
-    return {name: found.to_json() for name, found in differences.items() if found is not None}
-
-
-def judged_otherwise(ours: Evaluation, theirs: Evaluation) -> set[str]:
-    """Return the metrics for which the runs used different models, so that their values are not comparable."""
-    behind = {"words": "asr", "opinions": "mos", "speaker": "speaker"}
-    differing = [judge for judge, model in behind.items() if getattr(ours.panel, model) != getattr(theirs.panel, model)]
-    differing += ["speaker"] if ours.panel.target != theirs.panel.target else []  # similarity to another voice
-    barred = {metric.name for judge in differing for metric in JUDGES[judge].metrics}
-    claps = [[spec for spec in run.panel.embedders if spec.startswith("clap")] for run in (ours, theirs)]
-    return barred | ({"clap_score"} if claps[0] != claps[1] else set())
+    for which, parts in plan.items():
+        drop_journals(folder_of(storage, which), PARTS, {journal_name(i) for i in parts})
+    resumed = len(plan["generated"]) - len(pending["generated"])
+    return summed_up(generated, reference, rows, options.panel, options.distance, time.perf_counter() - began, resumed)
 
 
 def _require_judges(panel: PanelConfig, reference: str | None) -> None:
@@ -208,25 +137,12 @@ def _require_judges(panel: PanelConfig, reference: str | None) -> None:
         raise ConfigError(f"{', '.join(comparing)}: compare clips with a reference", "give --reference")
 
 
-def _was_asked(metric: str, row: dict[str, Any]) -> bool:
-    """Return whether the judge of this metric was asked about the row and failed."""
-    return any(_was_asked_by(judge, row) for judge in judges_of({metric}))
-
-
-def _was_asked_by(judge: str, row: dict[str, Any]) -> bool:
-    return row["status"] == "ok" and f"; {judge}: " in f"; {row['reason'] or ''}"
-
-
 def _items(root: str, limit: int | None) -> list[Item]:
     return find_items(root)[:limit]
 
 
 def _ids(part: Sequence[tuple[Item, str | None]]) -> list[str]:
     return [item.id for item, _ in part]
-
-
-def _of(storage: Storage, which: str) -> Storage:
-    return Storage(storage.path(which))
 
 
 def _parts(items: Sequence[tuple[Item, str | None]]) -> dict[int, list[tuple[Item, str | None]]]:
@@ -262,7 +178,9 @@ def _claim(storage: Storage, job: dict[str, Any], overwrite: bool) -> None:
     if held == job:
         return
     judged = any(
-        name.endswith(".parquet") for which in ("generated", "reference") for name in _of(storage, which).list(PARTS)
+        name.endswith(".parquet")
+        for which in ("generated", "reference")
+        for name in folder_of(storage, which).list(PARTS)
     )
     if held is not None and judged and not overwrite:  # one that failed before its first clip has nothing to keep
         differs = ", ".join(name for name in {**held, **job} if held.get(name) != job.get(name))
@@ -276,63 +194,3 @@ def _claim(storage: Storage, job: dict[str, Any], overwrite: bool) -> None:
     for name in ("generated", "reference", SUMMARY, REPORT, CSV, PARQUET):  # they are out of date
         storage.delete(name)
     storage.write(JOB, json.dumps(job, indent=1).encode())
-
-
-def _summed(
-    generated: str,
-    reference: str | None,
-    rows: dict[str, list[dict[str, Any]]],
-    panel: PanelConfig,
-    distance: DistanceConfig,
-    wall_s: float,
-    resumed: int,
-) -> Evaluation:
-    rows = {which: sorted(judged, key=lambda row: str(row["id"])) for which, judged in rows.items()}
-    ours, theirs = rows["generated"], rows.get("reference")
-    failed = [row for row in ours if row["status"] != "ok"]
-    if theirs is not None:
-        add_fad_of_clips(ours, theirs)
-    return Evaluation(
-        generated=generated,
-        reference=reference,
-        clips=len(ours),
-        failed=len(failed),
-        reasons=dict(Counter(str(row["reason"]) for row in failed).most_common()),
-        scores={name: state.compute() for name, state in scores_of(ours).items()},
-        distances={} if theirs is None else distances(ours, theirs, distance),
-        rows=ours,
-        panel=panel,
-        unpaired=None if theirs is None else sum(row["status"] == "ok" and not row["reference"] for row in ours),
-        wall_s=wall_s,
-        parts_resumed=resumed,
-        in_part={judge: n for judge in panel.judges if (n := sum(_was_asked_by(judge, row) for row in ours))},
-    )
-
-
-def load(folder: str, distance: DistanceConfig | None = None) -> Evaluation:
-    """Load a finished evaluation from its folder.
-
-    Raises:
-        FlowTTSError: when there is none, or it is not finished.
-    """
-    storage = Storage(folder)
-    try:
-        job = json.loads(storage.read(JOB))
-        panel = from_dict(PanelConfig, job["panel"])
-        parts = {w: sorted(n for n in _of(storage, w).list(PARTS) if n.endswith(".parquet")) for w in job["places"]}
-        rows = {
-            w: [row for i in range(len(names)) for row in read_part(_of(storage, w), i)] for w, names in parts.items()
-        }
-    except (OSError, KeyError, ValueError, ConfigError) as error:
-        raise FlowTTSError(f"{folder}: holds no evaluation ({error})", "give the -o of a flowtts evaluate") from error
-    for which, count in job.get("counts", {}).items():
-        if len(rows[which]) != count:
-            raise FlowTTSError(
-                f"{folder}: only {len(rows[which])} of {count} clips ({which}) are judged",
-                "run its flowtts evaluate again first",
-            )
-    places = job["places"]
-    resumed = len(parts["generated"])
-    return _summed(
-        places["generated"], places.get("reference"), rows, panel, distance or DistanceConfig(), 0.0, resumed
-    )

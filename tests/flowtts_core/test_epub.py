@@ -9,7 +9,7 @@ import pytest
 
 from flowtts_core.errors import TextError
 from flowtts_core.text.books.epub import EpubOptions, read_epub
-from flowtts_core.text.books.epub_package import UnpackLimits
+from flowtts_core.text.books.epub_zip import UnpackLimits
 from flowtts_core.text.books.read import detect_format, read_document
 from flowtts_core.text.document import Document
 

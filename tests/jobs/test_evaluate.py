@@ -23,16 +23,8 @@ from jobs import cli
 from jobs.evaluation import run as evaluation
 from jobs.evaluation.input import find_items, read_clip
 from jobs.evaluation.output import write_outputs
-from jobs.evaluation.run import (
-    Evaluation,
-    EvaluationOptions,
-    chosen_judges,
-    compare,
-    evaluate,
-    judged_otherwise,
-    load,
-    requirement_of,
-)
+from jobs.evaluation.result import Evaluation, compare, judged_otherwise, load
+from jobs.evaluation.run import EvaluationOptions, chosen_judges, evaluate, requirement_of
 from jobs.evaluation.worker import PartJudge, read_part
 from jobs.synthesis import manifest
 from jobs.synthesis.plan import plan_corpus

@@ -6,6 +6,7 @@ import importlib.util
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from jobs.evaluation.compare import differences_of, holm, sign_flip_p
 from jobs.evaluation.figures import runs_of
 from jobs.evaluation.plots import Axis, extrapolation
 from jobs.evaluation.report import render
-from jobs.evaluation.run import Evaluation, compare
+from jobs.evaluation.result import Evaluation, compare
 from tests.speech_like import buzz
 
 RATE, CLIPS = 16000, 14
@@ -359,3 +360,8 @@ def test_an_exact_line_ends_where_it_should(runs: tuple[Evaluation, Evaluation])
     x, y = np.array(re.findall(r'<circle[^>]*cx="([\d.]+)" cy="([\d.]+)"', svg), dtype=float).T
     slope, intercept = np.polyfit(x, y, 1)
     assert np.abs(slope * x + intercept - y).max() < 0.2
+
+
+def test_clips_judged_in_part_leave_the_verdict_as_it_is(runs: tuple[Evaluation, Evaluation]) -> None:
+    html = render(replace(runs[0], failed=0, in_part={"words": 3}), [], [], {})
+    assert "No requirement was set" in html and "3 not by words" in html

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 
 from flowtts_core.errors import TextError
 from flowtts_core.text.books.chapters import parts_among
-from flowtts_core.text.books.epub_package import Package, TocEntry, UnpackLimits, Unreadable, find_cover, open_package
+from flowtts_core.text.books.epub_package import find_cover, open_package
+from flowtts_core.text.books.epub_zip import Package, TocEntry, UnpackLimits, Unreadable
 from flowtts_core.text.books.headings import is_chapter, is_divider
 from flowtts_core.text.books.matter import is_imprint, kind_below, kind_of_title, kind_of_types
 from flowtts_core.text.books.xhtml import Page, Passage, parse_page

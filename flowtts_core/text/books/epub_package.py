@@ -1,123 +1,32 @@
-"""The inside of an EPUB file: its zip, package document, metadata, spine, table of contents and cover."""
+"""Read the package document of an EPUB file: its metadata, spine, table of contents and cover."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import io
-import posixpath
 import re
 import zipfile
-import zlib
-from dataclasses import dataclass, field
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from lxml import etree
 
 from flowtts_core.errors import TextError
+from flowtts_core.text.books.epub_zip import (
+    Landmark,
+    ManifestItem,
+    Package,
+    TocEntry,
+    UnpackLimits,
+    Unreadable,
+    descendants,
+    refuse_bomb,
+    refuse_drm,
+)
 from flowtts_core.text.books.xhtml import clean, parse_xml, types_of
 
-_FONT_OBFUSCATION = ("http://www.idpf.org/2008/embedding", "http://ns.adobe.com/pdf/enc#RC")
-_DRM_REMEDY = (
-    "a protected book cannot be read; buy or borrow it without DRM, or take another edition "
-    "(public-domain books: Project Gutenberg, Standard Ebooks)"
-)
 _DAMAGED_REMEDY = "download or copy the file again; `unzip -t FILE` says whether it is whole"
 _RASTER = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG\r\n\x1a\n": "image/png"}
-
-
-@dataclass(frozen=True)
-class UnpackLimits:
-    """Limits of unpacking: bytes in all and per file, number of files, and the compression ratio of files over 1 MiB."""
-
-    total_bytes: int = 2 << 30
-    file_bytes: int = 64 << 20
-    files: int = 20_000
-    ratio: float = 200.0
-
-
-@dataclass(frozen=True)
-class ManifestItem:
-    path: str  # path in the zip
-    media_type: str
-    properties: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class TocEntry:
-    """A line of the table of contents. `path` is "" without a link; `parents` are the titles above it."""
-
-    title: str
-    path: str
-    fragment: str
-    parents: tuple[str, ...] = ()
-    has_children: bool = False
-
-
-@dataclass(frozen=True)
-class Landmark:
-    """A place that the guide or the landmarks name: "cover", "copyright-page", "bodymatter", ..."""
-
-    types: frozenset[str]
-    path: str
-    fragment: str
-
-
-class Unreadable(Exception):
-    """A file inside the book cannot be read; the message says why."""
-
-
-@dataclass
-class Package:
-    """An opened book."""
-
-    name: str
-    archive: zipfile.ZipFile
-    opf_path: str = ""
-    limits: UnpackLimits = field(default_factory=UnpackLimits)
-    items: dict[str, ManifestItem] = field(default_factory=dict)
-    spine: list[ManifestItem] = field(default_factory=list)
-    toc: list[TocEntry] = field(default_factory=list)
-    landmarks: list[Landmark] = field(default_factory=list)
-    metadata: dict[str, list[str]] = field(default_factory=dict)
-    cover_id: str = ""
-    warnings: list[str] = field(default_factory=list)
-
-    def read(self, path: str) -> bytes:
-        """Return the bytes of one file of the book.
-
-        Raises:
-            Unreadable: when it is missing, damaged, encrypted or too large.
-        """
-        try:
-            info = self.archive.getinfo(path)
-        except KeyError:
-            raise Unreadable(f"{path} is not in the file") from None
-        if info.file_size > self.limits.file_bytes:
-            raise Unreadable(f"{path} is larger than {self.limits.file_bytes >> 20} MiB")
-        try:
-            return self.archive.read(info)
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-            raise Unreadable(f"{path} is damaged ({error})") from error
-        except (RuntimeError, NotImplementedError) as error:  # a zip password, or unknown compression
-            raise Unreadable(f"{path} cannot be unpacked ({error})") from error
-
-    def locate(self, href: str, base: str) -> tuple[str, str]:
-        """Return (path in the zip, fragment) of a link in the file `base`; path "" for a link out of the book."""
-        try:
-            parts = urlsplit(href.strip())
-        except ValueError:
-            return "", ""
-        if parts.scheme or parts.netloc:
-            return "", ""
-        fragment = unquote(parts.fragment)
-        if not parts.path:
-            return base, fragment
-        path = posixpath.normpath(posixpath.join(posixpath.dirname(base), unquote(parts.path)))
-        if path.startswith(("..", "/")):
-            self.warnings.append(f"{base}: link {href!r} leads out of the book: ignored")
-            return "", ""
-        return path, fragment
 
 
 def open_package(data: bytes, name: str, limits: UnpackLimits | None = None) -> Package:
@@ -132,69 +41,18 @@ def open_package(data: bytes, name: str, limits: UnpackLimits | None = None) -> 
         cause = "its end is missing" if data[:2] == b"PK" else "it is no zip file"
         raise TextError(f"{name}: damaged EPUB, {cause} ({error})", _DAMAGED_REMEDY) from error
     package = Package(name, archive, limits=limits or UnpackLimits())
-    _refuse_bomb(package)
-    _refuse_drm(package)
+    refuse_bomb(package)
+    refuse_drm(package)
     package.opf_path = _opf_path(package)
     _read_opf(package)
     return package
-
-
-def _refuse_bomb(package: Package) -> None:
-    limits, infos = package.limits, package.archive.infolist()
-    total = sum(info.file_size for info in infos)
-    dense = [i for i in infos if i.file_size > 1 << 20 and i.file_size > limits.ratio * max(i.compress_size, 1)]
-    if len(infos) > limits.files or total > limits.total_bytes or dense:
-        what = f"{dense[0].filename} unpacks to {dense[0].file_size} bytes" if dense else f"it unpacks to {total} bytes"
-        raise TextError(
-            f"{package.name}: refused as a zip bomb ({what}, {len(infos)} files)",
-            "a real book is far smaller; get it from another source",
-        )
-
-
-def _refuse_drm(package: Package) -> None:
-    """Raise TextError for encrypted documents or licence files of known DRM. Obfuscated fonts are no DRM."""
-    names = {info.filename for info in package.archive.infolist()}
-    for path, kind in (("META-INF/sinf.xml", "Apple FairPlay"), ("META-INF/license.lcpl", "Readium LCP")):
-        if path in names:
-            raise TextError(f"{package.name}: the book has DRM ({kind}: {path})", _DRM_REMEDY)
-    encrypted = _encrypted(package) if "META-INF/encryption.xml" in names else []
-    if encrypted:
-        raise TextError(
-            f"{package.name}: the book has DRM ({len(encrypted)} encrypted files, first {encrypted[0]})", _DRM_REMEDY
-        )
-    if "META-INF/rights.xml" in names:
-        try:
-            rights = package.read("META-INF/rights.xml")
-        except Unreadable:
-            rights = b"encryptedKey"
-        if re.search(rb"ns\.adobe\.com/adept|encryptedKey|licenseToken", rights):
-            raise TextError(f"{package.name}: the book has DRM (Adobe ADEPT: META-INF/rights.xml)", _DRM_REMEDY)
-
-
-def _encrypted(package: Package) -> list[str]:
-    try:
-        root = parse_xml(package.read("META-INF/encryption.xml"))
-    except (Unreadable, etree.XMLSyntaxError, ValueError) as error:
-        package.warnings.append(f"META-INF/encryption.xml cannot be read ({error}): taken as not encrypted")
-        return []
-    found = []
-    for entry in _all(root, "EncryptedData"):
-        method = next((m.get("Algorithm") or "" for m in _all(entry, "EncryptionMethod")), "")
-        if method not in _FONT_OBFUSCATION:
-            found += [unquote(reference.get("URI") or "?") for reference in _all(entry, "CipherReference")] or ["?"]
-    return found
-
-
-def _all(element: etree._Element, *names: str) -> list[etree._Element]:
-    """Return descendants by local name in any namespace, since books get namespaces wrong."""
-    return [e for e in element.iter() if isinstance(e.tag, str) and etree.QName(e).localname in names]
 
 
 def _opf_path(package: Package) -> str:
     names = [info.filename for info in package.archive.infolist()]
     try:
         root = parse_xml(package.read("META-INF/container.xml"))
-        paths = [unquote(e.get("full-path") or "") for e in _all(root, "rootfile")]
+        paths = [unquote(e.get("full-path") or "") for e in descendants(root, "rootfile")]
     except (Unreadable, etree.XMLSyntaxError, ValueError) as error:
         package.warnings.append(f"META-INF/container.xml cannot be read ({error})")
         paths = []
@@ -219,14 +77,14 @@ def _read_opf(package: Package) -> None:
             root = parse_xml(data, recover=True)
         except (etree.XMLSyntaxError, ValueError) as again:
             raise TextError(f"{package.name}: {package.opf_path} cannot be read ({again})", _DAMAGED_REMEDY) from again
-    for element in _all(root, "title", "creator", "language", "identifier"):
+    for element in descendants(root, "title", "creator", "language", "identifier"):
         text = clean("".join(element.itertext())).replace("\n", " ")
         if text:
             package.metadata.setdefault(etree.QName(element).localname, []).append(text)
-    package.cover_id = next((m.get("content") or "" for m in _all(root, "meta") if m.get("name") == "cover"), "")
+    package.cover_id = next((m.get("content") or "" for m in descendants(root, "meta") if m.get("name") == "cover"), "")
     _read_manifest(package, root)
     _read_toc(package, root)
-    for reference in _all(root, "reference"):
+    for reference in descendants(root, "reference"):
         path, fragment = package.locate(reference.get("href") or "", package.opf_path)
         kind = (reference.get("type") or "").lower()
         package.landmarks.append(Landmark(frozenset({_GUIDE.get(kind, kind)}), path, fragment))
@@ -236,13 +94,13 @@ _GUIDE = {"title-page": "titlepage", "text": "bodymatter", "notes": "endnotes", 
 
 
 def _read_manifest(package: Package, root: etree._Element) -> None:
-    for element in _all(root, "item"):
+    for element in descendants(root, "item"):
         path, _ = package.locate(element.get("href") or "", package.opf_path)
         media_type = (element.get("media-type") or "").lower()
         package.items[element.get("id") or ""] = ManifestItem(
             path, media_type, tuple((element.get("properties") or "").split())
         )
-    for reference in _all(root, "itemref"):
+    for reference in descendants(root, "itemref"):
         identity = reference.get("idref") or ""
         item = package.items.get(identity)
         if item is None:
@@ -254,7 +112,7 @@ def _read_manifest(package: Package, root: etree._Element) -> None:
 def _read_toc(package: Package, root: etree._Element) -> None:
     """Read the EPUB 3 navigation document or, where it is absent or empty, the EPUB 2 NCX."""
     nav = next((i for i in package.items.values() if "nav" in i.properties), None)
-    spine_toc = next((s.get("toc") or "" for s in _all(root, "spine")), "")
+    spine_toc = next((s.get("toc") or "" for s in descendants(root, "spine")), "")
     ncx = package.items.get(spine_toc) or next(
         (i for i in package.items.values() if i.media_type == "application/x-dtbncx+xml"), None
     )
@@ -276,14 +134,14 @@ def _children(element: etree._Element, *names: str) -> list[etree._Element]:
 
 
 def _read_nav(package: Package, base: str, root: etree._Element) -> None:
-    navs = _all(root, "nav")
+    navs = descendants(root, "nav")
     toc = next((n for n in navs if "toc" in types_of(n)), navs[0] if navs else None)
 
     def walk(listing: etree._Element, parents: tuple[str, ...]) -> None:
         for line in _children(listing, "li"):
             head = next(iter(_children(line, "a", "span")), None)
             if head is None:
-                head = next(iter(_all(line, "a")), None)
+                head = next(iter(descendants(line, "a")), None)
             nested = _children(line, "ol", "ul")
             title = _label(head) if head is not None else ""
             href = head.get("href") if head is not None else None
@@ -297,7 +155,7 @@ def _read_nav(package: Package, base: str, root: etree._Element) -> None:
         walk(listing, ())
     for nav in navs:
         if "landmarks" in types_of(nav):
-            for link in _all(nav, "a"):
+            for link in descendants(nav, "a"):
                 path, fragment = package.locate(link.get("href") or "", base)
                 package.landmarks.append(Landmark(frozenset(types_of(link)), path, fragment))
 
@@ -312,7 +170,7 @@ def _read_ncx(package: Package, base: str, root: etree._Element) -> None:
                 package.toc.append(TocEntry(label, path, fragment, parents, bool(_children(point, "navPoint"))))
             walk(point, (*parents, label) if label else parents)
 
-    for nav_map in _all(root, "navMap"):
+    for nav_map in descendants(root, "navMap"):
         walk(nav_map, ())
 
 
