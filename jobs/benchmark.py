@@ -132,7 +132,7 @@ def _add_scale(kinds: Any) -> None:
     scale = _kind(
         kinds, "scale", run_scale,
         help="how synthesis jobs scale, and what Ray and our bookkeeping cost",
-        description="The job against a bare loop over the same voice, workers, length buckets, and jobs of a model that does "
+        description="The job against a bare loop over the same voice, workers, and jobs of a model that does "
         "nothing at 10^3 to 10^6 rows, in one run.",
         example="flowtts benchmark scale --texts sentences.tsv --n 2000 --json figures.json",
     )  # fmt: skip
@@ -147,7 +147,7 @@ def _add_scale(kinds: Any) -> None:
     )
     scale.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of jobs and bare loops (default: cpu)")
     scale.add_argument("--null-rows", default="1000,10000,100000,1000000", help="sizes of the jobs without a model")
-    scale.add_argument("--what", default="buckets,ray,null", help="of buckets,ray,null (default: all)")
+    scale.add_argument("--what", default="ray,null", help="of ray,null (default: both)")
 
 
 def _add_engine(kinds: Any) -> None:

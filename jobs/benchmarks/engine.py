@@ -10,14 +10,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from flowtts_core.text.parts import encode_parts
 
 from cluster.machine import Watch, describe, require_device
 from flowtts_core.engines.base import Speech, SynthesisFailure
 from flowtts_core.engines.flow import FlowSynthesizer
 from flowtts_core.errors import ConfigError, TextError
 from flowtts_core.request import SynthesisRequest
-from flowtts_core.streaming.engine import StreamingEngine
+from flowtts_core.streaming.engine import StreamingEngine, source_of
+from flowtts_core.text.plan import TextPlan
 from jobs.benchmarks.serving_load import mixed_texts, percentiles, sentences_of
 
 PARTS = ("jobs", "streams")
@@ -66,10 +66,8 @@ def engine(
 def by_tokens(synthesizer: FlowSynthesizer, texts: Sequence[str], tokens: Sequence[int], say: Say) -> dict[str, Any]:
     """Speak all texts, shard by shard as a job's worker does, for each budget of tokens. The front end is timed apart."""
     began = time.perf_counter()
-    requests = [
-        SynthesisRequest(text=text, seed=n, parts=encode_parts(text, synthesizer.frontend))
-        for n, text in enumerate(texts)
-    ]
+    asked = [SynthesisRequest(text=text, seed=n) for n, text in enumerate(texts)]
+    requests = [(request, synthesizer.plan(request)) for request in asked]
     found: dict[str, Any] = {
         "texts": len(texts),
         "frontend_ms": 1e3 * (time.perf_counter() - began) / len(texts),
@@ -93,10 +91,11 @@ def by_tokens(synthesizer: FlowSynthesizer, texts: Sequence[str], tokens: Sequen
     return found
 
 
-def _spoken(synthesizer: FlowSynthesizer, requests: Sequence[SynthesisRequest]) -> float:
+def _spoken(synthesizer: FlowSynthesizer, requests: Sequence[tuple[SynthesisRequest, TextPlan]]) -> float:
     """Return seconds of sound. Raise a failure: a benchmark of only what succeeds would mislead."""
     seconds = 0.0
-    for request, result in zip(requests, synthesizer.synthesize(requests), strict=True):
+    results = synthesizer.synthesize([request for request, _ in requests], [plan for _, plan in requests])
+    for (request, _), result in zip(requests, results, strict=True):
         if isinstance(result, SynthesisFailure):
             raise TextError(f"cannot say {request.text[:60]!r}: {result.reason}", "leave this text out")
         assert isinstance(result, Speech)
@@ -136,7 +135,9 @@ def first_sounds(synthesizer: FlowSynthesizer, texts: Sequence[str]) -> list[flo
 
 def goodput(synthesizer: FlowSynthesizer, frames: int, users: int, seconds: float) -> float:
     """Return seconds of sound a second while so many streamed requests of mixed texts are always in progress."""
-    made = StreamingEngine(synthesizer, frames_per_batch=frames, max_queued_s=math.inf)
+    source = source_of(synthesizer)
+    source.most_together = frames
+    made = StreamingEngine(source, max_queued_s=math.inf)
     made.warm_up()
     texts, audio_s, lock, until = iter(mixed_texts(100_000)), 0.0, threading.Lock(), time.perf_counter() + seconds
 

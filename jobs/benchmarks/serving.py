@@ -102,7 +102,7 @@ def _first(url: str) -> dict[str, Any]:
 
 def _goodput(url: str, seconds: float, say: Say) -> dict[str, Any]:
     """Measure the throughput of the saturated server, and of the bare engine with and without batches, in turns."""
-    from flowtts_core.streaming.engine import FRAMES_PER_BATCH
+    from flowtts_core.engines.flow_stream import FRAMES_PER_BATCH
     from jobs.benchmarks.engine import goodput
 
     synthesizer, loads = _bare_engine(), []
