@@ -36,7 +36,7 @@ def save(folder: Path, acoustic: MatchaTTS, vocoder: Vocos, half: bool = False) 
         acoustic_spec=specs[0],
         vocoder=vocoder,
         vocoder_spec=specs[1],
-        frontend=PhonemeConfig(),
+        frontend=spec_of("phonemes", PhonemeConfig()),
         half=half,
     )
 
@@ -100,7 +100,7 @@ def test_vocoder_without_weights(tmp_path: Path) -> None:
         acoustic_spec=spec_of("matcha", MatchaConfig.debug()),
         vocoder=vocoder,
         vocoder_spec=spec_of("griffin_lim", GriffinLimConfig()),
-        frontend=PhonemeConfig(),
+        frontend=spec_of("phonemes", PhonemeConfig()),
         half=True,
     )
     assert isinstance(load_parts(tmp_path / "v").vocoder, GriffinLim)
@@ -224,7 +224,7 @@ def test_parts_of_different_mels_are_refused(tmp_path: Path) -> None:
             acoustic_spec=spec_of("matcha", MatchaConfig.debug()),
             vocoder=Vocos(VocosConfig(VOCOS_24K, 16, 32, 1)),
             vocoder_spec=spec_of("vocos", VocosConfig(VOCOS_24K, 16, 32, 1)),
-            frontend=PhonemeConfig(),
+            frontend=spec_of("phonemes", PhonemeConfig()),
         )
 
 
