@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowtts_core.errors import FlowTTSError
@@ -59,6 +59,7 @@ def test_fields_are_given_by_name_alone() -> None:
         SynthesisRequest("Hello.", 3)  # type: ignore[misc]
 
 
+@settings(deadline=None)
 @given(REQUESTS)
 def test_a_request_in_range_is_taken_and_travels_as_json(request: SynthesisRequest) -> None:
     check_request(request)
@@ -162,6 +163,7 @@ def test_cells_that_cannot_be_read_name_their_column(name: str, cell: object) ->
     assert len(caught.value.message) <= 200
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(NUMBERS)), st.one_of(st.floats(), st.integers(), st.text(max_size=8)))
 def test_what_is_read_is_in_range(name: str, cell: object) -> None:
     try:

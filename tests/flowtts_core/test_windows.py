@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowtts_core.acoustic.windows import FIRST_FRAMES, LATER_FRAMES, LOOK_AHEAD, LOOK_BACK, STRIDE, plan_windows
@@ -12,6 +12,7 @@ from flowtts_core.audio.spec import AudioSpec
 from flowtts_core.errors import ConfigError
 
 
+@settings(deadline=None)
 @given(st.integers(1, 20_000))
 def test_windows_keep_every_frame_once(frames: int) -> None:
     windows, done = plan_windows(frames), 0
@@ -24,6 +25,7 @@ def test_windows_keep_every_frame_once(frames: int) -> None:
     assert done == frames
 
 
+@settings(deadline=None)
 @given(st.integers(1, 20_000), st.integers(1, 500))
 def test_windows_have_few_lengths_so_that_they_can_be_made_together(frames: int, more: int) -> None:
     """A longer sentence has the same windows but for its last two: sizes depend on places, not on what follows."""
@@ -46,6 +48,7 @@ SPECS = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(SPECS, st.integers(0, 10**7), st.integers(1, 10**5))
 def test_frames_and_samples_agree(spec: AudioSpec, samples: int, frames: int) -> None:
     assert spec.frames_of(spec.samples_of(frames)) == frames
