@@ -15,6 +15,12 @@ from flowtts_core.vocoder import Vocos, VocosConfig
 from flowtts_core.voice.parts import save_voice
 
 
+def lengthen(model: MatchaTTS, log_frames: float = 1.0) -> None:
+    """Let each token of a model last about `exp(log_frames)` frames."""
+    with torch.no_grad():
+        model.get_parameter("encoder.proj_w.proj.bias").fill_(log_frames)
+
+
 def make_voice(folder: Path, *, mel: MelConfig | None = None, n_speakers: int = 1, seed: int = 0) -> Path:
     """Write a random voice whose tokens last a few frames each."""
     torch.manual_seed(seed)
@@ -24,10 +30,7 @@ def make_voice(folder: Path, *, mel: MelConfig | None = None, n_speakers: int = 
     )
     vocoder_config = VocosConfig(mel, dim=32, intermediate_dim=64, num_layers=2)
     acoustic, vocoder = MatchaTTS(acoustic_config).eval(), Vocos(vocoder_config).eval()
-    with torch.no_grad():
-        next(m for n, m in acoustic.named_modules() if n == "encoder.proj_w.proj").bias.fill_(
-            1.0
-        )  # exp(1): about 3 frames
+    lengthen(acoustic)
     save_voice(
         folder,
         name=folder.name,
@@ -35,7 +38,7 @@ def make_voice(folder: Path, *, mel: MelConfig | None = None, n_speakers: int = 
         acoustic_spec=spec_of("matcha", acoustic_config),
         vocoder=vocoder,
         vocoder_spec=spec_of("vocos", vocoder_config),
-        frontend=PhonemeConfig(),
+        frontend=spec_of("phonemes", PhonemeConfig()),
         speakers=tuple(f"speaker-{i}" for i in range(n_speakers)) if n_speakers > 1 else (),
         licence="CC0-1.0",
     )

@@ -21,6 +21,7 @@ from flowtts_core.audio.files import read_audio, resample
 from flowtts_core.audio.mel import LogMel
 from flowtts_core.engines.base import Speech, Spoken, SynthesisFailure, UtteranceSynthesizer, WordTime, failure
 from flowtts_core.errors import FlowTTSError
+from flowtts_core.flow import TIME_GRIDS
 from flowtts_core.memory import keep_memory
 from flowtts_core.request import Clip, SynthesisRequest
 from flowtts_core.sampling import Sampling
@@ -89,6 +90,8 @@ class FlowSynthesizer(UtteranceSynthesizer):
     def check(self, request: SynthesisRequest) -> None:
         super().check(request)
         self.voice.card.sampling.asked(request)
+        if request.grid is not None and request.grid not in TIME_GRIDS:
+            raise FlowTTSError(f"grid = {request.grid!r}: use one of: {', '.join(TIME_GRIDS)}")
         if self.voice.acoustic.prompted == "required" and request.prompt is None:
             raise FlowTTSError(f"voice {self.name} speaks as a clip does: give a prompt, and what is said in it")
         if (request.prompt is None) != (request.prompt_text is None):

@@ -97,7 +97,8 @@ class SentenceSource:
         """Check a request and read its first utterance.
 
         Args:
-            skip: samples that the listener has already: whole utterances of them are passed over.
+            skip: samples that the listener has already. Whole utterances of them are passed over where their lengths are
+                known before they are made; here they are made again.
 
         Raises:
             FlowTTSError: for a request that the voice cannot follow, or a text of which nothing can be spoken.

@@ -108,21 +108,21 @@ def _fetched(place: str) -> Path:
     try:
         store, path = fsspec.url_to_fs(place)
         card = store.cat_file(f"{path}/{CARD}")
+        cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "flowtts" / "voices"
+        folder = cache / hashlib.sha256(place.encode() + card).hexdigest()[:24]
+        if not (folder / CARD).is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder) as partial:
+                for name in store.ls(path, detail=False):
+                    own = name.rstrip("/").rsplit("/", 1)[-1]
+                    if own != CARD and store.isfile(name):
+                        store.get_file(name, f"{partial}/{own}")
+                        os.replace(f"{partial}/{own}", folder / own)
+            write_whole(folder / CARD, card)  # last: a folder without it is no voice
     except Exception as error:  # each store has errors of its own
         raise VoiceError(
-            f"{place}: no {CARD} can be read there ({error})", "check the place, endpoint and keys"
+            f"{place}: no voice can be copied from there ({error})", "check the place, endpoint and keys"
         ) from error
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "flowtts" / "voices"
-    folder = cache / hashlib.sha256(place.encode() + card).hexdigest()[:24]
-    if not (folder / CARD).is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as partial:
-            for name in store.ls(path, detail=False):
-                own = name.rstrip("/").rsplit("/", 1)[-1]
-                if own != CARD and store.isfile(name):
-                    store.get_file(name, f"{partial}/{own}")
-                    os.replace(f"{partial}/{own}", folder / own)
-        write_whole(folder / CARD, card)  # last: a folder without it is no voice
     return folder
 
 

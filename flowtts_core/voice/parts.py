@@ -19,6 +19,7 @@ from flowtts_core.acoustic.base import AcousticModel
 from flowtts_core.config import Table, build
 from flowtts_core.errors import ConfigError, VoiceError
 from flowtts_core.files import write_whole
+from flowtts_core.flow import SOLVERS, TIME_GRIDS
 from flowtts_core.sampling import SPEEDS
 from flowtts_core.text.frontends import FRONTENDS, Frontend
 from flowtts_core.vocoder import VOCODERS
@@ -91,10 +92,16 @@ def _check_card(card: VoiceCard, acoustic: AcousticModel, frontend: Frontend, pa
         f"steps {sampling.steps}": 0 <= sampling.steps <= 1000,
         f"temperature {sampling.temperature}": 0 <= sampling.temperature <= 2,
         f"speed {sampling.speed}": SPEEDS[0] <= sampling.speed <= SPEEDS[1],
+        f"guidance {sampling.guidance}": 0 <= sampling.guidance <= 20,
     }
     wrong = [what for what, holds in checks.items() if not holds]
     if wrong:
         raise VoiceError(f"{path}: does not fit: {'; '.join(wrong)}", _REMEDY)
+    try:
+        build(SOLVERS, {"name": sampling.solver})
+        build(TIME_GRIDS, sampling.grid or {"name": "uniform"})
+    except ConfigError as error:
+        raise VoiceError(f"{path}: sampling: {error.message}", error.remedy) from error
 
 
 def require_same_features(acoustic: AcousticModel, vocoder: Vocoder, who: str) -> None:

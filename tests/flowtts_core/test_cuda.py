@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from flowtts_core.audio.files import encode
 from flowtts_core.engines.base import Speech
 from flowtts_core.engines.flow import FlowSynthesizer
-from flowtts_core.request import SynthesisRequest
+from flowtts_core.request import Clip, SynthesisRequest
 from flowtts_core.streaming.engine import StreamingEngine
+from flowtts_core.voice import open_voice
+from tests.standins import make_character_voice
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that torch can use")
 TEXTS = (
@@ -61,18 +66,33 @@ def test_it_says_what_a_cpu_says(singles: list[Speech]) -> None:
         close(found.waveform, expected.waveform)
 
 
-def test_the_streaming_engine_says_the_same_whoever_listens_beside(voice: FlowSynthesizer) -> None:
+@pytest.mark.parametrize("stream", [True, False])
+def test_the_streaming_engine_says_the_same_whoever_listens_beside(
+    voice: FlowSynthesizer, singles: list[Speech], stream: bool
+) -> None:
     engine = StreamingEngine(voice)
-    alone = [engine.submit(SynthesisRequest(text=text, seed=i)).speech() for i, text in enumerate(TEXTS)]
-    tickets = [engine.submit(SynthesisRequest(text=text, seed=i)) for i, text in enumerate(TEXTS)]
-    for ticket, expected in zip(tickets, alone, strict=True):
-        close(ticket.speech().waveform, expected.waveform)
+    tickets = [engine.submit(SynthesisRequest(text=text, seed=i), stream=stream) for i, text in enumerate(TEXTS)]
+    for ticket, expected in zip(tickets, singles, strict=True):
+        found = ticket.speech()
+        close(found.waveform, expected.waveform)
+        assert [(w.word, w.start) for w in found.words or ()] == [(w.word, w.start) for w in expected.words or ()]
     engine.close()
 
 
+def test_voices_of_other_kinds_speak_there(tmp_path: Path) -> None:
+    """The front end, the prompt's clip and the noise are made on the CPU, whatever the device."""
+    clip = Clip(encode(0.2 * np.sin(np.arange(8000) * 0.05).astype(np.float32), 16000))
+    requests = [SynthesisRequest(text=text, prompt=clip, prompt_text="A tone.") for text in TEXTS]
+    folder = make_character_voice(tmp_path / "cara", prompted="required")
+    found, expected = (open_voice(folder, device=device).synthesize(requests) for device in ("cuda", "cpu"))
+    for one, other in zip(found, expected, strict=True):
+        assert isinstance(one, Speech) and isinstance(other, Speech)
+        np.testing.assert_allclose(one.waveform, other.waveform, atol=2e-4)
+
+
 def test_new_weights_are_taken_note_of(voice: FlowSynthesizer, singles: list[Speech]) -> None:
-    """The encoder's copy in float64 and convolutions' taps follow the weights they were made from."""
-    bias = voice.voice.acoustic.encoder.proj_w.proj.bias
+    """What convolutions keep of their weights follows them."""
+    bias = voice.voice.acoustic.get_parameter("encoder.proj_w.proj.bias")
     with torch.no_grad():
         bias.add_(0.7)
         slower = speak(voice, [SynthesisRequest(text=TEXTS[0], seed=0)])[0]

@@ -17,10 +17,12 @@ from flowtts_core.acoustic.alignment import expand_by_path, path_durations
 from flowtts_core.acoustic.matcha.decoder import published_frames
 from flowtts_core.acoustic.matcha.model import Draws, Prior
 from flowtts_core.audio.mel import MelConfig
+from flowtts_core.errors import ConfigError, FlowTTSError
 from flowtts_core.nn import conv
 from flowtts_core.nn.conv import TimeConv, TimeConvTranspose
 from flowtts_core.nn.time_embedding import sinusoidal_embedding
 from flowtts_core.sampling import Sampling
+from tests.voices import lengthen
 
 TOLERANCE = {"atol": 1e-4, "rtol": 1e-4}
 
@@ -33,11 +35,6 @@ class Reference:
     @property
     def condition(self) -> Condition:
         return Condition(self.io["x"], self.io["x_lengths"], self.io.get("spk_id"))
-
-    def item(self, row: int) -> Condition:
-        length = int(self.io["x_lengths"][row])
-        speaker = self.io["spk_id"][row : row + 1] if "spk_id" in self.io else None
-        return Condition(self.io["x"][row : row + 1, :length], self.io["x_lengths"][row : row + 1], speaker)
 
 
 def config_of(folder: Path) -> MatchaConfig:
@@ -76,7 +73,7 @@ def bmt(x: Tensor) -> Tensor:
 @torch.no_grad()
 def test_encoder_matches(reference):
     model, io = reference.model, reference.io
-    encoded = model.encoder(io["x"], io["x_lengths"], model._speaker(reference.condition))
+    encoded = model.encoder(io["x"], io["x_lengths"], model.speaker_vector(reference.condition))
     prenet = model.encoder.embed(io["x"], io["enc.x_mask"].transpose(1, 2))
     torch.testing.assert_close(bmt(prenet), io["enc.prenet"], **TOLERANCE)
     torch.testing.assert_close(bmt(encoded.mean), io["enc.mu"], **TOLERANCE)
@@ -95,7 +92,7 @@ def test_velocity_net_matches_inside_and_out(reference):
         net.down_blocks[0][1][0].register_forward_hook(lambda *a: seen.update(down0_transformer=a[2])),
         net.mid_blocks[0][0].register_forward_hook(lambda *a: seen.update(mid0_resnet=bmt(a[2]))),
     ]
-    out = net(bmt(io["dec.x"]), io["dec.t"], bmt(io["dec.mu"]), model._speaker(reference.condition), frames)
+    out = net(bmt(io["dec.x"]), io["dec.t"], bmt(io["dec.mu"]), model.speaker_vector(reference.condition), frames)
     for hook in hooks:
         hook.remove()
     torch.testing.assert_close(sinusoidal_embedding(io["dec.t"], net.time_width), io["dec.time_emb_sinus"], **TOLERANCE)
@@ -105,44 +102,59 @@ def test_velocity_net_matches_inside_and_out(reference):
     torch.testing.assert_close(bmt(out), io["dec.out"], **TOLERANCE)
 
 
+@dataclasses.dataclass(frozen=True)
+class Synthesised:
+    mel: Tensor  # [B, M, T]
+    normalised: Tensor  # [B, M, T]
+    priors: list[Prior]
+
+    @property
+    def lengths(self) -> Tensor:
+        return torch.tensor([prior.frames for prior in self.priors])
+
+
+@torch.inference_mode()
 def synthesise(
     reference: Reference, condition: Condition, noise: Tensor, speed: float, steps: int, batch_extents: bool
-):
-    """Mel [B, M, T] and prior from given noise [B, M, T]."""
-    model = reference.model
-    with torch.inference_mode():
-        speaker = model._speaker(condition)
-        prior: Prior = model.prior(condition, speaker, speed)
-        extents = torch.full_like(prior.lengths, prior.mean.shape[1]) if batch_extents else None
-        settings = Sampling(steps=steps, speed=speed)
-        x = model.sample(prior, bmt(noise), speaker, settings, extents)
-    time = int(prior.lengths.max())
-    return bmt(x * model.mel_std + model.mel_mean)[:, :, :time], bmt(x)[:, :, :time], prior
+) -> Synthesised:
+    """The published synthesis of a batch from given noise [B, M, T]; `batch_extents`: with the padding that it sees."""
+    model, noise = reference.model, bmt(noise)
+    priors = [model.durations.lay_out(condition.item(row), speed) for row in range(len(condition.tokens))]
+    lengths = torch.tensor([prior.frames for prior in priors])
+    mean = torch.zeros_like(noise)
+    for row, prior in enumerate(priors):
+        mean[row, : prior.frames] = prior.mean
+    extents = torch.full_like(lengths, noise.shape[1]) if batch_extents else None
+    x = model.solve(mean, lengths, noise, model.speaker_vector(condition), Sampling(steps=steps), extents)
+    time = int(lengths.max())
+    return Synthesised(bmt(x * model.mel_std + model.mel_mean)[:, :, :time], bmt(x)[:, :, :time], priors)
 
 
 @pytest.mark.parametrize(("name", "steps", "speed"), [("syn4", 4, 1.0), ("syn2_ls0.85", 2, 1 / 0.85)])
 def test_published_batch_matches_where_padding_is_shared(reference, name, steps, speed):
     io = reference.io
-    mel, normalised, prior = synthesise(reference, reference.condition, io[f"{name}.z"], speed, steps, True)
-    assert torch.equal(prior.lengths, io[f"{name}.mel_lengths"])
-    torch.testing.assert_close(mel, io[f"{name}.mel"], **TOLERANCE)
-    tokens = io["x"].shape[1]
-    attention = torch.nn.functional.one_hot(prior.path.clamp(min=0), tokens) * (prior.path >= 0).unsqueeze(2)
-    assert torch.equal(bmt(attention).to(torch.int8), io[f"{name}.attn"].squeeze(1))
+    made = synthesise(reference, reference.condition, io[f"{name}.z"], speed, steps, True)
+    assert torch.equal(made.lengths, io[f"{name}.mel_lengths"])
+    torch.testing.assert_close(made.mel, io[f"{name}.mel"], **TOLERANCE)
+    for row, prior in enumerate(made.priors):
+        attention = io[f"{name}.attn"][row, 0]  # [L, T], 1 where a frame belongs to a token
+        assert torch.equal(attention.sum(1)[: len(prior.durations)].float(), prior.durations)
+        assert attention[:, : prior.frames].argmax(0).diff().min() >= 0 and not attention[:, prior.frames :].any()
     if name == "syn4":
-        torch.testing.assert_close(normalised, io["syn4.decoder_outputs"], **TOLERANCE)
-        torch.testing.assert_close(bmt(prior.mean)[:, :, : mel.shape[2]], io["syn4.encoder_outputs"], **TOLERANCE)
+        torch.testing.assert_close(made.normalised, io["syn4.decoder_outputs"], **TOLERANCE)
+        for row, prior in enumerate(made.priors):
+            torch.testing.assert_close(prior.mean.T, io["syn4.encoder_outputs"][row, :, : prior.frames], **TOLERANCE)
 
 
 def test_single_item_matches_alone_and_within_a_batch(reference):
     io = reference.io
     expected = io["syn4_single_item1.mel"]
-    alone, _, _ = synthesise(reference, reference.item(1), io["syn4_single_item1.z"], 1.0, 4, False)
-    torch.testing.assert_close(alone, expected, **TOLERANCE)
-    batched, _, prior = synthesise(reference, reference.condition, io["syn4.z"], 1.0, 4, False)
-    torch.testing.assert_close(batched[1:, :, : expected.shape[2]], expected, **TOLERANCE)
-    first = int(prior.lengths[0])
-    torch.testing.assert_close(batched[0, :, :first], io["syn4.mel"][0, :, :first], **TOLERANCE)
+    alone = synthesise(reference, reference.condition.item(1), io["syn4_single_item1.z"], 1.0, 4, False)
+    torch.testing.assert_close(alone.mel, expected, **TOLERANCE)
+    batched = synthesise(reference, reference.condition, io["syn4.z"], 1.0, 4, False)
+    torch.testing.assert_close(batched.mel[1:, :, : expected.shape[2]], expected, **TOLERANCE)
+    first = batched.priors[0].frames
+    torch.testing.assert_close(batched.mel[0, :, :first], io["syn4.mel"][0, :, :first], **TOLERANCE)
 
 
 @pytest.mark.parametrize("name", ["full", "cut16"])
@@ -165,11 +177,13 @@ def test_zero_steps_give_the_prior_mean(reference):
     model = reference.model
     generated = model.generate(reference.condition, [1, 2], Sampling(steps=0))
     with torch.no_grad():
-        mean = model.encoder(reference.io["x"], reference.io["x_lengths"], model._speaker(reference.condition)).mean
-    path = reference.io["syn4.attn"].squeeze(1)[:, :, : generated.mel.shape[2]]
+        mean = model.encoder(
+            reference.io["x"], reference.io["x_lengths"], model.speaker_vector(reference.condition)
+        ).mean
+    path = reference.io["syn4.attn"].squeeze(1)[:, :, : generated.features.shape[2]]
     expected = torch.bmm(path.float().transpose(1, 2), mean)
-    got = bmt((generated.mel - model.mel_mean) / model.mel_std)
-    for row, length in enumerate(generated.mel_lengths.tolist()):
+    got = bmt((generated.features - model.mel_mean) / model.mel_std)
+    for row, length in enumerate(generated.lengths.tolist()):
         torch.testing.assert_close(got[row, :length], expected[row, :length], **TOLERANCE)
 
 
@@ -229,3 +243,52 @@ def test_convolutions_as_a_gpu_does_them_are_torchs(kernel: int, time: int) -> N
         torch.testing.assert_close(conv._shifted(plain, image), plain(image), atol=1e-5, rtol=0)
     doubling = TimeConvTranspose(6)
     torch.testing.assert_close(doubling._products(x), doubling(x), atol=1e-5, rtol=0)
+
+
+def debug_model(**fields) -> MatchaTTS:
+    torch.manual_seed(0)
+    return MatchaTTS(dataclasses.replace(MatchaConfig.debug(), **fields)).eval()
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("log_duration", [float("nan"), float("inf"), 5.0])
+@pytest.mark.parametrize("masking", ["true", "published"])
+def test_durations_without_end_are_refused(masking: str, log_duration: float) -> None:
+    model = debug_model(masking=masking)
+    lengthen(model, log_duration)
+    tokens = torch.ones(1, 9, dtype=torch.int64)
+    with pytest.raises(FlowTTSError, match="frames"):
+        model.durations.lay_out(Condition(tokens, torch.tensor([9])), 1.0)
+
+
+@pytest.mark.parametrize("segment_frames", [None, 16])
+def test_losses_do_not_depend_on_padding_of_frames(segment_frames: int | None) -> None:
+    """But for the published training loss, which sees padding by definition."""
+    model = debug_model(segment_frames=segment_frames)
+    generator = torch.Generator().manual_seed(1)
+    tokens, lengths = torch.randint(1, 24, (2, 5), generator=generator), torch.tensor([21, 17])
+    condition = Condition(tokens, torch.tensor([5, 5]))
+    frames = torch.randn(2, 21, 80, generator=generator) * (torch.arange(21) < lengths[:, None]).unsqueeze(2)
+    noise = torch.randn(2, segment_frames or 21, 80, generator=generator)
+    offsets = None if segment_frames is None else torch.tensor([5, 0])
+    results = []
+    for extra in (0, 8):
+        wide = torch.nn.functional.pad(frames, (0, 0, 0, extra))
+        own = noise if segment_frames else torch.nn.functional.pad(noise, (0, 0, 0, extra))
+        draws = Draws(torch.tensor([0.3, 0.6]), own, offsets)
+        results.append(model.losses_of_normalised(condition, wide, lengths, draws))
+    for name in results[0]:
+        torch.testing.assert_close(results[0][name], results[1][name], **TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("fields", "windowed"),
+    [({}, True), ({"segment_frames": 16}, True), ({"norm": "group"}, False), ({"masking": "published"}, False)],
+)
+def test_windows_are_made_only_where_no_frame_sees_all_others(fields: dict[str, object], windowed: bool) -> None:
+    assert debug_model(**fields).windowed == windowed
+
+
+def test_an_unknown_masking_is_refused() -> None:
+    with pytest.raises(ConfigError, match="masking"):
+        MatchaConfig(masking="none")

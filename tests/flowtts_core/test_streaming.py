@@ -1,4 +1,4 @@
-"""Streaming: windows equal the whole, a request's sound is its own, the urgent go first, and nothing hangs or dies silently."""
+"""Streaming: a request's sound is its own, whole or in pieces; the urgent go first, and nothing hangs or dies silently."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pickle
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -16,17 +16,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from flowtts_core.streaming.windows import Sound, StreamingVoice, plan_windows
 
-from deploy.speaker import INLINE_CHARS, FlowVoice
-from deploy.speech import SpeechJob
-from flowtts_core.audio.mel import LogMel, MelConfig
+from flowtts_core.audio.mel import MelConfig
 from flowtts_core.engines.base import Speech
 from flowtts_core.engines.flow import FlowSynthesizer
 from flowtts_core.errors import FlowTTSError, TextError
 from flowtts_core.request import SynthesisRequest
 from flowtts_core.streaming import engine as streaming
-from flowtts_core.streaming.engine import Cancelled, EngineClosed, Overloaded, StreamingEngine, Ticket, join
+from flowtts_core.streaming.engine import (
+    Cancelled,
+    EngineClosed,
+    Overloaded,
+    StreamingEngine,
+    Ticket,
+    join,
+    source_of,
+)
+from flowtts_core.streaming.source import Piece, SentenceSource
 from flowtts_core.vocoder import GriffinLim, GriffinLimConfig, Vocos, VocosConfig
 from tests.voices import make_voice
 
@@ -84,47 +90,32 @@ def test_a_frames_samples_depend_on_its_context_and_on_no_more(padding: str, n_f
     assert min(near) > 0, "a context of less by two frames would do"
 
 
-@pytest.mark.parametrize("frames", [1, 4, 59, 60, 61, 100, 137, 340, 1500])
-def test_windows_make_every_frame_once(frames: int) -> None:
-    for context in (23, None):
-        windows = plan_windows(frames, context)
-        assert windows[-1].mel == windows[-1].sound == windows[-1].high == frames
-        mel = sound = 0
-        for window in windows:
-            assert window.low % 4 == 0 and window.low <= mel < window.mel <= window.high <= frames
-            assert sound < window.sound <= window.mel
-            if context is not None and window.mel < frames:
-                assert window.sound + context <= window.mel, "the vocoder must know what follows"
-            mel, sound = window.mel, window.sound
+def same(got: Speech, expected: Speech) -> None:
+    np.testing.assert_allclose(got.waveform, expected.waveform, atol=1e-4)
+    assert got.words is not None and expected.words is not None
+    assert [(w.word, w.start) for w in got.words] == [(w.word, w.start) for w in expected.words]
+    for one, other in zip(got.words, expected.words, strict=True):
+        assert (one.start_s, one.end_s) == pytest.approx((other.start_s, other.end_s), abs=1e-4)
 
 
-def test_vocoder_by_windows_equals_the_whole(bundled: FlowSynthesizer) -> None:
-    voice = StreamingVoice(bundled)
-    utterance = voice.begin(SynthesisRequest(text=SENTENCE, seed=4), True)
-    sounds = [voice.step([utterance])[0]]
-    opened = utterance.open
-    assert opened is not None and len(opened.windows) >= 3
-    while not sounds[-1].last:
-        sounds += voice.step([utterance])
-    assert opened.mel is not None and opened.mel.shape[1] == opened.draft.frames
-    with torch.inference_mode():
-        expected = bundled.voice.vocoder(opened.mel[None])[0].clamp(-1, 1).numpy()
-    np.testing.assert_allclose(np.concatenate([sound.waveform for sound in sounds]), expected, atol=1e-4)
+def test_the_bundled_voice_streams_what_it_speaks(bundled: FlowSynthesizer) -> None:
+    request = SynthesisRequest(text=SENTENCE, seed=7)
+    engine = StreamingEngine(bundled, threads=1)
+    chunks = list(engine.submit(request).chunks())
+    engine.close()
+    assert len(chunks) >= 3 and [c.last for c in chunks] == [False] * (len(chunks) - 1) + [True]
+    assert chunks[0].waveform.dtype == np.float32
+    same(join(chunks), whole(bundled, request))
 
 
-def test_one_sentence_not_streamed_is_what_the_synthesizer_speaks(
-    engine: StreamingEngine, synthesizer: FlowSynthesizer
-) -> None:
+@pytest.mark.parametrize("stream", [True, False])
+def test_settings_of_requests_are_followed(engine: StreamingEngine, synthesizer: FlowSynthesizer, stream: bool) -> None:
     for request in (
-        SynthesisRequest(text=f"  {SENTENCE} ", seed=3, speaker="speaker-1"),
-        SynthesisRequest(text="Yes.", seed=1, speed=1.4, steps=2, temperature=0.3),
+        SynthesisRequest(text=f"  {SENTENCE} ", seed=3, speaker="speaker-1", grid="sway"),
+        SynthesisRequest(text="Yes. Or no?", seed=1, speed=1.4, steps=2, temperature=0.3),
         SynthesisRequest(text="No!", steps=0),
     ):
-        got, expected = engine.submit(request, stream=False).speech(), whole(synthesizer, request)
-        np.testing.assert_allclose(got.waveform, expected.waveform, atol=1e-4)
-        assert [w.word for w in got.words] == [w.word for w in expected.words]
-        for one, other in zip(got.words, expected.words, strict=True):
-            assert (one.start_s, one.end_s) == pytest.approx((other.start_s, other.end_s), abs=1e-4)
+        same(engine.submit(request, stream=stream).speech(), whole(synthesizer, request))
 
 
 def test_what_a_listener_has_is_not_made_again(engine: StreamingEngine) -> None:
@@ -147,28 +138,6 @@ def test_what_a_listener_has_is_not_made_again(engine: StreamingEngine) -> None:
     assert len(passed) > 2
 
 
-def test_a_stream_sounds_as_the_whole_but_for_a_shade(bundled: FlowSynthesizer) -> None:
-    """Log-mels of streamed and whole differ by far less than those of two seeds; word times not at all."""
-    log_mel = LogMel(bundled.voice.acoustic.features)
-    request = SynthesisRequest(text=SENTENCE, seed=7)
-    expected, other = whole(bundled, request), whole(bundled, replace(request, seed=8))
-    engine = StreamingEngine(bundled, threads=1)
-    chunks = list(engine.submit(request).chunks())
-    engine.close()
-    got = join(chunks)
-    assert len(chunks) >= 3 and [c.last for c in chunks] == [False] * (len(chunks) - 1) + [True]
-    assert got.waveform.dtype == np.float32 and got.waveform.shape == expected.waveform.shape
-    for one, two in zip(got.words, expected.words, strict=True):
-        assert (one.word, one.start) == (two.word, two.start) and one.start_s == pytest.approx(two.start_s, abs=1e-4)
-    mels = [log_mel(torch.from_numpy(w.waveform)[None]) for w in (expected, got, other)]
-    shade, seeds = ((mels[0] - mel).abs().mean().item() for mel in mels[1:])
-    assert shade < 0.3 * seeds, (shade, seeds)
-    at = np.cumsum([len(chunk.waveform) for chunk in chunks])[:-1]
-    steps = np.abs(np.diff(got.waveform))
-    for place in at:  # no click: the step across a join is like the steps around it
-        assert steps[place - 1] <= 1.5 * steps[place - 300 : place + 300].max()
-
-
 def test_a_requests_sound_does_not_depend_on_load(synthesizer: FlowSynthesizer) -> None:
     words = "one two three four five six seven eight nine ten eleven twelve".split()
     requests = [
@@ -182,14 +151,16 @@ def test_a_requests_sound_does_not_depend_on_load(synthesizer: FlowSynthesizer) 
         for i in range(20)
     ]
     for stream, asked in ((True, requests), (False, requests[::3])):
-        alone_engine = StreamingEngine(synthesizer, frames_per_batch=1, threads=1)
+        source = source_of(synthesizer)
+        source.most_together = 1
+        alone_engine = StreamingEngine(source, threads=1)
         alone = [alone_engine.submit(request, stream=stream).speech() for request in asked]
         assert alone_engine.stats().mean_batch == 1
         alone_engine.close()
         engine = StreamingEngine(synthesizer, threads=1)
         tickets = [engine.submit(request, stream=stream) for request in asked]
         together = [ticket.speech() for ticket in tickets]
-        assert engine.stats().mean_batch > 1.5
+        assert engine.stats().mean_batch > 1.2
         engine.close()
         for one, other in zip(alone, together, strict=True):
             assert one.words == other.words
@@ -213,9 +184,9 @@ def test_words_are_complete_and_in_order_and_sentences_are_parted(engine: Stream
         begun = ends
     rained, come = words[1], words[2]
     pause = come.start_s - rained.end_s
-    assert pause >= 0.35  # a paragraph's 0.7 s at twice the pace
+    assert pause >= 0.7  # a paragraph's, at any pace
     waveform, rate = join(chunks).waveform, engine.sample_rate
-    silence = waveform[round((come.start_s - 0.35) * rate) : round(come.start_s * rate)]
+    silence = waveform[round((come.start_s - 0.7) * rate) : round(come.start_s * rate)]
     assert np.mean(silence == 0) > 0.7
 
 
@@ -235,6 +206,7 @@ def test_a_vocoder_that_needs_everything_makes_a_chunk_a_sentence(synthesizer: F
     [chunk] = engine.submit(request).chunks()
     np.testing.assert_allclose(chunk.waveform, whole(slow, request).waveform, atol=1e-4)
     engine.close()
+    assert type(source_of(slow)) is SentenceSource is not type(source_of(synthesizer))
 
 
 def test_after_warming_up_the_lexicon_is_not_read_again(
@@ -251,24 +223,25 @@ def test_after_warming_up_the_lexicon_is_not_read_again(
 # --- scheduling, with a counted fake -----------------------------------------------------------------------------------
 
 
-class FakeUtterance:
-    def __init__(self, request: SynthesisRequest, stream: bool) -> None:
+class FakeStream:
+    def __init__(self, request: SynthesisRequest) -> None:
         name, pieces = request.text.split(":")
-        self.name, self.left, self.key, self.stream = name, int(pieces), request.steps, stream
+        self.name, self.left, self.key = name, int(pieces), request.steps
 
 
-class FakeVoice:
+class FakeSource:
     """A text "name:4" has 4 pieces of 1 s; a batch takes 0.1 s of a clock of its own. `gate` holds the work back."""
 
-    sample_rate = 1000
+    sample_rate, alike = 1000, 0.6
 
-    def __init__(self) -> None:
+    def __init__(self, most_together: int = 100) -> None:
+        self.most_together = most_together
         self.timings = dict.fromkeys(("frontend", "acoustic", "vocoder"), 0.0)
         self.now = 0.0
         self.log: list[list[str]] = []
         self.gate = threading.Event()
         self.fails: dict[str, BaseException] = {}
-        self.after: dict[int, object] = {}  # batch number: what is called when it is done
+        self.after: dict[int, Callable[[], object]] = {}  # batch number: what is called when it is done
 
     def clock(self) -> float:
         return self.now
@@ -276,38 +249,38 @@ class FakeVoice:
     def prepare(self) -> None:
         pass
 
-    def begin(self, request: SynthesisRequest, stream: bool, skip: int = 0) -> FakeUtterance:
+    def begin(self, request: SynthesisRequest, skip: int = 0) -> FakeStream:
         if ":" not in request.text:
             raise TextError("nothing to say")
-        return FakeUtterance(request, stream)
+        return FakeStream(request)
 
-    def next_frames(self, utterance: FakeUtterance) -> int:
+    def next_size(self, stream: FakeStream) -> int:
         return 100
 
-    def remaining_s(self, utterance: FakeUtterance) -> float:
-        return float(utterance.left)
+    def remaining_s(self, stream: FakeStream) -> float:
+        return float(stream.left)
 
-    def step(self, utterances: Sequence[FakeUtterance]) -> list[Sound]:
+    def step(self, streams: Sequence[FakeStream]) -> list[Piece]:
         assert self.gate.wait(10)
-        for utterance in utterances:
-            if utterance.name in self.fails:
-                raise self.fails[utterance.name]
-        self.log.append([utterance.name for utterance in utterances])
+        for stream in streams:
+            if stream.name in self.fails:
+                raise self.fails[stream.name]
+        self.log.append([stream.name for stream in streams])
         self.now += 0.1
         if len(self.log) in self.after:
-            self.after[len(self.log)]()  # type: ignore[operator]
-        sounds = []
-        for utterance in utterances:
-            utterance.left -= 1
-            sounds.append(Sound(np.zeros(1000, np.float32), (), utterance.left == 0, 100))
-        return sounds
+            self.after[len(self.log)]()
+        pieces = []
+        for stream in streams:
+            stream.left -= 1
+            pieces.append(Piece(np.zeros(1000, np.float32), (), stream.left == 0, 100))
+        return pieces
 
 
 @pytest.fixture
-def fake() -> Iterator[tuple[FakeVoice, StreamingEngine]]:
+def fake() -> Iterator[tuple[FakeSource, StreamingEngine]]:
     """An engine of a fake voice that makes one piece at a time."""
-    voice = FakeVoice()
-    engine = StreamingEngine(voice, frames_per_batch=100, clock=voice.clock, max_queued_s=1000)
+    voice = FakeSource()
+    engine = StreamingEngine(voice, clock=voice.clock, max_queued_s=1000)
     yield voice, engine
     voice.gate.set()
     engine.close()
@@ -317,13 +290,13 @@ def ask(engine: StreamingEngine, text: str, *, stream: bool = True) -> Ticket:
     return engine.submit(SynthesisRequest(text=text), stream=stream)
 
 
-def hold(voice: FakeVoice, engine: StreamingEngine) -> None:
+def hold(voice: FakeSource, engine: StreamingEngine) -> None:
     """Wait until the engine stands in its first step, so that what is asked next queues up."""
     ask(engine, "first:1")
     time.sleep(0.05)
 
 
-def drain(voice: FakeVoice, tickets: Sequence[Ticket]) -> list[str]:
+def drain(voice: FakeSource, tickets: Sequence[Ticket]) -> list[str]:
     voice.gate.set()
     for ticket in tickets:
         ticket.speech()
@@ -331,7 +304,7 @@ def drain(voice: FakeVoice, tickets: Sequence[Ticket]) -> list[str]:
 
 
 def test_first_pieces_go_before_later_ones_and_then_whoever_runs_dry_first(
-    fake: tuple[FakeVoice, StreamingEngine],
+    fake: tuple[FakeSource, StreamingEngine],
 ) -> None:
     voice, engine = fake
     hold(voice, engine)
@@ -342,7 +315,7 @@ def test_first_pieces_go_before_later_ones_and_then_whoever_runs_dry_first(
     assert order.count("long") == 30
 
 
-def test_short_requests_are_not_held_behind_long_ones(fake: tuple[FakeVoice, StreamingEngine]) -> None:
+def test_short_requests_are_not_held_behind_long_ones(fake: tuple[FakeSource, StreamingEngine]) -> None:
     voice, engine = fake
     hold(voice, engine)
     tickets = [ask(engine, "book:200", stream=False)]
@@ -358,7 +331,7 @@ def test_short_requests_are_not_held_behind_long_ones(fake: tuple[FakeVoice, Str
     assert order.count("book") == 200
 
 
-def test_nothing_starves(fake: tuple[FakeVoice, StreamingEngine]) -> None:
+def test_nothing_starves(fake: tuple[FakeSource, StreamingEngine]) -> None:
     """A long request that is not streamed ends although a new short one comes with each batch."""
     voice, engine = fake
     hold(voice, engine)
@@ -372,7 +345,7 @@ def test_nothing_starves(fake: tuple[FakeVoice, StreamingEngine]) -> None:
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_newcomer_is_heard_soon_although_all_others_are_late(
-    fake: tuple[FakeVoice, StreamingEngine], stream: bool
+    fake: tuple[FakeSource, StreamingEngine], stream: bool
 ) -> None:
     """20 long requests want 20 pieces a second or more, and get 10: they fall behind, and who comes then must not pay for it."""
     voice, engine = fake
@@ -389,8 +362,8 @@ def test_a_newcomer_is_heard_soon_although_all_others_are_late(
 
 
 def test_like_pieces_are_made_together_within_the_budget() -> None:
-    voice = FakeVoice()
-    engine = StreamingEngine(voice, frames_per_batch=350, clock=voice.clock)
+    voice = FakeSource(most_together=350)
+    engine = StreamingEngine(voice, clock=voice.clock)
     hold(voice, engine)
     tickets = [engine.submit(SynthesisRequest(text=f"{i}:1", steps=i % 2)) for i in range(8)]
     drain(voice, tickets)
@@ -400,7 +373,7 @@ def test_like_pieces_are_made_together_within_the_budget() -> None:
     engine.close()
 
 
-def test_cancelling_stops_the_work(fake: tuple[FakeVoice, StreamingEngine]) -> None:
+def test_cancelling_stops_the_work(fake: tuple[FakeSource, StreamingEngine]) -> None:
     voice, engine = fake
     hold(voice, engine)
     gone, stays = ask(engine, "gone:50"), ask(engine, "stays:5")
@@ -415,7 +388,7 @@ def test_cancelling_stops_the_work(fake: tuple[FakeVoice, StreamingEngine]) -> N
 
 
 def test_a_full_queue_says_when_to_come_again() -> None:
-    voice = FakeVoice()
+    voice = FakeSource()
     engine = StreamingEngine(voice, max_queued_s=10, clock=voice.clock)
     huge = ask(engine, "huge:40")  # one request is taken on whatever its length
     with pytest.raises(Overloaded) as caught:
@@ -432,7 +405,7 @@ def test_a_full_queue_says_when_to_come_again() -> None:
 
 
 def test_who_does_not_read_is_waited_for_and_holds_up_nobody(
-    fake: tuple[FakeVoice, StreamingEngine], monkeypatch: pytest.MonkeyPatch
+    fake: tuple[FakeSource, StreamingEngine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Memory has a bound whatever listeners do: what is unread at most, and a little for each of those who keep up."""
     monkeypatch.setattr(streaming, "MAX_UNREAD_S", 20.0)
@@ -454,7 +427,7 @@ def test_who_does_not_read_is_waited_for_and_holds_up_nobody(
 
 
 def test_no_more_requests_than_may_be_active_whoever_asks_at_once() -> None:
-    voice = FakeVoice()
+    voice = FakeSource()
     engine = StreamingEngine(voice, max_active=3, clock=voice.clock)
 
     def tried(number: int) -> Ticket | Overloaded:
@@ -472,39 +445,8 @@ def test_no_more_requests_than_may_be_active_whoever_asks_at_once() -> None:
     engine.close()
 
 
-def test_a_listener_who_goes_while_a_long_text_is_read_stops_the_work() -> None:
-    class Reading(FakeVoice):
-        begun, go_on = threading.Event(), threading.Event()
-
-        def begin(self, request: SynthesisRequest, stream: bool, skip: int = 0) -> FakeUtterance:
-            self.begun.set()
-            assert self.go_on.wait(10)
-            return super().begin(request, stream)
-
-    reader = Reading()
-    engine = StreamingEngine(reader)
-    voice = object.__new__(FlowVoice)
-    voice._engine = engine
-
-    async def scene() -> None:
-        sounds = voice.sounds(SpeechJob("amy", "long:50" + " " * INLINE_CHARS))
-        listening = asyncio.ensure_future(anext(sounds))  # type: ignore[arg-type]  # an async generator
-        await asyncio.to_thread(reader.begun.wait)
-        listening.cancel()
-        await asyncio.gather(listening, return_exceptions=True)
-        reader.go_on.set()
-        while not engine.stats().requests:
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(0.05)
-        assert engine.stats().active == 0
-
-    asyncio.run(scene())
-    reader.gate.set()
-    engine.close()
-
-
 def test_a_failing_request_harms_no_other() -> None:
-    voice = FakeVoice()
+    voice = FakeSource()
     engine = StreamingEngine(voice, clock=voice.clock)
     hold(voice, engine)
     voice.fails = {
@@ -527,7 +469,7 @@ def test_a_failing_request_harms_no_other() -> None:
 
 
 def test_close_under_load_ends_every_ticket() -> None:
-    voice = FakeVoice()
+    voice = FakeSource()
     engine = StreamingEngine(voice, clock=voice.clock)
     tickets = [ask(engine, f"{i}:50") for i in range(2)]
     with ThreadPoolExecutor(4) as pool:
@@ -547,7 +489,7 @@ def test_close_under_load_ends_every_ticket() -> None:
 
 def test_a_thread_that_stops_takes_no_one_with_it() -> None:
     """A fault of the engine itself ends all tickets with its reason, and later requests are refused."""
-    voice = FakeVoice()
+    voice = FakeSource()
     engine = StreamingEngine(voice, clock=voice.clock)
     hold(voice, engine)
     voice.fails = {"exit": SystemExit(3)}
@@ -609,6 +551,7 @@ def test_what_cannot_be_spoken_is_refused_at_once(engine: StreamingEngine) -> No
         SynthesisRequest(text="Hello.", speed=99.0),
         SynthesisRequest(text="Hello.", steps=-1),
         SynthesisRequest(text="Hello.", speaker="Nobody"),
+        SynthesisRequest(text="Hello.", grid="zigzag"),
         SynthesisRequest(text=None),  # type: ignore[arg-type]
     ):
         with pytest.raises(FlowTTSError):

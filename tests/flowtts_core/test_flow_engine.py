@@ -1,7 +1,8 @@
-"""The synthesizer: an item does not depend on its batch, failures stay alone, word times lie in order."""
+"""Flow voices: settings of requests are kept apart, failures stay alone, prompts are heard. See also the engines' contract."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,14 @@ import numpy as np
 import pytest
 import torch
 
+from flowtts_core.acoustic import Condition, Generated
+from flowtts_core.audio.files import encode
 from flowtts_core.engines.base import Speech, SynthesisFailure
 from flowtts_core.engines.flow import FlowSynthesizer
-from flowtts_core.request import SynthesisRequest
+from flowtts_core.request import Clip, SynthesisRequest
+from flowtts_core.sampling import Sampling
 from flowtts_core.voice.parts import load_parts
+from tests.standins import make_character_voice
 from tests.voices import make_voice
 
 TEXTS = [
@@ -34,16 +39,6 @@ def speech(result: Speech | SynthesisFailure) -> Speech:
     return result
 
 
-def test_batch_equals_singles(synthesizer: FlowSynthesizer) -> None:
-    requests = [SynthesisRequest(text=text, seed=i) for i, text in enumerate(TEXTS)]
-    batch = [speech(r) for r in synthesizer.synthesize(requests)]
-    for request, together in zip(requests, batch, strict=True):
-        alone = speech(synthesizer.synthesize([request])[0])
-        assert alone.waveform.shape == together.waveform.shape
-        np.testing.assert_allclose(together.waveform, alone.waveform, atol=1e-4)
-        assert alone.words == together.words
-
-
 def test_settings_of_requests_are_kept_apart(synthesizer: FlowSynthesizer) -> None:
     text = TEXTS[1]
     requests = [
@@ -58,14 +53,6 @@ def test_settings_of_requests_are_kept_apart(synthesizer: FlowSynthesizer) -> No
     assert prior.waveform.shape == one.waveform.shape and np.abs(prior.waveform - one.waveform).max() > 1e-3
 
 
-def test_words_are_timed_in_order(synthesizer: FlowSynthesizer) -> None:
-    for result, text in zip(synthesizer.synthesize([SynthesisRequest(text=t) for t in TEXTS]), TEXTS, strict=True):
-        result = speech(result)
-        assert result.words and all(text[w.start : w.end] == w.word for w in result.words)
-        times = [t for w in result.words for t in (w.start_s, w.end_s)]
-        assert times == sorted(times) and times[-1] <= result.seconds + 1e-6
-
-
 @pytest.mark.parametrize(
     "bad",
     [
@@ -78,6 +65,9 @@ def test_words_are_timed_in_order(synthesizer: FlowSynthesizer) -> None:
         SynthesisRequest(text="Hello.", temperature=float("inf")),
         SynthesisRequest(text="Hello.", temperature="hot"),
         SynthesisRequest(text="Hello.", speaker="Nobody"),
+        SynthesisRequest(text="Hello.", language="de"),
+        SynthesisRequest(text="Hello.", grid="zigzag"),
+        SynthesisRequest(text="Hello.", guidance=1.0),
         SynthesisRequest(text="Hello.", seed=2**64),
         SynthesisRequest(text="Hello.", seed=0.5),
         SynthesisRequest(text="Hello.", steps=2.5),
@@ -101,7 +91,7 @@ def test_numbers_of_numpy_are_numbers(synthesizer: FlowSynthesizer) -> None:
 
 def test_speed_is_checked_together_with_the_voices_own(synthesizer: FlowSynthesizer) -> None:
     voice = synthesizer.voice
-    fast = FlowSynthesizer(replace(voice, card=replace(voice.card, speed=4.0)))
+    fast = FlowSynthesizer(replace(voice, card=replace(voice.card, sampling=Sampling(speed=4.0))))
     good, failed = fast.synthesize([SynthesisRequest(text="Hello."), SynthesisRequest(text="Hello.", speed=4.0)])
     assert isinstance(good, Speech) and isinstance(failed, SynthesisFailure)
     assert "4.0 times the voice's own 4.0" in failed.reason
@@ -160,15 +150,94 @@ def test_running_out_of_memory_is_no_fault_of_a_request(monkeypatch: pytest.Monk
     """A batch that does not fit is spoken in pieces; where a single one does not, the caller is told."""
     synthesizer = FlowSynthesizer.load(make_voice(tmp_path / "amy"))
     requests = [SynthesisRequest(text="One."), SynthesisRequest(text="Two.")]
-    speak, room = synthesizer._speak, 1
+    generate, room = synthesizer.voice.acoustic.generate, 1
 
-    def small(batch: list[Any]) -> Any:
-        if len(batch) > room:
+    def small(condition: Condition, seeds: Sequence[int], settings: Sampling) -> Generated:
+        if len(seeds) > room:
             raise torch.OutOfMemoryError("no room")
-        return speak(batch)
+        return generate(condition, seeds, settings)
 
-    monkeypatch.setattr(synthesizer, "_speak", small)
+    monkeypatch.setattr(synthesizer.voice.acoustic, "generate", small)
     assert all(isinstance(result, Speech) for result in synthesizer.synthesize(requests))
     room = 0
     with pytest.raises(torch.OutOfMemoryError):
         synthesizer.synthesize(requests)
+
+
+def test_batches_hold_to_their_budget_and_change_nothing(synthesizer: FlowSynthesizer) -> None:
+    requests = [SynthesisRequest(text=text, seed=i) for i, text in enumerate(TEXTS)]
+    expected, (tokens, padded) = synthesizer.synthesize(requests), synthesizer.last_tokens
+    assert tokens < padded, "all in one batch"
+    apart = FlowSynthesizer(synthesizer.voice, tokens_per_batch=1)
+    for one, other in zip(apart.synthesize(requests), expected, strict=True):
+        np.testing.assert_allclose(speech(one).waveform, speech(other).waveform, atol=1e-4)
+    assert apart.last_tokens == (tokens, tokens), "each alone, without padding"
+
+
+# --- guidance and prompts ---------------------------------------------------------------------------------------------
+
+
+def a_clip(pitch: float, seconds: float = 0.5, rate: int = 16000) -> Clip:
+    return Clip(encode(0.2 * np.sin(np.arange(round(seconds * rate)) * pitch).astype(np.float32), rate))
+
+
+@pytest.fixture(scope="module")
+def prompted(tmp_path_factory: pytest.TempPathFactory) -> FlowSynthesizer:
+    return FlowSynthesizer.load(make_character_voice(tmp_path_factory.mktemp("voices") / "cara"))
+
+
+def differ(one: Speech, other: Speech) -> bool:
+    return one.waveform.shape != other.waveform.shape or bool(np.abs(one.waveform - other.waveform).max() > 1e-4)
+
+
+def test_a_prompt_and_what_is_said_in_it_are_heard(prompted: FlowSynthesizer) -> None:
+    """In one batch with requests that have none, each as if it were alone."""
+    plain = SynthesisRequest(text="Hello there.")
+    low = replace(plain, prompt=a_clip(0.05), prompt_text="A tone.")
+    requests = [low, plain, replace(low, prompt=a_clip(0.3, 0.9)), replace(low, prompt_text="Another tone."), low]
+    together = [speech(result) for result in prompted.synthesize(requests)]
+    assert not differ(together[0], together[-1])
+    assert all(differ(together[0], other) for other in together[1:-1])
+    for request, one in zip(requests, together, strict=True):
+        assert not differ(one, speech(prompted.synthesize([request])[0]))
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"prompt": a_clip(0.05)}, "needs its prompt_text"),
+        ({"prompt_text": "A tone."}, "needs its prompt_text"),
+        ({"prompt": Clip(b"not audio"), "prompt_text": "A tone."}, "audio"),
+        ({"prompt": a_clip(0.05), "prompt_text": "日本語"}, "can be spoken"),
+        ({"prompt": "tone.wav", "prompt_text": "A tone."}, "use a clip"),
+    ],
+)
+def test_a_prompt_that_cannot_be_used_fails_alone(
+    prompted: FlowSynthesizer, given: dict[str, Any], reason: str
+) -> None:
+    good = SynthesisRequest(text="Hello there.", prompt=a_clip(0.05), prompt_text="A tone.")
+    plain = SynthesisRequest(text="Hello there.")
+    first, failed, last = prompted.synthesize([good, replace(plain, **given), good])
+    assert isinstance(failed, SynthesisFailure) and reason in failed.reason
+    assert not differ(speech(first), speech(last))
+
+
+def test_a_voice_that_imitates_asks_for_a_clip(tmp_path: Path, synthesizer: FlowSynthesizer) -> None:
+    imitating = FlowSynthesizer.load(make_character_voice(tmp_path / "echo", prompted="required"))
+    assert imitating.voice.card.prompt == "required"
+    [failed] = imitating.synthesize([SynthesisRequest(text="Hello.")])
+    assert isinstance(failed, SynthesisFailure) and "give a prompt" in failed.reason
+    [refused] = synthesizer.synthesize([SynthesisRequest(text="Hello.", prompt=a_clip(0.05), prompt_text="A tone.")])
+    assert isinstance(refused, SynthesisFailure) and "prompt = a clip: voice amy has no such setting" in refused.reason
+
+
+def test_guidance_of_request_and_card(prompted: FlowSynthesizer) -> None:
+    request = SynthesisRequest(text="Hello there.")
+    own, same, other = (
+        speech(r)
+        for r in prompted.synthesize([request, replace(request, guidance=1.0), replace(request, guidance=4.0)])
+    )
+    assert prompted.voice.card.sampling.guidance == 1.0
+    assert not differ(own, same) and differ(own, other)
+    grids = [speech(r) for r in prompted.synthesize([replace(request, grid=grid) for grid in ("uniform", "sway")])]
+    assert not differ(own, grids[0]) and differ(own, grids[1])
