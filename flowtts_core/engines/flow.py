@@ -96,6 +96,8 @@ class FlowSynthesizer(UtteranceSynthesizer):
             raise FlowTTSError(f"voice {self.name} speaks as a clip does: give a prompt, and what is said in it")
         if (request.prompt is None) != (request.prompt_text is None):
             raise FlowTTSError("a prompt needs its prompt_text, and the other way round")
+        if request.prompt is not None:
+            self.prompt_of(request.prompt, request.prompt_text)  # one that cannot be read is refused before any sound
 
     def stream_source(self) -> StreamSource | None:
         from flowtts_core.engines.flow_stream import WindowSource
@@ -167,7 +169,8 @@ class FlowSynthesizer(UtteranceSynthesizer):
 
     def _speak(self, batch: list[_Piece]) -> list[Speech]:
         lengths = [len(piece.encoded.tokens) for piece in batch]
-        self.last_tokens = (self.last_tokens[0] + sum(lengths), self.last_tokens[1] + max(lengths) * len(lengths))
+        padded = max(lengths) * len(lengths) if self.device.type == "cuda" else sum(lengths)  # a CPU pads nothing
+        self.last_tokens = (self.last_tokens[0] + sum(lengths), self.last_tokens[1] + padded)
         with self._stopwatch("acoustic"), torch.inference_mode():
             condition = self.condition([(p.request, p.encoded) for p in batch])
             made = self.voice.acoustic.generate(condition, [p.utterance.seed for p in batch], batch[0].settings)

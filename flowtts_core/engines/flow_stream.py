@@ -108,7 +108,8 @@ class WindowSource(SentenceSource):
     def _laid_out(self, request: SynthesisRequest, utterance: Utterance) -> _Open:
         began = time.perf_counter()
         assert utterance.encoded is not None
-        item = self.flow.condition([(request, utterance.encoded)])
+        with self._frontend_lock:  # which reads a prompt's text
+            item = self.flow.condition([(request, utterance.encoded)])
         draft = self.model.draft(item, utterance.seed, self._settings(request).speed)
         words = () if draft.durations is None else self.flow.words(utterance.encoded, draft.durations)
         self.timings["acoustic"] += time.perf_counter() - began

@@ -103,9 +103,9 @@ class SentenceSource:
         Raises:
             FlowTTSError: for a request that the voice cannot follow, or a text of which nothing can be spoken.
         """
-        self.synthesizer.check(request)
         began = time.perf_counter()
         with self._frontend_lock:
+            self.synthesizer.check(request)
             stream = Stream(request, iter(Utterances(request, self.synthesizer.frontend)), self.key(request), skip)
             self.timings["frontend"] += time.perf_counter() - began
         return stream
