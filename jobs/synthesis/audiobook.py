@@ -47,7 +47,7 @@ class TimedUnit:
     start: int
     end: int
     pause: int
-    words: tuple[dict[str, Any], ...]
+    words: tuple[dict[str, Any], ...] | None  # None from a voice that knows no durations
 
     @property
     def spoken(self) -> bool:
@@ -144,7 +144,7 @@ def timeline_of(book: Book, rows: Rows) -> Timeline:
     chapters: dict[int, list[TimedUnit]] = {}
     for unit, row in rows:
         length, pause = int(row["num_samples"] or 0), round(unit.pause_s * rate)
-        words = tuple(row["words"] or ())
+        words = None if row["words"] is None else tuple(row["words"])
         chapters.setdefault(unit.chapter, []).append(
             TimedUnit(unit, row["audio"] or "", clock, clock + length, pause, words)
         )
@@ -380,9 +380,14 @@ def word_times(timeline: Timeline, title: str) -> dict[str, Any]:
                 "char_end": w["end"],
                 **span(at + w["start_s"], at + w["end_s"]),
             }
-            for w in u.words
+            for w in u.words or ()
         ]
-        return {"id": u.unit.id, "text": u.unit.text, **span(at, u.end / rate), "words": words}
+        return {
+            "id": u.unit.id,
+            "text": u.unit.text,
+            **span(at, u.end / rate),
+            "words": None if u.words is None else words,
+        }
 
     chapters = [
         {

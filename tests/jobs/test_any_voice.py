@@ -1,0 +1,172 @@
+"""Voices of other kinds than Matcha through the jobs and the server: characters with a prompt, and an engine without models."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from cluster.storage import Storage
+from deploy.api import create_app
+from deploy.front import Front
+from deploy.replica import HostedVoice
+from deploy.settings import Settings, served_voices
+from deploy.speech import Refusal, SoundPiece, SpeechJob
+from flowtts_core.audio.files import encode, read_audio, to_int16
+from flowtts_core.engines.base import Speech
+from flowtts_core.request import Clip, SynthesisRequest
+from flowtts_core.voice import open_voice
+from jobs import cli
+from jobs.synthesis import job as synthesis_job
+from jobs.synthesis.input import Reading
+from jobs.synthesis.manifest import read_manifest
+from jobs.synthesize import synthesize
+from jobs.verify import verify
+from tests.fake_engine import speak_inline
+from tests.standins import make_character_voice, make_fake_voice
+
+TEXT = "One two three. Four five."
+
+
+@pytest.fixture(autouse=True)
+def inline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Speak in this process, where the stand-ins are known."""
+    monkeypatch.setattr(synthesis_job, "speak_shards", speak_inline)
+
+
+@pytest.fixture(scope="module")
+def characters(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_character_voice(tmp_path_factory.mktemp("voices") / "characters")
+
+
+@pytest.fixture(scope="module")
+def fake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_fake_voice(tmp_path_factory.mktemp("voices") / "fake")
+
+
+def clip(hertz: float) -> bytes:
+    wave = 0.3 * np.sin(2 * np.pi * hertz * np.arange(22_050) / 22_050)
+    return encode(wave.astype(np.float32), 22_050, ".flac")
+
+
+def samples_of(wav: bytes) -> np.ndarray:
+    return np.frombuffer(wav[44:], "<i2").astype(int)
+
+
+def rows_of(output: Path) -> dict[str, dict]:
+    return {row["id"]: row for row in read_manifest(Storage(str(output))).to_pylist()}
+
+
+def test_rows_bring_their_prompts(tmp_path: Path, characters: Path) -> None:
+    (tmp_path / "clips").mkdir()
+    for name, hertz in (("low", 150.0), ("high", 900.0)):
+        (tmp_path / "clips" / f"{name}.flac").write_bytes(clip(hertz))
+    said = {"text": TEXT, "seed": 3, "prompt_text": "a clip"}
+    rows = [
+        {"id": "low", **said, "prompt": "clips/low.flac"},
+        {"id": "again", **said, "prompt": "clips/low.flac"},
+        {"id": "high", **said, "prompt": "clips/high.flac", "guidance": 2},
+        {"id": "gone", **said, "prompt": "clips/gone.flac"},
+        {"id": "alone", "text": TEXT, "seed": 3, "prompt": "clips/low.flac"},
+        {"id": "none", "text": TEXT, "seed": 3},
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    summary = synthesize([str(tmp_path / "rows.jsonl")], str(tmp_path / "out"), str(characters))
+    found = rows_of(tmp_path / "out")
+    assert (summary.ok, summary.failed) == (4, 2)
+    assert "gone.flac" in found["gone"]["reason"] and "prompt_text" in found["alone"]["reason"]
+    assert found["low"]["prompt"] == Clip(clip(150.0)).digest and found["high"]["guidance"] == 2.0
+    assert found["low"]["sha256"] == found["again"]["sha256"] != found["high"]["sha256"] != found["none"]["sha256"]
+    assert all(row["words"] is None for row in found.values())
+    request = SynthesisRequest(text=TEXT, seed=3, prompt=Clip(clip(150.0)), prompt_text="a clip")
+    [speech] = open_voice(characters).synthesize([request])
+    assert isinstance(speech, Speech)
+    heard = to_int16(read_audio(tmp_path / "out" / "audio" / "low.flac")[0]).astype(int)
+    assert np.abs(heard - to_int16(speech.waveform)).max() <= 1
+    assert verify(str(tmp_path / "out")).whole
+
+
+def test_a_jobs_prompt_is_every_rows(tmp_path: Path, characters: Path) -> None:
+    (tmp_path / "a.flac").write_bytes(clip(150.0))
+    (tmp_path / "rows.txt").write_text("One.\nTwo.\n")
+    options = ["--lines", "--voice", str(characters), "--prompt", str(tmp_path / "a.flac"), "--prompt-text", "a clip"]
+    assert cli.main(["synthesize", str(tmp_path / "rows.txt"), "-o", str(tmp_path / "out"), *options]) == 0
+    assert {row["prompt"] for row in rows_of(tmp_path / "out").values()} == {Clip(clip(150.0)).digest}
+
+
+def test_a_voice_without_word_times_makes_a_book(tmp_path: Path, fake: Path) -> None:
+    (tmp_path / "book.txt").write_text("A first sentence. A second one.\n\nAnother paragraph, with some words.")
+    summary = synthesize([str(tmp_path / "book.txt")], str(tmp_path / "out"), str(fake))
+    assert summary.ok == 3 and not summary.failed
+    assert verify(str(tmp_path / "out")).whole
+    words = json.loads((tmp_path / "out" / "words.json").read_text())
+    sentences = [s for chapter in words["chapters"] for s in chapter["sentences"]]
+    assert len(sentences) == 3 and all(s["words"] is None for s in sentences)
+    assert any(name.endswith(".srt") for name in summary.files)
+
+
+def test_what_a_voice_cannot_follow_is_refused(tmp_path: Path, fake: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(
+        json.dumps({"id": "a", "text": "One.", "steps": 4}) + '\n{"id":"b","text":"Two."}\n'
+    )
+    summary = synthesize([str(tmp_path / "rows.jsonl")], str(tmp_path / "out"), str(fake))
+    assert (summary.ok, summary.failed) == (1, 1)
+    assert "has no such setting" in rows_of(tmp_path / "out")["a"]["reason"]
+
+
+def test_its_output_is_evaluated(tmp_path: Path, fake: Path) -> None:
+    (tmp_path / "rows.txt").write_text("One sentence of words.\nAnother sentence of words.\n")
+    synthesize([str(tmp_path / "rows.txt")], str(tmp_path / "out"), str(fake), reading=Reading(lines=True))
+    assert cli.main(["evaluate", str(tmp_path / "out"), "--judges", "shape", "--workers", "1", "--json"]) == 0
+
+
+class Hosted:
+    """The way from the server's front to a voice in this process."""
+
+    def __init__(self, folder: Path) -> None:
+        self._voice = HostedVoice(str(folder), 8, 600.0, "cpu")
+
+    def speak(self, job: SpeechJob) -> AsyncIterator[SoundPiece | Refusal]:
+        return self._voice.sounds(job)
+
+    async def ready(self) -> bool:
+        return True
+
+
+def served(folder: Path) -> TestClient:
+    front = Front(Settings(served_voices([str(folder)]), cache_bytes=0), Hosted(folder), mock.Mock())
+    return TestClient(create_app(front), base_url="http://127.0.0.1")
+
+
+def test_the_server_speaks_with_it(fake: Path) -> None:
+    client = served(fake)
+    whole = client.post("/tts", json={"text": TEXT, "seed": 5, "response_format": "wav"})
+    streamed = client.post("/tts", json={"text": TEXT, "seed": 5, "response_format": "wav", "stream": True})
+    [speech] = open_voice(fake).synthesize([SynthesisRequest(text=TEXT, seed=5)])
+    assert isinstance(speech, Speech)
+    for answer in (whole, streamed):
+        heard = samples_of(answer.content)
+        assert np.abs(heard - to_int16(speech.waveform)).max() <= 1
+    timed = client.post("/tts", json={"text": TEXT, "seed": 5, "timestamps": True}).json()
+    assert timed["words"] is None and timed["seconds"] == pytest.approx(speech.seconds, abs=1e-3)
+    refused = client.post("/tts", json={"text": TEXT, "steps": 4})
+    assert refused.status_code == 400 and "no such setting" in refused.json()["error"]["message"]
+
+
+def test_a_client_brings_its_prompt(characters: Path) -> None:
+    client, body = served(characters), {"text": TEXT, "seed": 3, "response_format": "wav"}
+    prompts = [{"prompt": base64.b64encode(clip(hertz)).decode(), "prompt_text": "a clip"} for hertz in (150.0, 900.0)]
+    low, high = (client.post("/tts", json={**body, **prompt}).content for prompt in prompts)
+    assert low[:4] == high[:4] == b"RIFF" and low != high
+    streamed = client.post("/tts", json={**body, **prompts[0], "stream": True}).content
+    first, second = (samples_of(data) for data in (low, streamed))
+    assert first.shape == second.shape and np.abs(first - second).max() <= 4
+    for bad in ({"prompt": "no base64!"}, {"prompt": base64.b64encode(b"no clip").decode()}):
+        answer = client.post("/tts", json={**body, "prompt_text": "a clip", **bad})
+        assert answer.status_code == 400, answer.text
