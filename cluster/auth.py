@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,12 +45,10 @@ def authentication(address: str | None, token: Path | None = None) -> Iterator[N
             os.environ.pop(TOKEN, None)  # Ray would take it before the file
             os.environ |= {MODE: "token", TOKEN_PATH: str(token)}
         _check(address)
-        _refresh()
         yield
     finally:
         for name, value in before.items():
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
-        _refresh()
 
 
 def _check(address: str | None) -> None:
@@ -68,14 +65,6 @@ def _check(address: str | None) -> None:
         make_token(DEFAULT_PATH.expanduser())
     elif MODE in os.environ and not DEFAULT_PATH.expanduser().exists():
         raise ConfigError(f"Ray at {address}: {MODE}=token, but there is no token on this machine", REMEDY)
-
-
-def _refresh() -> None:
-    """Ray reads mode and token once in a process; let it read them again, for another cluster."""
-    native: Any = sys.modules.get("ray._raylet")
-    if native is not None:
-        native.Config.initialize("")
-        native.AuthenticationTokenLoader.instance().reset_cache()
 
 
 def refusal(address: str) -> str:

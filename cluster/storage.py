@@ -16,11 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
+from fsspec.implementations.local import LocalFileSystem
+
 from flowtts_core.errors import DependencyError, OutputError
+from flowtts_core.files import PARTIAL as PARTIAL
+from flowtts_core.files import write_whole
 
 LOCK = ".lock"
 _ASKED_S = 0.1  # longer than `Storage.locked` holds a lock
-PARTIAL = ".partial-"  # temporary names start with it, so that a rerun knows what a killed run left behind
 
 OBJECT_STORE = ("AWS_ENDPOINT_URL", "AWS_PROFILE")  # environment variables, which boto reads
 chosen_store: dict[str, str] = {}  # what a command was given of them, for processes on other machines
@@ -36,14 +39,14 @@ _REMEDIES = {
 
 
 def use_object_store(endpoint: str | None, profile: str | None) -> None:
-    """Where `s3://` leads and by whose keys, from now on and in all processes of a job; None: as the environment says."""
+    """Set where `s3://` leads and by whose keys, from now on and in all processes of a job; None: as the environment says."""
     given = {name: value for name, value in zip(OBJECT_STORE, (endpoint, profile), strict=True) if value}
     chosen_store.update(given)
     os.environ.update(given)
 
 
 def is_remote(path: str) -> bool:
-    """Whether the path names an object store."""
+    """Return whether the path names an object store."""
     return path.startswith("s3://")
 
 
@@ -71,23 +74,24 @@ class Storage:
     def remote(self) -> bool:
         return is_remote(self.root)
 
+    @property
+    def _system(self) -> Any:
+        """The file system, by fsspec."""
+        return _s3() if self.remote else LocalFileSystem()
+
     def path(self, name: str = "") -> str:
-        """The full path or URL of `name`."""
+        """Return the full path or URL of `name`."""
         return f"{self.root.rstrip('/')}/{name}" if name else self.root
 
     def exists(self, name: str = "") -> bool:
-        if self.remote:
-            return bool(_s3().exists(self.path(name)))
-        return os.path.exists(self.path(name))
+        return bool(self._system.exists(self.path(name)))
 
     def size(self, name: str) -> int:
-        """Bytes of a file; FileNotFoundError where there is none."""
-        if self.remote:
-            return int(_s3().size(self.path(name)))
-        return os.path.getsize(self.path(name))
+        """Return the bytes of a file; FileNotFoundError where there is none."""
+        return int(self._system.size(self.path(name)))
 
     def sizes(self, names: Iterable[str]) -> dict[str, int]:
-        """Bytes of those files that are there; several of a folder by one listing, which spares an object store's calls."""
+        """Return the bytes of those files that are there; several files of a folder cost one listing."""
         folders: dict[str, set[str]] = {}
         for name in names:
             folder, _, inside = name.rpartition("/")
@@ -106,7 +110,7 @@ class Storage:
         return found
 
     def list(self, folder: str = "") -> dict[str, int]:
-        """Names and sizes of what lies directly in `folder`, sorted; folders have size -1; empty where absent."""
+        """Return names and sizes of what lies directly in `folder`, sorted; folders have size -1; empty where absent."""
         if not self.remote:
             try:
                 with os.scandir(self.path(folder)) as entries:
@@ -125,21 +129,16 @@ class Storage:
         return dict(sorted((name, size) for name, size in sizes.items() if name))
 
     def open(self, name: str) -> IO[bytes]:
-        """A file for reading, seekable."""
-        if self.remote:
-            return cast(IO[bytes], _s3().open(self.path(name), "rb"))
-        return open(self.path(name), "rb")
+        """Open a file for reading, seekable."""
+        return cast(IO[bytes], self._system.open(self.path(name), "rb"))
 
     def read(self, name: str) -> bytes:
         with self.open(name) as file:
             return file.read()
 
     def read_range(self, name: str, start: int, size: int) -> bytes:
-        """`size` bytes from byte `start` on, fewer at the end of the file; on S3 one request."""
-        if self.remote:
-            return bytes(_s3().cat_file(self.path(name), start=start, end=start + size))
-        with open(self.path(name), "rb") as file:
-            return os.pread(file.fileno(), size, start)
+        """Return `size` bytes from byte `start` on, fewer at the end of the file; on S3 one request."""
+        return bytes(self._system.cat_file(self.path(name), start=start, end=start + size))
 
     def write(self, name: str, data: bytes, *, durable: bool = True) -> None:
         """Write a file whole: a temporary name, fsync and rename; on S3 one put.
@@ -154,19 +153,7 @@ class Storage:
             if self.remote:
                 _s3().pipe_file(self.path(name), data)
                 return
-            target = Path(self.path(name))
-            target.parent.mkdir(parents=True, exist_ok=True)
-            temporary = target.parent / f"{PARTIAL}{os.getpid()}-{target.name}"
-            try:
-                with open(temporary, "wb") as file:
-                    _write_all(file, data)
-                    if durable:
-                        file.flush()
-                        os.fsync(file.fileno())
-                os.replace(temporary, target)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
+            write_whole(Path(self.path(name)), data, durable=durable)
 
     def put_file(self, local: Path, name: str) -> None:
         """Move a finished local file here, atomically; for a local root it must lie on the same file system."""
@@ -183,7 +170,7 @@ class Storage:
 
     @contextmanager
     def workspace(self) -> Iterator[Path]:
-        """A local folder for files in the making: inside a local root, so that a rename is atomic."""
+        """Give a local folder for files in the making, inside a local root, so that a rename is atomic."""
         with output_errors(self.root):
             if not self.remote:
                 Path(self.root).mkdir(parents=True, exist_ok=True)
@@ -205,7 +192,7 @@ class Storage:
                 Path(self.path(name)).unlink(missing_ok=True)
 
     def sweep(self, folder: str = "") -> int:
-        """Remove what killed writes left in `folder`; returns how many."""
+        """Remove what killed writes left in `folder`; return how many files that were."""
         left = [name for name in self.list(folder) if name.startswith(PARTIAL)]
         for name in left:
             self.delete(f"{folder}/{name}" if folder else name)
@@ -236,7 +223,7 @@ class Storage:
             os.close(handle)
 
     def locked(self) -> bool | None:
-        """Whether a run is at work here; None where there are no locks: in an object store, and in some file systems."""
+        """Return whether a run is at work here; None where there are no locks: in an object store, and in some file systems."""
         if self.remote:
             return None
         try:
@@ -288,7 +275,7 @@ class InputFile:
 
 
 def find_inputs(pattern: str, suffixes: tuple[str, ...]) -> list[InputFile]:
-    """The files that a path names, in order: a file, the files of a folder or `s3://` prefix, or those that match a glob.
+    """Return the files that a path names, in order: a file, the files of a folder or `s3://` prefix, or those that match a glob.
 
     Args:
         suffixes: of the files that are taken from folders; a file that is named itself, or matched, is taken whatever its name.
@@ -336,26 +323,21 @@ def _wanted(name: str, suffixes: tuple[str, ...]) -> bool:
 
 
 def open_input(path: str) -> BinaryIO:
-    """A local file or an `s3://` object for reading, seekable."""
+    """Open a local file or an `s3://` object for reading, seekable."""
     if is_remote(path):
         return io.BufferedReader(_s3().open(path, "rb"), 1 << 20)  # s3fs's own `readline` takes no bound
     return open(path, "rb")
 
 
 def read_input(path: str) -> bytes:
-    """The bytes of a local file or of an `s3://` object."""
+    """Return the bytes of a local file or of an `s3://` object."""
     if is_remote(path):
         return bytes(_s3().cat_file(path))
     return Path(path).read_bytes()
 
 
-def _write_all(file: IO[bytes], data: bytes) -> None:
-    """The one place where bytes reach a local file (so that a test can fill the disk)."""
-    file.write(data)
-
-
 def _s3() -> Any:
-    """The S3 file system; endpoint and keys come from the usual AWS variables and files."""
+    """Return the S3 file system; endpoint and keys come from the usual AWS variables and files."""
     try:
         import s3fs
     except ImportError as error:

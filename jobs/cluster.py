@@ -11,7 +11,7 @@ examples:
   flowtts cluster up --local 3                                three Ray nodes on this machine, each of one logical CPU
   flowtts synthesize book.epub -o out/ --address HOST:PORT    a job on them: `up` prints the address
   flowtts cluster kill 2                                      what a power cut does
-  flowtts cluster status                                      nodes, CPUs and GPUs, and what waits for them
+  flowtts cluster status                                      nodes, CPUs and GPUs, and what is free
   flowtts cluster down                                        ends it and removes its files
 
 It stays up when the shell ends. Who joins it needs its token; commands of the same user find it by themselves."""
@@ -31,7 +31,7 @@ def add_parser(subparsers: Any) -> None:
     starts.add_argument("--cpus-per-node", type=int, default=1, metavar="N", help="logical CPUs of each (1)")
     starts.add_argument("--json", action="store_true", help="print the addresses as JSON")
     starts.set_defaults(run=run, act=up)
-    tells = actions.add_parser("status", help="nodes, CPUs and GPUs, and what waits for them")
+    tells = actions.add_parser("status", help="nodes, CPUs and GPUs, and what is free")
     tells.add_argument("--address", help="of a Ray cluster (default: the trial cluster)")
     tells.add_argument("--json", action="store_true", help="print it as JSON")
     tells.set_defaults(run=run, act=status)
@@ -80,12 +80,15 @@ def status(args: argparse.Namespace) -> int:
         print(json.dumps(found))
         return 0
     for node in found["nodes"]:
-        have = ", ".join(f"{node['free'].get(k, 0):g} of {v:g} {k}s free" for k, v in node["total"].items())
-        print(f"{node['name']:<20} {node['host']:<16} {'alive  ' + have if node['alive'] else 'lost'}")
-    for waiting in found["waiting"]:
-        wants = ", ".join(f"{amount:g} {kind}" for kind, amount in waiting["wants"].items()) or "nothing"
-        print(f"waiting: {waiting['count']} that want {wants}")
+        print(
+            f"{node['name']:<20} {node['host']:<16} {'alive  ' + _amounts(node['total']) if node['alive'] else 'lost'}"
+        )
+    print(f"free: {_amounts(found['free']) or 'nothing'}")
     return 0
+
+
+def _amounts(resources: dict[str, float]) -> str:
+    return ", ".join(f"{amount:g} {kind}" for kind, amount in resources.items())
 
 
 def kill(args: argparse.Namespace) -> int:

@@ -1,14 +1,17 @@
-"""Places that training reads from and writes to: a local folder, or whatever else keeps the same few promises."""
+"""Places that training reads from and writes to: a local folder, or whatever else has the same few methods."""
 
 from __future__ import annotations
 
 import io
 import logging
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, TypeVar
+
+from tenacity import RetryCallState, Retrying, retry_if_not_exception_type, stop_after_attempt, wait_exponential
+
+from flowtts_core.files import write_whole
 
 Result = TypeVar("Result")
 
@@ -23,11 +26,11 @@ class Files(Protocol):
     """
 
     def path(self, name: str = "") -> str:
-        """What to call a file in messages."""
+        """Return what to call a file in messages."""
         ...
 
     def list(self, folder: str = "") -> dict[str, int]:
-        """Names and sizes of what lies directly in a folder; empty where it is absent."""
+        """Return names and sizes of what lies directly in a folder; empty where it is absent."""
         ...
 
     def read(self, name: str) -> bytes: ...
@@ -63,53 +66,42 @@ class LocalFiles:
             return os.pread(file.fileno(), size, start)
 
     def write(self, name: str, data: bytes) -> None:
-        path = self.root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())  # else a power cut may leave the new name on an empty file
-        part.replace(path)
+        write_whole(self.root / name, data)
 
     def delete(self, name: str) -> None:
         (self.root / name).unlink(missing_ok=True)
 
 
 def files_of(place: Path | Files) -> Files:
-    """A folder's files; other places as they are."""
+    """Return a folder as `Files`; other places as they are."""
     return LocalFiles(place) if isinstance(place, Path) else place
 
 
-def drop_parts(folder: Path) -> None:
-    """Remove what killed writes left of a local folder's files."""
-    for part in folder.glob("*.part"):
-        part.unlink(missing_ok=True)
-
-
 def warn(message: str) -> None:
-    """To the log: how troubles are told where nobody asks for them."""
+    """Log a trouble; for callers that ask for no other way to be told."""
     logging.getLogger(__name__).warning(message)
 
 
 def patiently(call: Callable[[], Result], what: str, tell: Callable[[str], None] = warn) -> Result:
-    """The result of a call to a store, which is tried again where the store was busy or out of reach.
+    """Call a store, and again where it was busy or out of reach; return the result. Each failure is told.
 
-    A file that is not there, or may not be touched, is no such case. Each failure is told.
+    A file that is not there, or may not be touched, is raised at once.
     """
-    for tried in range(1, _TRIES):
-        try:
-            return call()
-        except _FINAL:
-            raise
-        except Exception as error:  # each store has errors of its own
-            tell(f"{what}: try {tried} of {_TRIES} failed: {error}")
-            time.sleep(_FIRST_WAIT_S * 2 ** (tried - 1))
-    return call()
+
+    def failed(state: RetryCallState) -> None:
+        tell(f"{what}: try {state.attempt_number} of {_TRIES} failed: {state.outcome and state.outcome.exception()}")
+
+    return Retrying(
+        stop=stop_after_attempt(_TRIES),
+        wait=wait_exponential(_FIRST_WAIT_S),
+        retry=retry_if_not_exception_type(_FINAL),
+        before_sleep=failed,
+        reraise=True,
+    )(call)
 
 
 class RangeFile(io.RawIOBase):
-    """A file for reading of which only the ranges are fetched that are asked for."""
+    """A file for reading that fetches only the ranges that are asked for."""
 
     def __init__(self, files: Files, name: str, size: int) -> None:
         self._files, self._name, self._size, self._at = files, name, size, 0

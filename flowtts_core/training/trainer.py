@@ -22,13 +22,14 @@ import torch
 from torch import Tensor, nn
 
 from flowtts_core.errors import FlowTTSError
+from flowtts_core.files import drop_partial
 from flowtts_core.nn.share import computing
 from flowtts_core.seeds import hash_seed
 from flowtts_core.training.ahead import Ahead
 from flowtts_core.training.batches import Batches
 from flowtts_core.training.checkpoints import CheckpointWriter, checkpoint_steps, load_checkpoint, load_newest
 from flowtts_core.training.distributed import ALONE, Ranks
-from flowtts_core.training.files import Files, drop_parts, files_of, patiently, warn
+from flowtts_core.training.files import Files, files_of, patiently, warn
 from flowtts_core.training.log import LOG, TrainingLog
 
 
@@ -159,7 +160,7 @@ class Trainer:
         local = self.place if isinstance(self.place, Path) else None
         with tempfile.TemporaryDirectory() if local is None else nullcontext(str(local)) as folder:
             if local is not None:
-                drop_parts(local)
+                drop_partial(local)
             else:
                 patiently(lambda: _fetch_log(self.files, Path(folder)), "fetching the log")
             log = TrainingLog(Path(folder), self.step)

@@ -12,7 +12,8 @@ from typing import Any
 
 from cluster import plan as plans
 from cluster.plan import DoneRow, Shard, StoredPlan
-from cluster.session import default_workers, start_early, stop_early
+from cluster.pool import start_early, stop_early
+from cluster.session import default_workers
 from cluster.storage import Storage
 from flowtts_core.config import fingerprint
 from flowtts_core.errors import ConfigError, OutputError

@@ -118,11 +118,11 @@ def stages_of(
     verifiers = running.verifiers or max(1, math.ceil(most * (running.gpus * _VERIFIERS_PER_GPU or 1)))
     speaker = MakeSpeaking(output, voices, speaking, run, limits, job, cuda=bool(running.gpus))
     stages = [
-        Stage("front", MakeFront(output, voices, run, limits), (1, fronts), actors=False),
+        Stage("front", MakeFront(output, voices, run, limits), (1, fronts)),
         Stage("speak", speaker, (running.least or min(most, default_workers()), most), takes=running.takes),
     ]
     if speaking.gate is not None:
         verifier = MakeVerifier(output, voices, speaking, run, limits)
         stages.append(Stage("verify", verifier, (min(2, verifiers), verifiers)))
-    stages.append(Stage("commit", MakeCommitter(output, rows), (1, fronts), actors=False))
+    stages.append(Stage("commit", MakeCommitter(output, rows), (1, fronts)))
     return stages

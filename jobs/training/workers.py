@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import tempfile
 import threading
 import time
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,11 @@ def fit(this: Any, workers: tuple[int, int], gpu: bool, embedded: bool) -> None:
     try:
         while (began := this.last_step) < this.steps:
             try:
-                _trainer(this, workers, gpu, f"{this.folder}/ray" if notes is None else str(notes)).fit()
+                with (
+                    open(os.devnull, "w") as nowhere,
+                    redirect_stdout(nowhere),
+                ):  # there Ray prints each death of a worker
+                    _trainer(this, workers, gpu, f"{this.folder}/ray" if notes is None else str(notes)).fit()
             except Exception as error:
                 if this.last_step <= began:
                     raise _told(this, error) from error
@@ -60,7 +63,6 @@ def _trainer(this: Any, workers: tuple[int, int], gpu: bool, notes: str) -> Any:
             storage_path=notes,
             failure_config=FailureConfig(max_failures=MAX_FAILURES),
             logging_config=LoggingConfig(log_level="ERROR"),  # type: ignore[call-arg]  # the stub is of the first version
-            callbacks=_notices(),
         ),
         torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
     )
@@ -105,26 +107,6 @@ def _scaling(workers: tuple[int, int], gpu: bool) -> Any:
         raise ConfigError(
             f"--workers {least}-{most}: this Ray cannot change the number of workers", "give one number, or update Ray"
         ) from error
-
-
-def _notices() -> list[Any]:
-    """What Ray calls in each worker before it trains: SIGTERM becomes notice to go, instead of an end at once."""
-    try:
-        from ray.train.v2._internal.execution.callback import WorkerCallback
-    except ImportError:  # another version keeps it elsewhere: there only a drained node gives notice
-        return []
-
-    class Notice(WorkerCallback):  # type: ignore[misc,valid-type]  # imported inside, so only a value to mypy
-        def after_init_train_context(self) -> None:
-            listen()
-
-    return [Notice()]
-
-
-def listen() -> None:
-    """Take SIGTERM for notice; in the main thread of a worker's process."""
-    with suppress(ValueError):  # not the main thread
-        signal.signal(signal.SIGTERM, lambda *_: _notice.set())
 
 
 def train_worker(config: dict[str, Any]) -> None:

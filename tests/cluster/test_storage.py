@@ -109,11 +109,13 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkey
     storage = Storage(str(tmp_path))
     storage.write("x.bin", b"old")
 
-    def fill(file: object, data: bytes) -> None:
-        file.write(data[: len(data) // 2])
+    real = Path.write_bytes
+
+    def fill(path: Path, data: bytes) -> None:
+        real(path, data[: len(data) // 2])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(module, "_write_all", fill)
+    monkeypatch.setattr(Path, "write_bytes", fill)
     with pytest.raises(OutputError, match=r"x\.bin: No space left") as caught:
         storage.write("x.bin", b"newer")
     assert "free some space" in caught.value.remedy

@@ -13,12 +13,10 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
 
-from cluster import storage as storage_module
 from cluster.storage import PARTIAL, Storage
 from flowtts_core.audio.files import read_audio
 from flowtts_core.errors import ConfigError, FlowTTSError, OutputError, TextError, VoiceError
@@ -394,18 +392,18 @@ def test_a_full_disk_at_any_write_leaves_a_folder_that_goes_on(
 ) -> None:
     plan = plan_book(book(1, 60), Speaking())
     whole = speak(plan, tmp_path / "whole")
-    real, writes = storage_module._write_all, iter(range(1000))
+    real, writes = Path.write_bytes, iter(range(1000))
 
-    def fill(file: object, data: bytes) -> None:
+    def fill(path: Path, data: bytes) -> None:
         if next(writes) >= fill_at:
-            file.write(data[: len(data) // 2])
+            real(path, data[: len(data) // 2])
             raise OSError(errno.ENOSPC, "No space left on device")
-        real(file, data)
+        real(path, data)
 
-    monkeypatch.setattr(storage_module, "_write_all", fill)
+    monkeypatch.setattr(Path, "write_bytes", fill)
     with pytest.raises(OutputError, match="No space left"):
         speak(plan, tmp_path / "full")
-    monkeypatch.setattr(storage_module, "_write_all", real)
+    monkeypatch.setattr(Path, "write_bytes", real)
     again = speak(plan, tmp_path / "full")
     assert digests(tmp_path / "full", again) == digests(tmp_path / "whole", whole)
 
@@ -535,17 +533,13 @@ def test_ray_makes_what_one_process_makes(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_more_workers_than_gpus_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import ray
-
-    monkeypatch.setattr(ray, "init", partial(ray.init, num_gpus=1))  # a GPU in Ray's books; the engine needs none
+    monkeypatch.setenv("RAY_OVERRIDE_RESOURCES", '{"GPU": 1}')  # a GPU in Ray's books; the engine needs none
     summary = speak(plan_book(book(2, 60), Speaking()), tmp_path, gpus=1.0)
     assert summary.ok == summary.units
 
 
 def test_a_gpu_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import ray
-
-    monkeypatch.setattr(ray, "init", partial(ray.init, num_gpus=0))
+    monkeypatch.setenv("RAY_OVERRIDE_RESOURCES", '{"GPU": 0}')
     with pytest.raises(ConfigError, match="Ray sees no GPU"):
         speak(plan_book(book(1, 5), Speaking()), tmp_path, gpus=1.0)
     with pytest.raises(SystemExit):
