@@ -29,10 +29,9 @@ from flowtts_core.memory import release_memory
 
 _LOOK_EVERY_S = 5.0
 _STUCK_S = 60.0  # without a result after a node was lost: then a dead actor may wait for ever for room to restart
+_LEAVE_S = 5.0  # for Ray's shutdown in the middle of work
 _RELEASE_EVERY_S = 60.0  # freed memory goes back to the system, so that a long job's memory stays flat
-_IN_FLIGHT = (
-    2  # tasks given to an actor at once: the next is at hand when one is done, and few are redone after a death
-)
+_IN_FLIGHT = 2  # tasks given to an actor at once: the next is at hand when one is done, few are redone after a death
 # A parcel is one row, whatever its size: Ray Data cuts a block that grows too large between rows.
 _PARCEL = pa.schema([("key", pa.int64()), ("task", pa.string()), ("table", pa.large_binary()), ("error", pa.string())])
 
@@ -77,21 +76,27 @@ class _Job:
         self.tell("done", None)
 
     def fail(self, kind: str, value: Any) -> NoReturn:
-        """Tell of an error and end this process.
-
-        Ray's shutdown is left out: it may crash or wait while Ray Data's threads are at work. What a private Ray has started ends
-        with this process, and a cluster ends what a lost driver has started.
-        """
+        """Tell of an error and end this process."""
         with suppress(OSError):  # the job's process has gone
             self.tell(kind, value)
-        os._exit(1)
+        _leave()
 
     def _watch(self, nodes: set[str]) -> None:
         """End this process when the job's process has gone, or when a node was lost and nothing moves any more."""
         while not self.pipe.poll(_LOOK_EVERY_S):  # nothing comes any more but the end of the pipe
             if time.monotonic() - self._last > _STUCK_S and nodes - _nodes_alive():
                 self.fail("lost", ["a node was lost, and an actor waits for room"])
-        os._exit(1)
+        _leave()
+
+
+def _leave() -> NoReturn:
+    """End Ray's session and this process, whatever its other threads are at: Ray may crash over them, or wait for ever."""
+    threading.Timer(_LEAVE_S, os._exit, (1,)).start()
+    import ray
+
+    with suppress(Exception):
+        ray.shutdown()
+    os._exit(1)
 
 
 def _told(error: BaseException) -> tuple[str, list[str]]:

@@ -139,17 +139,17 @@ class LocalCluster:
 
         Ray's workers and agents overwrite their environment with their title, so that they are found by their parents.
         """
-        psutil = _psutil()
+        ps = psutil()
         nodes: dict[int, list[Any]] = {}
-        for process in psutil.process_iter():
-            with suppress(psutil.Error):
+        for process in ps.process_iter():
+            with suppress(ps.Error):
                 folder, _, number = process.environ().get(MARK, "").rpartition(":")
                 if folder == str(self.folder):
                     nodes.setdefault(int(number), []).append(process)
         for found in nodes.values():
             known = {process.pid for process in found}
             for process in list(found):
-                with suppress(psutil.Error):
+                with suppress(ps.Error):
                     below = [child for child in process.children(recursive=True) if child.pid not in known]
                     known |= {child.pid for child in below}
                     found += below
@@ -261,25 +261,26 @@ def _free_ports(host: str, count: int) -> list[int]:
             one.close()
 
 
-def _psutil() -> Any:
+def psutil() -> Any:
+    """Return the module psutil, which Ray brings along."""
     from importlib import import_module
 
-    import_module("ray")  # which brings psutil along
+    import_module("ray")
     return import_module("psutil")
 
 
 def _terminate(processes: list[Any]) -> None:
-    psutil = _psutil()
+    ps = psutil()
     for process in processes:
-        with suppress(psutil.Error):
+        with suppress(ps.Error):
             process.terminate()
-    _, left = psutil.wait_procs(processes, timeout=STOP_SECONDS)
+    _, left = ps.wait_procs(processes, timeout=STOP_SECONDS)
     _kill(left)
 
 
 def _kill(processes: list[Any]) -> None:
-    psutil = _psutil()
+    ps = psutil()
     for process in processes:
-        with suppress(psutil.Error):
+        with suppress(ps.Error):
             process.kill()
-    psutil.wait_procs(processes, timeout=STOP_SECONDS)
+    ps.wait_procs(processes, timeout=STOP_SECONDS)

@@ -39,7 +39,7 @@ StageWork = Callable[[Task, "pa.Table | None"], "tuple[Task, pa.Table | None]"]
 WAVE = 4096  # tasks that Ray Data gets at once, so that memory and start-up time stay small however many there are
 STRIKES = 3  # failures of the cluster in a row, without progress in between, before the job gives up
 _LOOK_EVERY_S = 1.0
-_END_S = 20.0  # time that a driver has to end by itself once all is done
+_END_S = 15.0  # time that a driver has to end by itself
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class Driver:
     """The process that is Ray's driver, from its start to `end`; it ends by itself when this process does."""
 
     def __init__(self, address: str | None, cpus: int) -> None:
-        self.serves, self._done = (address, cpus), False
+        self.serves = address, cpus
         self._pipe, other = multiprocessing.Pipe()
         self._process = subprocess.Popen(
             [sys.executable, "-c", "from cluster.driver import main; main()", str(other.fileno())],
@@ -173,7 +173,6 @@ class Driver:
                         raise ClusterFailure(f"no task was finished for {stall_s:.0f} s")
                 kind, value = json.loads(self._pipe.recv_bytes())
                 if kind == "done":
-                    self._done = True
                     return
                 if kind != "result":
                     _raise(kind, value)
@@ -183,13 +182,12 @@ class Driver:
             raise ClusterFailure("Ray's driver crashed") from error
 
     def end(self) -> None:
-        """End the process: at once, or where all is done once Ray has shut down."""
-        if self._done:
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(_END_S)
+        """End the process, which stops what is under way and shuts Ray down when its pipe is closed."""
+        self._pipe.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_END_S)
         self._process.kill()
         self._process.wait()
-        self._pipe.close()
 
 
 def _raise(kind: str, value: list[str]) -> None:

@@ -302,7 +302,7 @@ def test_a_crash_of_rays_core_costs_a_new_start_and_not_the_job(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """As that of ray-project/ray#54527 and #54798 would be; what Ray prints of it stays out of our own output."""
-    import psutil
+    psutil = local.psutil()
 
     tasks: list[dict[str, Any]] = [{"n": n} for n in range(8)]
     told: list[str] = []
@@ -330,7 +330,7 @@ def test_a_job_that_nothing_moves_in_is_begun_anew_and_then_given_up() -> None:
 
 @linux
 def test_ray_ends_with_the_process_whose_job_it_does() -> None:
-    import psutil
+    psutil = local.psutil()
 
     script = "from cluster.pool import start_early; start_early(1); import time; time.sleep(600)"
     job = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})

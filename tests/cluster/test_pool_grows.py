@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import json
 import subprocess
 import sys
 import tempfile
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.local import LocalCluster
+from cluster.local import LocalCluster, Record
 from flowtts_core.text.document import TextRow
 from jobs.synthesis.engine import Engine
 from jobs.synthesis.job import Options, run_job
@@ -36,23 +36,20 @@ def drive(address: str, output: str) -> None:
     run_job(plan, output, engine, Speaking(), Options(rows="parquet", running=running))
 
 
-def speakers(cluster: LocalCluster) -> int:
-    """Processes of actors; front end and commit are tasks."""
-    found = 0
-    for processes in cluster.processes().values():
-        for process in processes:
-            with contextlib.suppress(Exception):  # one that ended meanwhile
-                found += "ray::MapWorker" in " ".join(process.cmdline())
-    return found
+def speakers(record: Record) -> int:
+    """How many actors speak: they alone take CPUs."""
+    command = [sys.executable, "-m", "jobs.cli", "cluster", "status", "--json", "--address", record.address]
+    status = json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout)
+    return round(sum(node["total"]["CPU"] for node in status["nodes"]) - status["free"].get("CPU", 0))
 
 
-def until(what: int, cluster: LocalCluster, driver: subprocess.Popen) -> None:
-    for _ in range(120):
+def until(what: int, record: Record, driver: subprocess.Popen) -> None:
+    for _ in range(40):
         assert driver.poll() is None, "the job ended before the pool grew"
-        if speakers(cluster) >= what:
+        if speakers(record) >= what:
             return
         time.sleep(1)
-    raise AssertionError(f"{speakers(cluster)} speakers, not {what}")
+    raise AssertionError(f"{speakers(record)} speakers, not {what}")
 
 
 def test_actors_start_on_machines_that_join_up_to_max(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,13 +66,13 @@ def test_actors_start_on_machines_that_join_up_to_max(tmp_path: Path, monkeypatc
             command = [sys.executable, "-c", DRIVER, record.address, str(output)]
             driver = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
         try:
-            until(1, cluster, driver)
+            until(1, record, driver)
             for count in (2, 3):
                 cluster.add_node()
-                until(count, cluster, driver)
+                until(count, record, driver)
             cluster.add_node()  # a fourth machine, for which there is no worker
             time.sleep(10)
-            assert speakers(cluster) == 3
+            assert speakers(record) == 3
             assert driver.wait(600) == 0, (tmp_path / "driver.log").read_text()[-3000:]
         finally:
             driver.kill()
