@@ -34,7 +34,7 @@ _ENVIRONMENT = {
 _PRIVATE_ENVIRONMENT = {
     # nobody reads the figures of a Ray that ends with its job, and making them takes time from a core
     "REPORTER_UPDATE_INTERVAL_MS": "600000",
-    "RAY_DASHBOARD_AGENT_CHECK_PARENT_INTERVAL_S": "10",
+    "RAY_DASHBOARD_AGENT_CHECK_PARENT_INTERVAL_S": "2",
     "RAY_metrics_report_interval_ms": "600000",
     "RAY_task_events_report_interval_ms": "0",
     "RAY_event_stats": "0",
