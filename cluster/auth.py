@@ -18,7 +18,7 @@ PROBE_SECONDS = 10.0
 
 
 def make_token(path: Path) -> None:
-    """Write a new random token that only this user may read; one that is there is kept."""
+    """Write a new random token that only this user may read; keep one that is there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -30,7 +30,9 @@ def make_token(path: Path) -> None:
 
 @contextmanager
 def authentication(address: str | None, token: Path | None = None) -> Iterator[None]:
-    """Let this process, and the Ray that it starts or joins, use the right token; the environment is put back at the end.
+    """Let the Ray that is started or joined within the block use the right token; put the environment back at the end.
+
+    Ray reads mode and token once in a process: a second cluster with another token needs another process.
 
     Args:
         address: of a cluster; None for a Ray of our own, whose token is made where there is none.
@@ -68,7 +70,7 @@ def _check(address: str | None) -> None:
 
 
 def refusal(address: str) -> str:
-    """Why the cluster at `host:port` or `ray://host:port` would not let us in, or "" where it seems that it would.
+    """Return why the cluster at `host:port` or `ray://host:port` would not let us in, or "" where it seems that it would.
 
     Ray itself tries for 20 to 30 seconds, and then says only that it could not connect.
     """

@@ -1,9 +1,9 @@
-"""Finds the item that kills its worker: notes, beside a job's output, how often a shard was begun and over which item it died.
+"""Find the item that kills its worker: a note beside a job's output says how often a shard was begun and over which item it died.
 
-Ray Data restarts a dead worker and gives it the same shard, without end. A worker's first death over one may be its machine's:
-the shard is done again in the same batches, and so sounds the same. After the second its items are taken one by one, each noted
-before it is touched. The first over which the worker then dies is to be set aside: it was tried three times. A later one is so at
-its second death, for the deaths before may all have been the first one's.
+Ray restarts a dead worker and gives it the same shard, without end. The first death over a shard may be its machine's fault: the
+shard is done again in the same batches, and so sounds the same. After the second its items are taken one by one, each noted first.
+The first item over which the worker dies then is set aside, after three tries in all. A later item is set aside at
+its second death, since the earlier deaths may all have been the first item's.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Journal:
         self._save()
 
     def close(self) -> None:
-        """The shard is through this stage."""
+        """Delete the journal: the shard is through this stage."""
         self._output.delete(self._name)
 
     def _save(self) -> None:

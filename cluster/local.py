@@ -47,12 +47,12 @@ class Record:
 
 
 def default_folder() -> Path:
-    """Where a user's trial cluster lives; short, since Ray puts sockets into it, whose paths may have 107 characters."""
+    """Return where a user's trial cluster lives; short, since Ray puts sockets into it, whose paths may have 107 characters."""
     return Path(tempfile.gettempdir()) / f"flowtts-cluster-{os.getuid()}"
 
 
 def read_record(folder: Path) -> Record | None:
-    """The cluster of a folder, or None where none was started, or it has been stopped."""
+    """Return the cluster of a folder, or None where none is up."""
     try:
         return Record(**json.loads((folder / RECORD).read_text()))
     except (OSError, ValueError, TypeError):
@@ -60,7 +60,7 @@ def read_record(folder: Path) -> Record | None:
 
 
 def token_of(address: str) -> Path | None:
-    """The token of the user's own trial cluster, if that is what the address names."""
+    """Return the token file of the user's own trial cluster, if that is what the address names."""
     record = read_record(default_folder())
     if record is not None and address.rstrip("/") in (record.address, record.client, record.dashboard):
         return Path(record.token)
@@ -135,7 +135,7 @@ class LocalCluster:
         return len(found)
 
     def processes(self) -> dict[int, list[Any]]:
-        """The processes (psutil's) of each node that has any, by its number.
+        """Return the processes (psutil's) of each node that has any, by its number.
 
         Ray's workers and agents overwrite their environment with their title, so that they are found by their parents.
         """
@@ -228,7 +228,7 @@ class LocalCluster:
 
 
 def _succeeds(command: list[str], environment: dict[str, str], log: Path) -> bool:
-    """Whether a command ends with 0; in a session of its own, so that a terminal's end and its Ctrl-C do not reach it."""
+    """Run a command in a session of its own, which Ctrl-C and a terminal's end do not reach; return whether it ended with 0."""
     with log.open("wb") as output:
         try:
             done = subprocess.run(
@@ -246,7 +246,7 @@ def _succeeds(command: list[str], environment: dict[str, str], log: Path) -> boo
 
 
 def _host(number: int) -> str:
-    """A loopback address for each node: Ray takes 127.0.0.1 for the machine's outer one, and tells nodes apart by address."""
+    """Return a node's loopback address: Ray tells nodes apart by address, and takes 127.0.0.1 for the machine's outer one."""
     return f"127.0.0.{number + 1}"
 
 

@@ -30,7 +30,7 @@ _TICK = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 
 def describe() -> dict[str, Any]:
-    """The processor, cores that this process may use, memory, GPU, system and versions, as JSON values."""
+    """Return the processor, cores that this process may use, memory, GPU, system and versions, as JSON values."""
     return {
         "processor": processor(),
         "cores": default_workers(),
@@ -43,7 +43,7 @@ def describe() -> dict[str, Any]:
 
 
 def installed(package: str) -> str | None:
-    """The version of a distribution, None where it is absent."""
+    """Return the version of a distribution, None where it is absent."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -65,7 +65,7 @@ def memory_gib() -> float | None:
 
 
 def gpu() -> str | None:
-    """The name of the GPU that torch can use, if any."""
+    """Return the name of the GPU that torch can use, if any."""
     import torch
 
     if torch.cuda.is_available():
@@ -115,13 +115,13 @@ class Watch:
 
 
 def _own_seconds() -> float:
-    """CPU seconds of this process and of its children that have ended."""
+    """Return the CPU seconds of this process and of its children that have ended."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
 
 
 def _busy_seconds() -> float | None:
-    """CPU seconds of everything on the machine since it started, idle and waiting left out (Linux)."""
+    """Return the CPU seconds of everything on the machine since it started, without idling and waiting (Linux)."""
     stat = Path("/proc/stat")
     if not stat.exists():
         return None

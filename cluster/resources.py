@@ -23,12 +23,12 @@ class Resources:
     memory: int = 0
 
     def options(self) -> dict[str, Any]:
-        """Ray's options of an actor or task."""
+        """Return Ray's options for an actor or task."""
         scarce = {"num_gpus": self.gpus, "memory": self.memory}
         return {"num_cpus": self.cpus} | {name: amount for name, amount in scarce.items() if amount}
 
     def room(self, nodes: Iterable[Mapping[str, float]]) -> int:
-        """How many such workers fit on nodes, given what each has ("CPU", "GPU", and "memory" in bytes); none spans two."""
+        """Return how many such workers fit on nodes, given what each has ("CPU", "GPU", "memory" in bytes); none spans two."""
         wanted = {"CPU": self.cpus, "GPU": self.gpus, "memory": self.memory}
         wanted = {name: amount for name, amount in wanted.items() if amount}
         return sum(
@@ -58,10 +58,10 @@ PROFILES = {
 
 
 def profile_named(name: str) -> Profile:
-    """A profile by its name.
+    """Return a profile by its name.
 
     Raises:
-        ConfigError: for a name that is none.
+        ConfigError: There is no such profile.
     """
     if name not in PROFILES:
         raise ConfigError(f"--profile {name}: there is no such profile", f"one of {', '.join(PROFILES)}")

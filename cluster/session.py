@@ -38,8 +38,7 @@ _PRIVATE_ENVIRONMENT = {
     "RAY_metrics_report_interval_ms": "600000",
     "RAY_task_events_report_interval_ms": "0",
     "RAY_event_stats": "0",
-    # Ray ends a process that had nothing to do for a second, and starts two when it needs one: every few seconds of a job whose
-    # plain tasks come now and then; those took 7 % of a core
+    # Ray ends a process that had nothing to do for a second, and starts two when it needs one; that took 7 % of a core
     "RAY_idle_worker_killing_time_threshold_ms": "600000",
     "RAY_enable_worker_prestart": "0",
 }
@@ -56,7 +55,7 @@ class SessionInfo:
 
 
 def default_workers() -> int:
-    """The cores this process may use."""
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -102,7 +101,7 @@ def session(address: str | None = None, workers: int | None = None, data: bool =
 
 
 def _options(address: str | None, workers: int | None) -> dict[str, Any]:
-    """What `ray.init` takes; an address that would not let us in is refused here and at once."""
+    """Return the arguments of `ray.init`; refuse at once an address that would not let us in."""
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if address is None:
         return quiet | {
@@ -121,7 +120,7 @@ def _options(address: str | None, workers: int | None) -> dict[str, Any]:
 
 @contextmanager
 def _with_environment(settings: dict[str, str]) -> Iterator[None]:
-    """Have what is started meanwhile see these settings, but for those that the user has made."""
+    """Set environment variables within the block, but for those that the user has set."""
     ours = {key: value for key, value in settings.items() if key not in os.environ}
     os.environ.update(ours)
     try:
@@ -184,7 +183,7 @@ def _quiet_ray_data() -> None:
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """Our own error inside what Ray wraps around a worker's exception, or the innermost where none is ours.
+    """Return our own error inside what Ray wraps around a worker's exception, or the innermost where none is ours.
 
     Ray's wrapper is often of both classes, its own and ours, with a whole traceback as text; so the innermost counts.
     """

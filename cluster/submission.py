@@ -26,7 +26,7 @@ _ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONUNBUFFERED": "1", "OMP_NU
 
 
 def is_dashboard(address: object) -> bool:
-    """Whether an address is one that jobs are submitted to."""
+    """Return whether an address is one that jobs are submitted to."""
     return isinstance(address, str) and address.startswith(("http://", "https://"))
 
 
@@ -66,7 +66,7 @@ def _folder() -> Path:
 
 
 def _words_there(words: Sequence[str], address: str) -> list[str]:
-    """The words for the cluster; refuses paths that would mean another file there, or none."""
+    """Return the words for the cluster; refuse paths that would mean another file there, or none."""
     there = ["auto" if word == address else word.replace(f"={address}", "=auto") for word in words]
     named = [word for word in there if not word.startswith("-")]
     for word in named[1:]:  # the first is the command

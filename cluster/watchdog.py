@@ -17,19 +17,19 @@ _STATM = Path("/proc/self/statm")
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What one worker may take: `seconds` of a piece of work at most, `memory` in bytes of the process (None: no bound)."""
+class WorkLimits:
+    """Bounds on a worker: `seconds` for one piece of work, `memory` of the process in bytes; None is no bound."""
 
     seconds: float | None = None
     memory: int | None = None
 
 
 @contextmanager
-def watched(limits: Limits, seconds: float | None, note: Callable[[str], None]) -> Iterator[None]:
-    """Within the block the process ends, after `note` was told why, as soon as a limit is passed.
+def watched(limits: WorkLimits, seconds: float | None, note: Callable[[str], None]) -> Iterator[None]:
+    """End this process as soon as a limit is passed within the block; `note` is told why first.
 
     Args:
-        seconds: how long this block may take; None takes `limits.seconds`.
+        seconds: How long this block may take; None takes `limits.seconds`.
     """
     bound = limits.seconds if seconds is None else seconds
     if bound is None and limits.memory is None:
@@ -58,7 +58,7 @@ def watched(limits: Limits, seconds: float | None, note: Callable[[str], None]) 
 
 
 def resident_bytes() -> int:
-    """Memory of this process; 0 where the system does not tell (not Linux)."""
+    """Return the memory of this process in bytes; 0 where the system does not tell (not Linux)."""
     try:
         return int(_STATM.read_text().split()[1]) * _PAGE
     except (OSError, ValueError, IndexError):

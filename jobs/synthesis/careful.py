@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from cluster.journal import Journal
 from cluster.storage import Storage
-from cluster.watchdog import Limits, watched
+from cluster.watchdog import WorkLimits, watched
 from jobs.synthesis.units import Unit
 
 JOURNAL = "journal"  # the folder of the journals, in the output
@@ -27,7 +27,7 @@ class Careful:
     output: Storage
     stage: str
     run: str
-    limits: Limits
+    limits: WorkLimits
 
     def __call__(
         self,

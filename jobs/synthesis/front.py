@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from cluster.plan import read_group
 from cluster.pool import StageWork, Task
 from cluster.storage import Storage
-from cluster.watchdog import Limits
+from cluster.watchdog import WorkLimits
 from flowtts_core.errors import FlowTTSError
 from flowtts_core.request import SynthesisRequest
 from flowtts_core.text.plan import TextPlan, pack_plan, unpack_plan
@@ -32,7 +32,7 @@ class MakeFront:
     output: Storage
     voices: Voices
     run: str
-    limits: Limits
+    limits: WorkLimits
 
     def __call__(self) -> StageWork:
         fronts: dict[str, PlanText | None] = {}
@@ -43,7 +43,7 @@ class MakeFront:
                 fronts[engine.name] = engine.make_front() if engine.make_front else None
             return fronts[engine.name]
 
-        careful = Careful(self.output, "front", self.run, Limits(_FRONT_S, self.limits.memory))
+        careful = Careful(self.output, "front", self.run, WorkLimits(_FRONT_S, self.limits.memory))
 
         def work(task: Task, _: pa.Table | None) -> tuple[Task, pa.Table]:
             table = read_group(self.output, task["plan"], task["part"], task["group"])

@@ -12,7 +12,7 @@ from cluster.pool import Patience, Stage, Task, run_stages
 from cluster.resources import Resources
 from cluster.session import default_workers
 from cluster.storage import Storage
-from cluster.watchdog import Limits
+from cluster.watchdog import WorkLimits
 from flowtts_core.errors import ConfigError
 from jobs.synthesis.commit import MakeCommitter
 from jobs.synthesis.engine import Voices
@@ -63,8 +63,8 @@ class Running:
                 raise ConfigError(f"--{name} {number:g}: it must be more than 0")
 
     @property
-    def limits(self) -> Limits:
-        return Limits(self.item_s, self.takes.memory or None)
+    def limits(self) -> WorkLimits:
+        return WorkLimits(self.item_s, self.takes.memory or None)
 
     @property
     def bound(self) -> int:

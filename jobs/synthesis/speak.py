@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from cluster.pool import StageWork, Task
 from cluster.storage import Storage
-from cluster.watchdog import Limits
+from cluster.watchdog import WorkLimits
 from flowtts_core.errors import FlowTTSError
 from flowtts_core.request import REQUEST_FIELDS, SynthesisRequest
 from flowtts_core.text.plan import TextPlan
@@ -159,7 +159,7 @@ class MakeSpeaking:
     voices: Voices
     speaking: Speaking
     run: str
-    limits: Limits
+    limits: WorkLimits
     job: str
     cuda: bool = False  # the voices run on a GPU
 

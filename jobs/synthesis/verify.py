@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from cluster.pool import StageWork, Task
 from cluster.storage import Storage
-from cluster.watchdog import Limits
+from cluster.watchdog import WorkLimits
 from flowtts_core.audio.files import read_audio
 from jobs.synthesis.careful import Careful
 from jobs.synthesis.engine import Voices
@@ -39,13 +39,13 @@ class MakeVerifier:
     voices: Voices
     speaking: Speaking
     run: str
-    limits: Limits
+    limits: WorkLimits
 
     def __call__(self) -> StageWork:
         assert self.speaking.gate is not None
         gate = Gate(self.speaking.gate, self.speaking.settings.get("steps") or self.voices.own.steps)
         synthesizer = UnitSynthesizer(self.voices, on_cpu=True)
-        limits = Limits((self.limits.seconds or 600.0) + _JUDGES_S, self.limits.memory)
+        limits = WorkLimits((self.limits.seconds or 600.0) + _JUDGES_S, self.limits.memory)
         careful = Careful(self.output, "verify", self.run, limits)
 
         def again(unit: Unit, job: Mapping[str, Any], clips: Clips, seed: int, steps: int | None) -> Asked:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from cluster.watchdog import EXIT, Limits, resident_bytes, watched
+from cluster.watchdog import EXIT, WorkLimits, resident_bytes, watched
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """
 import time
-from cluster.watchdog import Limits, watched
-with watched(Limits({seconds}, {memory}), None, lambda why: print(why, flush=True)):
+from cluster.watchdog import WorkLimits, watched
+with watched(WorkLimits({seconds}, {memory}), None, lambda why: print(why, flush=True)):
     {work}
 print("through")
 """
@@ -40,5 +40,5 @@ def test_what_takes_too_much_memory_ends_its_process() -> None:
 
 def test_work_within_its_limits_goes_through() -> None:
     assert ends(30, 8 << 30, "time.sleep(0.3)") == (0, "through")
-    with watched(Limits(), None, lambda why: None):
+    with watched(WorkLimits(), None, lambda why: None):
         pass
