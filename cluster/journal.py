@@ -1,9 +1,9 @@
 """Find the item that kills its worker: a note beside a job's output says how often a shard was begun and over which item it died.
 
 Ray restarts a dead worker and gives it the same shard, without end. The first death over a shard may be its machine's fault: the
-shard is done again in the same batches, and so sounds the same. After the second its items are taken one by one, each noted first.
-The first item over which the worker dies then is set aside, after three tries in all. A later item is set aside at
-its second death, since the earlier deaths may all have been the first item's.
+shard is done again in the same batches, and so sounds the same. After the second its items are taken one by one, each noted
+first. The first item over which the worker dies then is set aside, after three tries in all. A later item is set aside at its
+second death, since the earlier deaths may all have been the first item's.
 """
 
 from __future__ import annotations

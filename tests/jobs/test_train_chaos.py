@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import threading
@@ -19,7 +17,7 @@ from flowtts_core.errors import TextError
 from flowtts_core.training.examples import Examples
 from flowtts_core.training.log import LOG
 from flowtts_core.training.prepare import Limits, PrepareConfig
-from jobs.benchmarks.training import compare, worker_processes
+from jobs.benchmarks.training import compare
 from jobs.prepare import prepare
 from jobs.train import train
 from jobs.training import workers as train_workers
@@ -124,33 +122,6 @@ def test_a_run_on_s3_goes_on_with_other_numbers_of_workers(data, tmp_path):
         assert (result.resumed_from, result.steps) == (8, 12)
         assert losses_of(this) == pytest.approx(losses_of(expected), rel=2e-3)
         assert "voice.json" in Storage(output).list()
-
-
-@pytest.mark.slow
-def test_a_worker_that_is_told_to_go_leaves_a_checkpoint_first(data, tmp_path):
-    chosen = quick(steps=400, checkpoint_every=1000)  # none but the last, and the one before it goes
-    this = open_run(runs_of(tmp_path / "amy"), data, chosen)
-    told: list[int] = []
-
-    def tell() -> None:
-        while not over.wait(0.2):
-            if int(read_progress(this).get("step", 0)) >= 20 and (workers := worker_processes()):
-                os.kill(workers[-1], signal.SIGTERM)
-                told.append(int(read_progress(this)["step"]))
-                return
-
-    over = threading.Event()
-    teller = threading.Thread(target=tell)
-    teller.start()
-    try:
-        train(data, tmp_path / "amy", chosen, workers=2, device="cpu", quiet=True)
-    finally:
-        over.set()
-        teller.join()
-    assert told
-    starts = read_starts(this.files)
-    assert len(starts) == 2
-    assert starts[1].step >= told[0]
 
 
 @pytest.mark.slow
