@@ -38,9 +38,6 @@ _PRIVATE_ENVIRONMENT = {
     "RAY_metrics_report_interval_ms": "600000",
     "RAY_task_events_report_interval_ms": "0",
     "RAY_event_stats": "0",
-    # Ray ends a process that had nothing to do for a second, and starts two when it needs one; that took 7 % of a core
-    "RAY_idle_worker_killing_time_threshold_ms": "600000",
-    "RAY_enable_worker_prestart": "0",
 }
 
 
