@@ -1,11 +1,13 @@
-"""Self-attention over time, with optional rotary positions, and the feed-forward nets beside it."""
+"""Self-attention over time, rotary positions, and the transformer block with its feed-forward nets."""
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flowtts_core.nn.packed import Linear
+from flowtts_core.nn.dropout import Dropout
+from flowtts_core.nn.packed import Kept, Linear, is_packable, linear, pack_linear
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -19,7 +21,7 @@ def merge_heads(x: Tensor) -> Tensor:
 
 
 def rotary_angles(time: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosines and sines [time, width] of rotary positions (Su et al. 2021), halves (not neighbours) paired."""
+    """Return cosines and sines [time, width] of rotary positions (Su et al. 2021), halves (not neighbours) paired."""
     frequency = 10000.0 ** (-torch.arange(0, width, 2, device=device).float() / width)
     angle = torch.arange(time, device=device).float()[:, None] * frequency
     angle = torch.cat((angle, angle), 1)
@@ -60,3 +62,65 @@ class GeluLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.proj(x)
         return out
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention over frames."""
+
+    def __init__(self, channels: int, heads: int, head_channels: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.to_q = nn.Linear(channels, heads * head_channels, bias=False)
+        self.to_k = nn.Linear(channels, heads * head_channels, bias=False)
+        self.to_v = nn.Linear(channels, heads * head_channels, bias=False)
+        self.to_out = nn.Sequential(Linear(heads * head_channels, channels), Dropout(dropout))
+        self._packed = Kept(pack_linear)
+
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Attend over [B, T, C].
+
+        Args:
+            bias: [B, 1, 1, T], added to the scores: minus infinity hides a frame.
+        """
+        query, key, value = (split_heads(part, self.heads) for part in self._projected(x))
+        mask = None if bias is None else bias.to(query.dtype)
+        return self.to_out(merge_heads(F.scaled_dot_product_attention(query, key, value, attn_mask=mask)))
+
+    def _projected(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return queries, keys and values [B, T, H * D]."""
+        projections = (self.to_q, self.to_k, self.to_v)
+        if is_packable(x, self.to_q.weight):  # one product
+            return linear(x, self._packed.of(*(projection.weight for projection in projections)), None).chunk(3, 2)
+        return tuple(projection(x) for projection in projections)
+
+
+class FrameFeedForward(nn.Module):
+    """Feed-forward net of 4 times the width.
+
+    Args:
+        kind: of its first layer, "gelu" or "snakebeta".
+    """
+
+    def __init__(self, channels: int, kind: str, dropout: float) -> None:
+        super().__init__()
+        first = {"gelu": GeluLinear, "snakebeta": SnakeBeta}[kind](channels, 4 * channels)
+        self.net = nn.Sequential(first, Dropout(dropout), Linear(4 * channels, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
+class TransformerBlock(nn.Module):
+    """Pre-norm self-attention and feed-forward net; `feed_forward` is the latter's kind."""
+
+    def __init__(self, channels: int, heads: int, head_channels: int, feed_forward: str, dropout: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(channels)
+        self.attn1 = SelfAttention(channels, heads, head_channels, dropout)
+        self.norm3 = nn.LayerNorm(channels)
+        self.ff = FrameFeedForward(channels, feed_forward, dropout)
+
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """[B, T, C] -> [B, T, C]; `bias` as `SelfAttention` takes it."""
+        x = x + self.attn1(self.norm1(x), bias)
+        return x + self.ff(self.norm3(x))

@@ -71,12 +71,12 @@ class VocoderTask:
 
     def __init__(self, vocoder: Vocoder, probe: VocoderBatch, config: VocoderTaskConfig) -> None:
         self.vocoder, self.probe, self.config = vocoder, probe, config
-        self.judges = Discriminators(config.discriminators)
-        self.modules: dict[str, nn.Module] = {"vocoder": vocoder, "judges": self.judges}
+        self.discriminators = Discriminators(config.discriminators)
+        self.modules: dict[str, nn.Module] = {"vocoder": vocoder, "discriminators": self.discriminators}
         self.mel_loss, self.stft_loss = MultiMelLoss(vocoder.features), MultiSTFTLoss()
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        return {"vocoder": list(self.vocoder.parameters()), "judges": list(self.judges.parameters())}
+        return {"vocoder": list(self.vocoder.parameters()), "discriminators": list(self.discriminators.parameters())}
 
     def updates(
         self, batch: VocoderBatch, step: int, generator: torch.Generator
@@ -87,23 +87,23 @@ class VocoderTask:
         fake = self.vocoder(batch.mel).float()
         adversarial = step >= c.adversarial_from
         if adversarial:
-            yield "judges", {"loss": discriminator_loss(self.judges(real), self.judges(fake.detach()), share)}
+            yield "discriminators", {"loss": discriminator_loss(self.discriminators(real), self.discriminators(fake.detach()), share)}
         with torch.autocast(real.device.type, enabled=False):
             mel, stft = self.mel_loss(fake, real, share), self.stft_loss(fake, real, share)
         losses = {"mel": mel, "stft": stft}
         loss = c.mel_weight * mel + c.stft_weight * stft
         if adversarial:
-            self.judges.requires_grad_(False)  # the vocoder's step needs no gradient of their weights
+            self.discriminators.requires_grad_(False)  # the vocoder's step needs no gradient of their weights
             with torch.no_grad():
-                real_judgements = self.judges(real)
-            fake_judgements = self.judges(fake)
+                real_scored = self.discriminators(real)
+            fake_scored = self.discriminators(fake)
             losses |= {
-                "adversarial": adversarial_loss(fake_judgements, share),
-                "feature": feature_loss(real_judgements, fake_judgements, share),
+                "adversarial": adversarial_loss(fake_scored, share),
+                "feature": feature_loss(real_scored, fake_scored, share),
             }
             loss = loss + losses["adversarial"] + c.feature_weight * losses["feature"]
         yield "vocoder", {**losses, "loss": loss}
-        self.judges.requires_grad_(True)
+        self.discriminators.requires_grad_(True)
 
     @torch.inference_mode()
     def sample(self, module: nn.Module, step: int, log: TrainingLog) -> None:

@@ -306,7 +306,8 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any
 
 
 def native_bf16(device: torch.device) -> bool:
-    """True for CUDA devices with bf16 and for CPUs with avx512_bf16 or AMX."""
+    """Return True for CUDA devices with bf16 and for CPUs with avx512_bf16 or AMX."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and torch.cpu._is_avx512_bf16_supported()
+    can = torch.cpu.get_capabilities()
+    return torch.backends.mkldnn.is_available() and any(can.get(name) for name in ("avx512_bf16", "amx_bf16"))

@@ -1,4 +1,4 @@
-"""The judges that train a vocoder: waveforms folded by period, and spectrograms at several resolutions.
+"""The discriminators that train a vocoder: of waveforms folded by period, and of spectrograms at several resolutions.
 
 Sources: HiFi-GAN (arXiv 2010.05646, section 2.3) for the periods, UnivNet (arXiv 2106.07889, section 2.2) for the
 resolutions. Both are kept narrow by default, since on a CPU they cost more than the vocoder itself.
@@ -14,14 +14,14 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from flowtts_core.nn.share import Share, mean_of
 
-Judgement = tuple[Tensor, list[Tensor]]  # scores, feature maps of every layer
+Scored = tuple[Tensor, list[Tensor]]  # scores, and the feature maps of every layer
 
 SLOPE = 0.1
 
 
 @dataclass(frozen=True)
 class DiscriminatorConfig:
-    """Periods in samples; STFT sizes (hop is a quarter); widths of the layers of each judge."""
+    """Periods in samples, STFT sizes in samples (the hop is a quarter), and widths of the layers of each discriminator."""
 
     periods: tuple[int, ...] = (2, 3, 5, 7, 11)
     period_channels: tuple[int, ...] = (12, 32, 64, 128)
@@ -30,7 +30,7 @@ class DiscriminatorConfig:
 
 
 class PeriodDiscriminator(nn.Module):
-    """Judges every p-th sample together: the waveform [B, S] is folded to [B, 1, S / p, p]."""
+    """Scores every p-th sample together: the waveform [B, S] is folded to [B, 1, S / p, p]."""
 
     def __init__(self, period: int, channels: tuple[int, ...]) -> None:
         super().__init__()
@@ -41,14 +41,14 @@ class PeriodDiscriminator(nn.Module):
         )
         self.out = weight_norm(nn.Conv2d(widths[-1], 1, (3, 1), 1, (1, 0)))
 
-    def forward(self, waveform: Tensor) -> Judgement:
+    def forward(self, waveform: Tensor) -> Scored:
         short = -waveform.shape[-1] % self.period
         x = nn.functional.pad(waveform[:, None], (0, short), mode="reflect")
-        return _judge(x.unflatten(-1, (-1, self.period)), self.convs, self.out)
+        return _score(x.unflatten(-1, (-1, self.period)), self.convs, self.out)
 
 
 class ResolutionDiscriminator(nn.Module):
-    """Judges the magnitude spectrogram [B, 1, T, F] of one STFT size; F is halved by each strided layer."""
+    """Scores the magnitude spectrogram [B, 1, T, F] of one STFT size; F is halved by each strided layer."""
 
     def __init__(self, n_fft: int, channels: int) -> None:
         super().__init__()
@@ -60,27 +60,27 @@ class ResolutionDiscriminator(nn.Module):
         )
         self.out = weight_norm(nn.Conv2d(channels, 1, (3, 3), 1, 1))
 
-    def forward(self, waveform: Tensor) -> Judgement:
+    def forward(self, waveform: Tensor) -> Scored:
         spectrum = torch.stft(waveform, self.n_fft, self.n_fft // 4, window=self.window, return_complex=True)
         magnitude = (spectrum.real.square() + spectrum.imag.square() + 1e-9).sqrt()
-        return _judge(magnitude.transpose(1, 2)[:, None], self.convs, self.out)
+        return _score(magnitude.transpose(1, 2)[:, None], self.convs, self.out)
 
 
 class Discriminators(nn.Module):
-    """All judges of a config; `forward(waveform[B, S])` gives one judgement each."""
+    """All discriminators of a config; `forward(waveform[B, S])` gives the scores and feature maps of each."""
 
     def __init__(self, config: DiscriminatorConfig) -> None:
         super().__init__()
-        self.judges = nn.ModuleList(
+        self.each = nn.ModuleList(
             [PeriodDiscriminator(p, config.period_channels) for p in config.periods]
             + [ResolutionDiscriminator(n, config.resolution_channels) for n in config.n_ffts]
         )
 
-    def forward(self, waveform: Tensor) -> list[Judgement]:
-        return [judge(waveform) for judge in self.judges]
+    def forward(self, waveform: Tensor) -> list[Scored]:
+        return [one(waveform) for one in self.each]
 
 
-def _judge(x: Tensor, convs: nn.ModuleList, out: nn.Module) -> Judgement:
+def _score(x: Tensor, convs: nn.ModuleList, out: nn.Module) -> Scored:
     features = []
     for conv in convs:
         x = nn.functional.leaky_relu(conv(x), SLOPE)
@@ -88,8 +88,8 @@ def _judge(x: Tensor, convs: nn.ModuleList, out: nn.Module) -> Judgement:
     return out(x), features
 
 
-def discriminator_loss(real: list[Judgement], fake: list[Judgement], share: Share | None = None) -> Tensor:
-    """Hinge loss, the mean over judges: real scores above 1, fake ones below -1."""
+def discriminator_loss(real: list[Scored], fake: list[Scored], share: Share | None = None) -> Tensor:
+    """Return the hinge loss, the mean over discriminators: real scores above 1, fake ones below -1."""
     losses = [
         torch.relu(1 - r.float()).mean() + torch.relu(1 + f.float()).mean()
         for (r, _), (f, _) in zip(real, fake, strict=True)
@@ -97,13 +97,13 @@ def discriminator_loss(real: list[Judgement], fake: list[Judgement], share: Shar
     return mean_of(share, torch.stack(losses).mean())
 
 
-def adversarial_loss(fake: list[Judgement], share: Share | None = None) -> Tensor:
-    """What the vocoder minimises: the mean over judges of the negated score (hinge form)."""
+def adversarial_loss(fake: list[Scored], share: Share | None = None) -> Tensor:
+    """Return what the vocoder minimises: the mean over discriminators of the negated score (hinge form)."""
     return mean_of(share, torch.stack([torch.relu(1 - score.float()).mean() for score, _ in fake]).mean())
 
 
-def feature_loss(real: list[Judgement], fake: list[Judgement], share: Share | None = None) -> Tensor:
-    """Mean absolute difference of the judges' feature maps, relative to the real ones' size (so that no judge dominates)."""
+def feature_loss(real: list[Scored], fake: list[Scored], share: Share | None = None) -> Tensor:
+    """Return the mean absolute difference of the feature maps, relative to the size of the real ones, so that none dominates."""
     sizes = []
     for (_, real_maps), (_, fake_maps) in zip(real, fake, strict=True):
         for r, f in zip(real_maps, fake_maps, strict=True):

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 
 from flowtts_core.config import build
 from flowtts_core.errors import VoiceError
+from flowtts_core.files import write_whole
 from flowtts_core.vocoder import VOCODERS
 from flowtts_core.vocoder.base import Vocoder
 
@@ -28,18 +29,14 @@ class LoadedVocoder:
 def save_vocoder(folder: Path, vocoder: Vocoder, spec: Mapping[str, Any], **notes: Any) -> None:
     """Write the weights, then the card (`notes` are further JSON values: licence, source, steps)."""
     folder.mkdir(parents=True, exist_ok=True)
-    weights = folder / f"{WEIGHTS}.part"
-    save_file({k: v.detach().cpu().contiguous() for k, v in vocoder.state_dict().items()}, weights)
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    weights.replace(folder / WEIGHTS)
-    card = {"vocoder": dict(spec), "sha256": digest, **notes}
-    part = folder / (CARD + ".part")
-    part.write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(folder / CARD)
+    data = save({k: v.detach().cpu().contiguous() for k, v in vocoder.state_dict().items()})
+    write_whole(folder / WEIGHTS, data)
+    card = {"vocoder": dict(spec), "sha256": hashlib.sha256(data).hexdigest(), **notes}
+    write_whole(folder / CARD, (json.dumps(card, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def load_vocoder(folder: Path) -> LoadedVocoder:
-    """The vocoder of a folder that `save_vocoder` wrote, in eval mode.
+    """Load the vocoder of a folder that `save_vocoder` wrote, in eval mode.
 
     Raises:
         VoiceError: when something is missing, damaged, or does not fit together.
@@ -48,13 +45,16 @@ def load_vocoder(folder: Path) -> LoadedVocoder:
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
         data = (folder / WEIGHTS).read_bytes()
+        spec = {
+            k: v for k, v in card["vocoder"].items() if (k, v) != ("adanorm_num_embeddings", None)
+        }  # of old versions
         if hashlib.sha256(data).hexdigest() != card["sha256"]:
             raise VoiceError(f"{folder / WEIGHTS}: is not the file that {CARD} names (its SHA-256 differs)", remedy)
-        vocoder: Vocoder = build(VOCODERS, card["vocoder"])
-        vocoder.load_state_dict(load_file(folder / WEIGHTS))
+        vocoder: Vocoder = build(VOCODERS, spec)
+        vocoder.load_state_dict(load(data))
     except VoiceError:
         raise
     except Exception as error:  # the sizes in a card can make a constructor raise anything
         raise VoiceError(f"{folder}: not a vocoder ({error})", remedy) from error
     vocoder.eval()
-    return LoadedVocoder(vocoder, card["vocoder"])
+    return LoadedVocoder(vocoder, spec)

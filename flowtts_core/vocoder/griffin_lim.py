@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from flowtts_core.audio.mel import MelConfig, mel_filter_bank
+from flowtts_core.nn.istft import centred_window, real_frames
 from flowtts_core.vocoder.base import Vocoder
-from flowtts_core.vocoder.istft import centred_window, real_frames
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class GriffinLim(Vocoder):
         bank = mel_filter_bank(config.mel)  # [F, M]
         self.register_buffer("inverse", torch.linalg.pinv(bank.T), persistent=False)
         self.register_buffer("bank", bank.T.contiguous(), persistent=False)
-        self.register_buffer("window", centred_window(config.mel), persistent=False)
+        self.register_buffer("window", centred_window(config.mel.n_fft, config.mel.win_length), persistent=False)
         self.inverse: Tensor
         self.bank: Tensor
         self.window: Tensor

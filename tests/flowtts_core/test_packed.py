@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from flowtts_core.acoustic.matcha.decoder import Frames, SelfAttention
 from flowtts_core.nn import packed
+from flowtts_core.nn.attention import SelfAttention
 from flowtts_core.nn.packed import Linear, is_packable
 
 needs_onednn = pytest.mark.skipif(not packed._ONEDNN, reason="torch has no oneDNN products on this machine")
@@ -71,10 +71,10 @@ def test_only_plain_float32_of_several_rows_is_packed() -> None:
 
 def test_attention_projects_as_its_layers_do() -> None:
     attention = SelfAttention(16, 2, 8, 0.0).eval()
-    x, frames = torch.randn(2, 30, 16), Frames(None, None, None)
-    expected = attention(x, frames).detach()
+    x = torch.randn(2, 30, 16)
+    expected = attention(x).detach()
     with torch.inference_mode():
-        torch.testing.assert_close(attention(x, frames), expected, atol=2e-6, rtol=0)
+        torch.testing.assert_close(attention(x), expected, atol=2e-6, rtol=0)
     with torch.no_grad():
         nn.init.zeros_(attention.to_v.weight)
-        torch.testing.assert_close(attention(x, frames), attention.to_out[0].bias.expand(2, 30, 16))
+        torch.testing.assert_close(attention(x), attention.to_out[0].bias.expand(2, 30, 16))

@@ -23,7 +23,7 @@ from flowtts_core.vocoder.discriminators import DiscriminatorConfig
 from tests.speech_like import write_examples
 from tests.thread_ranks import together
 
-JUDGES = DiscriminatorConfig(periods=(2,), period_channels=(4, 8), n_ffts=(256,), resolution_channels=4)
+DISCRIMINATORS = DiscriminatorConfig(periods=(2,), period_channels=(4, 8), n_ffts=(256,), resolution_channels=4)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def vocoder_task(data: Path, _: str) -> tuple[VocoderTask, VocoderBatches]:
     batches = VocoderBatches(Examples(data, ["mel", "audio"]), 5, 16, 0)
     torch.manual_seed(0)
     vocoder = Vocos(VocosConfig(dim=16, intermediate_dim=32, num_layers=1))
-    return VocoderTask(vocoder, batches.at(0), VocoderTaskConfig(adversarial_from=0, discriminators=JUDGES)), batches
+    return VocoderTask(vocoder, batches.at(0), VocoderTaskConfig(adversarial_from=0, discriminators=DISCRIMINATORS)), batches
 
 
 @pytest.mark.parametrize(

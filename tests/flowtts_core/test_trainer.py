@@ -31,7 +31,7 @@ from tests.speech_like import write_examples
 from tests.thread_ranks import together
 
 FAST = TrainConfig(steps=6, warmup_steps=2, log_every=1, checkpoint_every=2, sample_every=1000, precision="fp32")
-JUDGES = DiscriminatorConfig(periods=(2,), period_channels=(4, 8), n_ffts=(256,), resolution_channels=4)
+DISCRIMINATORS = DiscriminatorConfig(periods=(2,), period_channels=(4, 8), n_ffts=(256,), resolution_channels=4)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def vocoder_trainer(data: Path, folder: Path, config: TrainConfig = FAST, ranks:
     torch.manual_seed(0)
     batches = VocoderBatches(Examples(data, ["mel", "audio"]), 2, 16, 0)
     vocoder = Vocos(VocosConfig(dim=16, intermediate_dim=32, num_layers=1))
-    task = VocoderTask(vocoder, batches.at(0), VocoderTaskConfig(adversarial_from=3, discriminators=JUDGES))
+    task = VocoderTask(vocoder, batches.at(0), VocoderTaskConfig(adversarial_from=3, discriminators=DISCRIMINATORS))
     return Trainer(task, batches, config, folder, ranks=ranks)
 
 

@@ -102,17 +102,17 @@ class MatchaConfig:
 
     @property
     def encoder_width(self) -> int:
-        """Channels of the encoder's transformer: with several speakers, the speaker vector included."""
+        """Return the channels of the encoder's transformer: with several speakers, the speaker vector included."""
         return self.encoder_channels + (self.speaker_channels if self.n_speakers > 1 else 0)
 
     @property
     def decoder_input(self) -> int:
-        """Channels of the decoder's input: noisy mel, prior mean and speaker."""
+        """Return the channels of the decoder's input: noisy mel, prior mean and speaker."""
         return 2 * self.mel.n_mels + (self.speaker_channels if self.n_speakers > 1 else 0)
 
     @classmethod
     def published(cls) -> MatchaConfig:
-        """The published model: 18.2 M parameters, LJSpeech statistics."""
+        """Return the published model: 18.2 M parameters, LJSpeech statistics."""
         return cls(
             mel_mean=-5.536622,
             mel_std=2.116101,
@@ -133,7 +133,7 @@ class MatchaConfig:
 
     @classmethod
     def debug(cls) -> MatchaConfig:
-        """A model that trains in seconds on a CPU."""
+        """Return a model that trains in seconds on a CPU."""
         return cls(
             n_symbols=24,
             encoder_channels=32,

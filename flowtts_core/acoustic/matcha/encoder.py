@@ -22,7 +22,7 @@ from flowtts_core.nn.norm import ChannelNorm
 
 @dataclass(frozen=True)
 class Encoded:
-    """What the encoder makes of tokens; zero on padding."""
+    """What the encoder makes of tokens. Values on padding are zero."""
 
     mean: Tensor  # [B, L, M] prior mean of a frame of the token, normalised mel
     log_durations: Tensor  # [B, L]
@@ -86,17 +86,15 @@ class FeedForward(nn.Module):
 class Transformer(nn.Module):
     """Post-norm transformer over tokens."""
 
-    def __init__(self, config: MatchaConfig) -> None:
+    def __init__(
+        self, channels: int, layers: int, heads: int, inner: int, kernel: int, dropout: float, attention_dropout: float
+    ) -> None:
         super().__init__()
-        width, dropout, layers = config.encoder_width, config.encoder_dropout, range(config.encoder_layers)
-        heads, unseen = config.encoder_heads, config.encoder_attention_dropout
-        self.rotary_width = width // config.encoder_heads // 2
-        self.attn_layers = nn.ModuleList(RotaryAttention(width, heads, unseen) for _ in layers)
-        self.norm_layers_1 = nn.ModuleList(ChannelNorm(width) for _ in layers)
-        self.ffn_layers = nn.ModuleList(
-            FeedForward(width, config.encoder_filter_channels, config.encoder_kernel, dropout) for _ in layers
-        )
-        self.norm_layers_2 = nn.ModuleList(ChannelNorm(width) for _ in layers)
+        self.rotary_width = channels // heads // 2
+        self.attn_layers = nn.ModuleList(RotaryAttention(channels, heads, attention_dropout) for _ in range(layers))
+        self.norm_layers_1 = nn.ModuleList(ChannelNorm(channels) for _ in range(layers))
+        self.ffn_layers = nn.ModuleList(FeedForward(channels, inner, kernel, dropout) for _ in range(layers))
+        self.norm_layers_2 = nn.ModuleList(ChannelNorm(channels) for _ in range(layers))
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor, key_mask: Tensor) -> Tensor:
@@ -110,7 +108,7 @@ class Transformer(nn.Module):
 
 
 class DurationPredictor(nn.Module):
-    """Log of the frames of each token."""
+    """Predicts the logarithm of the number of frames of each token."""
 
     def __init__(self, channels: int, inner: int, kernel: int, dropout: float) -> None:
         super().__init__()
@@ -132,18 +130,25 @@ class TextEncoder(nn.Module):
 
     def __init__(self, config: MatchaConfig) -> None:
         super().__init__()
-        self.channels = config.encoder_channels
-        self.emb = nn.Embedding(config.n_symbols, config.encoder_channels)
-        nn.init.normal_(self.emb.weight, 0.0, config.encoder_channels**-0.5)
-        self.prenet = Prenet(config.encoder_channels, config.prenet_dropout) if config.prenet else None
-        self.encoder = Transformer(config)
-        self.proj_m = TimeConv(config.encoder_width, config.mel.n_mels, 1)
-        self.proj_w = DurationPredictor(
-            config.encoder_width, config.duration_channels, config.duration_kernel, config.encoder_dropout
+        c, width = config, config.encoder_width
+        self.channels = c.encoder_channels
+        self.emb = nn.Embedding(c.n_symbols, c.encoder_channels)
+        nn.init.normal_(self.emb.weight, 0.0, c.encoder_channels**-0.5)
+        self.prenet = Prenet(c.encoder_channels, c.prenet_dropout) if c.prenet else None
+        self.encoder = Transformer(
+            width,
+            c.encoder_layers,
+            c.encoder_heads,
+            c.encoder_filter_channels,
+            c.encoder_kernel,
+            c.encoder_dropout,
+            c.encoder_attention_dropout,
         )
+        self.proj_m = TimeConv(width, c.mel.n_mels, 1)
+        self.proj_w = DurationPredictor(width, c.duration_channels, c.duration_kernel, c.encoder_dropout)
 
     def embed(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Tokens [B, L] to the transformer's input [B, L, C], without the speaker."""
+        """Embed tokens [B, L] as the transformer's input [B, L, C], without the speaker."""
         x = self.emb(tokens) * math.sqrt(self.channels)
         return x * mask if self.prenet is None else self.prenet(x, mask)
 

@@ -1,0 +1,34 @@
+"""ConvNeXt blocks over time (Liu et al. 2022, arXiv 2201.03545), as Vocos and its relatives use them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from flowtts_core.nn.conv import conv_frames
+from flowtts_core.nn.packed import Linear
+
+KERNEL = 7  # of the depthwise convolution, as published
+PAD = KERNEL // 2
+
+
+class ConvNeXtBlock(nn.Module):
+    """Depthwise convolution, layer norm and a two-layer perceptron, with a scaled residual.
+
+    Args:
+        layer_scale: what the residual's scale `gamma` begins at.
+    """
+
+    def __init__(self, dim: int, intermediate_dim: int, layer_scale: float) -> None:
+        super().__init__()
+        self.dwconv = nn.Conv1d(dim, dim, KERNEL, padding=PAD, groups=dim)
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.pwconv1 = Linear(dim, intermediate_dim, activation="gelu")
+        self.pwconv2 = Linear(intermediate_dim, dim)
+        self.gamma = nn.Parameter(torch.full((dim,), layer_scale))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, D, T] -> [B, D, T]; the caller sets the input beyond each item's end to zero."""
+        hidden = self.norm(conv_frames(self.dwconv, x).transpose(1, 2))
+        hidden = self.pwconv2(self.pwconv1(hidden))
+        return x + (self.gamma * hidden).transpose(1, 2)
