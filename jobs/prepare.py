@@ -1,4 +1,4 @@
-"""`flowtts prepare`: a corpus of clips and texts to training examples in Parquet, on all cores or a cluster."""
+"""`flowtts prepare`: a corpus of clips and texts to audio and features for training, on all cores or a cluster."""
 
 from __future__ import annotations
 
@@ -16,13 +16,23 @@ from typing import Any
 from cluster.storage import Storage, is_remote
 from flowtts_core.config import fingerprint, override, to_dict
 from flowtts_core.errors import ConfigError, OutputError, TextError
-from flowtts_core.training.example_files import INDEX, index_bytes
+from flowtts_core.training.example_files import AUDIO, INDEX, NOTE, Index, file_name
 from flowtts_core.training.examples import META, DatasetMeta
+from flowtts_core.training.features import (
+    FEATURES,
+    MAKERS,
+    FeatureSet,
+    changed_frontend,
+    crowded,
+    mel_set,
+    token_set,
+    whole_frontend,
+)
 from flowtts_core.training.prepare import PrepareConfig
 from jobs.corpus.clips import Clip, read_clips
-from jobs.corpus.prepare_worker import NOTE, ShardPreparer, file_name
+from jobs.corpus.prepare_worker import Note, ShardPreparer, feature_print
 
-QUARANTINE, STATISTICS = "quarantine.jsonl", "statistics.json"
+QUARANTINE = "quarantine.jsonl"
 SOME_SET_ASIDE = 3  # exit code
 _NAME = re.compile(r"clips-\d{5}\.parquet")
 
@@ -45,18 +55,21 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "prepare",
         help="make a corpus ready for training",
-        description="Turn clips and texts into training examples (tokens, mels, audio) in Parquet. Clips that cannot be"
-        " trained on are listed with their reason in quarantine.jsonl. Run it again after an interruption: it goes on.",
+        description="Keep the audio and text of a corpus in Parquet, and the features that training reads (mels, tokens)"
+        " beside them. Clips that cannot be trained on are listed with their reason in quarantine.jsonl. Run it again after"
+        " an interruption: it goes on. Run it on the prepared folder itself to add features of another configuration.",
         epilog="exit codes: 0 all clips prepared, 3 some were set aside, 1 failed, 2 wrong usage, 130 interrupted,\n"
         "143 terminated\n\nexamples:\n"
         "  flowtts prepare LJSpeech-1.1/ -o data/\n"
         "  flowtts prepare clips.jsonl -o data/ --resample --max-seconds 12\n"
         "  flowtts prepare LJSpeech-1.1/ -o s3://bucket/data     # keys and endpoint from the AWS_ variables\n"
-        "  flowtts prepare corpus.parquet -o data/ --set mel.sample_rate=24000 --set frontend.add_blank=false",
+        "  flowtts prepare corpus.parquet -o data/ --set mel.sample_rate=24000 --set frontend.add_blank=false\n"
+        "  flowtts prepare data/ -o data/ --set mel.n_mels=100   # another mel beside the first",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "input", type=Path, help="an LJSpeech-format folder, a .jsonl (audio, text, speaker, id) or Parquet"
+        "input",
+        help="an LJSpeech-format folder, a .jsonl (audio, text, speaker, language, id), Parquet, or a prepared folder",
     )
     parser.add_argument(
         "-o", "--output", required=True, help="folder or s3:// place to make; the workers must see it too"
@@ -102,18 +115,27 @@ def run(args: argparse.Namespace) -> int:
 
 
 def config_of(args: argparse.Namespace) -> PrepareConfig:
-    """The settings of the command line.
+    """Return the settings of the command line; on a prepared folder itself they change those it has.
 
     Raises:
-        ConfigError: for a `--set` that is not KEY=VALUE or names no setting.
+        ConfigError: for a `--set` that is not KEY=VALUE or names no setting, or that decides about audio which is there.
     """
-    config = PrepareConfig(resample=args.resample)
+    base = PrepareConfig(resample=args.resample)
+    if _is_own(args.input, args.output):
+        meta = DatasetMeta.load(_storage(args.output))
+        base = replace(base, mel=meta.mel, frontend=meta.frontend)
+    config: PrepareConfig = override(replace(base, frontend={}), parse_settings(args.settings))
+    frontend = changed_frontend(whole_frontend(base.frontend), config.frontend)
+    if args.lexicon is not None:
+        frontend = changed_frontend(frontend, {"lexicon": read_lexicon(args.lexicon)})
     if args.max_seconds is not None:
         config = override(config, {"limits.max_seconds": args.max_seconds})
-    if args.lexicon is not None:
-        config = replace(config, frontend=replace(config.frontend, lexicon=read_lexicon(args.lexicon)))
-    changed: PrepareConfig = override(config, parse_settings(args.settings))
-    return changed
+    if _is_own(args.input, args.output) and config.of_audio != replace(base, resample=False).of_audio:
+        raise ConfigError(
+            "--resample, --max-seconds, limits.X and mel.sample_rate decide about the audio, which is prepared already",
+            "prepare the corpus again into another folder",
+        )
+    return replace(config, frontend=frontend)
 
 
 def parse_settings(settings: list[str]) -> dict[str, str]:
@@ -140,7 +162,7 @@ def read_lexicon(path: Path) -> dict[str, str]:
 
 
 def prepare(
-    source: Path,
+    source: str | Path,
     output: str | Path,
     config: PrepareConfig | None = None,
     *,
@@ -153,11 +175,12 @@ def prepare(
 ) -> Prepared:
     """Prepare a corpus into a folder; files that an interrupted run finished are kept.
 
-    Clip i of the corpus goes into file `i // clips_per_file`, whoever prepares it: the same corpus gives the
-    same files.
-    `dataset.json` is written last: a folder without it is not taken for a finished one.
+    Clip i of the corpus goes into file `i // clips_per_file`, whoever prepares it: the same corpus gives the same files.
+    `dataset.json` is written last: a folder without it is not taken for a finished one. Features of other configurations
+    that stand there stay; `dataset.json` goes on naming the first ones.
 
     Args:
+        source: the corpus, or the output itself, to which features are then added.
         report: called with (clips done, clips in all).
 
     Raises:
@@ -165,28 +188,62 @@ def prepare(
         OutputError: when the folder holds other data, cannot be written, or another run is at work there.
     """
     began = time.perf_counter()
-    config = config or PrepareConfig()
-    clips = read_clips(source)
+    config, storage = config or PrepareConfig(), _storage(output)
+    own = _is_own(source, output)
+    clips = [] if own else read_clips(Path(source))
+    sets = (mel_set(config.mel), token_set(config.frontend))
     shards = {i: clips[at : at + clips_per_file] for i, at in enumerate(range(0, len(clips), clips_per_file))}
-    prints = {i: _shard_print(config, shard) for i, shard in shards.items()}
-    storage = Storage(str(output) if is_remote(str(output)) else str(Path(output).absolute()))
     with storage.lock():
-        records = _finished(storage, prints, overwrite)
-        done = sum(len(shards[i]) for i in records)
-        report(done, len(clips))
-        missing = {i: shard for i, shard in shards.items() if i not in records}
-        if missing:
-            for record in _prepare_shards(missing, prints, config, storage, address, workers):
-                records[record["shard"]] = record
-                done += len(shards[record["shard"]])
-                report(done, len(clips))
-        return _finish(storage, [records[i] for i in sorted(records)], config, source, licence, began)
+        storage.require_writable()
+        prints = _own_prints(storage) if own else {i: _audio_print(config, shard) for i, shard in shards.items()}
+        records = _finished(storage, prints, sets, overwrite)
+        total = sum(len(shards.get(i, [])) or _size(records[i]) for i in prints)
+        done = sum(_size(record) for record in records.values() if not _missing(record))
+        report(done, total)
+        tasks = [
+            {
+                "shard": i,
+                "print": prints[i],
+                "missing": missing,
+                "clips": [asdict(c) for c in shards.get(i, [])] if AUDIO in missing else [],
+            }
+            for i, record in records.items()
+            if (missing := _missing(record))
+        ]
+        for made in _prepare_shards(tasks, config, storage, address, workers) if tasks else ():
+            record = records[made.pop("shard")]
+            record |= made
+            done += _size(record)
+            report(done, total)
+        return _finish(storage, records, sets, config, Path(source).name, licence, began)
 
 
-def _shard_print(config: PrepareConfig, clips: list[Clip]) -> str:
-    """Changes with the settings, the texts, and the size or time of the audio files."""
+def _storage(output: str | Path) -> Storage:
+    return Storage(str(output) if is_remote(str(output)) else str(Path(output).absolute()))
+
+
+def _is_own(source: str | Path, output: str | Path) -> bool:
+    """Whether the source is the output itself."""
+    return str(source).rstrip("/") == str(output).rstrip("/") or _storage(source) == _storage(output)
+
+
+Record = dict[str, Note]  # of a shard, by kind
+
+
+def _missing(record: Record) -> list[str]:
+    return [kind for kind in (AUDIO, *MAKERS) if kind not in record]
+
+
+def _size(record: Record) -> int:
+    """How many clips a shard had, those that were set aside too."""
+    return len(record[AUDIO]["index"]) + len(record[AUDIO]["set_aside"]) if AUDIO in record else 0
+
+
+def _audio_print(config: PrepareConfig, clips: list[Clip]) -> str:
+    """Changes with the settings of the audio, the texts, and the size or time of the audio files."""
     stats = [_stat(path) for path in dict.fromkeys(clip.path for clip in clips)]
-    return fingerprint([to_dict(config), [asdict(clip) for clip in clips], stats])
+    rate, limits, resample = config.of_audio
+    return fingerprint([rate, to_dict(limits), resample, [asdict(clip) for clip in clips], stats])
 
 
 def _stat(path: str) -> list[float]:
@@ -197,41 +254,85 @@ def _stat(path: str) -> list[float]:
     return [found.st_size, found.st_mtime]
 
 
-def _finished(storage: Storage, prints: dict[int, str], overwrite: bool) -> dict[int, dict[str, Any]]:
-    """Records of the files that stand complete; sweeps what killed writes left, and the mark of a finished folder.
+def _own_prints(storage: Storage) -> dict[int, str]:
+    """The marks of the audio files that stand there."""
+    notes = {_shard_of(name): _note(storage, f"{AUDIO}/{name}") for name in _parquet(storage, AUDIO)}
+    damaged = [shard for shard, note in notes.items() if note is None]
+    if damaged:
+        raise OutputError(
+            f"{storage.path(AUDIO)}/{file_name(damaged[0])}: is damaged", "prepare the corpus itself again: it goes on"
+        )
+    return {shard: note["print"] for shard, note in sorted(notes.items()) if note}
+
+
+def _finished(
+    storage: Storage, prints: dict[int, str], sets: tuple[FeatureSet, ...], overwrite: bool
+) -> dict[int, Record]:
+    """Return the records of the files that stand complete, for each shard; removes what killed writes left.
 
     Raises:
         OutputError: when files stand there that other settings or another corpus made.
     """
-    storage.require_writable()
     storage.sweep()
-    names = [name for name in storage.list() if name.endswith(".parquet")]
-    records: dict[int, dict[str, Any]] = {}
-    foreign = []
-    for name in names:
-        if not _NAME.fullmatch(name):
-            raise OutputError(f"{storage.path(name)}: not of `flowtts prepare`", "choose another folder with -o")
-        note, index = _note(storage, name), int(name[6:11])
-        if note is None and index in prints:
+    records: dict[int, Record] = {shard: {} for shard in prints}
+    foreign = _parquet(storage, "")  # of the first version, which kept features with the audio
+    for name in _parquet(storage, AUDIO):
+        note, shard = _note(storage, f"{AUDIO}/{name}"), _shard_of(name)
+        if note is None and shard in prints:
             continue  # cut off: it is prepared again
-        if note is not None and note.get("print") is not None and note["print"] == prints.get(index):
-            records[index] = {"shard": index, **note}
+        if note is not None and shard in prints and note.get("print") == prints[shard]:
+            records[shard][AUDIO] = note
         else:
-            foreign.append(name)
+            foreign.append(f"{AUDIO}/{name}")
     if foreign and not overwrite:
         raise OutputError(
-            f"{storage.root}: {foreign[0]} was prepared from other clips or with other settings",
+            f"{storage.root}: {foreign[0]} was prepared from other clips, with other settings, or by another version",
             "choose another folder with -o, or give --overwrite",
         )
-    if len(records) < len(prints) or foreign:
-        for name in (META, INDEX):
-            storage.delete(name)
-    for name in foreign:
+    if foreign or not all(AUDIO in record for record in records.values()):
+        storage.delete(META)
+    for name in (*foreign, *(["features"] if foreign else [])):
         storage.delete(name)
+    for features in sets:
+        _find_features(storage, features, prints, records)
     return records
 
 
-def _note(storage: Storage, name: str) -> dict[str, Any] | None:
+def _find_features(storage: Storage, features: FeatureSet, prints: dict[int, str], records: dict[int, Record]) -> None:
+    storage.sweep(features.folder)
+    for name in _parquet(storage, features.folder):
+        note, shard = _note(storage, f"{features.folder}/{name}"), _shard_of(name)
+        if (
+            note is not None
+            and AUDIO in records.get(shard, ())
+            and note.get("print") == feature_print(prints[shard], features)
+        ):
+            records[shard][features.kind] = note
+    if not all(features.kind in record for record in records.values()):
+        storage.delete(f"{features.folder}/{FEATURES}")
+
+
+def _parquet(storage: Storage, folder: str) -> list[str]:
+    """Names of the Parquet files of a folder.
+
+    Raises:
+        OutputError: for one that `flowtts prepare` did not write.
+    """
+    storage.sweep(folder)
+    names = [name for name in storage.list(folder) if name.endswith(".parquet")]
+    for name in names:
+        if not _NAME.fullmatch(name):
+            raise OutputError(
+                f"{storage.path(folder)}/{name}: not of `flowtts prepare`", "choose another folder with -o"
+            )
+    return names
+
+
+def _shard_of(name: str) -> int:
+    return int(name[6:11])
+
+
+def _note(storage: Storage, name: str) -> Note | None:
     """The record in a Parquet file of ours, empty where it has none; None where the file is damaged."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -244,65 +345,67 @@ def _note(storage: Storage, name: str) -> dict[str, Any] | None:
 
 
 def _prepare_shards(
-    shards: dict[int, list[Clip]],
-    prints: dict[int, str],
-    config: PrepareConfig,
-    storage: Storage,
-    address: str | None,
-    workers: int | None,
+    tasks: list[dict[str, Any]], config: PrepareConfig, storage: Storage, address: str | None, workers: int | None
 ) -> Iterator[dict[str, Any]]:
     from cluster.pool import run_tasks
     from cluster.session import default_workers
 
-    tasks = [
-        {"shard": index, "print": prints[index], "clips": [asdict(clip) for clip in shard]}
-        for index, shard in shards.items()
-    ]
-    make = partial(ShardPreparer, config, storage)
-    return run_tasks(make, tasks, address=address, workers=workers or default_workers())
+    return run_tasks(
+        partial(ShardPreparer, config, storage), tasks, address=address, workers=workers or default_workers()
+    )
 
 
 def _finish(
-    storage: Storage, records: list[dict[str, Any]], config: PrepareConfig, source: Path, licence: str, began: float
+    storage: Storage,
+    records: dict[int, Record],
+    sets: tuple[FeatureSet, ...],
+    config: PrepareConfig,
+    source: str,
+    licence: str,
+    began: float,
 ) -> Prepared:
-    """Write the quarantine, the statistics and, last, `dataset.json`."""
-    aside = [entry for record in records for entry in record["set_aside"]]
+    """Write the indices, what is known of the features, the quarantine and, last, `dataset.json`."""
+    audio = [entry for record in records.values() for entry in record[AUDIO]["index"]]
+    mels, tokens = ([n for record in records.values() for n in record[kind]["index"]] for kind in ("mel", "tokens"))
+    usable = [(frames, count) for frames, count in zip(mels, tokens, strict=True) if 0 < count <= frames]
+    aside = [entry for record in records.values() for kind in (AUDIO, *MAKERS) for entry in record[kind]["set_aside"]]
+    reasons = [(entry[0], crowded(*both)) for entry, *both in zip(audio, mels, tokens, strict=True) if min(both) > 0]
+    aside += [{"id": key, "reason": reason} for key, reason in reasons if reason]
     lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in aside)
     storage.write(QUARANTINE, lines.encode("utf-8", "replace"))
-    count = sum(record["values"] for record in records)
-    if count == 0:
+    if not usable:
         reason = f": {aside[0]['id']}: {aside[0]['reason']}" if aside else ""
         raise TextError(f"{source}: no clip can be trained on{reason}", f"{storage.path(QUARANTINE)} says why for each")
-    mean = math.fsum(record["sum"] for record in records) / count
-    std = math.sqrt(max(0.0, math.fsum(record["squares"] for record in records) / count - mean**2))
-    frames = sum(record["frames"] for record in records)
-    clips = sum(record["clips"] for record in records)
-    hours = config.mel.seconds_of(frames) / 3600
-    speakers = tuple(sorted({name for record in records for name in record["speakers"]}))
-    result = Prepared(
-        clips=clips,
+    samples = {i: [entry[1] for entry in record[AUDIO]["index"]] for i, record in records.items()}
+    storage.write(f"{AUDIO}/{INDEX}", Index.of(samples, 1, [entry[2] for entry in audio]).to_bytes())
+    mean, std = _statistics([record["mel"] for record in records.values()])
+    for features in sets:
+        lengths = {i: record[features.kind]["index"] for i, record in records.items()}
+        index = Index.of(lengths, MAKERS[features.kind].rows_per_group)
+        storage.write(f"{features.folder}/{INDEX}", index.to_bytes())
+        known = {"spec": features.spec, **({"mean": mean, "std": std} if features.kind == "mel" else {})}
+        storage.write(f"{features.folder}/{FEATURES}", (json.dumps(known, indent=1) + "\n").encode())
+    speakers, languages = (tuple(sorted({entry[k] for entry in audio} - {""})) for k in (2, 3))
+    if not storage.exists(META):
+        meta = DatasetMeta(config.mel, sets[1].spec, speakers, languages, licence, source)
+        storage.write(META, meta.to_bytes())
+    return Prepared(
+        clips=len(usable),
         set_aside=len(aside),
-        hours=round(hours, 4),
+        hours=round(config.mel.seconds_of(sum(frames for frames, _ in usable)) / 3600, 4),
         mel_mean=mean,
         mel_std=std,
         files=len(records),
         speakers=len(speakers),
         wall_s=round(time.perf_counter() - began, 2),
     )
-    if all("index" in record for record in records):  # else some are of an older version, and training looks by itself
-        storage.write(INDEX, index_bytes(_entries(records)))
-    statistics = {key: value for key, value in asdict(result).items() if key != "wall_s"}
-    storage.write(STATISTICS, (json.dumps(statistics, indent=1) + "\n").encode())
-    meta = DatasetMeta(config.mel, config.frontend, speakers, licence, source.name)
-    storage.write(META, (json.dumps(to_dict(meta), indent=1) + "\n").encode())
-    return result
 
 
-def _entries(records: list[dict[str, Any]]) -> Iterator[tuple[str, int, int, int, int, str]]:
-    """Of the index: where each example lies, and how long it is."""
-    for record in records:
-        for group, (frames, tokens, speaker) in enumerate(record["index"]):
-            yield file_name(record["shard"]), group, 0, frames, tokens, speaker
+def _statistics(notes: list[Note]) -> tuple[float, float]:
+    """Return mean and standard deviation of all values of all mels."""
+    count = sum(note["values"] for note in notes)
+    mean = math.fsum(note["sum"] for note in notes) / count
+    return mean, math.sqrt(max(0.0, math.fsum(note["squares"] for note in notes) / count - mean**2))
 
 
 class _progress:

@@ -111,12 +111,13 @@ def run(args: argparse.Namespace) -> int:
     settings: dict[str, Any] = dict(parse_settings(args.settings))
     if args.steps is not None:
         settings["trainer.steps"] = args.steps
+    if args.vocoder:
+        settings["vocoder"] = args.vocoder
     chosen = recipe(args.recipe or args.model, settings)
     result = train(
         args.data,
         args.output,
         chosen,
-        vocoder=args.vocoder,
         workers=workers,
         device=args.device,
         address=args.address,
@@ -191,7 +192,6 @@ def train(
     output: str | Path,
     recipe: Any,
     *,
-    vocoder: str = "",
     workers: int | tuple[int, int] | None = None,
     device: str = "auto",
     address: str | None = None,
@@ -213,7 +213,7 @@ def train(
     from jobs.training.starts import read_starts
     from jobs.training.workers import fit
 
-    this = open_run(runs_of(output), data, recipe, vocoder)  # fails on wrong input before Ray starts
+    this = open_run(runs_of(output), data, recipe)  # fails on wrong input before Ray starts
     resumed, gpu = this.last_step, False
     if resumed < this.steps:
         asked = (workers, workers) if isinstance(workers, int) else workers

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-import torch
 
-from flowtts_core.audio.mel import LogMel, MelConfig
-from flowtts_core.text.frontends import PhonemeConfig
-from flowtts_core.training.examples import SCHEMA, DatasetMeta, example_row
+from flowtts_core.audio.mel import MelConfig
+from flowtts_core.training.example_files import (
+    AUDIO,
+    AUDIO_SCHEMA,
+    INDEX,
+    Index,
+    feature_schema,
+    file_name,
+    table_bytes,
+)
+from flowtts_core.training.examples import META, DatasetMeta, read_features
+from flowtts_core.training.features import FEATURES, MelMaker, TokenMaker, whole_frontend
+from flowtts_core.training.files import LocalFiles
+from flowtts_core.training.prepare import flac_of
 
 
 def buzz(samples: int, pitch: float, sample_rate: int = 22050) -> np.ndarray:
@@ -23,24 +33,41 @@ def buzz(samples: int, pitch: float, sample_rate: int = 22050) -> np.ndarray:
     return (0.25 * tone * swell).astype(np.float32)
 
 
-def write_examples(
-    folder: Path, frames: list[int], files: int = 2, mel: MelConfig | None = None, row_group_size: int | None = None
-) -> Path:
+def write_examples(folder: Path, frames: list[int], files: int = 2, mel: MelConfig | None = None) -> Path:
     """A prepared folder with one clip per entry of `frames`; token ids stay below 24."""
-    mel, rng = mel or MelConfig(), np.random.default_rng(0)
-    log_mel = LogMel(mel)
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for i, count in enumerate(frames):
-        waveform = buzz(count * mel.hop_length, 90 + 20 * (i % 7), mel.sample_rate)
-        tokens = rng.integers(1, 24, max(3, count // 6)).tolist()
-        picture = log_mel(torch.from_numpy(waveform)[None])[0].numpy()
-        rows.append(example_row(f"clip-{i:03d}", f"text {i}", tokens, picture, waveform, mel.sample_rate))
-    for i, part in enumerate(np.array_split(np.arange(len(rows)), files)):
-        table = pa.Table.from_pylist([rows[j] for j in part], SCHEMA)
-        pq.write_table(table, folder / f"clips-{i:05d}.parquet", row_group_size=row_group_size)
-    values = np.concatenate([np.frombuffer(row["mel"], np.float16).astype(np.float64) for row in rows])
-    statistics = {"mel_mean": float(values.mean()), "mel_std": float(values.std())}
-    (folder / "statistics.json").write_text(json.dumps(statistics))
-    DatasetMeta(mel, PhonemeConfig()).save(folder)
+    meta, rng = DatasetMeta(mel or MelConfig(), whole_frontend({})), np.random.default_rng(0)
+    mels, tokens = meta.feature_sets
+    hop, rate, maker = meta.mel.hop_length, meta.mel.sample_rate, MelMaker(mels.spec)
+    tables = {folder: dict[int, list[dict[str, Any]]]() for folder in (AUDIO, mels.folder, tokens.folder)}
+    for shard, part in enumerate(np.array_split(np.arange(len(frames)), files)):
+        for i in part:
+            name, waveform = f"clip-{i:03d}", buzz(frames[i] * hop, 90 + 20 * (i % 7), rate)
+            ids = rng.integers(1, 24, max(3, frames[i] // 6)).tolist()
+            row = {"text": f"text {i}", "speaker": "", "language": "", "sample_rate": rate, "samples": len(waveform)}
+            made = {AUDIO: row | {"audio": flac_of(waveform, rate)}, mels.folder: asdict(maker.make("", waveform))}
+            made[tokens.folder] = {"length": len(ids), "value": ids}
+            for table, values in made.items():
+                tables[table].setdefault(shard, []).append({"id": name, **values})
+    kinds = {AUDIO: (AUDIO_SCHEMA, 1), mels.folder: (feature_schema(MelMaker.value_type), MelMaker.rows_per_group)}
+    kinds[tokens.folder] = (feature_schema(TokenMaker.value_type), TokenMaker.rows_per_group)
+    for table, (schema, rows_per_group) in kinds.items():
+        (folder / table).mkdir(parents=True, exist_ok=True)
+        for shard, rows in tables[table].items():
+            (folder / table / file_name(shard)).write_bytes(table_bytes(rows, schema, rows_per_group, {}))
+        lengths = {
+            shard: [row.get("length", row.get("samples")) for row in rows] for shard, rows in tables[table].items()
+        }
+        (folder / table / INDEX).write_bytes(Index.of(lengths, rows_per_group).to_bytes())
+    every = [row["value"] for rows in tables[mels.folder].values() for row in rows]
+    values = np.frombuffer(b"".join(every), np.float16).astype(np.float64)
+    for features in (mels, tokens):
+        known = {"spec": features.spec, "mean": float(values.mean()), "std": float(values.std())}
+        (folder / features.folder / FEATURES).write_text(json.dumps(known))
+    (folder / META).write_bytes(meta.to_bytes())
     return folder
+
+
+def statistics_of(folder: Path) -> dict[str, float]:
+    """What an acoustic model takes of the mels of a prepared folder."""
+    found = read_features(LocalFiles(folder), DatasetMeta.load(folder).feature_sets[0])
+    return {"mel_mean": found["mean"], "mel_std": found["std"]}

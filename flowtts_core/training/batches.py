@@ -1,4 +1,4 @@
-"""Batches in a fixed order: the global batch is a function of seed and step alone, whoever computes which of its items.
+"""Batches in a fixed order: the global batch depends on seed and step alone, whatever process computes which of its items.
 
 So a resumed run sees what an uncut one would, and goes on with the same batches on another number of processes.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -33,15 +33,16 @@ class VocoderBatch:
 
 
 class Batches(Protocol):
-    """`at(step, ranks)` gives this process's share of the global batch of a step."""
+    """`at(step, ranks)` gives this process's share of the global batch of a step: whatever the task takes, with `to(device)`."""
 
-    def at(self, step: int, ranks: Ranks = ALONE) -> AcousticBatch | VocoderBatch: ...
+    def at(self, step: int, ranks: Ranks = ALONE) -> Any: ...
 
 
 def split(frames: np.ndarray, parts: int) -> list[np.ndarray]:
-    """Places in `frames`, divided so that the sums of the parts differ little: the longest first, to the least laden part.
+    """Divide items so that the sums of the parts' frames differ little: the longest first, each to the part with the least.
 
-    With fewer items than parts, the last parts are empty.
+    Returns:
+        Places in `frames` for each part; with fewer items than parts, the last ones are empty.
     """
     order = np.argsort(-frames, kind="stable")
     loads, chosen = np.zeros(parts, dtype=np.int64), list[list[int]]([] for _ in range(parts))
@@ -53,7 +54,7 @@ def split(frames: np.ndarray, parts: int) -> list[np.ndarray]:
 
 
 def share_of(frames: np.ndarray, ranks: Ranks) -> Share | None:
-    """This process's share of a batch of items of so many frames; None where it computes the whole."""
+    """Return this process's share of a batch of items of so many frames; None where it computes the whole."""
     if ranks.size == 1:
         return None
     rows = split(frames, ranks.size)[ranks.rank]
@@ -82,11 +83,14 @@ class AcousticBatches:
         return self._collate(indices, share_of(self.examples.frames[indices], ranks))
 
     def items(self, indices: Iterable[int]) -> AcousticBatch:
-        """A batch of chosen examples."""
+        """Return a batch of chosen examples."""
         return self._collate(np.array(list(indices), dtype=np.int64), None)
 
     def _plan_epoch(self, epoch: int) -> list[np.ndarray]:
-        """Jittered sort by length, cut by the budget; the cuts are those of epoch 0, so every epoch has as many batches."""
+        """Return an epoch's batches: a jittered sort by length, cut by the budget.
+
+        The cuts are those of epoch 0, so that every epoch has as many batches.
+        """
         rng = np.random.default_rng((self.seed, epoch))
         frames = self.examples.frames.astype(np.float64)
         order = np.argsort(frames * rng.uniform(1 - JITTER, 1 + JITTER, len(frames)), kind="stable")[::-1]
@@ -96,7 +100,7 @@ class AcousticBatches:
         return [plan[i] for i in rng.permutation(len(plan))]
 
     def _collate(self, indices: np.ndarray, share: Share | None) -> AcousticBatch:
-        """The batch, or its share, padded as the whole batch: so an item meets the same random numbers in either."""
+        """Return the batch or its share, padded as the whole batch: so an item meets the same random numbers in either."""
         examples, mine = self.examples, indices if share is None else indices[share.rows.numpy()]
         examples.fetch(mine)
         tokens = torch.zeros(len(mine), int(examples.token_counts[indices].max()), dtype=torch.int64)
@@ -112,7 +116,7 @@ class AcousticBatches:
 
 
 def _budget_cuts(frames: np.ndarray, budget: int) -> list[int]:
-    """Indices at which a descending list of lengths is cut so that count x longest stays within the budget.
+    """Return the indices at which a descending list of lengths is cut so that count x longest stays within the budget.
 
     The jittered length at place k is at most (1 + JITTER) times the k-th longest, so no item from there on is longer than
     (1 + JITTER) / (1 - JITTER) times it, in any epoch. Only an item that exceeds the budget alone exceeds it.

@@ -1,140 +1,180 @@
-"""Prepared training examples in Parquet: tokens, mel and audio of each clip, with the configs they were made by."""
+"""A prepared corpus: audio and text of each clip, with mels and tokens beside them, read as they are asked for."""
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from flowtts_core.audio.mel import MelConfig
 from flowtts_core.config import from_dict, to_dict
-from flowtts_core.errors import TextError
-from flowtts_core.text.frontends import PhonemeConfig
-from flowtts_core.training.example_files import Index, RowGroups, read_index
+from flowtts_core.errors import ConfigError, TextError
+from flowtts_core.training.example_files import AUDIO, Group, Index, RowGroups
+from flowtts_core.training.features import FEATURES, FeatureSet, changed_frontend, changed_mel, mel_set, token_set
 from flowtts_core.training.files import Files, files_of, patiently
 
-SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("text", pa.string()),
-        ("speaker", pa.string()),
-        ("tokens", pa.list_(pa.int32())),
-        ("n_frames", pa.int32()),
-        ("mel", pa.binary()),  # float16 [n_mels, n_frames], row-major
-        ("audio", pa.binary()),  # FLAC, 16 bit, n_frames * hop_length samples
-    ]
-)
-META = "dataset.json"
+META, FORMAT = "dataset.json", 2
 CACHE_BYTES = 1 << 30  # of a process; a corpus that fits is read once
 
 
 @dataclass(frozen=True)
 class DatasetMeta:
-    """What every example of a folder shares; stands in `dataset.json` beside the Parquet files."""
+    """What a prepared folder says of itself, in `dataset.json`.
+
+    Attributes:
+        mel, frontend: of the features that training takes by default; `frontend` is a spec with all its fields.
+        speakers, languages: of the clips, sorted.
+        licence, source: of the corpus.
+    """
 
     mel: MelConfig
-    frontend: PhonemeConfig
+    frontend: dict[str, Any]
     speakers: tuple[str, ...] = ()
+    languages: tuple[str, ...] = ()
     licence: str = ""
     source: str = ""
+    format: int = FORMAT
 
-    def save(self, folder: Path) -> None:
-        (folder / META).write_text(json.dumps(to_dict(self), indent=1) + "\n", encoding="utf-8")
+    @property
+    def feature_sets(self) -> tuple[FeatureSet, FeatureSet]:
+        """The mels and the tokens."""
+        return mel_set(self.mel), token_set(self.frontend)
+
+    def with_features(self, mel: Mapping[str, Any], frontend: Mapping[str, Any]) -> DatasetMeta:
+        """Return the same corpus with other features, from the fields that differ from its own.
+
+        Raises:
+            ConfigError: for a field that does not exist, or another sample rate than that of the audio.
+        """
+        changed = changed_mel(self.mel, mel)
+        if changed.sample_rate != self.mel.sample_rate:
+            raise ConfigError(
+                f"mel.sample_rate = {changed.sample_rate}: the audio was prepared at {self.mel.sample_rate} Hz",
+                "prepare the corpus again into another folder, with --resample",
+            )
+        return replace(self, mel=changed, frontend=changed_frontend(self.frontend, frontend))
+
+    def to_bytes(self) -> bytes:
+        """Return the content of `dataset.json`."""
+        return (json.dumps(to_dict(self), indent=1) + "\n").encode()
 
     @staticmethod
     def load(place: Path | Files) -> DatasetMeta:
-        """Raises TextError where the folder is not one that `flowtts prepare` made."""
+        """Read `dataset.json`.
+
+        Raises:
+            TextError: where the folder is not one that `flowtts prepare` made, or an older version's.
+        """
         files = files_of(place)
         try:
-            text = patiently(lambda: files.read(META), f"reading {files.path(META)}")
+            values = json.loads(patiently(lambda: files.read(META), f"reading {files.path(META)}"))
         except (FileNotFoundError, NotADirectoryError):
             raise TextError(f"{files.path()}: no {META}", "make the folder with `flowtts prepare`") from None
-        loaded: DatasetMeta = from_dict(DatasetMeta, json.loads(text))
+        if values.get("format") != FORMAT:
+            raise TextError(
+                f"{files.path()}: prepared by another version of flowtts",
+                "prepare the corpus again into another folder: flowtts prepare CORPUS -o FOLDER",
+            )
+        loaded: DatasetMeta = from_dict(DatasetMeta, values)
         return loaded
 
 
-def example_row(
-    key: str,
-    text: str,
-    tokens: Iterable[int],
-    mel: np.ndarray,
-    waveform: np.ndarray,
-    sample_rate: int,
-    speaker: str = "",
-) -> dict[str, Any]:
-    """One row of `SCHEMA`, from a mel [n_mels, T] and the waveform [S] it was made of."""
-    import soundfile
+def read_features(files: Files, features: FeatureSet) -> dict[str, Any]:
+    """Read what `flowtts prepare` noted of a set of features: its spec and its statistics.
 
-    flac = io.BytesIO()
-    soundfile.write(flac, waveform, sample_rate, format="FLAC", subtype="PCM_16")
-    half = np.ascontiguousarray(mel, dtype=np.float16)
-    return {
-        "id": key,
-        "text": text,
-        "speaker": speaker,
-        "tokens": list(tokens),
-        "n_frames": half.shape[1],
-        "mel": half.tobytes(),
-        "audio": flac.getvalue(),
-    }
+    Raises:
+        TextError: where the folder has no such features; says how to make them.
+    """
+    name = f"{features.folder}/{FEATURES}"
+    try:
+        found: dict[str, Any] = json.loads(patiently(lambda: files.read(name), f"reading {files.path(name)}"))
+    except (FileNotFoundError, NotADirectoryError):
+        part = {"mel": "mel", "tokens": "frontend"}[features.kind]
+        settings = "".join(f" --set {part}.{field}={json.dumps(v)}" for field, v in features.changed.items())
+        here = files.path().rstrip("/")
+        raise TextError(
+            f"{here}: no {features.kind} of this configuration", f"flowtts prepare {here} -o {here}{settings}"
+        ) from None
+    return found
 
 
 class Examples:
-    """Random access to the examples of a prepared folder, which are read as they are asked for.
+    """Random access to the clips of a prepared folder that have a mel and tokens that fit in it.
 
-    In memory are their lengths, and of the examples themselves those used last.
+    In memory are their lengths, and of the clips themselves those used last.
 
     Args:
-        columns: of `SCHEMA`, those that will be asked for: "mel", "tokens", "audio", "id".
-        limit: use the first so many examples (by id order of the files), all by default.
-        cache_bytes: how much of the examples stays in memory.
+        columns: those that will be asked for: "mel", "tokens", "audio", "id".
+        limit: use the first so many clips, all by default.
+        cache_bytes: how much of the clips stays in memory.
+        mel, frontend: fields in which the features differ from the folder's default.
     """
 
     def __init__(
-        self, place: Path | Files, columns: Iterable[str], limit: int | None = None, cache_bytes: int = CACHE_BYTES
+        self,
+        place: Path | Files,
+        columns: Iterable[str],
+        limit: int | None = None,
+        cache_bytes: int = CACHE_BYTES,
+        mel: Mapping[str, Any] | None = None,
+        frontend: Mapping[str, Any] | None = None,
     ) -> None:
-        files = files_of(place)
-        self.meta = DatasetMeta.load(files)
-        self.index: Index = read_index(files).first(limit)
-        self.frames, self.token_counts = self.index.frames, self.index.tokens
+        files, wanted = files_of(place), set(columns)
+        self.meta = DatasetMeta.load(files).with_features(mel or {}, frontend or {})
+        mels, tokens = self.meta.feature_sets
+        for features in (mels, tokens):
+            read_features(files, features)
+        self._folders = {"mel": mels.folder, "tokens": tokens.folder, "audio": AUDIO, "id": AUDIO}
+        indices = {folder: Index.read(files, folder) for folder in self._folders.values()}
+        frames, counts = indices[mels.folder].lengths, indices[tokens.folder].lengths
+        usable = np.flatnonzero((counts > 0) & (counts <= frames))[:limit]
+        self._index = {folder: index.taken(usable) for folder, index in indices.items()}
+        self.frames, self.token_counts = frames[usable], counts[usable]
         speakers = {name: i for i, name in enumerate(self.meta.speakers)}
-        self.speaker_ids = np.array([speakers.get(name, 0) for name in self.index.speakers], dtype=np.int64)
-        self._groups = RowGroups(files, list(columns), cache_bytes)
+        self.speaker_ids = np.array([speakers.get(n, 0) for n in self._index[AUDIO].speakers], dtype=np.int64)
+        read = {mels.folder: ["value"], tokens.folder: ["value"], AUDIO: [c for c in ("id", "audio") if c in wanted]}
+        kept = {self._folders[column] for column in wanted}
+        self._groups = RowGroups(files, {folder: read[folder] for folder in sorted(kept)}, cache_bytes)
+        self._read = kept
 
     def __len__(self) -> int:
         return len(self.frames)
 
     def fetch(self, indices: Iterable[int]) -> None:
-        """Read these examples, several at once where the store is remote, unless they are in memory."""
-        self._groups.fetch([self.index.group(int(i)) for i in indices])
+        """Read these clips, several at once where the store is remote, unless they are in memory."""
+        self._groups.fetch([self._group(folder, int(i)) for i in indices for folder in sorted(self._read)])
 
     def mel(self, index: int) -> np.ndarray:
         """[n_mels, T] float16."""
-        data = np.frombuffer(self._value(index, "mel").as_buffer(), dtype=np.float16)
+        data = np.frombuffer(self._value(index, "mel", "value").as_buffer(), dtype=np.float16)
         return data.reshape(self.meta.mel.n_mels, -1)
 
     def tokens(self, index: int) -> np.ndarray:
         """[L] int64."""
-        return np.asarray(self._value(index, "tokens").values.to_numpy(), dtype=np.int64)
+        return np.asarray(self._value(index, "tokens", "value").values.to_numpy(), dtype=np.int64)
 
     def audio(self, index: int, start: int, samples: int) -> np.ndarray:
         """[samples] float32 of the clip from sample `start`; zeros beyond its end."""
         import soundfile
 
-        with soundfile.SoundFile(io.BytesIO(self._value(index, "audio").as_buffer())) as file:
+        with soundfile.SoundFile(io.BytesIO(self._value(index, "audio", "audio").as_buffer())) as file:
             file.seek(start)
             waveform = file.read(samples, dtype="float32", fill_value=0.0)
         return np.asarray(waveform)
 
     def key(self, index: int) -> str:
-        """The clip's id, where the column "id" was asked for."""
-        return str(self._value(index, "id"))
+        """Return the clip's id, where the column "id" was asked for."""
+        return str(self._value(index, "id", "id"))
 
-    def _value(self, index: int, column: str) -> Any:
-        return self._groups.get(self.index.group(index))[column][int(self.index.rows[index])]
+    def _group(self, folder: str, index: int) -> Group:
+        where = self._index[folder]
+        return folder, int(where.shards[index]), int(where.groups[index])
+
+    def _value(self, index: int, kind: str, column: str) -> Any:
+        folder = self._folders[kind]
+        return self._groups.get(*self._group(folder, index))[column][int(self._index[folder].rows[index])]

@@ -1,23 +1,21 @@
-"""One clip and its text to one training example, or the reason why it cannot be one."""
+"""One clip of a corpus to the audio that is kept of it, or the reason why it cannot be trained on."""
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from flowtts_core.audio.files import read_audio, resample
-from flowtts_core.audio.mel import LogMel, MelConfig
-from flowtts_core.errors import AudioError, ConfigError, TextError
-from flowtts_core.text.frontends import PhonemeConfig, PhonemeFrontend
-from flowtts_core.training.examples import example_row
+from flowtts_core.audio.mel import MelConfig
+from flowtts_core.errors import AudioError, ConfigError
 
 
 @dataclass(frozen=True)
-class Limits:
+class ClipLimits:
     """What a clip must keep to be trained on.
 
     Attributes:
@@ -47,65 +45,57 @@ class Limits:
 
 @dataclass(frozen=True)
 class PrepareConfig:
-    """Everything that decides what becomes of a clip; `resample` brings other sample rates to the mel's."""
+    """Everything that decides what becomes of a clip.
 
-    mel: MelConfig = field(default_factory=MelConfig)
-    frontend: PhonemeConfig = field(default_factory=PhonemeConfig)
-    limits: Limits = field(default_factory=Limits)
-    resample: bool = False
-
-
-class ClipPreparer:
-    """`prepare(...)` gives a row of `SCHEMA`, or a sentence that says why there is none.
-
-    Raises:
-        ConfigError, DependencyError: for a front end that cannot be built.
+    Attributes:
+        mel: of the features; its sample rate is also that of the audio.
+        frontend: spec of the front end that makes the tokens.
+        resample: bring other sample rates to the mel's, instead of setting the clip aside.
     """
 
-    def __init__(self, config: PrepareConfig) -> None:
-        self.config = config
-        self._frontend = PhonemeFrontend(config.frontend)
-        self._log_mel = LogMel(config.mel)
+    mel: MelConfig = field(default_factory=MelConfig)
+    frontend: dict[str, Any] = field(default_factory=lambda: {"name": "phonemes"})
+    limits: ClipLimits = field(default_factory=ClipLimits)
+    resample: bool = False
 
-    def prepare(self, key: str, text: str, audio: bytes | str | Path, speaker: str = "") -> dict[str, Any] | str:
-        """Decode, check, and turn into tokens, mel and audio; the audio is cut to whole frames.
-
-        Args:
-            key: the clip's id.
-            audio: a path, or the bytes of an audio file.
-        """
-        mel_config, limits = self.config.mel, self.config.limits
-        if not text.strip():
-            return "empty text"
-        try:
-            waveform, rate = read_audio(audio)
-        except AudioError as error:
-            return f"unreadable audio: {error.message}"
-        if rate != mel_config.sample_rate:
-            if not self.config.resample:
-                return f"sample rate {rate} Hz instead of {mel_config.sample_rate} Hz (--resample converts it)"
-            clipped = clipping(waveform, limits)  # the filter would smear it until nothing reached full scale
-            if clipped:
-                return clipped
-            waveform = resample(waveform, rate, mel_config.sample_rate)
-        waveform = waveform[: len(waveform) // mel_config.hop_length * mel_config.hop_length]
-        unfit = unfit_waveform(waveform, mel_config.sample_rate, limits)
-        if unfit:
-            return unfit
-        try:
-            tokens = self._frontend.encode(text).tokens
-        except TextError as error:
-            return error.message
-        frames = mel_config.frames_of(len(waveform))
-        if len(tokens) > frames:
-            return f"{len(tokens)} tokens in {frames} frames: more sounds than the clip has room for"
-        with torch.inference_mode():
-            mel = self._log_mel(torch.from_numpy(np.ascontiguousarray(waveform))[None])[0].numpy()
-        return example_row(key, text, tokens, mel, waveform, mel_config.sample_rate, speaker)
+    @property
+    def of_audio(self) -> list[Any]:
+        """What decides about the audio that is kept; the rest decides about features alone."""
+        return [self.mel.sample_rate, self.limits, self.resample]
 
 
-def unfit_waveform(waveform: np.ndarray, sample_rate: int, limits: Limits) -> str:
-    """Why [S] cannot be trained on (length, silence, clipping); empty where it can."""
+def prepare_audio(audio: bytes | str | Path, config: PrepareConfig) -> np.ndarray | str:
+    """Decode a clip, from a path or an audio file's bytes, and check it.
+
+    Returns:
+        [S] float32 at the mel's sample rate, or a sentence that says why the clip cannot be trained on.
+    """
+    wanted, limits = config.mel.sample_rate, config.limits
+    try:
+        waveform, rate = read_audio(audio)
+    except AudioError as error:
+        return f"unreadable audio: {error.message}"
+    if rate != wanted:
+        if not config.resample:
+            return f"sample rate {rate} Hz instead of {wanted} Hz (--resample converts it)"
+        clipped = clipping(waveform, limits)  # the filter would smear it until nothing reached full scale
+        if clipped:
+            return clipped
+        waveform = resample(waveform, rate, wanted)
+    return unfit_waveform(waveform, wanted, limits) or waveform
+
+
+def flac_of(waveform: np.ndarray, sample_rate: int) -> bytes:
+    """Return a waveform [S] as FLAC of 16 bits."""
+    import soundfile
+
+    file = io.BytesIO()
+    soundfile.write(file, waveform, sample_rate, format="FLAC", subtype="PCM_16")
+    return file.getvalue()
+
+
+def unfit_waveform(waveform: np.ndarray, sample_rate: int, limits: ClipLimits) -> str:
+    """Return why [S] cannot be trained on (length, silence, clipping); empty where it can."""
     seconds = len(waveform) / sample_rate
     if seconds < limits.min_seconds:
         return f"too short: {seconds:.2f} s (at least {limits.min_seconds:g} s)"
@@ -117,14 +107,14 @@ def unfit_waveform(waveform: np.ndarray, sample_rate: int, limits: Limits) -> st
     return clipping(waveform, limits)
 
 
-def clipping(waveform: np.ndarray, limits: Limits) -> str:
-    """Says so where more than `max_clipped_share` of [S] stands in runs at full scale; empty otherwise."""
+def clipping(waveform: np.ndarray, limits: ClipLimits) -> str:
+    """Return a reason where more than `max_clipped_share` of [S] stands in runs at full scale, else an empty text."""
     share = clipped_share(waveform, limits)
     return f"clipped: {share:.2%} of the samples stand at full scale" if share > limits.max_clipped_share else ""
 
 
-def clipped_share(waveform: np.ndarray, limits: Limits) -> float:
-    """Share of samples that belong to runs of at least `clipped_run` samples at full scale."""
+def clipped_share(waveform: np.ndarray, limits: ClipLimits) -> float:
+    """Return the share of samples that belong to runs of at least `clipped_run` samples at full scale."""
     full = np.concatenate([[False], np.abs(waveform) >= limits.full_scale, [False]]).astype(np.int8)
     edges = np.flatnonzero(np.diff(full))
     runs = edges[1::2] - edges[::2]

@@ -87,7 +87,10 @@ class VocoderTask:
         fake = self.vocoder(batch.mel).float()
         adversarial = step >= c.adversarial_from
         if adversarial:
-            yield "discriminators", {"loss": discriminator_loss(self.discriminators(real), self.discriminators(fake.detach()), share)}
+            yield (
+                "discriminators",
+                {"loss": discriminator_loss(self.discriminators(real), self.discriminators(fake.detach()), share)},
+            )
         with torch.autocast(real.device.type, enabled=False):
             mel, stft = self.mel_loss(fake, real, share), self.stft_loss(fake, real, share)
         losses = {"mel": mel, "stft": stft}

@@ -8,6 +8,7 @@ differs by the order of sums alone.
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import tempfile
@@ -238,8 +239,6 @@ class Trainer:
 
     def averaged_module(self) -> nn.Module:
         """A copy of the shipped module with the averaged weights, in eval mode."""
-        import copy
-
         module = copy.deepcopy(self._ema_source())
         module.load_state_dict(self.ema)
         return module.eval()
@@ -269,6 +268,12 @@ class Trainer:
         return self.step
 
     def _restore(self, state: dict[str, Any]) -> None:
+        if state["modules"].keys() != self.task.modules.keys():
+            raise FlowTTSError(
+                f"{self.files.path()}: the checkpoint of step {state['step']} is another version's, with modules"
+                f" {', '.join(state['modules'])}",
+                "remove that folder to train anew",
+            )
         for name, module in self.task.modules.items():
             module.load_state_dict(state["modules"][name])
         for name, optimizer in self.optimizers.items():
@@ -309,5 +314,5 @@ def native_bf16(device: torch.device) -> bool:
     """Return True for CUDA devices with bf16 and for CPUs with avx512_bf16 or AMX."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    can = torch.cpu.get_capabilities()
+    can = getattr(torch.cpu, "get_capabilities", dict)()  # the oldest torch has none
     return torch.backends.mkldnn.is_available() and any(can.get(name) for name in ("avx512_bf16", "amx_bf16"))

@@ -1,4 +1,4 @@
-"""The three forms of a corpus that `flowtts prepare` reads: LJSpeech folders, JSONL lists, and Parquet tables."""
+"""The forms of a corpus that `flowtts prepare` reads: LJSpeech folders, JSONL lists, and Parquet, as prepared folders are."""
 
 from __future__ import annotations
 
@@ -26,20 +26,21 @@ class Clip:
     text: str
     path: str
     speaker: str = ""
+    language: str = ""
     row: int = -1
     problem: str = ""
 
 
 def read_clips(source: Path) -> list[Clip]:
-    """The clips of a corpus in its own order; a repeated id is marked as a problem.
+    """Read the clips of a corpus in its own order; a repeated id is marked as a problem.
 
     Raises:
-        TextError: when the source is none of the three forms or lists no clip.
+        TextError: when the source is none of these forms or lists no clip.
     """
     source = source.absolute()
     if (source / "metadata.csv").is_file():
         clips = list(_ljspeech(source))
-    elif source.is_dir() and (files := sorted(source.glob("*.parquet"))):
+    elif source.is_dir() and (files := sorted([*source.glob("*.parquet"), *source.glob("audio/*.parquet")])):
         clips = [clip for file in files for clip in _parquet(file)]
     elif source.is_dir() and len(lists := sorted(source.glob("*.jsonl"))) == 1:
         clips = list(_jsonl(lists[0]))
@@ -110,7 +111,12 @@ def _jsonl(file: Path) -> Iterator[Clip]:
             yield Clip(f"line {number}", "", "", problem=f"{where}: needs the strings `audio` and `text`")
             continue
         key = str(row.get("id") or Path(row["audio"]).with_suffix("").as_posix())
-        yield Clip(key, row["text"], str(file.parent / row["audio"]), str(row.get("speaker") or ""))
+        yield Clip(key, row["text"], str(file.parent / row["audio"]), *_whose(row))
+
+
+def _whose(row: dict[str, Any]) -> tuple[str, str]:
+    """Return the speaker and the language of a row."""
+    return str(row.get("speaker") or ""), str(row.get("language") or "")
 
 
 def _parquet(file: Path) -> Iterator[Clip]:
@@ -123,14 +129,14 @@ def _parquet(file: Path) -> Iterator[Clip]:
         raise TextError(f"{file}: not a Parquet file ({error})", f"give {FORMS}") from error
     if not {"audio", "text"} <= names:
         raise TextError(f"{file}: columns {', '.join(sorted(names))}", "a Parquet corpus needs audio and text")
-    wanted = [name for name in ("id", "text", "speaker") if name in names]
+    wanted = [name for name in ("id", "text", "speaker", "language") if name in names]
     for number, row in enumerate(pq.read_table(file, columns=wanted).to_pylist()):
         key = str(row["id"]) if row.get("id") is not None else f"{file.stem}-{number}"
-        yield Clip(key, row["text"] or "", str(file), str(row.get("speaker") or ""), number)
+        yield Clip(key, row["text"] or "", str(file), *_whose(row), number)
 
 
 def audio_of(clips: list[Clip]) -> Iterator[bytes | str]:
-    """The audio of clips in order: a path, or the bytes that stand in a Parquet file (read once for neighbours)."""
+    """Yield the audio of clips in order: a path, or the bytes that stand in a Parquet file (read once for neighbours)."""
     held: dict[tuple[str, int], bytes] = {}
     for i, clip in enumerate(clips):
         if clip.row < 0:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -19,7 +17,8 @@ from cluster.storage import Storage
 from flowtts_core.config import fingerprint
 from flowtts_core.errors import ConfigError, FlowTTSError, TextError
 from jobs.corpus.flite import Teacher, make_corpus
-from jobs.training.recipes import VocoderRecipe, recipe
+from jobs.training.recipes import recipe
+from jobs.training.run import TrainingRun, open_run, read_progress, trained_module, write_result
 
 TSV_HEADER = "id\ttext\n"
 
@@ -177,15 +176,19 @@ def _prepare(work: Path, workers: int | None) -> None:
 
 
 def _train_both(work: Path, config: BundledRecipe) -> None:
-    """Both models at the same time, one process with one thread each: neither needs the other."""
-    runs = {name: _open(work, getattr(config, name)) for name in ("acoustic", "vocoder")}
+    """Train both models at the same time, in one process with one thread each.
+
+    Where this process is killed, they train on to their end. A next start of the recipe is refused meanwhile, by the locks
+    of their folders.
+    """
+    runs = {name: _open(work, name, config) for name in ("acoustic", "vocoder")}
     children = {}
     for name, run in runs.items():
         if run.last_step < run.steps or not any((work / name).glob("*.safetensors")):
             command = [sys.executable, "-m", "jobs.cli", "train", str(work / "data"), "-o", str(work / name)]
             command += ["--recipe", getattr(config, name), "--workers", "1", "--json"]
             with (work / f"{name}.log").open("ab") as log:
-                children[name] = subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=_end_with_parent)
+                children[name] = subprocess.Popen(command, stdout=log, stderr=log)
     try:
         _watch(runs, children)
         failed = [name for name, child in children.items() if child.poll()]  # before we end the other
@@ -198,18 +201,9 @@ def _train_both(work: Path, config: BundledRecipe) -> None:
         raise FlowTTSError(f"training the {name} failed:\n{tail}", f"{work / name}.log has it all; run again to go on")
 
 
-def _end_with_parent() -> None:
-    """In a child: end when its parent is killed, lest the next start of the recipe train the same run twice."""
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
-
-
-def _open(work: Path, name: str) -> Any:
-    from jobs.training.run import open_run
-
-    part = "vocoder" if isinstance(recipe(name), VocoderRecipe) else "acoustic"
-    return open_run(work / f"{part}-training", work / "data", recipe(name))
+def _open(work: Path, part: str, config: BundledRecipe, **settings: Any) -> TrainingRun:
+    """Open the run of the "acoustic" model or the "vocoder"."""
+    return open_run(work / f"{part}-training", work / "data", recipe(getattr(config, part), settings))
 
 
 def _watch(runs: dict[str, Any], children: dict[str, subprocess.Popen[bytes]]) -> None:
@@ -223,8 +217,6 @@ def _watch(runs: dict[str, Any], children: dict[str, subprocess.Popen[bytes]]) -
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
-
-    from jobs.training.run import read_progress
 
     columns = (
         TextColumn("{task.description:9}"),
@@ -242,27 +234,19 @@ def _watch(runs: dict[str, Any], children: dict[str, subprocess.Popen[bytes]]) -
 
 
 def _pack(work: Path, output: Path, config: BundledRecipe) -> None:
-    """The averaged weights of both runs as one voice, at half precision."""
-    from flowtts_core.config import spec_of
-    from flowtts_core.training.examples import DatasetMeta, Examples
+    """Write the averaged weights of both runs as one voice, at half precision."""
+    from flowtts_core.sampling import Sampling
     from flowtts_core.training.pace import relative_length
-    from flowtts_core.voice.parts import save_voice
-    from jobs.training.run import trained_module
 
-    acoustic, vocoder = _open(work, config.acoustic), _open(work, config.vocoder)
-    model: Any = trained_module(acoustic)
-    speed = min(4.0, max(0.25, relative_length(model, Examples(work / "data", ["tokens"]))))
+    run = _open(work, "acoustic", config, vocoder=str(work / "vocoder"))
+    model: Any = trained_module(run)
+    speed = min(4.0, max(0.25, relative_length(model, run.recipe.examples(work / "data", ["tokens"]))))
     clips = json.loads((work / "corpus" / "source.json").read_text())["clips"]
-    save_voice(
+    write_result(
+        run,
         output,
-        name=output.name,
-        acoustic=model,
-        acoustic_spec=spec_of(acoustic.recipe.name, acoustic.recipe.model),
-        vocoder=trained_module(vocoder),  # type: ignore[arg-type]
-        vocoder_spec=spec_of(vocoder.recipe.name, vocoder.recipe.model),
-        frontend=DatasetMeta.load(work / "data").frontend,
         half=True,
-        speed=round(speed, 3),
+        sampling=Sampling(speed=round(speed, 3)),
         licence="Apache-2.0",
         description="An English male voice, taught by flite's rms voice.",
         source=f"{clips} texts read by flite {config.teacher.voice} (CMU Flite, BSD-like licence)",

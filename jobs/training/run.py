@@ -1,4 +1,4 @@
-"""One training run: its identity and folder, what each worker does, and the voice or vocoder it ends in."""
+"""One training run: its identity and folder, what each worker does, and what it ends in."""
 
 from __future__ import annotations
 
@@ -16,37 +16,27 @@ import torch
 from torch import nn
 
 from cluster.storage import Storage, is_remote
-from flowtts_core.acoustic import ACOUSTIC_MODELS
-from flowtts_core.config import build, fingerprint, spec_of, to_dict
-from flowtts_core.errors import TextError, VoiceError
-from flowtts_core.text.frontends.symbols import symbol_table
-from flowtts_core.training.batches import AcousticBatches, Batches, VocoderBatches
+from flowtts_core.config import fingerprint
+from flowtts_core.errors import VoiceError
 from flowtts_core.training.checkpoints import checkpoint_steps, load_newest
 from flowtts_core.training.distributed import ALONE, Ranks
-from flowtts_core.training.examples import META, DatasetMeta, Examples
+from flowtts_core.training.example_files import AUDIO
+from flowtts_core.training.examples import DatasetMeta, read_features
 from flowtts_core.training.files import Files, files_of, patiently
-from flowtts_core.training.tasks import AcousticTask, VocoderTask
-from flowtts_core.training.trainer import Task, Trainer
-from flowtts_core.vocoder import VOCODERS, GriffinLimConfig, Vocoder
-from flowtts_core.vocoder.files import CARD as VOCODER_CARD
-from flowtts_core.vocoder.files import LoadedVocoder, load_vocoder, save_vocoder
-from flowtts_core.voice.card import CARD as VOICE_CARD
-from flowtts_core.voice.parts import load_parts, save_voice
-from jobs.training.recipes import AcousticRecipe, Recipe, VocoderRecipe
+from flowtts_core.training.trainer import Trainer
+from jobs.training.recipes import Recipe
 
 RECORD, PROGRESS = "run.json", "progress.json"
-_BOOKKEEPING = ("log_every", "checkpoint_every", "sample_every", "keep")  # change nothing of what is trained
-STATISTICS = "statistics.json"
 REPORT_EVERY_S = {False: 0.5, True: 5.0}  # by whether the run lies in an object store
 
 
 def place_of(path: str | Path) -> Path | Files:
-    """A local folder as a path, or an object store's."""
+    """Return a local folder as a path, or an object store's."""
     return Storage(str(path)) if is_remote(str(path)) else Path(path).absolute()
 
 
 def runs_of(output: str | Path) -> str:
-    """Where the runs lie that end in an output."""
+    """Return where the runs lie that end in an output."""
     return f"{files_of(place_of(output)).path().rstrip('/')}-training"
 
 
@@ -57,19 +47,22 @@ class TrainingRun:
     Attributes:
         folder: of checkpoints, logs and `run.json`; its name holds the fingerprint of configuration and data.
         recipe: fitted to the data.
-        vocoder: a voice or vocoder folder, or a bundled voice's name, that pairs with an acoustic model; "" is Griffin-Lim.
         stop_at: stop at this step, as if cut there.
     """
 
     folder: str
     data: str
     recipe: Recipe
-    vocoder: str = ""
     stop_at: int | None = None
 
     @property
     def files(self) -> Files:
         return files_of(place_of(self.folder))
+
+    @property
+    def meta(self) -> DatasetMeta:
+        """The data, with the features that the recipe trains on."""
+        return DatasetMeta.load(place_of(self.data)).with_features(self.recipe.mel, self.recipe.frontend)
 
     @property
     def steps(self) -> int:
@@ -81,84 +74,29 @@ class TrainingRun:
         return (checkpoint_steps(self.files) or [0])[-1]
 
 
-def open_run(runs: str | Path, data: str | Path, recipe: Recipe, vocoder: str = "") -> TrainingRun:
+def open_run(runs: str | Path, data: str | Path, recipe: Recipe) -> TrainingRun:
     """Make or find the folder of this very run below `runs`: other settings or data get another folder.
 
     Raises:
-        TextError: when the data is not prepared.
-        VoiceError, ConfigError: when there is no such vocoder, or it does not read the mel of the data.
+        FlowTTSError: as `Recipe.fit`.
     """
-    examples = files_of(place_of(data))
-    fitted = fit_to_data(recipe, examples)
-    if isinstance(fitted, AcousticRecipe):
-        _require_vocoder(fitted, vocoder)
-    settings = to_dict(fitted)
-    for name in _BOOKKEEPING:
-        del settings["trainer"][name]
-    identity = {"recipe": settings, "data": data_fingerprint(examples)}
+    files = files_of(place_of(data))
+    fitted = recipe.fit(files)
+    this = TrainingRun("", files.path().rstrip("/"), fitted)
+    identity = {"recipe": fitted.identity(), "data": data_fingerprint(files, this.meta)}
     folder = f"{files_of(place_of(runs)).path().rstrip('/')}/{fitted.name}-{fingerprint(identity)}"
-    this = TrainingRun(folder, examples.path().rstrip("/"), fitted, vocoder)
+    this = replace(this, folder=folder)
     if RECORD not in this.files.list():
         _write_json(this.files, RECORD, {**identity, "data_folder": str(data)})
     return this
 
 
-def fit_to_data(recipe: Recipe, data: Files) -> Recipe:
-    """The recipe with mel, statistics, symbols and speakers of a prepared folder."""
-    meta = DatasetMeta.load(data)
-    if isinstance(recipe, VocoderRecipe):
-        return replace(recipe, model=replace(recipe.model, mel=meta.mel))
-    if STATISTICS not in data.list():
-        raise TextError(f"{data.path()}: no {STATISTICS}", "make the folder with `flowtts prepare`")
-    statistics = json.loads(data.read(STATISTICS))
-    model = replace(
-        recipe.model,
-        mel=meta.mel,
-        mel_mean=statistics["mel_mean"],
-        mel_std=statistics["mel_std"],
-        n_symbols=len(symbol_table(meta.frontend.symbols)),
-        n_speakers=max(1, len(meta.speakers)),
-    )
-    return replace(recipe, model=model)
-
-
-def data_fingerprint(data: Files) -> str:
-    """Changes with the settings, the statistics, or the size of any file of a prepared folder."""
-    sizes = data.list()
-    texts = [data.read(name).decode() for name in (META, STATISTICS) if name in sizes]
-    return fingerprint([texts, [[name, size] for name, size in sorted(sizes.items()) if name.endswith(".parquet")]])
-
-
-def find_vocoder(name: str, recipe: AcousticRecipe) -> LoadedVocoder:
-    """The vocoder of a vocoder folder, of a voice (folder or bundled name), or Griffin-Lim for an empty name."""
-    if not name:
-        spec = spec_of("griffin_lim", GriffinLimConfig(mel=recipe.model.mel))
-        return LoadedVocoder(build(VOCODERS, spec), spec)
-    with _local_copy(name) as folder:
-        if (Path(folder) / VOCODER_CARD).is_file():
-            return load_vocoder(Path(folder))
-        voice = load_parts(folder)
-    return LoadedVocoder(voice.vocoder, voice.card.vocoder)
-
-
-@contextmanager
-def _local_copy(place: str) -> Iterator[str]:
-    """A folder with the files that lie in an object store; a local name as it is."""
-    if not is_remote(place):
-        yield place
-        return
-    storage = Storage(place)
-    with tempfile.TemporaryDirectory() as folder:
-        for name, size in storage.list().items():
-            if size >= 0:
-                Path(folder, name).write_bytes(storage.read(name))
-        yield folder
-
-
-def _require_vocoder(recipe: AcousticRecipe, vocoder: str) -> None:
-    """Fail now rather than after hours: the vocoder must read the mel of the data."""
-    found = find_vocoder(vocoder, recipe).vocoder
-    found.features.require(recipe.model.mel, f"vocoder {vocoder or 'griffin_lim'} and data")
+def data_fingerprint(data: Files, meta: DatasetMeta) -> str:
+    """Return what changes with the corpus, its features' settings and statistics, or the size of any of their files."""
+    known = [read_features(data, features) for features in meta.feature_sets]
+    folders = [AUDIO, *(features.folder for features in meta.feature_sets)]
+    sizes = [[n, size] for folder in folders for n, size in sorted(data.list(folder).items()) if n.endswith(".parquet")]
+    return fingerprint([meta.speakers, known, sizes])
 
 
 def train_rank(
@@ -168,12 +106,13 @@ def train_rank(
     device: torch.device | str = "cpu",
     on_resume: Callable[[int], None] = lambda step: None,
 ) -> dict[str, float]:
-    """What one worker does: build the task and fit it, from the run's newest checkpoint on; returns the last scalars.
+    """Do what one worker does: build the task and fit it, from the run's newest checkpoint on; returns the last scalars.
 
     Args:
         on_resume: called with the step of that checkpoint before the first step.
     """
-    task, batches = make_task(run)
+    torch.manual_seed(run.recipe.trainer.seed)  # equal weights on every rank
+    task, batches = run.recipe.task(place_of(run.data))
     progress = _Progress(run)
     trainer = Trainer(
         task,
@@ -189,25 +128,8 @@ def train_rank(
     return trainer.fit(run.stop_at)
 
 
-def make_task(run: TrainingRun) -> tuple[Task, Batches]:
-    """The task with freshly initialised weights (equal on every rank), and its batches."""
-    recipe, data = run.recipe, place_of(run.data)
-    torch.manual_seed(recipe.trainer.seed)
-    if isinstance(recipe, AcousticRecipe):
-        examples = Examples(data, ["tokens", "mel"], recipe.limit)
-        model = build(ACOUSTIC_MODELS, spec_of(recipe.name, recipe.model))
-        batches = AcousticBatches(examples, recipe.frames_per_batch, recipe.trainer.seed)
-        probe = batches.items(range(min(recipe.probe_items, len(examples))))
-        return AcousticTask(model, probe, find_vocoder(run.vocoder, recipe).vocoder), batches
-    examples = Examples(data, ["mel", "audio"], recipe.limit)
-    vocoder = build(VOCODERS, spec_of(recipe.name, recipe.model))
-    crops = VocoderBatches(examples, recipe.batch_size, recipe.crop_frames, recipe.trainer.seed)
-    sample = VocoderBatches(examples, recipe.batch_size, min(recipe.probe_frames, int(examples.frames.max())), 1)
-    return VocoderTask(vocoder, sample.at(0), recipe.task), crops
-
-
 def trained_module(run: TrainingRun) -> nn.Module:
-    """The averaged module of the run's last checkpoint.
+    """Return the averaged module of the run's last checkpoint.
 
     Raises:
         VoiceError: where the run has not reached its end, or its last checkpoint is damaged.
@@ -216,36 +138,16 @@ def trained_module(run: TrainingRun) -> nn.Module:
     step = 0 if state is None else state["step"]
     if state is None or step < run.recipe.trainer.steps:
         raise VoiceError(f"{run.folder}: at step {step} of {run.steps}", "run the same command again: it goes on")
-    table = ACOUSTIC_MODELS if isinstance(run.recipe, AcousticRecipe) else VOCODERS
-    module: nn.Module = build(table, spec_of(run.recipe.name, run.recipe.model))
+    module = run.recipe.module()
     module.load_state_dict(state["ema"])
     return module.eval()
 
 
-def write_result(run: TrainingRun, output: str | Path, *, half: bool = False) -> None:
-    """Write the finished run's voice, or its vocoder folder."""
-    recipe, meta, module = run.recipe, DatasetMeta.load(place_of(run.data)), trained_module(run)
-    spec = spec_of(recipe.name, recipe.model)
+def write_result(run: TrainingRun, output: str | Path, **card: Any) -> None:
+    """Write what the finished run ends in; `card` are further fields of its card."""
+    module, name = trained_module(run), str(output).rstrip("/").rsplit("/", 1)[-1]
     with _output_folder(str(output)) as folder:
-        if isinstance(recipe, VocoderRecipe):
-            assert isinstance(module, Vocoder)
-            save_vocoder(folder, module, spec, licence=meta.licence, source=meta.source, steps=run.steps)
-            return
-        paired = find_vocoder(run.vocoder, recipe)
-        save_voice(
-            folder,
-            name=str(output).rstrip("/").rsplit("/", 1)[-1],
-            acoustic=module,  # type: ignore[arg-type]  # a Module by its own type; the recipe says which
-            acoustic_spec=spec,
-            vocoder=paired.vocoder,
-            vocoder_spec=paired.spec,
-            frontend=meta.frontend,
-            half=half,
-            language=meta.frontend.language,
-            licence=meta.licence,
-            source=meta.source,
-            speakers=meta.speakers if len(meta.speakers) > 1 else (),
-        )
+        run.recipe.write(folder, module, run.meta, name, **card)
 
 
 @contextmanager
@@ -257,8 +159,7 @@ def _output_folder(output: str) -> Iterator[Path]:
     storage = Storage(output)
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder)
-        cards = (VOICE_CARD, VOCODER_CARD)
-        for path in sorted(Path(folder).iterdir(), key=lambda path: path.name in cards):
+        for path in sorted(Path(folder).iterdir(), key=lambda path: path.suffix == ".json"):
             patiently(partial(storage.write, path.name, path.read_bytes()), f"writing {storage.path(path.name)}")
 
 
@@ -283,7 +184,7 @@ class _Progress:
 
 
 def read_progress(run: TrainingRun) -> dict[str, Any]:
-    """What rank 0 reported last: `step`, losses and `trouble`; empty before the first step."""
+    """Return what rank 0 reported last: `step`, losses and `trouble`; empty before the first step."""
     try:
         progress: dict[str, Any] = json.loads(run.files.read(PROGRESS))
     except Exception:  # not there yet, or a store out of reach: it is looked for again
@@ -296,8 +197,7 @@ def _write_json(files: Files, name: str, value: Any) -> None:
 
 
 def parameters_of(run: TrainingRun) -> int:
-    """Number of weights of the module that is trained."""
-    table = ACOUSTIC_MODELS if isinstance(run.recipe, AcousticRecipe) else VOCODERS
+    """Return the number of weights of the module that is trained."""
     with torch.device("meta"):
-        module: nn.Module = build(table, spec_of(run.recipe.name, run.recipe.model))
+        module = run.recipe.module()
     return sum(p.numel() for p in module.parameters())

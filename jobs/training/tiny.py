@@ -19,7 +19,6 @@ from flowtts_core.engines.tiny import load_tiny, save_tiny
 from flowtts_core.tiny.model import TinyConfig, TinyModel
 from flowtts_core.tiny.spectrum import spectral_peak
 from flowtts_core.tiny.task import TinyBatches, TinyTask, ToneConfig
-from flowtts_core.training.batches import Batches
 from flowtts_core.training.trainer import TrainConfig, Trainer
 
 SUMMARY = "summary.json"
@@ -148,7 +147,7 @@ def _train(recipe: TinyRecipe, folder: Path) -> tuple[TinyModel, float]:
     """The averaged model of a run, and the seconds that this call trained."""
     torch.manual_seed(recipe.trainer.seed)
     task = TinyTask(TinyModel(recipe.model), recipe.coupling)
-    batches = cast(Batches, TinyBatches(recipe.model, recipe.tones, recipe.trainer.seed))
+    batches = TinyBatches(recipe.model, recipe.tones, recipe.trainer.seed)
     trainer = Trainer(task, batches, recipe.trainer, folder / f"run-{recipe.coupling}")
     began = time.perf_counter()
     trainer.fit()

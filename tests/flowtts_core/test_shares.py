@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from flowtts_core.training.examples import Examples
 from flowtts_core.training.tasks import AcousticTask, VocoderTask, VocoderTaskConfig
 from flowtts_core.vocoder import GriffinLim, GriffinLimConfig, Vocos, VocosConfig
 from flowtts_core.vocoder.discriminators import DiscriminatorConfig
-from tests.speech_like import write_examples
+from tests.speech_like import statistics_of, write_examples
 from tests.thread_ranks import together
 
 DISCRIMINATORS = DiscriminatorConfig(periods=(2,), period_channels=(4, 8), n_ffts=(256,), resolution_channels=4)
@@ -72,10 +71,11 @@ def test_ranks_share_the_batch_that_one_process_has(size, data):
 
 def acoustic_task(data: Path, masking: str) -> tuple[AcousticTask, AcousticBatches]:
     batches = AcousticBatches(Examples(data, ["tokens", "mel"]), 600, 0)
-    statistics = json.loads((data / "statistics.json").read_text())
     torch.manual_seed(0)
     # published attention dropout is torch's own, which no rank can draw for another
-    config = dataclasses.replace(MatchaConfig.debug(), **statistics, masking=masking, encoder_attention_dropout=0.0)
+    config = dataclasses.replace(
+        MatchaConfig.debug(), **statistics_of(data), masking=masking, encoder_attention_dropout=0.0
+    )
     assert config.encoder_dropout > 0
     return AcousticTask(MatchaTTS(config), batches.items([0]), GriffinLim(GriffinLimConfig(iterations=2))), batches
 
@@ -84,7 +84,9 @@ def vocoder_task(data: Path, _: str) -> tuple[VocoderTask, VocoderBatches]:
     batches = VocoderBatches(Examples(data, ["mel", "audio"]), 5, 16, 0)
     torch.manual_seed(0)
     vocoder = Vocos(VocosConfig(dim=16, intermediate_dim=32, num_layers=1))
-    return VocoderTask(vocoder, batches.at(0), VocoderTaskConfig(adversarial_from=0, discriminators=DISCRIMINATORS)), batches
+    return VocoderTask(
+        vocoder, batches.at(0), VocoderTaskConfig(adversarial_from=0, discriminators=DISCRIMINATORS)
+    ), batches
 
 
 @pytest.mark.parametrize(

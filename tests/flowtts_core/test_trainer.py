@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import multiprocessing
 import socket
 from collections import Counter
@@ -27,7 +26,7 @@ from flowtts_core.training.tasks import AcousticTask, VocoderTask, VocoderTaskCo
 from flowtts_core.training.trainer import MustGo, TrainConfig, Trainer, learning_rate_factor, native_bf16
 from flowtts_core.vocoder import GriffinLim, GriffinLimConfig, Vocos, VocosConfig
 from flowtts_core.vocoder.discriminators import DiscriminatorConfig
-from tests.speech_like import write_examples
+from tests.speech_like import statistics_of, write_examples
 from tests.thread_ranks import together
 
 FAST = TrainConfig(steps=6, warmup_steps=2, log_every=1, checkpoint_every=2, sample_every=1000, precision="fp32")
@@ -42,8 +41,7 @@ def data(tmp_path_factory) -> Path:
 def acoustic_trainer(data: Path, folder: Path, config: TrainConfig = FAST, ranks: Ranks = ALONE) -> Trainer:
     torch.manual_seed(0)
     batches = AcousticBatches(Examples(data, ["tokens", "mel"]), 600, 0)
-    statistics = json.loads((data / "statistics.json").read_text())
-    model = MatchaTTS(dataclasses.replace(MatchaConfig.debug(), **statistics))
+    model = MatchaTTS(dataclasses.replace(MatchaConfig.debug(), **statistics_of(data)))
     task = AcousticTask(model, batches.items([0]), GriffinLim(GriffinLimConfig(iterations=2)))
     return Trainer(task, batches, config, folder, ranks=ranks)
 

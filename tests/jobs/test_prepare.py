@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,20 +18,20 @@ import torch
 from cluster.storage import Storage
 from flowtts_core.audio.mel import LogMel, MelConfig
 from flowtts_core.errors import ConfigError, OutputError, TextError
-from flowtts_core.text.frontends import PhonemeFrontend
-from flowtts_core.training.examples import SCHEMA, DatasetMeta, Examples
-from flowtts_core.training.prepare import ClipPreparer, Limits, PrepareConfig, clipped_share
+from flowtts_core.text.frontends import CharacterConfig, CharacterFrontend, PhonemeFrontend
+from flowtts_core.training.example_files import AUDIO
+from flowtts_core.training.examples import DatasetMeta, Examples
+from flowtts_core.training.features import mel_set
+from flowtts_core.training.prepare import ClipLimits, PrepareConfig, clipped_share, prepare_audio
 from jobs import prepare as job
+from jobs.corpus import prepare_worker
 from jobs.corpus.clips import audio_of, read_clips
+from jobs.training.recipes import matcha_debug
+from jobs.training.run import open_run
 from tests.speech_like import buzz
 
 RATE = 22050
 GOOD = ("good-b", "good-a", "stereo")
-
-
-@pytest.fixture(scope="module")
-def preparer() -> ClipPreparer:
-    return ClipPreparer(PrepareConfig(limits=Limits(max_seconds=5)))
 
 
 def wav(waveform: np.ndarray, rate: int = RATE) -> bytes:
@@ -82,7 +83,7 @@ REASONS = {
     "no-text": "empty text",
     "unspeakable": "nothing in the text can be spoken",
     "other-rate": "sample rate 16000 Hz instead of 22050 Hz",
-    "too-long": "too long: 5.",
+    "too-long": "too long: 6.",
     "too-short": "too short",
     "crowded": "tokens in",
     "missing": "no such file",
@@ -93,17 +94,20 @@ REASONS = {
 
 @pytest.fixture
 def in_process(monkeypatch):
-    """Prepare shards here instead of in Ray's workers; returns the list of shards that were prepared."""
-    done: list[int] = []
+    """Prepare shards here instead of in Ray's workers; returns the list of (shard, kinds) that were prepared."""
+    done: list[tuple[int, list[str]]] = []
 
-    def shards(missing, prints, config, storage, address, workers):
+    def shards(tasks, config, storage, address, workers):
         worker = job.ShardPreparer(config, storage)
-        for index, clips in missing.items():
-            done.append(index)
-            yield {"shard": index, **worker.prepare_shard(index, prints[index], clips)}
+        for task in tasks:
+            done.append((task["shard"], task["missing"]))
+            yield worker(task)
 
     monkeypatch.setattr(job, "_prepare_shards", shards)
     return done
+
+
+EVERYTHING = ["audio", "mel", "tokens"]
 
 
 def arguments(*words: str) -> argparse.Namespace:
@@ -112,42 +116,42 @@ def arguments(*words: str) -> argparse.Namespace:
     return parser.parse_args(["prepare", *words])
 
 
-def test_a_row_holds_the_clip_that_was_read(preparer):
+def test_a_folder_holds_the_clip_that_was_read(tmp_path, in_process):
+    source = tmp_path / "corpus"
+    (source / "wavs").mkdir(parents=True)
     waveform = tone(1.37)
-    row = preparer.prepare("a", "A fine day.", wav(waveform))
-    assert isinstance(row, dict)
-    assert set(row) == set(SCHEMA.names)
-    frames = len(waveform) // 256
-    assert row["n_frames"] == frames
-    assert row["tokens"] == list(PhonemeFrontend().encode("A fine day.").tokens)
-    audio, rate = soundfile.read(io.BytesIO(row["audio"]))
-    assert rate == RATE
-    assert len(audio) == frames * 256
-    assert np.abs(audio - waveform[: frames * 256]).max() < 1e-4
-    mel = np.frombuffer(row["mel"], np.float16).reshape(80, frames).astype(np.float32)
-    expected = LogMel(MelConfig())(torch.from_numpy(audio.astype(np.float32))[None])[0].numpy()
-    assert np.abs(mel - expected).mean() < 0.01
+    (source / "wavs" / "a.wav").write_bytes(wav(waveform))
+    (source / "metadata.csv").write_text("a|A fine day.\n")
+    job.prepare(source, tmp_path / "data", PrepareConfig())
+    (row,) = pq.read_table(tmp_path / "data" / "audio" / "clips-00000.parquet").to_pylist()
+    audio, rate = soundfile.read(io.BytesIO(row["audio"]), dtype="float32")
+    assert (row["id"], row["text"], row["samples"], rate) == ("a", "A fine day.", len(waveform), RATE)
+    assert np.abs(audio - waveform).max() < 1e-4
+    examples, frames = Examples(tmp_path / "data", ["mel", "tokens", "audio"]), len(waveform) // 256
+    assert examples.frames.tolist() == [frames]
+    assert examples.tokens(0).tolist() == list(PhonemeFrontend().encode("A fine day.").tokens)
+    expected = LogMel(MelConfig())(torch.from_numpy(audio[: frames * 256])[None])[0].numpy()
+    assert np.array_equal(examples.mel(0), expected.astype(np.float16))
+    assert np.array_equal(examples.audio(0, 300, 500), audio[300:800])
 
 
 def test_resampling_keeps_pitch_and_duration():
-    preparer = ClipPreparer(PrepareConfig(resample=True))
-    row = preparer.prepare("a", "A fine day.", wav(tone(2.0, 16000), 16000))
-    assert isinstance(row, dict)
-    audio, rate = soundfile.read(io.BytesIO(row["audio"]))
-    assert rate == RATE
-    assert len(audio) / rate == pytest.approx(2.0, abs=0.02)
-    peak = np.fft.rfftfreq(len(audio), 1 / rate)[np.abs(np.fft.rfft(audio)).argmax()]
+    config = PrepareConfig(resample=True)
+    audio = prepare_audio(wav(tone(2.0, 16000), 16000), config)
+    assert isinstance(audio, np.ndarray)
+    assert len(audio) / RATE == pytest.approx(2.0, abs=0.02)
+    peak = np.fft.rfftfreq(len(audio), 1 / RATE)[np.abs(np.fft.rfft(audio)).argmax()]
     assert peak == pytest.approx(120, abs=1)
     loud = np.clip(8 * tone(2.0, 16000), -1, 1)  # clipped before the filter rounds its corners
-    assert "clipped" in preparer.prepare("b", "A fine day.", wav(loud, 16000))
+    assert "clipped" in prepare_audio(wav(loud, 16000), config)
 
 
 def test_only_runs_at_full_scale_are_clipping():
     waveform = np.zeros(100, np.float32)
     waveform[[5, 20, 21]] = 1.0
-    assert clipped_share(waveform, Limits()) == 0.0
+    assert clipped_share(waveform, ClipLimits()) == 0.0
     waveform[40:44] = -1.0
-    assert clipped_share(waveform, Limits()) == pytest.approx(0.04)
+    assert clipped_share(waveform, ClipLimits()) == pytest.approx(0.04)
 
 
 def test_good_clips_are_prepared_and_bad_ones_set_aside_with_their_reason(tmp_path, in_process, capsys):
@@ -165,10 +169,19 @@ def test_good_clips_are_prepared_and_bad_ones_set_aside_with_their_reason(tmp_pa
     assert examples.meta.mel == MelConfig()
     assert examples.meta.licence == "CC0"
     mels = np.concatenate([examples.mel(i).astype(np.float64).ravel() for i in range(3)])
-    statistics = json.loads((output / "statistics.json").read_text())
-    assert statistics["mel_mean"] == pytest.approx(mels.mean(), rel=1e-9)
-    assert statistics["mel_std"] == pytest.approx(mels.std(), rel=1e-6)
-    assert statistics["hours"] * 3600 == pytest.approx(5.0, abs=0.3)
+    assert summary["hours"] * 3600 == pytest.approx(5.0, abs=0.3)
+    known = json.loads((output / mel_set(MelConfig()).folder / "features.json").read_text())
+    assert (known["mean"], known["std"]) == (summary["mel_mean"], summary["mel_std"])
+    files = sorted((output / mel_set(MelConfig()).folder).glob("*.parquet"))
+    every = [value for file in files for value in pq.read_table(file)["value"].to_pylist()]
+    values = np.frombuffer(b"".join(every), np.float16).astype(np.float64)
+    assert summary["mel_mean"] == pytest.approx(values.mean(), rel=1e-9)
+    assert summary["mel_std"] == pytest.approx(values.std(), rel=1e-6)
+    assert len(values) >= len(mels)  # of clips too whose text cannot be used with these tokens
+
+
+def files_of(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 def test_a_second_run_goes_on_and_gives_the_same_files(tmp_path, in_process):
@@ -176,14 +189,15 @@ def test_a_second_run_goes_on_and_gives_the_same_files(tmp_path, in_process):
     config = PrepareConfig()
     job.prepare(source, tmp_path / "whole", config, clips_per_file=4)
     job.prepare(source, tmp_path / "cut", config, clips_per_file=4)
-    (tmp_path / "cut" / "clips-00001.parquet").unlink()
+    (tmp_path / "cut" / "audio" / "clips-00001.parquet").unlink()
+    (tmp_path / "cut" / mel_set(config.mel).folder / "clips-00002.parquet").unlink()
     (tmp_path / "cut" / "dataset.json").unlink()
-    (tmp_path / "cut" / ".partial-1-clips-00001.parquet").write_bytes(b"half")
+    (tmp_path / "cut" / "audio" / ".partial-1-clips-00001.parquet").write_bytes(b"half")
     in_process.clear()
     again = job.prepare(source, tmp_path / "cut", config, clips_per_file=4)
-    assert in_process == [1]
-    names = sorted(path.name for path in (tmp_path / "whole").iterdir())
-    assert names == sorted(path.name for path in (tmp_path / "cut").iterdir())
+    assert in_process == [(1, EVERYTHING), (2, ["mel"])]
+    names = files_of(tmp_path / "whole")
+    assert names == files_of(tmp_path / "cut")
     for name in names:
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes(), name
     assert again.clips == len(Examples(tmp_path / "cut", []))
@@ -192,13 +206,70 @@ def test_a_second_run_goes_on_and_gives_the_same_files(tmp_path, in_process):
 def test_a_damaged_file_is_prepared_again(tmp_path, in_process):
     source, output = corpus(tmp_path / "corpus"), tmp_path / "data"
     job.prepare(source, output, PrepareConfig(), clips_per_file=4)
-    damaged = output / "clips-00000.parquet"
-    whole = damaged.read_bytes()
-    damaged.write_bytes(whole[:-20])
+    for folder, remade in (("audio", EVERYTHING), (mel_set(MelConfig()).folder, ["mel"])):
+        damaged = output / folder / "clips-00000.parquet"
+        whole = damaged.read_bytes()
+        damaged.write_bytes(whole[:-20])
+        in_process.clear()
+        job.prepare(source, output, PrepareConfig(), clips_per_file=4)
+        assert in_process == [(0, remade)]
+        assert damaged.read_bytes() == whole
+
+
+def test_other_features_are_made_of_the_audio_that_is_there(tmp_path, in_process):
+    source, output = corpus(tmp_path / "corpus"), tmp_path / "data"
+    job.prepare(source, output, PrepareConfig(), clips_per_file=6)
+    at_once = tmp_path / "at once"
+    job.prepare(source, at_once, PrepareConfig(mel=MelConfig(n_mels=40)), clips_per_file=6)
+    (source / "metadata.csv").unlink()  # the corpus is gone
+    before = (output / "dataset.json").read_bytes()
     in_process.clear()
-    job.prepare(source, output, PrepareConfig(), clips_per_file=4)
-    assert in_process == [0]
-    assert damaged.read_bytes() == whole
+    args = arguments(str(output), "-o", str(output), "--set", "mel.n_mels=40", "--json")
+    assert args.run(args) == 3
+    assert [missing for _, missing in in_process] == [["mel"]] * 3
+    assert (output / "dataset.json").read_bytes() == before  # the first features stay the default
+    first, second = Examples(output, ["mel"]), Examples(output, ["mel"], mel={"n_mels": 40})
+    assert (len(first), first.mel(0).shape[0], second.mel(0).shape[0]) == (len(second), 80, 40)
+    folder = mel_set(MelConfig(n_mels=40)).folder
+    for name in files_of(output / folder):
+        assert (output / folder / name).read_bytes() == (at_once / folder / name).read_bytes(), name
+    in_process.clear()
+    args = arguments(str(output), "-o", str(output), "--set", "frontend.name=characters")
+    args.run(args)
+    assert [missing for _, missing in in_process] == [["tokens"]] * 3
+    characters = Examples(output, ["tokens"], frontend={"name": "characters"})
+    frontend = CharacterFrontend(CharacterConfig())
+    assert characters.tokens(0).tolist() == list(frontend.encode("A fine day.").tokens)
+    recipe = replace(matcha_debug(), mel={"n_mels": 40}, frontend={"name": "characters"})
+    fitted = open_run(tmp_path / "runs", output, recipe).recipe
+    assert (fitted.model.mel.n_mels, fitted.model.n_symbols) == (40, frontend.n_symbols)
+
+
+def test_features_that_are_not_there_are_named_with_the_command_that_makes_them(tmp_path, in_process):
+    source, output = corpus(tmp_path / "corpus"), tmp_path / "data"
+    job.prepare(source, output, PrepareConfig())
+    command = rf"flowtts prepare {output} -o {output} --set mel.n_mels=40"
+    with pytest.raises(TextError, match=f"no mel of this configuration\n.*{command}"):
+        Examples(output, [], mel={"n_mels": 40})
+    with pytest.raises(TextError, match='no tokens of this .*\n.*--set frontend.name="bytes"'):
+        Examples(output, [], frontend={"name": "bytes"})
+    with pytest.raises(ConfigError, match="sample_rate = 24000: the audio was prepared at 22050 Hz"):
+        Examples(output, [], mel={"sample_rate": 24000})
+    for words in (["--max-seconds", "3"], ["--resample"], ["--set", "mel.sample_rate=24000"]):
+        with pytest.raises(ConfigError, match="decide about the audio"):
+            job.config_of(arguments(str(output), "-o", str(output), *words))
+
+
+def test_a_folder_of_the_first_version_is_refused_with_what_to_do(tmp_path, in_process):
+    source, output = corpus(tmp_path / "corpus"), tmp_path / "data"
+    output.mkdir()
+    (output / "clips-00000.parquet").write_bytes(b"of the first version")
+    (output / "dataset.json").write_text(json.dumps({"mel": {}, "frontend": {}}))
+    with pytest.raises(TextError, match="another version.*\n.*flowtts prepare"):
+        DatasetMeta.load(output)
+    with pytest.raises(OutputError, match="another version.*\n.*--overwrite"):
+        job.prepare(source, output, PrepareConfig())
+    assert job.prepare(source, output, PrepareConfig(), overwrite=True).clips == len(Examples(output, []))
 
 
 def test_a_list_that_is_not_utf_8_is_named_with_its_line(tmp_path):
@@ -217,7 +288,7 @@ def test_other_settings_or_audio_never_mix_with_what_stands_there(tmp_path, in_p
     source, output = corpus(tmp_path / "corpus"), tmp_path / "data"
     job.prepare(source, output, PrepareConfig())
     with pytest.raises(OutputError, match="--overwrite"):
-        job.prepare(source, output, PrepareConfig(limits=Limits(max_seconds=9)))
+        job.prepare(source, output, PrepareConfig(limits=ClipLimits(max_seconds=9)))
     assert DatasetMeta.load(output)  # the refusal left it whole
     (source / "wavs" / "good-a.wav").write_bytes(wav(tone(3.0)))
     with pytest.raises(OutputError, match="other clips"):
@@ -230,15 +301,15 @@ def test_an_interrupted_run_is_not_taken_for_a_finished_one(tmp_path, in_process
     source, output = corpus(tmp_path / "corpus"), tmp_path / "data"
     real = job.ShardPreparer.prepare_shard
 
-    def fails_late(self, index, print_, clips):
+    def fails_late(self, index, print_, missing, clips):
         if index == 2:
             raise KeyboardInterrupt
-        return real(self, index, print_, clips)
+        return real(self, index, print_, missing, clips)
 
     monkeypatch.setattr(job.ShardPreparer, "prepare_shard", fails_late)
     with pytest.raises(KeyboardInterrupt):
         job.prepare(source, output, PrepareConfig(), clips_per_file=4)
-    assert (output / "clips-00001.parquet").exists()
+    assert (output / "audio" / "clips-00001.parquet").exists()
     with pytest.raises(TextError, match="flowtts prepare"):
         Examples(output, [])
 
@@ -292,7 +363,9 @@ def test_wrong_usage_is_named_before_any_work(tmp_path):
     with pytest.raises(ConfigError, match="KEY=VALUE"):
         job.config_of(arguments("x", "-o", "y", "--set", "mel.n_mels"))
     config = job.config_of(arguments("x", "-o", "y", "--set", "mel.n_mels=40", "--set", "frontend.add_blank=false"))
-    assert (config.mel.n_mels, config.frontend.add_blank) == (40, False)
+    assert (config.mel.n_mels, config.frontend["add_blank"]) == (40, False)
+    with pytest.raises(ConfigError, match="no field nonsense"):
+        job.config_of(arguments("x", "-o", "y", "--set", "frontend.nonsense=1"))
 
 
 def test_a_corpus_without_one_usable_clip_is_an_error(tmp_path, in_process):
@@ -309,24 +382,50 @@ def test_a_clip_that_kills_its_worker_is_found_and_set_aside(tmp_path, monkeypat
 
     source = corpus(tmp_path / "corpus")
     clips = [clip for clip in read_clips(source) if clip.id in GOOD and not clip.problem]
-    real = ClipPreparer.prepare
+    real = prepare_worker.prepare_audio
 
-    def prepare(self, key, text, audio, speaker=""):
-        if key == "good-a":
+    def prepare(audio, config):
+        if "good-a" in str(audio):
             raise Killed
-        return real(self, key, text, audio, speaker)
+        return real(audio, config)
 
-    monkeypatch.setattr(ClipPreparer, "prepare", prepare)
+    monkeypatch.setattr(prepare_worker, "prepare_audio", prepare)
     storage = Storage(str(tmp_path / "data"))
     for _ in range(3):  # two before it is careful: a death may be the machine's
         with pytest.raises(Killed):
-            job.ShardPreparer(PrepareConfig(), storage).prepare_shard(0, "print", clips)
-    note = job.ShardPreparer(PrepareConfig(), storage).prepare_shard(0, "print", clips)
-    assert note["clips"] == 2
-    assert [(entry["id"], entry["reason"]) for entry in note["set_aside"]] == [
+            job.ShardPreparer(PrepareConfig(), storage).prepare_shard(0, "print", EVERYTHING, clips)
+    note = job.ShardPreparer(PrepareConfig(), storage).prepare_shard(0, "print", EVERYTHING, clips)
+    assert len(note[AUDIO]["index"]) == len(note["mel"]["index"]) == 2
+    assert [(entry["id"], entry["reason"]) for entry in note[AUDIO]["set_aside"]] == [
         ("good-a", "its worker died while preparing it")
     ]
-    assert list(storage.list()) == ["clips-00000.parquet"]
+    assert list(storage.list()) == ["audio", "features"]
+
+
+def test_a_clip_that_kills_the_maker_of_features_is_left_without_them(tmp_path, monkeypatch, in_process):
+    class Killed(BaseException):
+        """Stands for the death of the process."""
+
+    source, output = corpus(tmp_path / "corpus"), tmp_path / "data"
+    job.prepare(source, output, PrepareConfig())
+    real = prepare_worker.MAKERS["tokens"]
+
+    class Deadly(real):
+        def make(self, text, waveform):
+            if text.startswith("It was"):
+                raise Killed
+            return super().make(text, waveform)
+
+    monkeypatch.setitem(prepare_worker.MAKERS, "tokens", Deadly)
+    config = PrepareConfig(frontend={"name": "bytes"})
+    for _ in range(3):
+        with pytest.raises(Killed):
+            job.ShardPreparer(config, Storage(str(output))).prepare_shard(0, "print", ["tokens"], [])
+    note = job.ShardPreparer(config, Storage(str(output))).prepare_shard(0, "print", ["tokens"], [])["tokens"]
+    reasons = {entry["id"]: entry["reason"] for entry in note["set_aside"]}
+    assert reasons.keys() == {"crowded", "unspeakable"}
+    assert reasons["crowded"] == "its worker died while preparing it"
+    assert note["index"].count(0) == 2
 
 
 @pytest.mark.slow
@@ -335,5 +434,5 @@ def test_ray_workers_give_the_same_files_as_one_process(tmp_path, monkeypatch, i
     job.prepare(source, tmp_path / "alone", PrepareConfig(), clips_per_file=5)
     monkeypatch.undo()
     job.prepare(source, tmp_path / "ray", PrepareConfig(), clips_per_file=5, workers=2)
-    for path in (tmp_path / "alone").iterdir():
-        assert path.read_bytes() == (tmp_path / "ray" / path.name).read_bytes(), path.name
+    for name in files_of(tmp_path / "alone"):
+        assert (tmp_path / "alone" / name).read_bytes() == (tmp_path / "ray" / name).read_bytes(), name

@@ -16,7 +16,7 @@ from cluster.storage import Storage
 from flowtts_core.errors import TextError
 from flowtts_core.training.examples import Examples
 from flowtts_core.training.log import LOG
-from flowtts_core.training.prepare import Limits, PrepareConfig
+from flowtts_core.training.prepare import ClipLimits, PrepareConfig
 from jobs.benchmarks.training import compare
 from jobs.prepare import prepare
 from jobs.train import train
@@ -37,7 +37,7 @@ from tests.jobs.test_prepare import GOOD, corpus
 from tests.moto_store import s3_bucket
 from tests.speech_like import write_examples
 
-SHORT = PrepareConfig(limits=Limits(max_seconds=5))
+SHORT = PrepareConfig(limits=ClipLimits(max_seconds=5))
 pytestmark = pytest.mark.timeout(1800)
 
 
@@ -82,12 +82,10 @@ def test_a_run_on_s3_ends_in_a_voice_there(tmp_path):
         assert all((ours[name] == theirs[name]).all() for name in ours)
 
 
-def in_this_process(missing, prints, config, storage, address, workers):
+def in_this_process(tasks, config, storage, address, workers):
     from jobs.corpus.prepare_worker import ShardPreparer
 
-    worker = ShardPreparer(config, storage)
-    for index, clips in missing.items():
-        yield {"shard": index, **worker.prepare_shard(index, prints[index], clips)}
+    return map(ShardPreparer(config, storage), tasks)
 
 
 def prepared(tmp_path: Path, source: Path) -> Path:
@@ -128,9 +126,9 @@ def test_a_run_on_s3_goes_on_with_other_numbers_of_workers(data, tmp_path):
 def test_a_worker_that_fails_for_ever_ends_the_run_with_its_reason(tmp_path):
     broken = write_examples(tmp_path / "data", [50, 60, 70])
     lost = open_run(runs_of(tmp_path / "ann"), broken, quick())
-    for path in broken.glob("*.parquet"):
+    for path in broken.glob("audio/*.parquet"):
         path.rename(path.with_suffix(".gone"))
-    with session(None, 1), pytest.raises(TextError, match="no Parquet files"):
+    with session(None, 1), pytest.raises(TextError, match="no clips-00000.parquet"):
         fit(lost, (1, 1), gpu=False, embedded=True)
 
 

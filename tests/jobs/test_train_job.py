@@ -22,7 +22,7 @@ from flowtts_core.vocoder.files import load_vocoder
 from flowtts_core.voice.parts import load_parts
 from jobs.training.recipes import RECIPES, matcha_debug, recipe, vocos_debug
 from jobs.training.run import open_run, read_progress, train_rank, write_result
-from tests.speech_like import write_examples
+from tests.speech_like import statistics_of, write_examples
 
 
 @pytest.fixture(scope="module")
@@ -37,18 +37,21 @@ def quick(**trainer):
     )
 
 
+def paired(recipe, vocoder):
+    return replace(recipe, vocoder=str(vocoder))
+
+
 def test_a_run_ends_in_a_voice_that_speaks(data, tmp_path):
     this = open_run(tmp_path / "runs", data, quick())
     train_rank(this)
     assert read_progress(this)["step"] == 4
     write_result(this, tmp_path / "amy")
     voice = load_parts(tmp_path / "amy")
-    statistics = json.loads((data / "statistics.json").read_text())
-    assert voice.card.acoustic["mel_mean"] == pytest.approx(statistics["mel_mean"])
-    assert voice.card.vocoder["name"] == "griffin_lim"
+    assert voice.card.parts["acoustic"]["mel_mean"] == pytest.approx(statistics_of(data)["mel_mean"])
+    assert voice.card.parts["vocoder"]["name"] == "griffin_lim"
     assert voice.card.name == "amy"
     condition = Condition(torch.randint(1, 24, (1, 9)), torch.tensor([9]))
-    mel = voice.acoustic.generate(condition, [0], Sampling(steps=1)).mel
+    mel = voice.acoustic.generate(condition, [0], Sampling(steps=1)).features
     assert torch.isfinite(voice.vocoder(mel)).all()
     averaged = torch.load(latest_checkpoint(Path(this.folder)), weights_only=True)["ema"]
     assert all(torch.equal(averaged[key], value) for key, value in voice.acoustic.state_dict().items())
@@ -60,10 +63,10 @@ def test_a_vocoder_run_ends_in_a_vocoder_that_a_voice_can_take(data, tmp_path):
     write_result(this, tmp_path / "vocoder")
     loaded = load_vocoder(tmp_path / "vocoder")
     assert loaded.vocoder(torch.randn(1, 80, 10)).shape == (1, 2560)
-    acoustic = open_run(tmp_path / "runs", data, quick(steps=2), vocoder=str(tmp_path / "vocoder"))
+    acoustic = open_run(tmp_path / "runs", data, paired(quick(steps=2), tmp_path / "vocoder"))
     train_rank(acoustic)
     write_result(acoustic, tmp_path / "amy")
-    assert load_parts(tmp_path / "amy").card.vocoder == loaded.spec
+    assert load_parts(tmp_path / "amy").card.parts["vocoder"] == loaded.spec
     weights = tmp_path / "vocoder" / "vocoder.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     with pytest.raises(VoiceError, match="SHA-256"):
@@ -111,18 +114,18 @@ def test_what_does_not_fit_fails_before_training(data, tmp_path):
     train_rank(this)
     write_result(this, tmp_path / "vocoder")
     with pytest.raises(ConfigError, match="f_max"):
-        open_run(tmp_path / "runs", data, quick(), vocoder=str(tmp_path / "vocoder"))
+        open_run(tmp_path / "runs", data, paired(quick(), tmp_path / "vocoder"))
     with pytest.raises(TextError, match="flowtts prepare"):
         open_run(tmp_path / "runs", tmp_path / "nothing", quick())
     with pytest.raises(VoiceError):
-        open_run(tmp_path / "runs", data, quick(), vocoder="no-such-voice")
+        open_run(tmp_path / "runs", data, paired(quick(), "no-such-voice"))
 
 
 def test_recipes_take_settings_and_list_the_valid_ones():
     assert {"matcha", "matcha_debug", "vocos", "vocos_debug"} <= RECIPES.keys()
     changed = recipe("matcha", {"trainer.learning_rate": "1e-4", "model.encoder_layers": "2", "frames_per_batch": "99"})
     assert (changed.trainer.learning_rate, changed.model.encoder_layers, changed.frames_per_batch) == (1e-4, 2, 99)
-    assert recipe("vocos", {"task.discriminators.periods": "[2, 3]"}).task.discriminators.periods == (2, 3)
+    assert recipe("vocos", {"losses.discriminators.periods": "[2, 3]"}).losses.discriminators.periods == (2, 3)
     with pytest.raises(ConfigError, match="learning_rat.*\n.*learning_rate"):
         recipe("matcha", {"trainer.learning_rat": "1"})
     with pytest.raises(ConfigError, match="no recipe.*\n.*vocos"):

@@ -18,7 +18,6 @@ from flowtts_core.training.ahead import Ahead
 from flowtts_core.training.batches import AcousticBatches
 from flowtts_core.training.checkpoints import CheckpointWriter, checkpoint_steps, load_newest
 from flowtts_core.training.distributed import ALONE, Ranks
-from flowtts_core.training.example_files import INDEX, Recent, index_bytes
 from flowtts_core.training.examples import Examples
 from flowtts_core.training.files import LocalFiles
 from flowtts_core.training.trainer import Trainer
@@ -74,47 +73,35 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """A clip a row group, as `flowtts prepare` writes them, with its index."""
-    folder = write_examples(
-        tmp_path_factory.mktemp("data"), [40 + 7 * (i * 5 % 23) for i in range(24)], row_group_size=1
-    )
-    found = Examples(folder, []).index
-    columns = (found.files, found.groups, found.rows, found.frames, found.tokens)
-    entries = [(found.names[file], *map(int, row), "") for file, *row in zip(*columns, strict=True)]
-    (folder / INDEX).write_bytes(index_bytes(entries))
-    return folder
+    return write_examples(tmp_path_factory.mktemp("data"), [40 + 7 * (i * 5 % 23) for i in range(24)])
 
 
 def test_a_rank_reads_what_its_batches_need_and_no_more(data):
-    whole = sum(path.stat().st_size for path in data.glob("*.parquet"))
+    whole = sum(path.stat().st_size for path in data.rglob("*.parquet"))
     store = Store(data)
     examples = Examples(store, ["tokens", "mel"])
-    assert store.calls["read_range"] == 0  # the index says it all
+    assert store.calls["read_range"] == 0  # the indices say it all
     batches = AcousticBatches(examples, 600, seed=0)
     batch = batches.at(0, Ranks(1, 2))
     clips = len(batch.mel)
     mels = int(batch.mel_lengths.sum()) * 80 * 2
-    footers = store.calls["read_range"] - clips  # one request for each clip
-    assert 0 < footers <= 2 * 2  # of the two files
-    assert mels < store.bytes_read < mels + 2 * (64 << 10) + 10_000 < whole
+    tokens = 2  # of all clips of a file at once
+    footers = store.calls["read_range"] - clips - tokens  # one request for each clip's mel
+    assert 0 < footers <= 2 * 4  # of the two files of each
+    assert mels < store.bytes_read < mels + 4 * (64 << 10) + 10_000 < whole
     before = store.bytes_read
     batches.at(0, Ranks(1, 2))
     assert store.bytes_read == before  # still in memory
 
 
-def test_what_is_read_is_the_same_with_an_index_without_one_and_in_larger_groups(data, tmp_path):
-    lengths = [40 + 7 * (i * 5 % 23) for i in range(24)]
-    old = write_examples(tmp_path / "old", lengths)  # all of a file in one row group, no index
-    ways = [
-        Examples(data, ["tokens", "mel", "audio"]),
-        Examples(Store(data), ["tokens", "mel", "audio"], cache_bytes=1),
-    ]
-    ways += [Examples(old, ["tokens", "mel", "audio"], cache_bytes=1), Examples(Store(old), ["tokens", "mel", "audio"])]
-    first = ways[0]
-    assert first.frames.tolist() == lengths
-    for other in ways[1:]:
-        assert other.frames.tolist() == lengths
-        assert other.token_counts.tolist() == [len(first.tokens(i)) for i in range(24)]
+def test_what_is_read_is_the_same_wherever_it_lies_and_whatever_is_kept(data):
+    columns = ["tokens", "mel", "audio"]
+    first = Examples(data, columns)
+    assert first.frames.tolist() == [40 + 7 * (i * 5 % 23) for i in range(24)]
+    assert first.token_counts.tolist() == [len(first.tokens(i)) for i in range(24)]
+    for other in (Examples(Store(data), columns), Examples(Store(data), columns, cache_bytes=1)):
+        assert other.frames.tolist() == first.frames.tolist()
+        other.fetch(range(24))
         for i in (0, 11, 12, 23):
             assert np.array_equal(other.mel(i), first.mel(i))
             assert np.array_equal(other.tokens(i), first.tokens(i))
@@ -122,20 +109,14 @@ def test_what_is_read_is_the_same_with_an_index_without_one_and_in_larger_groups
     assert len(Examples(data, [], limit=5)) == 5
 
 
-def test_memory_of_examples_is_bounded():
-    recent: Recent[int, bytes] = Recent(10, len)
-    made = []
-
-    def make(key: int) -> bytes:
-        made.append(key)
-        return bytes(4)
-
-    for key in (1, 2, 1, 3, 1, 2):
-        recent.get(key, make)
-    assert made == [1, 2, 3, 2]  # 2 was the one not used for longest when 3 came
-    recent.get(9, lambda _: bytes(99))
-    assert 9 in recent  # larger than all there is room for, and yet it can be used
-    assert 1 not in recent
+def test_memory_of_examples_is_bounded(data):
+    store = Store(data)
+    clip = Examples(data, ["mel"]).mel(0).nbytes
+    examples = Examples(store, ["mel"], cache_bytes=3 * clip)
+    for index, reads in ((0, True), (0, False), (1, True), (0, False), *((i, True) for i in range(2, 12)), (0, True)):
+        before = store.bytes_read
+        examples.mel(index)
+        assert (store.bytes_read > before) == reads, index
 
 
 def test_batches_are_made_ahead_in_order_and_their_errors_raised_where_they_are_wanted():

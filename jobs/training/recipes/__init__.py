@@ -1,0 +1,36 @@
+"""Recipes: functions that return the whole configuration of a training run; each has a debug sibling of seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from flowtts_core.config import override
+from flowtts_core.errors import ConfigError
+from jobs.training.recipes.acoustic import AcousticRecipe, bundled_acoustic, matcha, matcha_debug
+from jobs.training.recipes.base import Recipe
+from jobs.training.recipes.vocoder import VocoderRecipe, bundled_vocoder, vocos, vocos_debug
+
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    "bundled_acoustic": bundled_acoustic,
+    "bundled_vocoder": bundled_vocoder,
+    "matcha": matcha,
+    "matcha_debug": matcha_debug,
+    "vocos": vocos,
+    "vocos_debug": vocos_debug,
+}
+
+
+def recipe(name: str, settings: dict[str, Any] | None = None) -> Recipe:
+    """Return a recipe by name, with `--set key=value` overrides (`trainer.learning_rate`, `model.encoder_layers`, ...).
+
+    Raises:
+        ConfigError: for an unknown recipe or setting, listing those that there are.
+    """
+    if name not in RECIPES:
+        raise ConfigError(f"no recipe {name!r}", f"use one of: {', '.join(sorted(RECIPES))}")
+    changed: Recipe = override(RECIPES[name](), settings or {})
+    return changed
+
+
+__all__ = ["RECIPES", "AcousticRecipe", "Recipe", "VocoderRecipe", "matcha_debug", "recipe", "vocos_debug"]

@@ -1,0 +1,145 @@
+"""Recipes of acoustic models: a run ends in a voice."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
+
+from torch import nn
+
+from cluster.storage import Storage, is_remote
+from flowtts_core import acoustic
+from flowtts_core.acoustic import AcousticModel, MatchaConfig
+from flowtts_core.config import build, spec_of
+from flowtts_core.text import frontends
+from flowtts_core.training.batches import AcousticBatches, Batches
+from flowtts_core.training.examples import DatasetMeta, read_features
+from flowtts_core.training.files import Files
+from flowtts_core.training.tasks import AcousticTask
+from flowtts_core.training.trainer import Task, TrainConfig
+from flowtts_core.vocoder import VOCODERS, GriffinLimConfig
+from flowtts_core.vocoder.files import CARD as VOCODER_CARD
+from flowtts_core.vocoder.files import LoadedVocoder, load_vocoder
+from flowtts_core.voice.parts import load_parts, save_voice
+from jobs.training.recipes.base import Recipe
+
+
+@dataclass(frozen=True)
+class AcousticRecipe(Recipe):
+    """How an acoustic model is trained.
+
+    Attributes:
+        name: in `ACOUSTIC_MODELS`. Mel, its statistics, and the numbers of symbols and speakers are those of the data.
+        frames_per_batch: budget of padded frames of a batch, which the workers share: many of them want a larger one.
+        probe_items: utterances whose synthesis is logged now and then.
+        vocoder: a voice or vocoder folder, or a bundled voice's name, that goes into the voice; "" is Griffin-Lim.
+    """
+
+    name: str = "matcha"
+    model: Any = field(default_factory=MatchaConfig)
+    frames_per_batch: int = 8000
+    probe_items: int = 4
+    vocoder: str = ""
+
+    def fit(self, data: Files) -> Self:
+        fitted = super().fit(data)
+        found = fitted.find_vocoder().vocoder  # fail now rather than after hours
+        found.features.require(fitted.model.mel, f"vocoder {self.vocoder or 'griffin_lim'} and data")
+        return fitted
+
+    def identity(self) -> dict[str, Any]:
+        settings = super().identity()
+        del settings["vocoder"]  # it is only put into the voice
+        return settings
+
+    def fit_model(self, data: Files, meta: DatasetMeta) -> Any:
+        mels, tokens = meta.feature_sets
+        read_features(data, tokens)
+        statistics = read_features(data, mels)
+        return replace(
+            self.model,
+            mel=meta.mel,
+            mel_mean=statistics["mean"],
+            mel_std=statistics["std"],
+            n_symbols=frontends.build(meta.frontend).n_symbols,
+            n_speakers=max(1, len(meta.speakers)),
+        )
+
+    def module(self) -> AcousticModel:
+        return acoustic.build(spec_of(self.name, self.model))
+
+    def task(self, data: Path | Files) -> tuple[Task, Batches]:
+        examples, model = self.examples(data, ["tokens", "mel"]), self.module()
+        batches = AcousticBatches(examples, self.frames_per_batch, self.trainer.seed)
+        probe = batches.items(range(min(self.probe_items, len(examples))))
+        return AcousticTask(model, probe, self.find_vocoder().vocoder), batches
+
+    def write(self, folder: Path, module: nn.Module, meta: DatasetMeta, name: str, **card: Any) -> None:
+        assert isinstance(module, AcousticModel)
+        paired = self.find_vocoder()
+        fields = {
+            "licence": meta.licence,
+            "source": meta.source,
+            "languages": (meta.frontend["language"],),
+            "speakers": meta.speakers if len(meta.speakers) > 1 else (),
+        }
+        save_voice(
+            folder,
+            name=name,
+            acoustic=module,
+            acoustic_spec=spec_of(self.name, self.model),
+            vocoder=paired.vocoder,
+            vocoder_spec=paired.spec,
+            frontend=meta.frontend,
+            **{**fields, **card},
+        )
+
+    def find_vocoder(self) -> LoadedVocoder:
+        """Load the vocoder of a vocoder folder or of a voice; Griffin-Lim for an empty name.
+
+        Raises:
+            VoiceError: where there is none.
+        """
+        if not self.vocoder:
+            spec = spec_of("griffin_lim", GriffinLimConfig(mel=self.model.mel))
+            return LoadedVocoder(build(VOCODERS, spec), spec)
+        with _local_copy(self.vocoder) as folder:
+            if (Path(folder) / VOCODER_CARD).is_file():
+                return load_vocoder(Path(folder))
+            voice = load_parts(folder)
+        return LoadedVocoder(voice.vocoder, voice.card.parts["vocoder"])
+
+
+@contextmanager
+def _local_copy(place: str) -> Iterator[str]:
+    """A folder with the files that lie in an object store; a local name as it is."""
+    if not is_remote(place):
+        yield place
+        return
+    storage = Storage(place)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, size in storage.list().items():
+            if size >= 0:
+                Path(folder, name).write_bytes(storage.read(name))
+        yield folder
+
+
+def matcha() -> AcousticRecipe:
+    """The compact Matcha-TTS voice (about 5 M parameters): hours on two cores, minutes on a GPU."""
+    return AcousticRecipe(trainer=TrainConfig(steps=20_000, learning_rate=5e-4, warmup_steps=500))
+
+
+def matcha_debug() -> AcousticRecipe:
+    """`matcha` with a tiny model and few steps."""
+    trainer = TrainConfig(steps=20, warmup_steps=5, log_every=5, checkpoint_every=5, sample_every=20)
+    return replace(matcha(), model=MatchaConfig.debug(), trainer=trainer, frames_per_batch=1200, probe_items=1)
+
+
+def bundled_acoustic() -> AcousticRecipe:
+    """The bundled voice's acoustic model: `matcha` with windows of 160 frames, within an hour or so of one core."""
+    trainer = TrainConfig(steps=4500, learning_rate=8e-4, warmup_steps=300, log_every=10, checkpoint_every=250)
+    return replace(matcha(), model=MatchaConfig(segment_frames=160), trainer=trainer)

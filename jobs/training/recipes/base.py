@@ -1,0 +1,78 @@
+"""What a recipe is: the whole configuration of a training run, which fits itself to data, trains and writes its result."""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
+
+from torch import nn
+
+from flowtts_core.config import to_dict
+from flowtts_core.training.batches import Batches
+from flowtts_core.training.examples import DatasetMeta, Examples
+from flowtts_core.training.files import Files
+from flowtts_core.training.trainer import Task, TrainConfig
+
+_BOOKKEEPING = ("log_every", "checkpoint_every", "sample_every", "keep")  # change nothing of what is trained
+
+
+@dataclass(frozen=True)
+class Recipe(abc.ABC):
+    """How something is trained.
+
+    Attributes:
+        name: of the architecture, in its family's table; `model` is its config.
+        limit: train on the first so many examples only.
+        mel, frontend: fields in which the features to train on differ from the data folder's default.
+    """
+
+    name: str
+    model: Any
+    trainer: TrainConfig = field(default_factory=TrainConfig)
+    limit: int | None = None
+    mel: dict[str, Any] = field(default_factory=dict)
+    frontend: dict[str, Any] = field(default_factory=dict)
+
+    def fit(self, data: Files) -> Self:
+        """Return the recipe with what it takes from a prepared folder.
+
+        Raises:
+            TextError: where the folder is not prepared, or lacks the recipe's features.
+            FlowTTSError: where the recipe does not go with the data.
+        """
+        meta = DatasetMeta.load(data).with_features(self.mel, self.frontend)
+        return replace(self, model=self.fit_model(data, meta), mel=to_dict(meta.mel), frontend=meta.frontend)
+
+    def identity(self) -> dict[str, Any]:
+        """Return the settings that decide what is trained: of equal ones a run goes on with the other's checkpoints."""
+        settings = to_dict(self)
+        settings["trainer"] = {name: v for name, v in settings["trainer"].items() if name not in _BOOKKEEPING}
+        return settings
+
+    def examples(self, data: Path | Files, columns: list[str]) -> Examples:
+        """Open the examples that a fitted recipe trains on."""
+        return Examples(data, columns, self.limit, mel=self.mel, frontend=self.frontend)
+
+    @abc.abstractmethod
+    def fit_model(self, data: Files, meta: DatasetMeta) -> Any:
+        """Return the model's config with what it takes from a prepared folder."""
+
+    @abc.abstractmethod
+    def module(self) -> nn.Module:
+        """Build the module that is shipped, with fresh weights."""
+
+    @abc.abstractmethod
+    def task(self, data: Path | Files) -> tuple[Task, Batches]:
+        """Return the task with freshly initialised weights, and its batches."""
+
+    @abc.abstractmethod
+    def write(self, folder: Path, module: nn.Module, meta: DatasetMeta, name: str, **card: Any) -> None:
+        """Write a trained module.
+
+        Args:
+            meta: of the data it was trained on.
+            name: of what is written.
+            card: further fields of its card.
+        """

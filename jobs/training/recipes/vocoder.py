@@ -1,0 +1,88 @@
+"""Recipes of vocoders: a run ends in a vocoder folder, which voices can be paired with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from flowtts_core.config import build, spec_of
+from flowtts_core.training.batches import Batches, VocoderBatches
+from flowtts_core.training.examples import DatasetMeta, read_features
+from flowtts_core.training.files import Files
+from flowtts_core.training.tasks import VocoderTask, VocoderTaskConfig
+from flowtts_core.training.trainer import Task, TrainConfig
+from flowtts_core.vocoder import VOCODERS, Vocoder, VocosConfig
+from flowtts_core.vocoder.discriminators import DiscriminatorConfig
+from flowtts_core.vocoder.files import save_vocoder
+from jobs.training.recipes.base import Recipe
+
+
+@dataclass(frozen=True)
+class VocoderRecipe(Recipe):
+    """How a vocoder is trained.
+
+    Attributes:
+        name: in `VOCODERS`; the model's mel becomes that of the data.
+        losses: weights of the losses, and the discriminators.
+        batch_size, crop_frames: crops of a batch, which the workers share, and the length of each.
+        probe_frames: length of the crops that are logged now and then.
+    """
+
+    name: str = "vocos"
+    model: Any = field(default_factory=VocosConfig)
+    trainer: TrainConfig = field(default_factory=lambda: TrainConfig(betas=(0.8, 0.99)))
+    losses: VocoderTaskConfig = field(default_factory=VocoderTaskConfig)
+    batch_size: int = 4
+    crop_frames: int = 64
+    probe_frames: int = 128
+
+    def fit_model(self, data: Files, meta: DatasetMeta) -> Any:
+        for features in meta.feature_sets:
+            read_features(data, features)
+        return replace(self.model, mel=meta.mel)
+
+    def module(self) -> Vocoder:
+        vocoder: Vocoder = build(VOCODERS, spec_of(self.name, self.model))
+        return vocoder
+
+    def task(self, data: Path | Files) -> tuple[Task, Batches]:
+        examples, vocoder = self.examples(data, ["mel", "audio"]), self.module()
+        crops = VocoderBatches(examples, self.batch_size, self.crop_frames, self.trainer.seed)
+        probe_frames = min(self.probe_frames, int(examples.frames.max()))
+        probe = VocoderBatches(examples, self.batch_size, probe_frames, 1).at(0)
+        return VocoderTask(vocoder, probe, self.losses), crops
+
+    def write(self, folder: Path, module: nn.Module, meta: DatasetMeta, name: str, **card: Any) -> None:
+        assert isinstance(module, Vocoder)
+        notes = {"licence": meta.licence, "source": meta.source, "steps": self.trainer.steps}
+        save_vocoder(folder, module, spec_of(self.name, self.model), **{**notes, **card})
+
+
+def vocos() -> VocoderRecipe:
+    """Vocos with magnitudes that begin at the mel's own; spectra alone train it for the first 2,000 steps."""
+    trainer = TrainConfig(steps=10_500, learning_rate=5e-4, betas=(0.8, 0.99), sample_every=500, checkpoint_every=250)
+    discriminators = DiscriminatorConfig(period_channels=(16, 32, 64, 128), resolution_channels=16)
+    losses = VocoderTaskConfig(adversarial_from=2000, discriminators=discriminators)
+    return VocoderRecipe(model=VocosConfig(mel_prior=True), trainer=trainer, losses=losses)
+
+
+def vocos_debug() -> VocoderRecipe:
+    """`vocos` with a tiny model, tiny discriminators and few steps."""
+    trainer = replace(vocos().trainer, steps=8, warmup_steps=2, log_every=2, checkpoint_every=4, sample_every=8)
+    discriminators = DiscriminatorConfig(periods=(2, 3), period_channels=(4, 8), n_ffts=(512,), resolution_channels=4)
+    return VocoderRecipe(
+        model=VocosConfig(dim=32, intermediate_dim=64, num_layers=2, mel_prior=True),
+        trainer=trainer,
+        losses=VocoderTaskConfig(adversarial_from=4, discriminators=discriminators),
+        batch_size=2,
+        crop_frames=32,
+        probe_frames=32,
+    )
+
+
+def bundled_vocoder() -> VocoderRecipe:
+    """The bundled voice's vocoder: `vocos` on the first 1,600 clips, within an hour and a half of one core."""
+    return replace(vocos(), limit=1600, trainer=replace(vocos().trainer, steps=6500))
