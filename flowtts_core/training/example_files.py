@@ -5,15 +5,17 @@ from __future__ import annotations
 import io
 import json
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from cachetools import LRUCache, cached
+from cachetools.keys import hashkey
 
 from flowtts_core.errors import TextError
 from flowtts_core.training.files import Files, LocalFiles, RangeFile, patiently
@@ -105,8 +107,8 @@ class Index:
         if INDEX not in listed:
             raise TextError(f"{files.path(name)}: no such file", "run `flowtts prepare` to its end")
         table = pq.read_table(io.BytesIO(patiently(lambda: files.read(name), f"reading {files.path(name)}")))
-        numbers = [table[column].to_numpy() for column in _INDEX_COLUMNS]
-        found = Index(*numbers, np.array(table["speaker"].to_pylist(), dtype=np.str_))
+        shards, groups, rows, lengths = (table[column].to_numpy() for column in _INDEX_COLUMNS)
+        found = Index(shards, groups, rows, lengths, np.array(table["speaker"].to_pylist(), dtype=np.str_))
         missing = {file_name(int(shard)) for shard in np.unique(found.shards)} - listed.keys()
         if missing:
             raise TextError(f"{files.path(folder)}: no {min(missing)}", "run `flowtts prepare` to its end")
@@ -122,20 +124,17 @@ class RowGroups:
 
     def __init__(self, files: Files, columns: Mapping[str, list[str]], cache_bytes: int) -> None:
         self._files, self._columns = files, columns
-        self._sizes = {
-            folder: patiently(lambda f=folder: files.list(f), f"listing {files.path(folder)}") for folder in columns
-        }
-        self._kept: LRUCache[Group, pa.Table] = LRUCache(cache_bytes, lambda table: table.nbytes)
-        key = lambda *group: group  # noqa: E731
-        self.get = cached(self._kept, key, threading.Lock())(self._read)
-        self._footer = cached(LRUCache(_FOOTERS), key, threading.Lock())(self._read_footer)
+        self._sizes = {f: patiently(partial(files.list, f), f"listing {files.path(f)}") for f in columns}
+        self._kept: LRUCache[Hashable, pa.Table] = LRUCache(cache_bytes, lambda table: table.nbytes)
+        self.get = cached(self._kept, lock=threading.Lock())(self._read)
+        self._footer = cached(LRUCache(_FOOTERS), lock=threading.Lock())(self._read_footer)
         local = isinstance(files, LocalFiles)
         self._readers = None if local else ThreadPoolExecutor(_READERS, "examples")
 
     def fetch(self, groups: Iterable[Group]) -> None:
         """Bring these into memory, several at once where the store is remote."""
         if self._readers is not None:
-            missing = [group for group in dict.fromkeys(groups) if group not in self._kept]
+            missing = [group for group in dict.fromkeys(groups) if hashkey(*group) not in self._kept]
             footers = dict.fromkeys((folder, shard) for folder, shard, _ in missing)
             list(self._readers.map(lambda file: self._footer(*file), footers))  # once for each file
             list(self._readers.map(lambda group: self.get(*group), missing))

@@ -137,17 +137,16 @@ class Examples:
         self.frames, self.token_counts = frames[usable], counts[usable]
         speakers = {name: i for i, name in enumerate(self.meta.speakers)}
         self.speaker_ids = np.array([speakers.get(n, 0) for n in self._index[AUDIO].speakers], dtype=np.int64)
-        read = {mels.folder: ["value"], tokens.folder: ["value"], AUDIO: [c for c in ("id", "audio") if c in wanted]}
-        kept = {self._folders[column] for column in wanted}
-        self._groups = RowGroups(files, {folder: read[folder] for folder in sorted(kept)}, cache_bytes)
-        self._read = kept
+        read = {mels.folder: ["value"], tokens.folder: ["value"], AUDIO: [*({"id", "audio"} & wanted)]}
+        self._read = sorted({self._folders[column] for column in wanted})
+        self._groups = RowGroups(files, {folder: read[folder] for folder in self._read}, cache_bytes)
 
     def __len__(self) -> int:
         return len(self.frames)
 
     def fetch(self, indices: Iterable[int]) -> None:
         """Read these clips, several at once where the store is remote, unless they are in memory."""
-        self._groups.fetch([self._group(folder, int(i)) for i in indices for folder in sorted(self._read)])
+        self._groups.fetch([self._group(folder, int(i)) for i in indices for folder in self._read])
 
     def mel(self, index: int) -> np.ndarray:
         """[n_mels, T] float16."""

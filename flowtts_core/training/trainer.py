@@ -13,7 +13,7 @@ import logging
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -314,5 +314,5 @@ def native_bf16(device: torch.device) -> bool:
     """Return True for CUDA devices with bf16 and for CPUs with avx512_bf16 or AMX."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    can = getattr(torch.cpu, "get_capabilities", dict)()  # the oldest torch has none
+    can: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # the oldest torch has none
     return torch.backends.mkldnn.is_available() and any(can.get(name) for name in ("avx512_bf16", "amx_bf16"))
