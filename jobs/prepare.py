@@ -93,7 +93,10 @@ def run(args: argparse.Namespace) -> int:
     if args.clips_per_file < 1 or (args.workers is not None and args.workers < 1):
         raise ConfigError("--workers and --clips-per-file must be 1 or more")
     config = config_of(args)
-    with _progress(args.json) as report:
+    from jobs.training.bar import bar
+
+    with bar(quiet=args.json) as shown:
+        task = shown.add_task("preparing clips", total=None)
         result = prepare(
             args.input,
             args.output,
@@ -103,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
             clips_per_file=args.clips_per_file,
             licence=args.licence,
             overwrite=args.overwrite,
-            report=report,
+            report=lambda done, total: shown.update(task, completed=done, total=total),
         )
     if args.json:
         print(json.dumps(asdict(result)))
@@ -195,20 +198,13 @@ def prepare(
     shards = {i: clips[at : at + clips_per_file] for i, at in enumerate(range(0, len(clips), clips_per_file))}
     with storage.lock():
         storage.require_writable()
-        prints = _own_prints(storage) if own else {i: _audio_print(config, shard) for i, shard in shards.items()}
-        records = _finished(storage, prints, sets, overwrite)
-        total = sum(len(shards.get(i, [])) or _size(records[i]) for i in prints)
+        prints = {i: _audio_print(config, shard) for i, shard in shards.items()}
+        records = _finished(storage, None if own else prints, sets, overwrite)
+        total = sum(len(shards.get(i, ())) or _size(record) for i, record in records.items())
         done = sum(_size(record) for record in records.values() if not _missing(record))
         report(done, total)
         tasks = [
-            {
-                "shard": i,
-                "print": prints[i],
-                "missing": missing,
-                "clips": [asdict(c) for c in shards.get(i, [])] if AUDIO in missing else [],
-            }
-            for i, record in records.items()
-            if (missing := _missing(record))
+            _task(i, record, shards.get(i, []), prints.get(i)) for i, record in records.items() if _missing(record)
         ]
         for made in _prepare_shards(tasks, config, storage, address, workers) if tasks else ():
             record = records[made.pop("shard")]
@@ -234,6 +230,13 @@ def _missing(record: Record) -> list[str]:
     return [kind for kind in (AUDIO, *MAKERS) if kind not in record]
 
 
+def _task(shard: int, record: Record, clips: list[Clip], print_: str | None) -> dict[str, Any]:
+    """Return what a worker is to do for a shard of which something is missing."""
+    missing = _missing(record)
+    given = [asdict(clip) for clip in clips] if AUDIO in missing else []
+    return {"shard": shard, "print": print_ or record[AUDIO]["print"], "missing": missing, "clips": given}
+
+
 def _size(record: Record) -> int:
     """How many clips a shard had, those that were set aside too."""
     return len(record[AUDIO]["index"]) + len(record[AUDIO]["set_aside"]) if AUDIO in record else 0
@@ -254,36 +257,29 @@ def _stat(path: str) -> list[float]:
     return [found.st_size, found.st_mtime]
 
 
-def _own_prints(storage: Storage) -> dict[int, str]:
-    """The marks of the audio files that stand there."""
-    notes = {_shard_of(name): _note(storage, f"{AUDIO}/{name}") for name in _parquet(storage, AUDIO)}
-    damaged = [shard for shard, note in notes.items() if note is None]
-    if damaged:
-        raise OutputError(
-            f"{storage.path(AUDIO)}/{file_name(damaged[0])}: is damaged", "prepare the corpus itself again: it goes on"
-        )
-    return {shard: note["print"] for shard, note in sorted(notes.items()) if note}
-
-
 def _finished(
-    storage: Storage, prints: dict[int, str], sets: tuple[FeatureSet, ...], overwrite: bool
+    storage: Storage, prints: dict[int, str] | None, sets: tuple[FeatureSet, ...], overwrite: bool
 ) -> dict[int, Record]:
     """Return the records of the files that stand complete, for each shard; removes what killed writes left.
+
+    Args:
+        prints: what the audio files must be marked with; None where those that stand there are the corpus.
 
     Raises:
         OutputError: when files stand there that other settings or another corpus made.
     """
     storage.sweep()
-    records: dict[int, Record] = {shard: {} for shard in prints}
+    notes = {_shard_of(name): _note(storage, f"{AUDIO}/{name}") for name in _parquet(storage, AUDIO)}
+    records: dict[int, Record] = {shard: {} for shard in sorted(notes if prints is None else prints)}
     foreign = _parquet(storage, "")  # of the first version, which kept features with the audio
-    for name in _parquet(storage, AUDIO):
-        note, shard = _note(storage, f"{AUDIO}/{name}"), _shard_of(name)
-        if note is None and shard in prints:
-            continue  # cut off: it is prepared again
-        if note is not None and shard in prints and note.get("print") == prints[shard]:
+    for shard, note in notes.items():
+        if note is not None and shard in records and (prints is None or note.get("print") == prints[shard]):
             records[shard][AUDIO] = note
-        else:
-            foreign.append(f"{AUDIO}/{name}")
+        elif note is not None or shard not in records:
+            foreign.append(f"{AUDIO}/{file_name(shard)}")
+        elif prints is None:
+            what = f"{storage.path(AUDIO)}/{file_name(shard)}: is damaged"
+            raise OutputError(what, "prepare the corpus itself again: it goes on")
     if foreign and not overwrite:
         raise OutputError(
             f"{storage.root}: {foreign[0]} was prepared from other clips, with other settings, or by another version",
@@ -294,20 +290,15 @@ def _finished(
     for name in (*foreign, *(["features"] if foreign else [])):
         storage.delete(name)
     for features in sets:
-        _find_features(storage, features, prints, records)
+        _find_features(storage, features, records)
     return records
 
 
-def _find_features(storage: Storage, features: FeatureSet, prints: dict[int, str], records: dict[int, Record]) -> None:
-    storage.sweep(features.folder)
+def _find_features(storage: Storage, features: FeatureSet, records: dict[int, Record]) -> None:
     for name in _parquet(storage, features.folder):
-        note, shard = _note(storage, f"{features.folder}/{name}"), _shard_of(name)
-        if (
-            note is not None
-            and AUDIO in records.get(shard, ())
-            and note.get("print") == feature_print(prints[shard], features)
-        ):
-            records[shard][features.kind] = note
+        note, audio = _note(storage, f"{features.folder}/{name}"), records.get(_shard_of(name), {}).get(AUDIO)
+        if note and audio and note["print"] == feature_print(audio["print"], features):
+            records[_shard_of(name)][features.kind] = note
     if not all(features.kind in record for record in records.values()):
         storage.delete(f"{features.folder}/{FEATURES}")
 
@@ -406,28 +397,3 @@ def _statistics(notes: list[Note]) -> tuple[float, float]:
     count = sum(note["values"] for note in notes)
     mean = math.fsum(note["sum"] for note in notes) / count
     return mean, math.sqrt(max(0.0, math.fsum(note["squares"] for note in notes) / count - mean**2))
-
-
-class _progress:
-    """A progress bar on the terminal's error stream; `with _progress(quiet) as report`."""
-
-    def __init__(self, quiet: bool) -> None:
-        from rich import progress as bar
-        from rich.console import Console
-
-        columns = (
-            bar.TextColumn("preparing clips"),
-            bar.BarColumn(),
-            bar.MofNCompleteColumn(),
-            bar.TimeElapsedColumn(),
-            bar.TimeRemainingColumn(),
-        )
-        self._bar = bar.Progress(*columns, console=Console(stderr=True), disable=quiet)
-        self._task = self._bar.add_task("", total=None)
-
-    def __enter__(self) -> Callable[[int, int], None]:
-        self._bar.start()
-        return lambda done, total: self._bar.update(self._task, completed=done, total=total)
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()

@@ -257,19 +257,10 @@ def _use_gpu(device: str, gpus: int) -> bool:
 @contextmanager
 def _progress(this: Any, quiet: bool) -> Iterator[None]:
     """A bar on the terminal's error stream, drawn by a thread from what rank 0 writes."""
-    from rich import progress as bar
-    from rich.console import Console
+    from jobs.training.bar import bar
 
-    columns = (
-        bar.TextColumn("{task.description}"),
-        bar.BarColumn(),
-        bar.MofNCompleteColumn(),
-        bar.TextColumn("{task.fields[loss]} {task.fields[speed]}"),
-        bar.TimeElapsedColumn(),
-        bar.TimeRemainingColumn(elapsed_when_finished=True),
-    )
     stop = threading.Event()
-    with bar.Progress(*columns, console=Console(stderr=True), disable=quiet, speed_estimate_period=120) as shown:
+    with bar("{task.fields[loss]} {task.fields[speed]}", quiet=quiet) as shown:
         task = shown.add_task(
             f"training {this.recipe.name}", total=this.steps, completed=this.last_step, loss="", speed=""
         )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from flowtts_core.audio.mel import MelConfig
+from flowtts_core.training.checkpoints import checkpoint_name, checkpoint_steps
 from flowtts_core.training.example_files import (
     AUDIO,
     AUDIO_SCHEMA,
@@ -44,7 +44,8 @@ def write_examples(folder: Path, frames: list[int], files: int = 2, mel: MelConf
             name, waveform = f"clip-{i:03d}", buzz(frames[i] * hop, 90 + 20 * (i % 7), rate)
             ids = rng.integers(1, 24, max(3, frames[i] // 6)).tolist()
             row = {"text": f"text {i}", "speaker": "", "language": "", "sample_rate": rate, "samples": len(waveform)}
-            made = {AUDIO: row | {"audio": flac_of(waveform, rate)}, mels.folder: asdict(maker.make("", waveform))}
+            made = {AUDIO: row | {"audio": flac_of(waveform, rate)}, mels.folder: {}}
+            made[mels.folder]["length"], made[mels.folder]["value"] = maker.make("", waveform)
             made[tokens.folder] = {"length": len(ids), "value": ids}
             for table, values in made.items():
                 tables[table].setdefault(shard, []).append({"id": name, **values})
@@ -71,3 +72,9 @@ def statistics_of(folder: Path) -> dict[str, float]:
     """What an acoustic model takes of the mels of a prepared folder."""
     found = read_features(LocalFiles(folder), DatasetMeta.load(folder).feature_sets[0])
     return {"mel_mean": found["mean"], "mel_std": found["std"]}
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The newest complete checkpoint of a run's folder, if any."""
+    steps = checkpoint_steps(folder)
+    return folder / checkpoint_name(steps[-1]) if steps else None

@@ -31,12 +31,6 @@ def checkpoint_steps(place: Path | Files) -> list[int]:
     return sorted(int(found[1]) for name in names if (found := _NAME.fullmatch(name)))
 
 
-def latest_checkpoint(folder: Path) -> Path | None:
-    """The newest complete checkpoint of a local folder, if any."""
-    steps = checkpoint_steps(folder)
-    return folder / checkpoint_name(steps[-1]) if steps else None
-
-
 def save_checkpoint(place: Path | Files, state: dict[str, Any], keep: int) -> None:
     """Write `state` under its `step`, and drop the oldest checkpoints beyond `keep`."""
     files, buffer = files_of(place), io.BytesIO()

@@ -109,7 +109,7 @@ class Examples:
     In memory are their lengths, and of the clips themselves those used last.
 
     Args:
-        columns: those that will be asked for: "mel", "tokens", "audio", "id".
+        columns: those that will be asked for: "mel", "tokens", "audio".
         limit: use the first so many clips, all by default.
         cache_bytes: how much of the clips stays in memory.
         mel, frontend: fields in which the features differ from the folder's default.
@@ -124,12 +124,12 @@ class Examples:
         mel: Mapping[str, Any] | None = None,
         frontend: Mapping[str, Any] | None = None,
     ) -> None:
-        files, wanted = files_of(place), set(columns)
+        files = files_of(place)
         self.meta = DatasetMeta.load(files).with_features(mel or {}, frontend or {})
         mels, tokens = self.meta.feature_sets
         for features in (mels, tokens):
             read_features(files, features)
-        self._folders = {"mel": mels.folder, "tokens": tokens.folder, "audio": AUDIO, "id": AUDIO}
+        self._folders = {"mel": mels.folder, "tokens": tokens.folder, "audio": AUDIO}
         indices = {folder: Index.read(files, folder) for folder in self._folders.values()}
         frames, counts = indices[mels.folder].lengths, indices[tokens.folder].lengths
         usable = np.flatnonzero((counts > 0) & (counts <= frames))[:limit]
@@ -137,9 +137,8 @@ class Examples:
         self.frames, self.token_counts = frames[usable], counts[usable]
         speakers = {name: i for i, name in enumerate(self.meta.speakers)}
         self.speaker_ids = np.array([speakers.get(n, 0) for n in self._index[AUDIO].speakers], dtype=np.int64)
-        read = {mels.folder: ["value"], tokens.folder: ["value"], AUDIO: [*({"id", "audio"} & wanted)]}
-        self._read = sorted({self._folders[column] for column in wanted})
-        self._groups = RowGroups(files, {folder: read[folder] for folder in self._read}, cache_bytes)
+        self._read = sorted(self._folders[column] for column in columns)
+        self._groups = RowGroups(files, {f: ["audio" if f == AUDIO else "value"] for f in self._read}, cache_bytes)
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -150,30 +149,27 @@ class Examples:
 
     def mel(self, index: int) -> np.ndarray:
         """[n_mels, T] float16."""
-        data = np.frombuffer(self._value(index, "mel", "value").as_buffer(), dtype=np.float16)
+        data = np.frombuffer(self._value(index, "mel").as_buffer(), dtype=np.float16)
         return data.reshape(self.meta.mel.n_mels, -1)
 
     def tokens(self, index: int) -> np.ndarray:
         """[L] int64."""
-        return np.asarray(self._value(index, "tokens", "value").values.to_numpy(), dtype=np.int64)
+        return np.asarray(self._value(index, "tokens").values.to_numpy(), dtype=np.int64)
 
     def audio(self, index: int, start: int, samples: int) -> np.ndarray:
         """[samples] float32 of the clip from sample `start`; zeros beyond its end."""
         import soundfile
 
-        with soundfile.SoundFile(io.BytesIO(self._value(index, "audio", "audio").as_buffer())) as file:
+        with soundfile.SoundFile(io.BytesIO(self._value(index, "audio").as_buffer())) as file:
             file.seek(start)
             waveform = file.read(samples, dtype="float32", fill_value=0.0)
         return np.asarray(waveform)
-
-    def key(self, index: int) -> str:
-        """Return the clip's id, where the column "id" was asked for."""
-        return str(self._value(index, "id", "id"))
 
     def _group(self, folder: str, index: int) -> Group:
         where = self._index[folder]
         return folder, int(where.shards[index]), int(where.groups[index])
 
-    def _value(self, index: int, kind: str, column: str) -> Any:
+    def _value(self, index: int, kind: str) -> Any:
         folder = self._folders[kind]
-        return self._groups.get(*self._group(folder, index))[column][int(self._index[folder].rows[index])]
+        table = self._groups.get(*self._group(folder, index))
+        return table.column(0)[int(self._index[folder].rows[index])]

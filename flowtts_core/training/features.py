@@ -74,12 +74,7 @@ def changed_frontend(spec: Mapping[str, Any], fields: Mapping[str, Any]) -> dict
     return whole_frontend({**(spec if same else {}), **fields})
 
 
-@dataclass(frozen=True)
-class Feature:
-    """One clip's value, and its length: frames or tokens."""
-
-    length: int
-    value: Any
+Feature = tuple[int, Any]  # a clip's length, in frames or tokens, and its value
 
 
 class FeatureMaker(Protocol):
@@ -116,7 +111,7 @@ class MelMaker:
         with torch.inference_mode():
             mel = self._log_mel(torch.from_numpy(whole)[None])[0].numpy()
         half = np.ascontiguousarray(mel, dtype=np.float16)
-        return Feature(half.shape[1], half.tobytes())
+        return half.shape[1], half.tobytes()
 
 
 class TokenMaker:
@@ -129,10 +124,10 @@ class TokenMaker:
 
     def make(self, text: str, waveform: np.ndarray) -> Feature:
         tokens = list(self._frontend.encode(text).tokens)
-        return Feature(len(tokens), tokens)
+        return len(tokens), tokens
 
 
-MAKERS: dict[str, type[MelMaker] | type[TokenMaker]] = {"mel": MelMaker, "tokens": TokenMaker}
+MAKERS: dict[str, type[MelMaker | TokenMaker]] = {"mel": MelMaker, "tokens": TokenMaker}
 
 
 def crowded(frames: int, tokens: int) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -102,10 +101,11 @@ class ShardPreparer:
         try:
             if deadly:
                 raise TextError(_DEADLY)
-            return {"id": row["id"], **asdict(self._makers[kind].make(row["text"], waveform))}
+            length, value = self._makers[kind].make(row["text"], waveform)
         except TextError as error:
             failed.append({"id": row["id"], "reason": error.message, "text": row["text"]})
-            return {"id": row["id"], "length": 0, "value": None}
+            length, value = 0, None
+        return {"id": row["id"], "length": length, "value": value}
 
     def _write(
         self, index: int, kind: str, print_: str, rows: list[dict[str, Any]], failed: list[dict[str, str]]

@@ -17,6 +17,7 @@ from cluster.storage import Storage
 from flowtts_core.config import fingerprint
 from flowtts_core.errors import ConfigError, FlowTTSError, TextError
 from jobs.corpus.flite import Teacher, make_corpus
+from jobs.training.bar import bar
 from jobs.training.recipes import recipe
 from jobs.training.run import TrainingRun, open_run, read_progress, trained_module, write_result
 
@@ -207,30 +208,15 @@ def _open(work: Path, part: str, config: BundledRecipe, **settings: Any) -> Trai
 
 
 def _watch(runs: dict[str, Any], children: dict[str, subprocess.Popen[bytes]]) -> None:
-    """A bar for each until all have ended, or one has failed."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description:9}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), speed_estimate_period=120) as bar:
-        tasks = {name: bar.add_task(name, total=runs[name].steps, completed=runs[name].last_step) for name in children}
+    """Show a bar for each until all have ended, or one has failed."""
+    with bar() as shown:
+        tasks = {
+            name: shown.add_task(name, total=runs[name].steps, completed=runs[name].last_step) for name in children
+        }
         while None in (codes := [child.poll() for child in children.values()]) and not any(codes):
             time.sleep(1.0)
             for name, task in tasks.items():
-                bar.update(task, completed=int(read_progress(runs[name]).get("step", 0)))
+                shown.update(task, completed=int(read_progress(runs[name]).get("step", 0)))
 
 
 def _pack(work: Path, output: Path, config: BundledRecipe) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from flowtts_core.acoustic import MatchaConfig, MatchaTTS
 from flowtts_core.errors import ConfigError, FlowTTSError
 from flowtts_core.training.batches import AcousticBatches, VocoderBatches
-from flowtts_core.training.checkpoints import checkpoint_steps, latest_checkpoint
+from flowtts_core.training.checkpoints import checkpoint_steps
 from flowtts_core.training.distributed import ALONE, Ranks, TorchRanks
 from flowtts_core.training.examples import Examples
 from flowtts_core.training.log import TrainingLog
@@ -26,7 +26,7 @@ from flowtts_core.training.tasks import AcousticTask, VocoderTask, VocoderTaskCo
 from flowtts_core.training.trainer import MustGo, TrainConfig, Trainer, learning_rate_factor, native_bf16
 from flowtts_core.vocoder import GriffinLim, GriffinLimConfig, Vocos, VocosConfig
 from flowtts_core.vocoder.discriminators import DiscriminatorConfig
-from tests.speech_like import statistics_of, write_examples
+from tests.speech_like import latest_checkpoint, statistics_of, write_examples
 from tests.thread_ranks import together
 
 FAST = TrainConfig(steps=6, warmup_steps=2, log_every=1, checkpoint_every=2, sample_every=1000, precision="fp32")

@@ -17,12 +17,11 @@ from flowtts_core.acoustic import Condition
 from flowtts_core.audio.mel import MelConfig
 from flowtts_core.errors import ConfigError, TextError, VoiceError
 from flowtts_core.sampling import Sampling
-from flowtts_core.training.checkpoints import latest_checkpoint
 from flowtts_core.vocoder.files import load_vocoder
 from flowtts_core.voice.parts import load_parts
 from jobs.training.recipes import RECIPES, matcha_debug, recipe, vocos_debug
 from jobs.training.run import open_run, read_progress, train_rank, write_result
-from tests.speech_like import statistics_of, write_examples
+from tests.speech_like import latest_checkpoint, statistics_of, write_examples
 
 
 @pytest.fixture(scope="module")
