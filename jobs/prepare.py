@@ -142,7 +142,7 @@ def config_of(args: argparse.Namespace) -> PrepareConfig:
 
 
 def parse_settings(settings: list[str]) -> dict[str, str]:
-    """`["a.b=1"]` to `{"a.b": "1"}`."""
+    """Turn `["a.b=1"]` into `{"a.b": "1"}`."""
     wrong = [setting for setting in settings if "=" not in setting]
     if wrong:
         raise ConfigError(f"--set {wrong[0]}", "write it as KEY=VALUE")
@@ -150,7 +150,7 @@ def parse_settings(settings: list[str]) -> dict[str, str]:
 
 
 def read_lexicon(path: Path) -> dict[str, str]:
-    """A JSON object of word -> IPA.
+    """Read a JSON object of word -> IPA.
 
     Raises:
         TextError: when the file is anything else.
@@ -219,7 +219,7 @@ def _storage(output: str | Path) -> Storage:
 
 
 def _is_own(source: str | Path, output: str | Path) -> bool:
-    """Whether the source is the output itself."""
+    """Return whether the source is the output itself."""
     return str(source).rstrip("/") == str(output).rstrip("/") or _storage(source) == _storage(output)
 
 
@@ -238,12 +238,12 @@ def _task(shard: int, record: Record, clips: list[Clip], print_: str | None) -> 
 
 
 def _size(record: Record) -> int:
-    """How many clips a shard had, those that were set aside too."""
+    """Return how many clips a shard had, with those that were set aside."""
     return len(record[AUDIO]["index"]) + len(record[AUDIO]["set_aside"]) if AUDIO in record else 0
 
 
 def _audio_print(config: PrepareConfig, clips: list[Clip]) -> str:
-    """Changes with the settings of the audio, the texts, and the size or time of the audio files."""
+    """Return what changes with the settings of the audio, the texts, and the size or time of the audio files."""
     stats = [_stat(path) for path in dict.fromkeys(clip.path for clip in clips)]
     rate, limits, resample = config.of_audio
     return fingerprint([rate, to_dict(limits), resample, [asdict(clip) for clip in clips], stats])
@@ -304,7 +304,7 @@ def _find_features(storage: Storage, features: FeatureSet, records: dict[int, Re
 
 
 def _parquet(storage: Storage, folder: str) -> list[str]:
-    """Names of the Parquet files of a folder.
+    """Return the names of the Parquet files of a folder.
 
     Raises:
         OutputError: for one that `flowtts prepare` did not write.
@@ -324,7 +324,7 @@ def _shard_of(name: str) -> int:
 
 
 def _note(storage: Storage, name: str) -> Note | None:
-    """The record in a Parquet file of ours, empty where it has none; None where the file is damaged."""
+    """Return the record in a Parquet file of ours, empty where it has none; None where the file is damaged."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

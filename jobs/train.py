@@ -132,7 +132,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def workers_of(text: str) -> tuple[int, int]:
-    """The fewest and the most workers of `2` or `1-4`.
+    """Return the fewest and the most workers of `2` or `1-4`.
 
     Raises:
         ConfigError: for anything else.
@@ -154,7 +154,7 @@ def _require_used(args: argparse.Namespace, unused: Sequence[str]) -> None:
 
 
 def _run_whole(args: argparse.Namespace) -> int:
-    """The recipes that need no prepared data: they make their own."""
+    """Run one of the recipes that make their data themselves."""
     if args.output is None:
         raise ConfigError(f"--recipe {args.recipe}: -o is needed", f"flowtts train --recipe {args.recipe} -o FOLDER")
     used = () if args.recipe == "tiny" else ("texts", "workers")
@@ -256,7 +256,7 @@ def _use_gpu(device: str, gpus: int) -> bool:
 
 @contextmanager
 def _progress(this: Any, quiet: bool) -> Iterator[None]:
-    """A bar on the terminal's error stream, drawn by a thread from what rank 0 writes."""
+    """Show a bar on standard error, drawn by a thread from what rank 0 writes."""
     from jobs.training.bar import bar
 
     stop = threading.Event()

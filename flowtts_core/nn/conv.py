@@ -44,7 +44,7 @@ class TimeConv(nn.Conv1d):
 
 
 def _taps(weight: Tensor) -> Tensor:
-    """A kernel's weights [C', C, K] as K matrices [K, C, C']."""
+    """Return a kernel's weights [C', C, K] as K matrices [K, C, C']."""
     return weight.permute(2, 1, 0).contiguous()
 
 
@@ -53,7 +53,7 @@ def _pack_pointwise(weight: Tensor) -> Tensor:
 
 
 def _as_products(x: Tensor, weight: Tensor) -> bool:
-    """Whether a GPU's products of matrices do instead of cuDNN.
+    """Return whether to compute a convolution by products of matrices instead of by cuDNN, on a GPU.
 
     It plans anew for each shape, and batches of speech seldom have the same one twice: 400 texts in batches of 16,000
     tokens took an H200 1.4 s with cuDNN, 0.9 s with products, and 1.2 GiB instead of 17.
@@ -62,7 +62,7 @@ def _as_products(x: Tensor, weight: Tensor) -> bool:
 
 
 def _products(x: Tensor, taps: Tensor, bias: Tensor, stride: int = 1) -> Tensor:
-    """A "same" convolution of K taps as K matrix products: of the frame itself, and of those up to K // 2 before and after."""
+    """Compute a "same" convolution of K taps as K matrix products, one for each tap."""
     batch, time, channels = x.shape
     middle = len(taps) // 2
     if stride > 1:
@@ -102,14 +102,14 @@ class TimeConvTranspose(nn.ConvTranspose1d):
         return out.squeeze(2).transpose(1, 2)
 
     def _packed_products(self, x: Tensor) -> Tensor:
-        """As one convolution over neighbours: what it makes of frames t - 1 and t is even frame t and odd frame t - 1."""
+        """Compute it as one convolution with kernel 2: its output at t holds output frames 2 t and 2 t - 1."""
         assert self.bias is not None
         batch, time, channels = x.shape
         both = conv(x, self._packed.of(self.weight), torch.cat((self.bias, self.bias)), 2)  # [B, T + 1, 2 C]
         return torch.stack((both[:, :-1, :channels], both[:, 1:, channels:]), 2).view(batch, 2 * time, -1)
 
     def _products(self, x: Tensor) -> Tensor:
-        """Even frames see their own and the one before, odd ones their own and the one after."""
+        """Compute it by products: output frame 2 t sees input frames t and t - 1, output frame 2 t + 1 sees t and t + 1."""
         assert self.bias is not None
         batch, time, channels = x.shape
         frames = x.reshape(-1, channels)
@@ -120,13 +120,13 @@ class TimeConvTranspose(nn.ConvTranspose1d):
 
 
 def _pack_doubling(weight: Tensor) -> Tensor:
-    """Weights [C, C', 4] of a doubling of time as those of a convolution over two frames [2 C', C, 2]: even frames, then odd."""
+    """Return weights [C, C', 4] as those of a convolution with kernel 2, [2 C', C, 2]: even output frames, then odd ones."""
     even, odd = weight[:, :, [3, 1]], weight[:, :, [2, 0]]
     return pack_conv(torch.cat((even, odd), 1).transpose(0, 1).contiguous())
 
 
 def conv_frames(conv: nn.Conv1d, x: Tensor) -> Tensor:
-    """What `conv`, a "same" convolution, plain or depthwise, gives for [B, C, T]; on a GPU without cuDNN (see `_as_products`)."""
+    """Apply a "same" convolution, plain or depthwise, to [B, C, T]; on a GPU without cuDNN (see `_as_products`)."""
     if _as_products(x.transpose(1, 2), conv.weight):
         return _shifted(conv, x)
     out: Tensor = conv(x)
@@ -134,7 +134,7 @@ def conv_frames(conv: nn.Conv1d, x: Tensor) -> Tensor:
 
 
 def _shifted(conv: nn.Conv1d, x: Tensor) -> Tensor:
-    """The same by products, or where it is depthwise, as a weighted sum of the shifted input: [B, C, T]."""
+    """Apply it by products or, where it is depthwise, as a weighted sum of the shifted input: [B, C, T]."""
     assert conv.bias is not None
     if conv.groups == 1:
         return _products(x.transpose(1, 2), conv.weight.permute(2, 1, 0), conv.bias).transpose(1, 2)

@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 def length_mask(lengths: Tensor, size: int) -> Tensor:
-    """True on valid positions: [B, size] bool from lengths [B]."""
+    """Return [B, size] bool, True on valid positions, from lengths [B]."""
     return torch.arange(size, device=lengths.device)[None, :] < lengths[:, None]
 
 
 def round_up(length: int, multiple: int) -> int:
-    """The least multiple of `multiple` that is not below `length`."""
+    """Return the least multiple of `multiple` that is not below `length`."""
     return -(-length // multiple) * multiple

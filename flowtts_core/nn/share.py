@@ -1,4 +1,4 @@
-"""The part of a global batch that one of several processes computes, so that all of them together compute what one would."""
+"""The part of a global batch that one of several processes computes. Together they compute what one process would."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ class Share:
 
     @property
     def weight(self) -> float:
-        """What the mean over these items counts for in the mean over the batch."""
+        """Return the weight of the mean over these items in the mean over the batch."""
         return len(self.rows) / self.size if self.counted else 0.0
 
     def sum(self, values: Tensor) -> Tensor:
-        """Over the whole batch, of a tensor of sums over these items."""
+        """Return the sums over the whole batch, from a tensor of sums over these items."""
         return self.total(values if self.counted else values * 0.0)
 
     def mean(self, value: Tensor) -> Tensor:
-        """Over the whole batch, of a mean over these items, which are of equal size."""
+        """Return the mean over the whole batch, from a mean over these items, which are of equal size."""
         return self.total(value * self.weight)
 
 
 def mean_of(share: Share | None, value: Tensor) -> Tensor:
-    """`share.mean`, or the value itself where these items are the whole batch."""
+    """Return `share.mean(value)`, or the value itself where these items are the whole batch."""
     return value if share is None else share.mean(value)
 
 
 def rows_of(share: Share | None, count: int) -> tuple[int, Tensor | slice]:
-    """How many items to draw for, and which of the drawn to take, for a batch of `count` items."""
+    """Return how many items to draw for, and which of the drawn to take, for a batch of `count` items."""
     return (count, slice(None)) if share is None else (share.size, share.rows.cpu())
 
 
@@ -60,7 +60,7 @@ _CURRENT: ContextVar[Share | None] = ContextVar("share", default=None)
 
 @contextmanager
 def computing(share: Share | None) -> Iterator[None]:
-    """Let dropout know the share that is computed: as torch's global generator, it reaches layers that no argument does."""
+    """Make the share known to dropout layers, which no argument reaches."""
     token = _CURRENT.set(share)
     try:
         yield
@@ -69,12 +69,12 @@ def computing(share: Share | None) -> Iterator[None]:
 
 
 def current_share() -> Share | None:
-    """The share that is being computed, if the batch is shared at all."""
+    """Return the share that is being computed, if the batch is shared at all."""
     return _CURRENT.get()
 
 
 def draw_rows(shape: torch.Size, draw: Callable[[torch.Size], Tensor]) -> Tensor:
-    """`draw(shape)` for the items of the current share: drawn for the whole batch, of which the own rows are taken."""
+    """Draw for the whole batch, and return the rows of the current share: [B, ...] of `shape`."""
     share = current_share()
     if share is None:
         return draw(shape)

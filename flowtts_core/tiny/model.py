@@ -59,12 +59,12 @@ class TinyModel(nn.Module):
         )
 
     def forward(self, x: Tensor, t: Tensor, phonemes: Tensor) -> Tensor:
-        """Velocity [B, S] at `x` [B, S] and times `t` [B] for phoneme ids [B] (the contract of `VelocityField`)."""
+        """Return the velocity [B, S] at `x` [B, S] and times `t` [B] for phoneme ids [B] (the contract of `VelocityField`)."""
         keep = 1.0 - self.path.sigma_min
         return (self.guess(x, t, phonemes) - keep * x) / (1.0 - keep * t)[:, None]
 
     def guess(self, x: Tensor, t: Tensor, phonemes: Tensor) -> Tensor:
-        """The expected clean waveform [B, S]; `forward` is the velocity of `LinearPath` from `x` towards it."""
+        """Return the expected clean waveform [B, S]; `forward` is the velocity of `LinearPath` from `x` towards it."""
         scale = BASIS_GAIN * self.config.samples**-0.5  # coordinates of unit noise stay near 1
         coordinates = scale * (x @ self.basis.T)
         energy = coordinates.square().mean(1, keepdim=True).log1p()
@@ -82,7 +82,7 @@ class TinyModel(nn.Module):
         solver: str = "euler",
         grid: str = "uniform",
     ) -> Tensor:
-        """Waveforms [B, S]; item b's noise is drawn on the CPU from `seeds[b]` alone.
+        """Generate waveforms [B, S]; item b's noise is drawn on the CPU from `seeds[b]` alone.
 
         Raises:
             ConfigError: for a phoneme id, solver or grid that does not exist, or fewer than one step.

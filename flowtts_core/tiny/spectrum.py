@@ -24,7 +24,7 @@ class SpectralPeak:
 
 
 def spectral_peak(waveform: np.ndarray, sample_rate: int) -> SpectralPeak:
-    """The peak of `waveform` [S]: a Fourier transform of all S samples in float64, without window or padding.
+    """Return the peak of `waveform` [S]: a Fourier transform of all S samples in float64, without window or padding.
 
     One second of a sine of whole hertz fills exactly one bin, so nothing but impurity stands in the others.
     """

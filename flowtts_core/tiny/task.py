@@ -50,7 +50,7 @@ class TinyBatches:
         self._waves = np.stack((np.sin(angle), np.cos(angle)), 1).astype(np.float32)  # [P, 2, S]
 
     def at(self, step: int, ranks: Ranks = ALONE) -> TinyBatch:
-        """Of one process, which `ranks` must be."""
+        """Return the batch of a step; only one process may train."""
         assert ranks.size == 1
         rng = np.random.default_rng((self.seed, step, 0))
         count, phonemes = self.tones.per_phoneme, len(self.model.phonemes)

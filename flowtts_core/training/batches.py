@@ -151,7 +151,7 @@ class VocoderBatches:
         return VocoderBatch(mels, waveforms, share)
 
     def _crop(self, clip: int, start: int) -> tuple[np.ndarray, np.ndarray]:
-        """Mel [M, T] and waveform [samples_of(T)] from frame `start` on."""
+        """Return mel [M, T] and waveform [samples_of(T)] from frame `start` on."""
         mel_config, crop = self.examples.meta.mel, self.crop_frames
         mel = self.examples.mel(clip)[:, start : start + crop].astype(np.float32)
         return mel, self.examples.audio(clip, start * mel_config.hop_length, mel_config.samples_of(crop))

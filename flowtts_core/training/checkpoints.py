@@ -25,7 +25,7 @@ def checkpoint_name(step: int) -> str:
 
 
 def checkpoint_steps(place: Path | Files) -> list[int]:
-    """The steps of the complete checkpoints of a run, from the oldest on."""
+    """Return the steps of the complete checkpoints of a run, from the oldest on."""
     files = files_of(place)
     names = patiently(files.list, f"listing {files.path()}")
     return sorted(int(found[1]) for name in names if (found := _NAME.fullmatch(name)))
@@ -41,7 +41,7 @@ def save_checkpoint(place: Path | Files, state: dict[str, Any], keep: int) -> No
 
 
 def load_newest(place: Path | Files) -> dict[str, Any] | None:
-    """The state of the newest checkpoint that can be read, on the CPU; None where there never was one.
+    """Return the state of the newest checkpoint that can be read, on the CPU; None where there never was one.
 
     Tensors and plain values only: nothing in the file is executed. A damaged file is renamed to `.damaged`.
 
@@ -65,7 +65,7 @@ def load_newest(place: Path | Files) -> dict[str, Any] | None:
 
 
 def load_checkpoint(place: Path | Files, step: int) -> dict[str, Any]:
-    """On the CPU: the optimisers' and modules' own `load_state_dict` move to the device what belongs there."""
+    """Return the state on the CPU; `load_state_dict` of modules and optimisers moves it to the device."""
     files, name = files_of(place), checkpoint_name(step)
     data = patiently(lambda: files.read(name), f"reading {files.path(name)}")
     state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
@@ -103,7 +103,7 @@ class CheckpointWriter:
         self._under_way = self._thread.submit(self._write, snapshot(state))
 
     def wait(self) -> None:
-        """Until everything is written; raises as `submit` does."""
+        """Wait until everything is written; raises as `submit` does."""
         under_way, self._under_way = self._under_way, None
         if under_way is not None:
             under_way.result()
@@ -121,7 +121,7 @@ class CheckpointWriter:
 
 
 def snapshot(state: Any) -> Any:
-    """A copy on the CPU that later steps do not change."""
+    """Return a copy on the CPU that later steps do not change."""
     if isinstance(state, Tensor):
         return state.detach().to("cpu", copy=True)
     if isinstance(state, dict):

@@ -24,18 +24,18 @@ class Ranks:
     notice: threading.Event = field(default_factory=threading.Event)
 
     def total(self, values: Tensor) -> Tensor:
-        """The sum of a tensor over all processes; its gradient goes to this one's part."""
+        """Return the sum of a tensor over all processes; its gradient goes to this one's part."""
         return values
 
     def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Replace each gradient by its sum over the processes."""
 
     def first(self, number: int, device: torch.device | str = "cpu") -> int:
-        """Rank 0's number, on every process; none goes on before rank 0 has come here."""
+        """Return rank 0's number on every process; none goes on before rank 0 is here too."""
         return number
 
     def told_to_go(self, device: torch.device | str = "cpu") -> bool:
-        """Whether any process has had notice."""
+        """Return whether any process has had notice."""
         return self.notice.is_set()
 
 
@@ -49,7 +49,7 @@ class TorchRanks(Ranks):
         return values + (everywhere - values.detach())
 
     def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """In one flattened all-reduce.
+        """Sum all gradients in one flattened all-reduce.
 
         A parameter that no process has a gradient of keeps none, so that the optimiser leaves it alone, as in a single one.
         A gradient that is not finite on one process is so on all, so that all leave the step out together.

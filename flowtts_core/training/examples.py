@@ -42,7 +42,7 @@ class DatasetMeta:
 
     @property
     def feature_sets(self) -> tuple[FeatureSet, FeatureSet]:
-        """The mels and the tokens."""
+        """Return the sets of mels and of tokens."""
         return mel_set(self.mel), token_set(self.frontend)
 
     def with_features(self, mel: Mapping[str, Any], frontend: Mapping[str, Any]) -> DatasetMeta:
@@ -148,16 +148,16 @@ class Examples:
         self._groups.fetch([self._group(folder, int(i)) for i in indices for folder in self._read])
 
     def mel(self, index: int) -> np.ndarray:
-        """[n_mels, T] float16."""
+        """Return the clip's log-mel [n_mels, T] float16."""
         data = np.frombuffer(self._value(index, "mel").as_buffer(), dtype=np.float16)
         return data.reshape(self.meta.mel.n_mels, -1)
 
     def tokens(self, index: int) -> np.ndarray:
-        """[L] int64."""
+        """Return the clip's tokens [L] int64."""
         return np.asarray(self._value(index, "tokens").values.to_numpy(), dtype=np.int64)
 
     def audio(self, index: int, start: int, samples: int) -> np.ndarray:
-        """[samples] float32 of the clip from sample `start`; zeros beyond its end."""
+        """Return [samples] float32 of the clip from sample `start`; zeros beyond its end."""
         import soundfile
 
         with soundfile.SoundFile(io.BytesIO(self._value(index, "audio").as_buffer())) as file:

@@ -35,7 +35,7 @@ class TrainingLog:
             self.writer.add_scalar(name, value, step)
 
     def audio(self, step: int, name: str, waveform: Tensor, sample_rate: int) -> None:
-        """`waveform` [S]."""
+        """Log a waveform [S]."""
         import soundfile
 
         samples = self.folder / "samples"
@@ -44,7 +44,7 @@ class TrainingLog:
         self.writer.add_audio(name, waveform[None], step, sample_rate)
 
     def mel(self, step: int, name: str, mel: Tensor) -> None:
-        """`mel` [M, T], shown with low bands at the bottom."""
+        """Log a mel [M, T] as a picture with low bands at the bottom."""
         low, high = float(mel.min()), float(mel.max())
         picture = ((mel - low) / max(high - low, 1e-6)).flip(0).float().cpu()
         self.writer.add_image(name, picture[None], step)
@@ -64,7 +64,7 @@ class TrainingLog:
 
 
 def _drop_later_lines(path: Path, step: int) -> None:
-    """What was logged after the checkpoint that a run resumes from will be logged again."""
+    """Drop what was logged after the checkpoint that a run resumes from: it will be logged again."""
     if path.exists():
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         part = path.with_suffix(".part")
@@ -73,7 +73,7 @@ def _drop_later_lines(path: Path, step: int) -> None:
 
 
 def _step_of(line: str) -> float:
-    """The step of a line of the log; infinite for a line that was cut, as by a full disk or a power cut."""
+    """Return the step of a line of the log; infinite for a line that was cut, as by a full disk or a power cut."""
     try:
         step: int = json.loads(line)["step"]
     except (ValueError, TypeError, KeyError):

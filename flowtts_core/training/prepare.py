@@ -60,7 +60,7 @@ class PrepareConfig:
 
     @property
     def of_audio(self) -> list[Any]:
-        """What decides about the audio that is kept; the rest decides about features alone."""
+        """Return the settings that decide about the audio that is kept; the rest decides about features alone."""
         return [self.mel.sample_rate, self.limits, self.resample]
 
 

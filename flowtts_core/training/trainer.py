@@ -70,7 +70,7 @@ class Task(Protocol):
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]: ...
 
     def updates(self, batch: Any, step: int, generator: torch.Generator) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        """One (group name, losses) at a time: the loop steps that group on `losses["loss"]` before asking for the next."""
+        """Yield one (group name, losses) at a time: the loop steps that group on `losses["loss"]` before asking for the next."""
         ...
 
     def sample(self, module: nn.Module, step: int, log: TrainingLog) -> None:
@@ -154,7 +154,7 @@ class Trainer:
 
     @contextmanager
     def _output(self) -> Iterator[_Output | None]:
-        """Log and checkpoint writer on rank 0; for a place that is no folder, the log is kept in one and copied there."""
+        """Open log and checkpoint writer on rank 0. For a place that is no folder, the log is kept in one and copied there."""
         if self.ranks.rank:
             yield None
             return
@@ -174,7 +174,7 @@ class Trainer:
                 log.close()
 
     def _write(self, output: _Output, last: int, speed: float, going: bool) -> None:
-        """What is due after a step: scalars, samples, a checkpoint."""
+        """Write what is due after a step: scalars, samples, a checkpoint."""
         at_end = self.step == last
         if self.step % self.config.log_every == 0 or at_end:
             output.log.scalars(self.step, {**self.scalars, "steps_per_second": speed})
@@ -207,7 +207,7 @@ class Trainer:
         self.scalars = scalars
 
     def _update(self, name: str, losses: dict[str, Tensor]) -> dict[str, float]:
-        """One optimiser step; a step whose gradient is not finite is left out, and counted."""
+        """Take one optimiser step; a step whose gradient is not finite is left out, and counted."""
         parameters, optimizer = self.groups[name], self.optimizers[name]
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(
@@ -238,13 +238,13 @@ class Trainer:
                 self.ema[key].copy_(value)
 
     def averaged_module(self) -> nn.Module:
-        """A copy of the shipped module with the averaged weights, in eval mode."""
+        """Return a copy of the shipped module with the averaged weights, in eval mode."""
         module = copy.deepcopy(self._ema_source())
         module.load_state_dict(self.ema)
         return module.eval()
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds."""
+        """Return what a checkpoint holds."""
         return {
             "step": self.step,
             "modules": {k: m.state_dict() for k, m in self.task.modules.items()},
@@ -253,7 +253,7 @@ class Trainer:
         }
 
     def resume(self) -> int:
-        """Continue from the newest checkpoint that can be read, if there is one: rank 0 chooses it for all. Its step."""
+        """Continue from the newest checkpoint that can be read, if there is one: rank 0 chooses it for all. Returns its step."""
         state = load_newest(self.files) if self.ranks.rank == 0 else None
         step = self.ranks.first(0 if state is None else state["step"], self.device)
         if step and state is None:
@@ -296,7 +296,7 @@ def _fetch_log(files: Files, folder: Path) -> None:
 
 
 def learning_rate_factor(config: TrainConfig, step: int) -> float:
-    """Linear warm-up, then half a cosine down to `final_lr`."""
+    """Return the factor at a step: linear warm-up, then half a cosine down to `final_lr`."""
     if step < config.warmup_steps:
         return (step + 1) / config.warmup_steps
     progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
@@ -304,7 +304,7 @@ def learning_rate_factor(config: TrainConfig, step: int) -> float:
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
-    """The context that computes in bf16 where asked for or, under "auto", where the hardware multiplies it natively."""
+    """Return the context that computes in bf16 where asked for or, under "auto", where the hardware multiplies it natively."""
     if precision == "bf16" or (precision == "auto" and native_bf16(device)):
         return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()

@@ -25,7 +25,7 @@ class MultiMelLoss(nn.Module):
         )
 
     def forward(self, predicted: Tensor, target: Tensor, share: Share | None = None) -> Tensor:
-        """Waveforms [B, S] -> scalar, in nats a band."""
+        """Compare waveforms [B, S]; returns a scalar in nats a band."""
         return mean_of(share, torch.stack([(mel(predicted) - mel(target)).abs().mean() for mel in self.mels]).mean())
 
 
@@ -39,7 +39,7 @@ class MultiSTFTLoss(nn.Module):
             self.register_buffer(f"window_{n}", torch.hann_window(n), persistent=False)
 
     def forward(self, predicted: Tensor, target: Tensor, share: Share | None = None) -> Tensor:
-        """Waveforms [B, S] -> scalar."""
+        """Compare waveforms [B, S]; returns a scalar."""
         norms, distances = [], []
         for n in self.n_ffts:
             p, t = self._magnitude(predicted, n), self._magnitude(target, n)

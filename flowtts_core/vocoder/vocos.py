@@ -64,7 +64,7 @@ class VocosBackbone(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """`mask` [B, 1, T] is 1 on valid frames; None where nothing is padded."""
+        """Return hidden [B, T, dim]; `mask` [B, 1, T] is 1 on valid frames; None where nothing is padded."""
         x = conv_frames(self.embed, x if mask is None else x * mask)
         x = self.norm(x.transpose(1, 2)).transpose(1, 2)
         for block in self.convnext:
@@ -87,7 +87,7 @@ class MelPrior(nn.Module):
 
     @staticmethod
     def _lines(mel: MelConfig) -> tuple[Tensor, Tensor]:
-        """Weights [F, M] of the interpolation, and the log area [F] of the bands under each bin."""
+        """Return weights [F, M] of the interpolation, and the log area [F] of the bands under each bin."""
         bank = mel_filter_bank(mel)  # [F, M]
         centres = (bank * torch.arange(len(bank))[:, None]).sum(0) / bank.sum(0).clamp(min=1e-9)
         bins = torch.arange(len(bank), dtype=torch.float32)

@@ -89,7 +89,7 @@ def _lines(file: Path) -> list[str]:
 
 
 def _audio_file(folder: Path, key: str) -> Path:
-    """`folder/key.wav`, or the file with another known suffix where that exists."""
+    """Return `folder/key.wav`, or the file with another known suffix where that exists."""
     named = folder / key
     if named.suffix.lower() in AUDIO_SUFFIXES:
         return named
@@ -149,7 +149,7 @@ def audio_of(clips: list[Clip]) -> Iterator[bytes | str]:
 
 
 def _parquet_audio(path: str, rows: list[int]) -> Iterator[tuple[int, bytes]]:
-    """Audio bytes of some rows of a file, reading only the row groups that hold them.
+    """Yield the audio bytes of some rows of a file, reading only the row groups that hold them.
 
     The column may be binary, or the struct with a field `bytes` that the `datasets` library writes.
     """

@@ -125,7 +125,7 @@ def _entry(row: dict[str, Any]) -> list[Any]:
 
 
 def _sums(rows: list[dict[str, Any]]) -> Note:
-    """What the statistics of all mels need of one file."""
+    """Return what the statistics of all mels need of one file."""
     mels = [np.frombuffer(row["value"] or b"", dtype=np.float16).astype(np.float64) for row in rows]
     return {
         "values": sum(len(mel) for mel in mels),

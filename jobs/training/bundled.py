@@ -49,7 +49,7 @@ class BundledRecipe:
 
 
 def bundled_debug() -> BundledRecipe:
-    """The same stages in a minute: few texts, tiny models, nothing judged."""
+    """Return the same stages in a minute: few texts, tiny models, nothing judged."""
     return BundledRecipe(held_out=4, limit=24, acoustic="matcha_debug", vocoder="vocos_debug", judged=0)
 
 
@@ -67,7 +67,7 @@ class Made:
 
 
 def make_bundled(texts: Path, output: Path, config: BundledRecipe, workers: int | None = None) -> Made:
-    """Texts -> teacher's readings -> examples -> acoustic model and vocoder -> voice -> scores in its card.
+    """Make a voice of texts: teacher's readings, examples, acoustic model and vocoder, voice, scores in its card.
 
     Everything between lies in `OUTPUT-training/`; the same command goes on where a cut run stopped.
 
@@ -108,7 +108,7 @@ def _make(
 
 
 def read_texts(path: Path) -> list[tuple[str, str]]:
-    """(id, text) of a book's or text's sentences, or of a table's rows (its column `normalized`, where it has one).
+    """Return (id, text) of a book's or text's sentences, or of a table's rows (its column `normalized`, where it has one).
 
     Every text is written out in words, so that teacher and pupil read numbers and abbreviations alike.
     """
@@ -155,7 +155,7 @@ def _in_words(text: str) -> str:
 def split_texts(
     texts: Sequence[tuple[str, str]], config: BundledRecipe
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """(training, held out): shuffled by the recipe's seed; the held-out ones are the last."""
+    """Return (training, held out) texts, shuffled by the recipe's seed; the held-out ones are the last."""
     usable = [(key, text) for key, text in texts if config.min_chars <= len(text) <= config.max_chars]
     random.Random(config.seed).shuffle(usable)
     usable = usable[: config.limit]

@@ -61,7 +61,7 @@ class TrainingRun:
 
     @property
     def meta(self) -> DatasetMeta:
-        """The data, with the features that the recipe trains on."""
+        """Return the data's meta, with the features that the recipe trains on."""
         return DatasetMeta.load(place_of(self.data)).with_features(self.recipe.mel, self.recipe.frontend)
 
     @property
@@ -70,7 +70,7 @@ class TrainingRun:
 
     @property
     def last_step(self) -> int:
-        """The step of the newest checkpoint, 0 where there is none."""
+        """Return the step of the newest checkpoint, 0 where there is none."""
         return (checkpoint_steps(self.files) or [0])[-1]
 
 
@@ -152,7 +152,7 @@ def write_result(run: TrainingRun, output: str | Path, **card: Any) -> None:
 
 @contextmanager
 def _output_folder(output: str) -> Iterator[Path]:
-    """A local folder to write to, whose files are then put where they belong, the card last."""
+    """Give a local folder to write to, and put its files where they belong afterwards, the card last."""
     if not is_remote(output):
         yield Path(output)
         return

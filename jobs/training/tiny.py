@@ -57,12 +57,12 @@ class TinyRecipe:
 
 
 def tiny_recipe() -> TinyRecipe:
-    """The lecture's task: a is 220 Hz and i is 440 Hz, one second at 8 kHz."""
+    """Return the lecture's task: a is 220 Hz and i is 440 Hz, one second at 8 kHz."""
     return TinyRecipe()
 
 
 def tiny_recipe_debug() -> TinyRecipe:
-    """`tiny` with few steps and no ablation: it runs through, and learns little."""
+    """Return `tiny` with few steps and no ablation: it runs through, and learns little."""
     return replace(tiny_recipe(), trainer=replace(tiny_recipe().trainer, steps=20, warmup_steps=5), ablation=False)
 
 
@@ -102,7 +102,7 @@ def train_tiny(folder: Path, recipe: TinyRecipe | None = None) -> dict[str, Any]
 
 
 def evaluate_tiny(model: TinyModel, tones: ToneConfig, steps: int = 10) -> dict[str, dict[str, Any]]:
-    """Over `SEEDS`, for each phoneme: how many peaks fall on its pitch exactly, the worst and median margin, the amplitudes."""
+    """Return for each phoneme, over `SEEDS`: how many peaks fall on its pitch, the worst and median margin, the amplitudes."""
     result = {}
     for phoneme, (name, pitch) in enumerate(zip(model.config.phonemes, tones.pitches_hz, strict=True)):
         waveforms = model.generate([phoneme] * len(SEEDS), SEEDS, steps=steps).numpy()
@@ -118,7 +118,7 @@ def evaluate_tiny(model: TinyModel, tones: ToneConfig, steps: int = 10) -> dict[
 
 
 def benchmark_tiny(folder: Path | None = None, steps: int = 10, repeats: int = 200) -> dict[str, Any]:
-    """Median and 95th percentile of one second of sound on one CPU thread, in milliseconds, noise and all.
+    """Return the median and 95th percentile of one second of sound on one CPU thread, in milliseconds, noise and all.
 
     `cpu_ms_median` counts only the time that the thread ran: what the median is on a machine with a core to spare.
 
@@ -144,7 +144,7 @@ def benchmark_tiny(folder: Path | None = None, steps: int = 10, repeats: int = 2
 
 
 def _train(recipe: TinyRecipe, folder: Path) -> tuple[TinyModel, float]:
-    """The averaged model of a run, and the seconds that this call trained."""
+    """Return the averaged model of a run, and the seconds that this call trained."""
     torch.manual_seed(recipe.trainer.seed)
     task = TinyTask(TinyModel(recipe.model), recipe.coupling)
     batches = TinyBatches(recipe.model, recipe.tones, recipe.trainer.seed)
@@ -171,7 +171,7 @@ def _speak(folder: Path, tones: ToneConfig) -> dict[str, dict[str, Any]]:
 
 
 def _ablation(recipe: TinyRecipe, folder: Path, model: TinyModel) -> list[dict[str, Any]]:
-    """Rows of (network, solver steps, tones): untrained, and trained with independent and with optimal pairs."""
+    """Return rows of (network, solver steps, tones): untrained, and trained with independent and with optimal pairs."""
     networks = {recipe.coupling: model}
     for coupling in {"independent", "optimal"} - set(networks):
         networks[coupling], _ = _train(replace(recipe, coupling=coupling), folder)
@@ -186,7 +186,7 @@ def _ablation(recipe: TinyRecipe, folder: Path, model: TinyModel) -> list[dict[s
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Torch on one CPU thread, as it was before on leaving."""
+    """Let torch use one CPU thread, and as many as before on leaving."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -116,7 +116,7 @@ class AcousticRecipe(Recipe):
 
 @contextmanager
 def _local_copy(place: str) -> Iterator[str]:
-    """A folder with the files that lie in an object store; a local name as it is."""
+    """Copy the files of an object store to a folder for a while; a local name is given as it is."""
     if not is_remote(place):
         yield place
         return
@@ -129,17 +129,17 @@ def _local_copy(place: str) -> Iterator[str]:
 
 
 def matcha() -> AcousticRecipe:
-    """The compact Matcha-TTS voice (about 5 M parameters): hours on two cores, minutes on a GPU."""
+    """Return the compact Matcha-TTS voice (about 5 M parameters): hours on two cores, minutes on a GPU."""
     return AcousticRecipe(trainer=TrainConfig(steps=20_000, learning_rate=5e-4, warmup_steps=500))
 
 
 def matcha_debug() -> AcousticRecipe:
-    """`matcha` with a tiny model and few steps."""
+    """Return `matcha` with a tiny model and few steps."""
     trainer = TrainConfig(steps=20, warmup_steps=5, log_every=5, checkpoint_every=5, sample_every=20)
     return replace(matcha(), model=MatchaConfig.debug(), trainer=trainer, frames_per_batch=1200, probe_items=1)
 
 
 def bundled_acoustic() -> AcousticRecipe:
-    """The bundled voice's acoustic model: `matcha` with windows of 160 frames, within an hour or so of one core."""
+    """Return the bundled voice's acoustic model: `matcha` with windows of 160 frames, within an hour or so of one core."""
     trainer = TrainConfig(steps=4500, learning_rate=8e-4, warmup_steps=300, log_every=10, checkpoint_every=250)
     return replace(matcha(), model=MatchaConfig(segment_frames=160), trainer=trainer)

@@ -62,7 +62,7 @@ class VocoderRecipe(Recipe):
 
 
 def vocos() -> VocoderRecipe:
-    """Vocos with magnitudes that begin at the mel's own; spectra alone train it for the first 2,000 steps."""
+    """Return Vocos with magnitudes that begin at the mel's own; spectra alone train it for the first 2,000 steps."""
     trainer = TrainConfig(steps=10_500, learning_rate=5e-4, betas=(0.8, 0.99), sample_every=500, checkpoint_every=250)
     discriminators = DiscriminatorConfig(period_channels=(16, 32, 64, 128), resolution_channels=16)
     losses = VocoderTaskConfig(adversarial_from=2000, discriminators=discriminators)
@@ -70,7 +70,7 @@ def vocos() -> VocoderRecipe:
 
 
 def vocos_debug() -> VocoderRecipe:
-    """`vocos` with a tiny model, tiny discriminators and few steps."""
+    """Return `vocos` with a tiny model, tiny discriminators and few steps."""
     trainer = replace(vocos().trainer, steps=8, warmup_steps=2, log_every=2, checkpoint_every=4, sample_every=8)
     discriminators = DiscriminatorConfig(periods=(2, 3), period_channels=(4, 8), n_ffts=(512,), resolution_channels=4)
     return VocoderRecipe(
@@ -84,5 +84,5 @@ def vocos_debug() -> VocoderRecipe:
 
 
 def bundled_vocoder() -> VocoderRecipe:
-    """The bundled voice's vocoder: `vocos` on the first 1,600 clips, within an hour and a half of one core."""
+    """Return the bundled voice's vocoder: `vocos` on the first 1,600 clips, within an hour and a half of one core."""
     return replace(vocos(), limit=1600, trainer=replace(vocos().trainer, steps=6500))
