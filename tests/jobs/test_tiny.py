@@ -139,7 +139,7 @@ def test_as_a_synthesizer(trained):
 def test_a_damaged_voice_is_refused(tmp_path, damage):
     save_tiny(tmp_path, TinyModel(TinyConfig(samples=64)))
     assert load_tiny(tmp_path).sample_rate == 8000
-    weights, card = tmp_path / "tiny.safetensors", tmp_path / "tiny.json"
+    weights, card = tmp_path / "tiny.safetensors", tmp_path / "voice.json"
     if damage == "truncated":
         weights.write_bytes(weights.read_bytes()[:-10])
     elif damage == "missing":
@@ -147,12 +147,12 @@ def test_a_damaged_voice_is_refused(tmp_path, damage):
     elif damage == "card":
         card.write_text("{")
     elif damage == "other":
-        card.write_text(json.dumps({**json.loads(card.read_text()), "kind": "matcha"}))
+        card.write_text(json.dumps({**json.loads(card.read_text()), "kind": "flow"}))
     else:
         values = json.loads(card.read_text())
-        values["model"] |= {"rank": -1} if damage == "rank" else {"sigma_min": 2.0}
+        values["parts"]["model"] |= {"rank": -1} if damage == "rank" else {"sigma_min": 2.0}
         card.write_text(json.dumps(values))
-    with pytest.raises(VoiceError, match="tiny"):
+    with pytest.raises(VoiceError, match="tiny|not a voice card"):
         load_tiny(tmp_path)
 
 
