@@ -50,7 +50,7 @@ def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
         acoustic_spec=specs[0],
         vocoder=build(VOCODERS, specs[1]),
         vocoder_spec=specs[1],
-        frontend=PhonemeConfig(),
+        frontend=spec_of("phonemes", PhonemeConfig()),
         licence="CC0-1.0",
     )
     return folder
