@@ -99,6 +99,6 @@ def _served(given: str) -> ServedVoice:
     name, equals, place = given.partition("=")
     folder = find_voice((place if equals else given) or None)
     card = load_card(folder)
-    own = {"name": name if equals else folder.resolve().name, "folder": str(folder.resolve())}
-    shared: dict[str, Any] = {f.name: getattr(card, f.name) for f in fields(ServedVoice) if f.name not in own}
+    own: dict[str, Any] = {"name": name if equals else folder.resolve().name, "folder": str(folder.resolve())}
+    shared = {f.name: getattr(card, f.name) for f in fields(ServedVoice) if f.name not in own}
     return ServedVoice(**own, **shared)
