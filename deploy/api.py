@@ -157,12 +157,12 @@ def _add_health(app: FastAPI, front: Front) -> None:
         """Whether this process answers."""
         return {"status": "ok"}
 
-    @app.get("/readyz", responses={503: {"description": "No speaker answers."}}, tags=["health"])
+    @app.get("/readyz", responses={503: {"description": "No replica answers."}}, tags=["health"])
     async def readyz() -> Response:
-        """Whether a speaker answers, too; with none running, one is started, and this is 503 until it is there."""
+        """Whether a replica answers, too; with none running, one is started, and this is 503 until it is there."""
         try:
             async with asyncio.timeout(2):
-                ready = await front.speakers.ready()
+                ready = await front.replicas.ready()
         except TimeoutError:
             ready = False
         return JSONResponse({"status": "ready" if ready else "starting"}, 200 if ready else 503)

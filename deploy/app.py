@@ -1,4 +1,4 @@
-"""The Ray Serve application: a front that answers HTTP, and the speakers behind it. `serve deploy` calls `build`."""
+"""The Ray Serve application: a front that answers HTTP, and the replicas behind it. `serve deploy` calls `build`."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from flowtts_core.errors import ConfigError
 
 NAME = "flowtts"
 LOGGING = LoggingConfig(enable_access_log=False)  # `deploy.guard` writes a line for each request
-MAX_ONGOING = 2000  # of a front; the speakers' own queues are the bound that clients meet
+MAX_ONGOING = 2000  # of a front; the replicas' own queues are the bound that clients meet
 
 
 class ServeArgs(BaseModel):
     """The `args` of the application in `serve.yaml`, and of `flowtts serve`.
 
-    `voices` are names, folders or NAME=FOLDER, of which a speaker keeps `max_voices` loaded; folders must be on every node.
-    A speaker makes `max_active` answers at once, and refuses more: on a processor more of them only make all of them wait, for a
+    `voices` are names, folders or NAME=FOLDER, of which a replica keeps `max_voices` loaded; folders must be on every node.
+    A replica makes `max_active` answers at once, and refuses more: on a processor more of them only make all of them wait, for a
     GPU give more. `max_queued_s` bounds the audio that these may still have to come.
     `keys` is a keys file; without one, `without_keys` must say that everybody may ask.
     """
@@ -74,15 +74,15 @@ def build(args: ServeArgs) -> serve.Application:
         origins=tuple(args.origins),
         log_texts=args.log_texts,
     )
-    speaker: Any = VoiceReplica  # Deployments, which the decorators make of the classes
+    replica: Any = VoiceReplica  # Deployments, which the decorators make of the classes
     ingress: Any = FrontReplica
-    speakers = speaker.options(**_speaker_options(args)).bind(
+    replicas = replica.options(**_replica_options(args)).bind(
         settings.voices, args.max_voices, args.max_active, args.max_queued_s, args.drain_s, args.threads
     )
     front = ingress.options(
         num_replicas=args.fronts, ray_actor_options={"num_cpus": args.front_cpus}, logging_config=LOGGING
     )
-    return front.bind(settings, speakers)
+    return front.bind(settings, replicas)
 
 
 def _limits(given: dict[str, float]) -> RequestLimits:
@@ -93,7 +93,7 @@ def _limits(given: dict[str, float]) -> RequestLimits:
     return RequestLimits(**{name: known[name](value) for name, value in given.items()})
 
 
-def _speaker_options(args: ServeArgs) -> dict[str, Any]:
+def _replica_options(args: ServeArgs) -> dict[str, Any]:
     options: dict[str, Any] = {
         "logging_config": LOGGING,
         "ray_actor_options": {"num_cpus": args.speaker_cpus, "num_gpus": args.speaker_gpus},
@@ -115,7 +115,7 @@ def _speaker_options(args: ServeArgs) -> dict[str, Any]:
 
 
 @serve.deployment(
-    name="Speaker",
+    name="Speaker",  # as dashboards and alerts of running servers know it
     max_ongoing_requests=1000,
     health_check_period_s=2.0,
     health_check_timeout_s=15.0,
@@ -155,14 +155,14 @@ class VoiceReplica:
 class FrontReplica:
     """Answers HTTP by the application of `deploy.api`; imports no torch."""
 
-    def __init__(self, settings: Settings, speakers: DeploymentHandle) -> None:
+    def __init__(self, settings: Settings, replicas: DeploymentHandle) -> None:
         from deploy.front import Front
         from deploy.link import Address
         from deploy.metrics import RayMeters
         from deploy.pool import ReplicaPool
 
         async def locate() -> Address:
-            return Address(*await speakers.locate.remote())
+            return Address(*await replicas.locate.remote())
 
         log_to_stdout()
         pool = ReplicaPool(locate, start_s=settings.limits.start_s, everywhere=settings.voices[0].name)

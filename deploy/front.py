@@ -1,4 +1,4 @@
-"""From a job to its sounds, whatever happens to the speakers: a job whose speaker dies goes on elsewhere.
+"""From a job to its sounds, whatever happens to the replicas: a job whose replica dies goes on elsewhere.
 
 A voice says the same job the same way every time, so what was already sent is skipped and the listener hears no seam.
 """
@@ -21,10 +21,8 @@ from deploy.requests import VoiceList
 from deploy.settings import Settings
 from deploy.speech import Refusal, ReplicaLink, ReplicaLost, SoundPiece, SpeechJob
 
-ATTEMPTS, MOST_SILENT = (
-    4,
-    16,
-)  # lost speakers at the same place, or with no new sound: a job that kills must not kill many
+# lost replicas at the same place, or with no new sound: a job that kills must not kill many
+ATTEMPTS, MOST_SILENT = 4, 16
 BACKOFF_S = 0.05
 
 
@@ -38,10 +36,10 @@ class AnswerCut(Exception):
 
 @dataclass
 class Front:
-    """What all ways in share: voices, keys, cache, meters, and the way to the speakers."""
+    """What all ways in share: voices, keys, cache, meters, and the way to the replicas."""
 
     settings: Settings
-    speakers: ReplicaLink
+    replicas: ReplicaLink
     meters: Meters
     voices: VoiceList = field(init=False)
     keyring: Keyring = field(init=False)
@@ -56,7 +54,7 @@ class Front:
         """Wait for the first sound.
 
         Raises:
-            ApiError: 400 for what cannot be spoken, 503 where the speakers are too busy or keep dying.
+            ApiError: 400 for what cannot be spoken, 503 where the replicas are too busy or keep dying.
         """
         answering = Answering(self, job)
         await answering.start()
@@ -72,7 +70,7 @@ class Answering:
         self._sounds: Any = self._run()
         self._first: SoundPiece | None = None
         self.samples = 0
-        self._reached = 0  # samples of the speaker that is asked
+        self._reached = 0  # samples of the replica that is asked
         self.words = 0
         self.complete = False
 
@@ -107,13 +105,13 @@ class Answering:
             yield sound
 
     async def aclose(self) -> None:
-        """Let go; where sounds were still to come, the speaker stops making them."""
+        """Let go; where sounds were still to come, the replica stops making them."""
         await self._sounds.aclose()
 
     async def _run(self) -> AsyncIterator[SoundPiece]:
-        """The job's sounds, from one speaker after the other if need be; raises AnswerCut."""
-        # A job that kills its speaker dies where it died before and gives no new sound; others' deaths come anywhere. So a long
-        # answer may outlive any number of speakers, as long as each of them, or one of several, makes some of it.
+        """The job's sounds, from one replica after the other if need be; raises AnswerCut."""
+        # A job that kills its replica dies where it died before and gives no new sound; others' deaths come anywhere. So a long
+        # answer may outlive any number of replicas, as long as each of them, or one of several, makes some of it.
         failed, silent, place, heard = 0, 0, -1, 0
         while True:
             try:
@@ -133,10 +131,10 @@ class Answering:
             await asyncio.sleep(BACKOFF_S * 2**failed)
 
     async def _once(self) -> AsyncIterator[SoundPiece]:
-        """The sounds that were not sent yet, from one speaker."""
+        """The sounds that were not sent yet, from one replica."""
         samples = words = self._reached = 0
         again = self._job.stream and self.samples > 0
-        sounds: Any = self._front.speakers.speak(replace(self._job, skip=self.samples) if again else self._job)
+        sounds: Any = self._front.replicas.speak(replace(self._job, skip=self.samples) if again else self._job)
         async with aclosing(sounds):
             async for item in sounds:
                 if isinstance(item, Refusal):

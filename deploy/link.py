@@ -1,10 +1,10 @@
-"""The wire between front and speaker: a socket for each answer under way, frames of JSON and samples.
+"""The wire between front and replica: a socket for each answer under way, frames of JSON and samples.
 
 Why not a Serve handle: on 2 busy cores a handle's streaming call took 9 ms to the first piece, Ray's own actor call 2 ms and a
-socket 0.1 ms, of 8 ms that HTTP and Serve may add in all. Serve still starts, replaces, scales and health-checks the speakers;
-their addresses come through a handle (`deploy.pool`). Closing the socket cancels the job; a dead speaker is seen at once.
+socket 0.1 ms, of 8 ms that HTTP and Serve may add in all. Serve still starts, replaces, scales and health-checks the replicas;
+their addresses come through a handle (`deploy.pool`). Closing the socket cancels the job; a dead replica is seen at once.
 
-On connecting the front sends the speaker's secret of `SECRET_BYTES`, which it learnt through the handle; then, for each
+On connecting the front sends the replica's secret of `SECRET_BYTES`, which it learnt through the handle; then, for each
 job in turn, a frame with the job, and it gets frames with sounds, the last of which is `END` or a refusal. A frame is its
 kind (1 byte), the lengths of its JSON and of its samples (4 bytes each, big-endian), the JSON, the samples.
 """
@@ -38,7 +38,7 @@ Speak = Callable[[SpeechJob], AsyncIterator[SoundPiece | Refusal]]
 
 @dataclass(frozen=True)
 class Address:
-    """Where a speaker listens, and what it wants to hear first."""
+    """Where a replica listens, and what it wants to hear first."""
 
     host: str
     port: int
@@ -108,7 +108,7 @@ class LinkServer:
 
 
 class LinkClient:
-    """Connections to one speaker, kept for the next job."""
+    """Connections to one replica, kept for the next job."""
 
     def __init__(self, address: Address) -> None:
         self.address = address

@@ -33,7 +33,7 @@ class RayMeters:
         )
         self._rtf = Histogram("flowtts_rtf", "Seconds that an answer took, for each second of it.", RATIOS, ("voice",))
         self._audio = Counter("flowtts_audio_seconds", "Audio made.", ("voice",))
-        self._retries = Counter("flowtts_retries", "Jobs that went on at another speaker.")
+        self._retries = Counter("flowtts_retries", "Jobs that went on at another replica.")
         self._cache = Counter("flowtts_cache_lookups", "Answers looked up in the cache.", ("result",))
         self._requests = Counter("flowtts_requests", "Requests answered; `code` is the error's.", ("status", "code"))
 
@@ -56,7 +56,7 @@ class RayMeters:
 
 
 class EngineMeters:
-    """By `ray.util.metrics`, of a speaker: mean batch size is pieces by batches, load is the rate of busy seconds."""
+    """By `ray.util.metrics`, of a replica: the mean batch size is pieces / batches, load is the rate of busy seconds."""
 
     def __init__(self) -> None:
         from ray.util.metrics import Counter, Gauge
@@ -71,7 +71,7 @@ class EngineMeters:
         self._told = dict.fromkeys(self._counters, 0.0)
 
     def report(self, queued_s: float, active: int, totals: dict[str, float]) -> None:
-        """`totals` are of "pieces", "batches" and "busy_s", since the speaker began."""
+        """`totals` are of "pieces", "batches" and "busy_s", since the replica began."""
         self._queued.set(queued_s)
         self._active.set(active)
         for name, counter in self._counters.items():

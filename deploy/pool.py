@@ -1,4 +1,4 @@
-"""The speakers that a front knows: found through a Serve handle, chosen by load, dropped when they are lost."""
+"""The replicas that a front knows: found through a Serve handle, chosen by load, dropped when they are lost."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from deploy.link import Address, LinkClient
 from deploy.speech import Refusal, ReplicaLost, SoundPiece, SpeechJob
 
 log = logging.getLogger(__name__)
-LOOK_EVERY_S = 0.5  # while there is work: a handle's call gives one speaker, by chance, so several are asked for
+LOOK_EVERY_S = 0.5  # while there is work: a handle's call gives one replica, by chance, so several are asked for
 LOOKS = 2
-IDLE_S = 5.0  # after the last job, nobody is looked for: with no speaker left, that alone would start one
-HOME_BONUS = 3  # answers that a speaker may have more than the others and still get a voice that it has loaded
+IDLE_S = 5.0  # after the last job, nobody is looked for: with no replica left, that alone would start one
+HOME_BONUS = 3  # answers that a replica may have more than the others and still get a voice that it has loaded
 
 Locate = Callable[[], Awaitable[Address]]
 
 
 class ReplicaPool:
-    """A `ReplicaLink` over all speakers.
+    """A `ReplicaLink` over all replicas.
 
     Args:
-        locate: gives the address of some speaker; waits while none runs. What it raises is tried again.
-        start_s: how long a job waits for the first speaker, as after a scale to zero.
-        everywhere: the voice that every speaker has loaded; each other voice has a speaker that is its home.
+        locate: gives the address of some replica; waits while none runs. What it raises is tried again.
+        start_s: how long a job waits for the first replica, as after a scale to zero.
+        everywhere: the voice that every replica has loaded; each other voice has a replica that is its home.
     """
 
     def __init__(self, locate: Locate, *, start_s: float, everywhere: str) -> None:
@@ -50,7 +50,7 @@ class ReplicaPool:
                 async with aclosing(sounds):
                     async for item in sounds:
                         if isinstance(item, Refusal) and item.kind == "draining":
-                            raise ReplicaLost("the speaker is about to stop")
+                            raise ReplicaLost("the replica is about to stop")
                         if isinstance(item, Refusal) and item.kind == "overloaded":
                             full.add(asked)  # other fronts fill it too, and its home's voice
                             link = self._chosen(job.voice, full)
@@ -61,7 +61,7 @@ class ReplicaPool:
                 raise
 
     async def ready(self) -> bool:
-        """See `ReplicaLink`; asks Serve anew, for a speaker that was known may be gone."""
+        """See `ReplicaLink`; asks Serve anew, for a replica that was known may be gone."""
         self._known(await self._locate())
         return True
 
@@ -88,11 +88,11 @@ class ReplicaPool:
                 while True:
                     try:
                         return self._known(await self._locate())
-                    except Exception as error:  # of Ray, for a speaker that died meanwhile
-                        log.info("no speaker yet: %s", type(error).__name__)
+                    except Exception as error:  # of Ray, for a replica that died meanwhile
+                        log.info("no replica yet: %s", type(error).__name__)
                         await asyncio.sleep(0.1)
         except TimeoutError:
-            raise ReplicaLost(f"no speaker within {self._start_s:g} s") from None
+            raise ReplicaLost(f"no replica within {self._start_s:g} s") from None
 
     def _known(self, address: Address) -> LinkClient:
         return self._links.setdefault(address, LinkClient(address))
@@ -107,7 +107,7 @@ class ReplicaPool:
             self._looking = asyncio.ensure_future(self._look_on())
 
     async def _look_on(self) -> None:
-        """Find speakers that were started since, until there has been no job for a while."""
+        """Find replicas that were started since, until there has been no job for a while."""
         while time.monotonic() - self._last_job < IDLE_S:
             await asyncio.sleep(LOOK_EVERY_S)
             with suppress(Exception):
@@ -117,5 +117,5 @@ class ReplicaPool:
 
 
 def _weight(voice: str, address: Address) -> bytes:
-    """Rendezvous hashing: a speaker that comes or goes moves only the voices that are its own."""
+    """Rendezvous hashing: a replica that comes or goes moves only the voices that are its own."""
     return hashlib.blake2b(f"{voice} {address.host} {address.port}".encode(), digest_size=8).digest()

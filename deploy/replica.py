@@ -21,15 +21,13 @@ from flowtts_core.memory import release_memory
 
 log = logging.getLogger(__name__)
 REPORT_EVERY_S = 1.0
-RELEASE_EVERY, RELEASE_IDLE = (
-    30,
-    3,
-)  # reports after which memory goes back to the system: at work, and with nothing to do
+# reports after which memory goes back to the system: at work, and with nothing to do
+RELEASE_EVERY, RELEASE_IDLE = 30, 3
 INLINE_CHARS = 200  # the front end of a longer text would hold up the other answers
 
 
 class HostedVoice:
-    """A loaded voice of any kind, with its engine."""
+    """A loaded voice of any kind, with an engine that streams it. Answers have 16-bit samples."""
 
     def __init__(self, folder: str, max_active: int, max_queued_s: float, device: str) -> None:
         from flowtts_core.streaming.engine import StreamingEngine
@@ -41,6 +39,7 @@ class HostedVoice:
         self._engine.warm_up()
 
     async def sounds(self, job: SpeechJob) -> AsyncIterator[SoundPiece | Refusal]:
+        """Speak a job: its pieces as they are made, or one piece; ends with a refusal where it cannot be spoken."""
         from flowtts_core.streaming.engine import EngineClosed, Overloaded
 
         ticket = None
@@ -91,7 +90,7 @@ class HostedVoice:
         return self._engine.stats().active
 
     def check(self) -> None:
-        """Raises RuntimeError where the engine's thread has stopped."""
+        """Raise RuntimeError where the engine's thread has stopped."""
         if not self._engine.alive:
             raise RuntimeError("the engine has stopped")
 

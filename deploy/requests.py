@@ -18,9 +18,8 @@ OPENAI_VOICES = frozenset(
     "alloy ash ballad cedar coral echo fable marin nova onyx sage shimmer verse".split()
 )  # they mean the default voice here
 MODELS = ("flowtts", "gpt-4o-mini-tts", "tts-1", "tts-1-hd")  # the last three so that clients need no change
-SERVED = {"steps": (1, 64)}  # ranges that a server keeps tighter than a library
-MAX_NAME = 256
-MAX_PROMPT = 8 << 20  # characters of base64; what a body may hold is bounded anyway
+SERVED = {"steps": (1, 64)}  # ranges that are narrower on a server than in the library
+MAX_CHARS = 1024  # of a setting that is text; a clip is bounded by the body's size
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -67,16 +66,15 @@ def body_fields() -> dict[str, Any]:
     for name, known in REQUEST_FIELDS.items():
         low, high = SERVED.get(name, (known.low, known.high))
         kind: Any = str if known.kind is Clip else known.kind
-        more: dict[str, Any] = (
-            {"max_length": MAX_PROMPT if known.kind is Clip else 256} if kind is str else {"ge": low, "le": high}
-        )
-        if kind is float:
-            more["allow_inf_nan"] = False
-        meaning = f"{known.meaning}; an audio file in base64" if known.kind is Clip else known.meaning
-        optional = kind | None if known.default is None else kind
+        bounds: dict[str, Any] = {"max_length": MAX_CHARS} if known.kind is str else {"ge": low, "le": high}
+        if known.kind is float:
+            bounds["allow_inf_nan"] = False
+        meaning = f"{known.meaning[:1].upper()}{known.meaning[1:]}."
+        if known.kind is Clip:
+            bounds, meaning = {}, f"{meaning} An audio file in base64."
         made[name] = (
-            optional,
-            Field(default=known.default, description=f"{meaning[:1].upper()}{meaning[1:]}.", **more),
+            kind | None if known.default is None else kind,
+            Field(known.default, description=meaning, **bounds),
         )
     return made
 
@@ -145,10 +143,11 @@ def tts_job(body: Any, voices: VoiceList, limits: RequestLimits) -> SpeechJob:
     else:
         text = body.text or ""
         check_text(text, limits.tts_chars, "text")
-    return SpeechJob(voice.name, _request(text, body), body.stream, body.timestamps)
+    return SpeechJob(voice.name, request_of(text, body), body.stream, body.timestamps)
 
 
-def _request(text: str, body: Any) -> SynthesisRequest:
+def request_of(text: str, body: Any) -> SynthesisRequest:
+    """Return the request of a body that has `body_fields`; raises ApiError 400 for a clip that is no base64."""
     settings = {name: getattr(body, name) for name in REQUEST_FIELDS}
     try:
         return from_json({"text": text, **settings})
@@ -157,9 +156,13 @@ def _request(text: str, body: Any) -> SynthesisRequest:
 
 
 def check_text(text: str, limit: int, param: str) -> None:
-    """Raises ApiError 400 for a text that is too long or has nothing in it."""
+    """Raise ApiError 400 for a text that is too long, has nothing in it, or is no Unicode."""
     if len(text) > limit:
         raise ApiError(400, f"{param}: {len(text)} characters, at most {limit} are allowed", "text_too_long", param)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ApiError(400, f"{param}: half of a surrogate pair is no character", "invalid_value", param) from None
     if not text.strip():
         raise ApiError(400, f"{param}: there is nothing to say", "invalid_value", param)
 

@@ -1,18 +1,18 @@
-"""How many speakers there should be: by the audio that waits, and by how full they are."""
+"""How many replicas there should be: by the audio that waits, and by how full they are."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-TARGET_S = 8.0  # of audio waiting at each speaker; one makes some 10 to 30 s of audio a second
-TARGET_FULL = 0.75  # of the answers that a speaker may make at once: short ones fill it before much audio waits
+TARGET_S = 8.0  # of audio waiting at each replica; one makes some 10 to 30 s of audio a second
+TARGET_FULL = 0.75  # of the answers that a replica may make at once: short ones fill it before much audio waits
 
 
 def by_queued_audio(context: Any) -> tuple[int | float, dict[str, Any]]:
-    """A policy of Ray Serve's autoscaling (`ray.serve.config.AutoscalingContext`): speakers for what is asked.
+    """A policy of Ray Serve's autoscaling (`ray.serve.config.AutoscalingContext`): replicas for what is asked.
 
-    Serve applies the deployment's delays and bounds, and starts one at once when a front looks for a speaker and there is none.
+    Serve applies the deployment's delays and bounds, and starts one at once when a front looks for a replica and there is none.
     """
     metrics = context.aggregated_metrics or {}
     queued_s = sum(metrics.get("queued_s", {}).values())

@@ -28,7 +28,7 @@ examples:
   flowtts serve --voice rms --voice voices/mine             two voices; the first is the default
   flowtts serve --keys keys.jsonl --new-key alice           make a key; it is shown once
   flowtts serve --host 0.0.0.0 --keys keys.jsonl            for others, who need a key
-  flowtts serve --replicas 0-4                              as many speakers as the queue needs, none when nobody asks"""
+  flowtts serve --replicas 0-4                              as many replicas as the queue needs, none when nobody asks"""
 
 _ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",

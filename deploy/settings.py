@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from flowtts_core.errors import ConfigError
 from flowtts_core.voice.card import find_voice, load_card
@@ -20,7 +21,7 @@ class RequestLimits:
         body_s: for a request's body to arrive.
         answer_s: for an answer to be made and sent, and for one WebSocket.
         idle_s: of a WebSocket on which nothing comes.
-        start_s: that a request waits for the first speaker, as after a scale to zero.
+        start_s: that a request waits for the first replica, as after a scale to zero.
     """
 
     openai_chars: int = 4096
@@ -98,16 +99,6 @@ def _served(given: str) -> ServedVoice:
     name, equals, place = given.partition("=")
     folder = find_voice((place if equals else given) or None)
     card = load_card(folder)
-    shared = (
-        "kind",
-        "sample_rate",
-        "fingerprint",
-        "languages",
-        "description",
-        "licence",
-        "speakers",
-        "phonemes",
-        "prompt",
-    )
-    own = {field: getattr(card, field) for field in shared}
-    return ServedVoice(name=name if equals else folder.resolve().name, folder=str(folder.resolve()), **own)
+    own: dict[str, Any] = {"name": name if equals else folder.resolve().name, "folder": str(folder.resolve())}
+    shared = {f.name: getattr(card, f.name) for f in fields(ServedVoice) if f.name not in own}
+    return ServedVoice(**own, **shared)

@@ -66,7 +66,7 @@ class SoundPiece:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a speaker makes no (more) sound of a job.
+    """Why a replica makes no (more) sound of a job.
 
     "overloaded": its queue is full, and may be shorter after `retry_after_s`; "draining": it is about to stop;
     "unspeakable": the text or a setting is to blame; "failed": it is not.
@@ -78,16 +78,16 @@ class Refusal:
 
 
 class ReplicaLost(Exception):
-    """The speaker died, or cannot be reached, before it had answered in full."""
+    """The replica died, or cannot be reached, before it had answered in full."""
 
 
 class ReplicaLink(Protocol):
-    """The way to the speakers; the front knows no other."""
+    """The way to the replicas; the front knows no other."""
 
     def speak(self, job: SpeechJob) -> AsyncIterator[SoundPiece | Refusal]:
         """The pieces of an answer; closing the iterator cancels the job. Raises ReplicaLost."""
         ...
 
     async def ready(self) -> bool:
-        """Whether there is a speaker; waits for one."""
+        """Whether there is a replica; waits for one."""
         ...

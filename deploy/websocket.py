@@ -41,7 +41,7 @@ from pydantic import create_model
 from deploy.encoding import Encoder, encoded_rate, open_encoder
 from deploy.errors import ApiError, overloaded
 from deploy.front import AnswerCut, Front
-from deploy.requests import Format, RequestBody, TtsBody, body_fields, check_text, parse, tts_job
+from deploy.requests import Format, RequestBody, body_fields, check_text, parse, request_of
 from deploy.speech import SpeechJob
 from flowtts_core.request import SEEDS
 from flowtts_core.text.sentences import split_sentences
@@ -112,12 +112,13 @@ class _Clause:
 
 
 class _Conversation:
-    """One connection: the reader fills a queue of clauses, the speaker empties it."""
+    """One connection: the reader fills a queue of clauses, a second task speaks them."""
 
     def __init__(self, socket: WebSocket, front: Front) -> None:
         self.socket, self.front = socket, front
         self.limits = front.settings.limits
         self.start = Start(type="start")
+        self.asked = request_of("", self.start)
         self.buffer = ClauseBuffer()
         self.waiting: asyncio.Queue[Any] = asyncio.Queue()
         self.speaking: asyncio.Task[None] | None = None
@@ -148,7 +149,7 @@ class _Conversation:
         if kind == "start":
             start = parse(Start, json.dumps(values).encode())
             self.front.voices.find(start.voice)
-            self.start = start
+            self.asked, self.start = request_of("", start), start
             await self._ready()
         elif kind == "text":
             if not isinstance(values.get("text"), str):
@@ -186,11 +187,9 @@ class _Conversation:
 
     def _job(self, text: str) -> SpeechJob:
         check_text(text, self.limits.tts_chars, "text")
-        start = self.start.model_dump(exclude={"type"})
-        body = parse(TtsBody, json.dumps({**start, "text": text, "stream": True}).encode())
-        job = tts_job(body, self.front.voices, self.limits)
         self.count += 1
-        return replace(job, request=replace(job.request, seed=(job.request.seed + self.count) % SEEDS))
+        request = replace(self.asked, text=text, seed=(self.asked.seed + self.count) % SEEDS)
+        return SpeechJob(self.front.voices.find(self.start.voice).name, request, words=self.start.timestamps)
 
     async def _cancel(self) -> None:
         self.buffer = ClauseBuffer()
@@ -202,7 +201,7 @@ class _Conversation:
         await self._tell({"type": "cancelled"})
 
     async def _spoken(self) -> None:
-        """Until nothing waits, or the speaker has stopped, as it does where the client is gone."""
+        """Wait until every clause is spoken, or the task that speaks has stopped, as it does where the client is gone."""
         assert self.speaking is not None
         joining = asyncio.ensure_future(self.waiting.join())
         try:

@@ -148,9 +148,9 @@ def to_json(request: SynthesisRequest) -> dict[str, Any]:
 
 
 def from_json(values: Mapping[str, Any]) -> SynthesisRequest:
-    """Return the request of `to_json`."""
+    """Return the request of `to_json`; raises ValueError for a clip that is no base64."""
     clips = {
-        name: Clip(base64.b64decode(value))
+        name: Clip(base64.b64decode(value, validate=True))
         for name, value in values.items()
         if name in REQUEST_FIELDS and REQUEST_FIELDS[name].kind is Clip and value is not None
     }

@@ -1,4 +1,4 @@
-"""The server's interface without Ray: validation, keys, limits, cache, retries, against a speaker that only pretends."""
+"""The server's interface without Ray: validation, keys, limits, cache, retries, against a replica that only pretends."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ JSON = {"content-type": "application/json"}
 
 
 @dataclass
-class FakeSpeakers:
+class FakeReplicas:
     """A `ReplicaLink` whose answers are tones of 10 ms a character, in pieces; it does what its plan says first."""
 
     plan: list[Any] = field(default_factory=list)  # for each attempt: pieces to send before it is lost, or a Refusal
@@ -116,12 +116,12 @@ class Meters:
 
 
 class World:
-    """A front, its fake speakers, and a client."""
+    """A front, its fake replicas, and a client."""
 
-    def __init__(self, speakers: FakeSpeakers | None = None, **settings: Any) -> None:
-        self.speakers = speakers or FakeSpeakers()
+    def __init__(self, replicas: FakeReplicas | None = None, **settings: Any) -> None:
+        self.replicas = replicas or FakeReplicas()
         self.meters = Meters()
-        self.front = Front(Settings(VOICES, **{"cache_bytes": 0, **settings}), self.speakers, self.meters)
+        self.front = Front(Settings(VOICES, **{"cache_bytes": 0, **settings}), self.replicas, self.meters)
         self.client = TestClient(create_app(self.front), base_url="http://127.0.0.1", raise_server_exceptions=False)
 
     def say(self, text: str = "Good evening.", **fields: Any) -> Any:
@@ -149,7 +149,7 @@ def error_of(answer: Any) -> dict[str, Any]:
 def test_the_answer_is_the_speakers_sound() -> None:
     world = World()
     answer = world.say("A sentence of some length.", speed=2.0)
-    job = world.speakers.jobs[0]
+    job = world.replicas.jobs[0]
     assert (answer.status_code, answer.headers["content-type"], job.voice, job.request.speed) == (
         200,
         "audio/wav",
@@ -181,7 +181,7 @@ def test_a_wrong_field_is_named(fields: dict[str, Any], param: str) -> None:
     world = World()
     answer = world.say(**fields)
     error = error_of(answer)
-    assert answer.status_code == 400 and error["param"].split(".")[0] == param and not world.speakers.jobs
+    assert answer.status_code == 400 and error["param"].split(".")[0] == param and not world.replicas.jobs
     assert error["type"] == "invalid_request_error"
 
 
@@ -220,7 +220,7 @@ def test_sizes_and_kinds_of_bodies_are_limited() -> None:
 def test_tts_speaks_phonemes_by_id() -> None:
     world = World()
     assert world.client.post("/tts", json={"voice": "tiny", "phoneme_id": 1}).status_code == 200
-    assert world.speakers.jobs[0].text == "i" and world.speakers.jobs[0].stream is False
+    assert world.replicas.jobs[0].text == "i" and world.replicas.jobs[0].stream is False
     for body in (
         {"voice": "tiny", "phoneme_id": 2}, {"phoneme_id": 0}, {"voice": "tiny", "phoneme_id": 0, "text": "a"}, {},
         {"text": "a", "unknown": 1}, {"text": "a", "steps": 0}, {"text": "a", "seed": 2**63}, {"text": "a", "seed": 1.5},
@@ -245,7 +245,7 @@ def test_word_times_as_json_and_as_events() -> None:
 )
 def test_a_lost_speaker_is_not_heard(plan: list[int]) -> None:
     """Before and after the first sound: another goes on where it stopped, as often as need be while they die at other places."""
-    world = World(FakeSpeakers(list(plan)))
+    world = World(FakeReplicas(list(plan)))
     answer = world.client.post("/tts", json={"text": "one two three four five six", "timestamps": True, "stream": True})
     told = events(answer)
     clean = events(
@@ -258,23 +258,23 @@ def test_a_lost_speaker_is_not_heard(plan: list[int]) -> None:
 
 
 def test_speakers_that_keep_dying_end_in_503_or_an_error_event() -> None:
-    before = World(FakeSpeakers([0] * 9)).say()
+    before = World(FakeReplicas([0] * 9)).say()
     assert (
         before.status_code == 503
         and int(before.headers["retry-after"]) >= 1
         and error_of(before)["code"] == "unavailable"
     )
     for plan in ([2] * 9, [1, 0] * 9):  # at the same place, and here and there without a new sound
-        during = events(World(FakeSpeakers(plan)).say(stream_format="sse"))
+        during = events(World(FakeReplicas(plan)).say(stream_format="sse"))
         assert during[-1]["type"] == "error" and during[-1]["error"]["code"] == "unavailable"
 
 
 def test_refusals_become_answers() -> None:
-    busy = World(FakeSpeakers([Refusal("overloaded", "", 7.2)])).say()
+    busy = World(FakeReplicas([Refusal("overloaded", "", 7.2)])).say()
     assert (busy.status_code, busy.headers["retry-after"]) == (503, "8") and error_of(busy)["code"] == "overloaded"
-    unspeakable = World(FakeSpeakers([Refusal("unspeakable", "nothing to say")])).say("…")
+    unspeakable = World(FakeReplicas([Refusal("unspeakable", "nothing to say")])).say("…")
     assert unspeakable.status_code == 400 and error_of(unspeakable)["code"] == "unspeakable"
-    assert World(FakeSpeakers([Refusal("draining")])).say().status_code == 200
+    assert World(FakeReplicas([Refusal("draining")])).say().status_code == 200
 
 
 def test_an_answer_that_is_too_long_ends() -> None:
@@ -287,10 +287,10 @@ def test_the_cache_gives_the_same_bytes_and_is_bounded() -> None:
     world = World(cache_bytes=1 << 20)
     first, second = world.say("again"), world.say("again")
     assert (first.headers["x-cache"], second.headers["x-cache"]) == ("miss", "hit") and first.content == second.content
-    assert len(world.speakers.jobs) == 1
+    assert len(world.replicas.jobs) == 1
     assert world.say("again", speed=1.5).headers["x-cache"] == "miss"
     assert world.say("again", voice="rms").headers["x-cache"] == "hit"
-    cut = World(FakeSpeakers([2] * 9), cache_bytes=1 << 20)
+    cut = World(FakeReplicas([2] * 9), cache_bytes=1 << 20)
     cut.say("again", stream_format="sse")
     assert len(cut.front.cache) == 0  # what was cut, or ended in an error, is not kept
     cache = AnswerCache(100)
@@ -419,7 +419,7 @@ def test_logs_have_no_texts_unless_asked(caplog: pytest.LogCaptureFixture) -> No
 
 
 def test_a_fault_of_ours_is_500_in_the_same_shape() -> None:
-    class Broken(FakeSpeakers):
+    class Broken(FakeReplicas):
         def speak(self, job: SpeechJob) -> Any:
             raise ZeroDivisionError("ours")
 
@@ -467,26 +467,26 @@ def test_text_goes_in_by_tokens_and_comes_out_by_clauses() -> None:
         for token in text.split(" "):
             socket.send_json({"type": "text", "text": token + " "})
         until(socket, "clause")
-        assert world.speakers.jobs  # before the flush
+        assert world.replicas.jobs  # before the flush
         socket.send_json({"type": "flush"})
         told, sound = until(socket, "flushed")
         socket.send_json({"type": "close"})
-    assert "".join(job.text for job in world.speakers.jobs).strip() == text
+    assert "".join(job.text for job in world.replicas.jobs).strip() == text
     words = [word for message in told if message["type"] == "words" for word in message["words"]]
     assert all(text[word["start"] : word["end"]] == word["word"] for word in words) and words[-1]["word"] == "Then"
-    assert len({job.request.seed for job in world.speakers.jobs}) == len(world.speakers.jobs)
+    assert len({job.request.seed for job in world.replicas.jobs}) == len(world.replicas.jobs)
     assert told[-1]["seconds"] == pytest.approx(len(heard(sound)) / RATE, abs=0.01)
 
 
 def test_cancel_silences() -> None:
-    world = World(FakeSpeakers(pause_s=0.05))
+    world = World(FakeReplicas(pause_s=0.05))
     with world.client.websocket_connect("/ws") as socket:
         socket.send_json({"type": "text", "text": "A long sentence that goes on. Another one. And one more."})
         until(socket, "clause")
         socket.send_json({"type": "cancel"})
         until(socket, "cancelled")
-        done = len(world.speakers.jobs)
-        assert world.speakers.closed == done
+        done = len(world.replicas.jobs)
+        assert world.replicas.closed == done
         socket.send_json({"type": "text", "text": "New."})
         socket.send_json({"type": "flush"})
         told, sound = until(socket, "flushed")
@@ -510,7 +510,7 @@ def test_a_wrong_message_is_answered_and_the_conversation_goes_on(message: str) 
 
 
 def test_a_conversation_that_is_too_fast_or_silent_ends() -> None:
-    world = World(FakeSpeakers(pause_s=0.2))
+    world = World(FakeReplicas(pause_s=0.2))
     with world.client.websocket_connect("/ws") as socket:
         socket.send_json({"type": "text", "text": "Yes indeed. No way. " * 100})
         assert until(socket, "error")[0][-1]["error"]["code"] == "overloaded"
@@ -627,9 +627,9 @@ def test_the_wire_carries_sounds_refusals_and_cancellation() -> None:
 
 
 def test_a_job_that_goes_on_elsewhere_says_what_is_there_already() -> None:
-    """The next speaker passes over what it can, and the answer has no seam."""
+    """The next replica passes over what it can, and the answer has no seam."""
 
-    class Skipping(FakeSpeakers):
+    class Skipping(FakeReplicas):
         async def speak(self, job: SpeechJob) -> AsyncIterator[SoundPiece | Refusal]:
             gone = 0
             async for sound in super().speak(job):
@@ -641,13 +641,13 @@ def test_a_job_that_goes_on_elsewhere_says_what_is_there_already() -> None:
                 gone = 0
 
     async def scene() -> None:
-        speakers = Skipping(plan=[2, 3, None])
-        front = Front(Settings(VOICES, cache_bytes=0), speakers, Meters())
+        replicas = Skipping(plan=[2, 3, None])
+        front = Front(Settings(VOICES, cache_bytes=0), replicas, Meters())
         job = ask("rms", "some words to be spoken at some length")
         answering = await front.begin(job)
         heard = b"".join([sound.pcm async for sound in answering])
         assert heard == b"".join(sound.pcm for sound in pieces(job))
-        skips = [asked.skip for asked in speakers.jobs]
+        skips = [asked.skip for asked in replicas.jobs]
         assert skips[0] == 0 and 0 < skips[1] < skips[2]
 
     asyncio.run(scene())
@@ -719,7 +719,7 @@ def test_the_pool_shares_work_finds_speakers_and_drops_lost_ones() -> None:
         async def nobody() -> Any:
             await asyncio.sleep(9)
 
-        with pytest.raises(ReplicaLost, match="no speaker"):
+        with pytest.raises(ReplicaLost, match="no replica"):
             _ = [sound async for sound in ReplicaPool(nobody, start_s=0.05, everywhere="rms").speak(ask("rms", "a"))]
 
     asyncio.run(scene())

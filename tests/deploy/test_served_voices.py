@@ -1,0 +1,122 @@
+"""What the server takes from the fields of a request and from a voice's card, whatever the voice's kind."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.requests import request_key
+from deploy.speech import SpeechJob
+from deploy.websocket import Start
+from flowtts_core.request import REQUEST_FIELDS, Clip, SynthesisRequest
+from tests.jobs.test_any_voice import TEXT, clip, samples_of, served
+from tests.standins import make_character_voice, make_fake_voice
+
+
+@pytest.fixture(scope="module")
+def fake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_fake_voice(tmp_path_factory.mktemp("voices") / "fake")
+
+
+@pytest.fixture(scope="module")
+def characters(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_character_voice(tmp_path_factory.mktemp("voices") / "characters")
+
+
+def test_bodies_have_all_fields_of_a_request(fake: Path) -> None:
+    schema = served(fake).get("/openapi.json").json()
+    body = schema["paths"]["/tts"]["post"]["requestBody"]["content"]["application/json"]["schema"]["properties"]
+    start = Start.model_json_schema()["properties"]
+    assert set(REQUEST_FIELDS) <= set(body) and set(REQUEST_FIELDS) <= set(start)
+    assert body["seed"]["minimum"] == REQUEST_FIELDS["seed"].low and body["speed"]["maximum"] == 4.0
+    assert {"minimum": 1, "maximum": 64, "type": "integer"} in body["steps"]["anyOf"]  # narrower than the library's
+
+
+def test_the_list_of_voices_tells_what_their_cards_do(fake: Path, characters: Path) -> None:
+    [row] = served(fake).get("/v1/voices").json()["data"]
+    assert (row["kind"], row["speakers"], row["languages"], row["prompt"]) == ("fake", ["low", "high"], [], "none")
+    [row] = served(characters).get("/v1/voices").json()["data"]
+    assert (row["languages"], row["prompt"]) == (["en-us", "en-gb"], "optional")
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"guidance": 1.0}, "no such setting"),
+        ({"speaker": "nobody"}, "no speaker"),
+        ({"language": "fr-fr"}, "no language"),
+        ({"prompt": base64.b64encode(b"RIFF").decode()}, "no such setting"),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_setting_that_the_voice_lacks_is_refused(fake: Path, asked: dict[str, Any], told: str, stream: bool) -> None:
+    answer = served(fake).post("/tts", json={"text": TEXT, "stream": stream, **asked})
+    assert answer.status_code == 400 and told in answer.json()["error"]["message"]
+
+
+def test_a_voices_speakers_differ(fake: Path) -> None:
+    client = served(fake)
+    low, high = (client.post("/tts", json={"text": TEXT, "speaker": name}).content for name in ("low", "high"))
+    assert low[:4] == b"RIFF" and samples_of(low).tolist() != samples_of(high).tolist()
+
+
+def test_events_of_a_voice_without_word_times_have_no_words(fake: Path) -> None:
+    client = served(fake)
+    answer = client.post("/tts", json={"text": TEXT, "timestamps": True, "stream": True})
+    events = [json.loads(line[6:]) for line in answer.text.splitlines() if line]
+    assert events[-1]["type"] == "speech.audio.done" and not any("words" in event for event in events)
+    kinds = spoken_by_websocket(client, {"timestamps": True})
+    assert "sound" in kinds and "words" not in kinds and "error" not in kinds
+
+
+def spoken_by_websocket(client: Any, settings: dict[str, Any]) -> list[str]:
+    """The kinds of the messages that answer a text."""
+    with client.websocket_connect("/ws") as socket:
+        for message in ({"type": "start", **settings}, {"type": "text", "text": TEXT}, {"type": "flush"}):
+            socket.send_json(message)
+        kinds: list[str] = []
+        while "flushed" not in kinds:
+            message = socket.receive()
+            kinds.append("sound" if message.get("bytes") else json.loads(message["text"])["type"])
+    return kinds
+
+
+def test_a_websockets_start_may_bring_a_clip(characters: Path) -> None:
+    client, prompt = served(characters), base64.b64encode(clip(150.0)).decode()
+    kinds = spoken_by_websocket(client, {"prompt": prompt, "prompt_text": "a clip", "language": "en-gb"})
+    assert "sound" in kinds and "error" not in kinds
+    with client.websocket_connect("/ws") as socket:
+        socket.receive_json()
+        socket.send_json({"type": "start", "prompt": "no base64!"})
+        assert socket.receive_json()["error"]["param"] == "prompt"
+
+
+def test_bodies_are_longer_only_where_a_voice_takes_clips(fake: Path, characters: Path) -> None:
+    body = {"text": TEXT, "prompt": base64.b64encode(bytes(200_000)).decode(), "prompt_text": "a clip"}
+    assert served(fake).post("/tts", json=body).status_code == 413
+    assert served(characters).post("/tts", json=body).status_code == 400  # no audio
+    body["prompt"] = base64.b64encode(bytes(5 << 20)).decode()
+    assert served(characters).post("/tts", json=body).status_code == 413
+
+
+def test_a_job_keeps_its_request_and_every_field_has_answers_of_its_own() -> None:
+    given: dict[str, Any] = {"seed": 1, "speed": 2.0, "steps": 2, "temperature": 0.5, "guidance": 1.5, "grid": "sway"}
+    given |= {"speaker": "low", "language": "en-gb", "prompt": Clip(b"RIFF"), "prompt_text": "a clip"}
+    jobs = [SpeechJob("rms", SynthesisRequest(text=TEXT, **{k: v})) for k, v in given.items()]
+    jobs += [SpeechJob("rms", SynthesisRequest(text=TEXT, **given), False, True, 7), SpeechJob("rms", jobs[0].request)]
+    for job in jobs:
+        assert SpeechJob.from_json(json.loads(json.dumps(job.to_json()))) == job
+    keys = [request_key(job, "f", "wav") for job in jobs]
+    assert len(set(keys)) == len(jobs) - 1 and keys[0] == keys[-1]
+
+
+def test_the_front_loads_no_torch() -> None:
+    script = "import deploy.api, deploy.front, deploy.pool, deploy.settings as s, sys; s.served_voices([]);"
+    script += "sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 0
