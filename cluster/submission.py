@@ -25,11 +25,6 @@ SILENT_SECONDS = 120.0
 _ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
 
 
-def is_dashboard(address: object) -> bool:
-    """Return whether an address is one that jobs are submitted to."""
-    return isinstance(address, str) and address.startswith(("http://", "https://"))
-
-
 def submit(words: Sequence[str], address: str) -> int:
     """Run `flowtts WORDS` as a Ray job with the code of this machine; returns its exit code.
 

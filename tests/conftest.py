@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
 torch.set_num_threads(1)
+os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it once, on import, and the tests share a process
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

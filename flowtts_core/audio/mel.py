@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -52,8 +51,6 @@ VOCOS_24K = replace(BIGVGAN_24K, padding="center", magnitude_eps=0.0, log_floor=
 """The mel of Vocos's and ZipVoice's published 24 kHz models."""
 F5_24K = replace(VOCOS_24K, log_floor=1e-5)
 """F5-TTS's mel for Vocos: as Vocos's but for the floor."""
-
-MelScale = Literal["slaney", "htk"]
 
 
 @lru_cache(maxsize=16)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Self
 
@@ -31,11 +30,6 @@ class AudioSpec:
         """Equal features have equal fingerprints."""
         return fingerprint(self)
 
-    @property
-    def frame_rate(self) -> float:
-        """Frames a second."""
-        return self.sample_rate / self.hop_length
-
     def frames_of(self, samples: int) -> int:
         """Return the number of frames of a waveform of `samples` samples."""
         return samples // self.hop_length + (1 if self.padding == "center" else 0)
@@ -47,10 +41,6 @@ class AudioSpec:
     def seconds_of(self, frames: float) -> float:
         """Return the duration of `frames` frames (which may be a fraction)."""
         return frames * self.hop_length / self.sample_rate
-
-    def frames_in(self, seconds: float) -> int:
-        """Return the nearest number of whole frames to a duration."""
-        return math.floor(seconds * self.sample_rate / self.hop_length + 0.5)
 
     def require(self, other: Self, who: str) -> None:
         """Raise unless `other` is this very specification.

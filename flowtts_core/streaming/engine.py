@@ -57,10 +57,6 @@ class EngineStats:
     queued_s: float
 
     @property
-    def mean_batch(self) -> float:
-        return self.pieces / self.batches if self.batches else 0.0
-
-    @property
     def rtf(self) -> float:
         """Seconds of work by second of sound; 0 before any sound was made."""
         return self.busy_s / self.audio_s if self.audio_s else 0.0

@@ -106,10 +106,6 @@ class Ticket:
         """All of it at once; blocks, and raises as `chunks`."""
         return join(list(self.chunks()))
 
-    async def aspeech(self) -> Speech:
-        """As `speech`, without blocking the event loop."""
-        return join([chunk async for chunk in self.achunks()])
-
     def cancel(self) -> None:
         """Work on it stops at the next batch boundary; what was not read is dropped."""
         with self._changed:

@@ -17,8 +17,6 @@ from cluster.storage import Storage
 from flowtts_core.errors import AudioError, DependencyError, TextError
 from jobs.synthesis.plan import safe_name, unique_name
 
-FLITE_RATE = 16000
-
 
 @dataclass(frozen=True)
 class Teacher:

@@ -61,11 +61,6 @@ def tiny_recipe() -> TinyRecipe:
     return TinyRecipe()
 
 
-def tiny_recipe_debug() -> TinyRecipe:
-    """Return `tiny` with few steps and no ablation: it runs through, and learns little."""
-    return replace(tiny_recipe(), trainer=replace(tiny_recipe().trainer, steps=20, warmup_steps=5), ablation=False)
-
-
 def train_tiny(folder: Path, recipe: TinyRecipe | None = None) -> dict[str, Any]:
     """Train, save the voice, speak both phonemes and measure; resumes where a run in `folder` was cut.
 

@@ -25,7 +25,7 @@ from cluster.local import LocalCluster, Record
 from cluster.pool import Patience, Stage, StageWork, run_stages, start_early, stop_early
 from cluster.resources import PROFILES, Resources, profile_named
 from cluster.session import SessionInfo, session
-from cluster.submission import _words_there, is_dashboard, refuse_local_output
+from cluster.submission import _words_there, refuse_local_output
 from flowtts_core.errors import ConfigError, FlowTTSError
 from jobs import cli, synthesize
 
@@ -123,9 +123,6 @@ def test_ray_data_is_refused_through_ray_client() -> None:
 def test_a_dashboard_is_no_session() -> None:
     with pytest.raises(ConfigError, match="takes jobs"), session("http://127.0.0.1:8265"):
         pass
-    assert is_dashboard("https://head")
-    assert not is_dashboard("ray://head:10001")
-    assert not is_dashboard(None)
 
 
 def test_workers_are_counted_node_by_node() -> None:
