@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from deploy.errors import ApiError
 from deploy.settings import RequestLimits, ServedVoice
 from deploy.speech import SpeechJob
-from flowtts_core.request import REQUEST_FIELDS, Clip, SynthesisRequest, from_json
+from flowtts_core.request import REQUEST_FIELDS, PromptClip, SynthesisRequest, from_json
 
 Format = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
 OPENAI_VOICES = frozenset(
@@ -65,12 +65,12 @@ def body_fields() -> dict[str, Any]:
     made = {}
     for name, known in REQUEST_FIELDS.items():
         low, high = SERVED.get(name, (known.low, known.high))
-        kind: Any = str if known.kind is Clip else known.kind
+        kind: Any = str if known.kind is PromptClip else known.kind
         bounds: dict[str, Any] = {"max_length": MAX_CHARS} if known.kind is str else {"ge": low, "le": high}
         if known.kind is float:
             bounds["allow_inf_nan"] = False
         meaning = f"{known.meaning[:1].upper()}{known.meaning[1:]}."
-        if known.kind is Clip:
+        if known.kind is PromptClip:
             bounds, meaning = {}, f"{meaning} An audio file in base64."
         made[name] = (
             kind | None if known.default is None else kind,

@@ -22,7 +22,7 @@ _BAD_TEXT = re.compile("[\x00\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
-class Clip:
+class PromptClip:
     """A recording as the bytes of an audio file; `digest` is their SHA-256."""
 
     audio: bytes = field(repr=False)
@@ -50,7 +50,7 @@ class SynthesisRequest:
     grid: str | None = _ask(None, "time grid of the flow: uniform, sway, power, shift or pruned")
     speaker: str | None = _ask(None, "a speaker of the voice, where it has several")
     language: str | None = _ask(None, "language of the text, where the voice speaks several")
-    prompt: Clip | None = _ask(None, "a clip whose voice is imitated, where the voice takes one")
+    prompt: PromptClip | None = _ask(None, "a clip whose voice is imitated, where the voice takes one")
     prompt_text: str | None = _ask(None, "what is said in the prompt")
 
 
@@ -59,7 +59,7 @@ class RequestField:
     """A field of `SynthesisRequest` other than its text.
 
     Attributes:
-        kind: int, float, str or Clip.
+        kind: int, float, str or PromptClip.
     """
 
     name: str
@@ -143,15 +143,15 @@ def settings_of(request: SynthesisRequest) -> dict[str, Any]:
 def to_json(request: SynthesisRequest) -> dict[str, Any]:
     """Return a request as JSON values; a clip as base64."""
     values = settings_of(request)
-    clips = {name: base64.b64encode(v.audio).decode() for name, v in values.items() if isinstance(v, Clip)}
+    clips = {name: base64.b64encode(v.audio).decode() for name, v in values.items() if isinstance(v, PromptClip)}
     return {"text": request.text, **values, **clips}
 
 
 def from_json(values: Mapping[str, Any]) -> SynthesisRequest:
     """Return the request of `to_json`; raises ValueError for a clip that is no base64."""
     clips = {
-        name: Clip(base64.b64decode(value, validate=True))
+        name: PromptClip(base64.b64decode(value, validate=True))
         for name, value in values.items()
-        if name in REQUEST_FIELDS and REQUEST_FIELDS[name].kind is Clip and value is not None
+        if name in REQUEST_FIELDS and REQUEST_FIELDS[name].kind is PromptClip and value is not None
     }
     return SynthesisRequest(**{**values, **clips})

@@ -29,7 +29,7 @@ from flowtts_core.training.features import (
     whole_frontend,
 )
 from flowtts_core.training.prepare import PrepareConfig
-from jobs.corpus.clips import Clip, read_clips
+from jobs.corpus.clips import SourceClip, read_clips
 from jobs.corpus.prepare_worker import Note, ShardPreparer, feature_print
 
 QUARANTINE = "quarantine.jsonl"
@@ -178,7 +178,7 @@ def prepare(
 ) -> Prepared:
     """Prepare a corpus into a folder; files that an interrupted run finished are kept.
 
-    Clip i of the corpus goes into file `i // clips_per_file`, whoever prepares it: the same corpus gives the same files.
+    SourceClip i of the corpus goes into file `i // clips_per_file`, whoever prepares it: the same corpus gives the same files.
     `dataset.json` is written last: a folder without it is not taken for a finished one. Features of other configurations
     that stand there stay; `dataset.json` goes on naming the first ones.
 
@@ -230,7 +230,7 @@ def _missing(record: Record) -> list[str]:
     return [kind for kind in (AUDIO, *MAKERS) if kind not in record]
 
 
-def _task(shard: int, record: Record, clips: list[Clip], print_: str | None) -> dict[str, Any]:
+def _task(shard: int, record: Record, clips: list[SourceClip], print_: str | None) -> dict[str, Any]:
     """Return what a worker is to do for a shard of which something is missing."""
     missing = _missing(record)
     given = [asdict(clip) for clip in clips] if AUDIO in missing else []
@@ -242,7 +242,7 @@ def _size(record: Record) -> int:
     return len(record[AUDIO]["index"]) + len(record[AUDIO]["set_aside"]) if AUDIO in record else 0
 
 
-def _audio_print(config: PrepareConfig, clips: list[Clip]) -> str:
+def _audio_print(config: PrepareConfig, clips: list[SourceClip]) -> str:
     """Return what changes with the settings of the audio, the texts, and the size or time of the audio files."""
     stats = [_stat(path) for path in dict.fromkeys(clip.path for clip in clips)]
     rate, limits, resample = config.of_audio

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from flowtts_core.request import REQUEST_FIELDS, Clip
+from flowtts_core.request import REQUEST_FIELDS, PromptClip
 
 
 def add_request_options(group: Any) -> None:
@@ -13,7 +13,7 @@ def add_request_options(group: Any) -> None:
     for name, field in REQUEST_FIELDS.items():
         default = "the voice's own" if field.default is None else field.default
         kind = {"type": field.kind} if field.kind in (int, float) else {}
-        metavar = "FILE" if field.kind is Clip else {int: "N", float: "X"}.get(field.kind, "NAME")
+        metavar = "FILE" if field.kind is PromptClip else {int: "N", float: "X"}.get(field.kind, "NAME")
         meaning = f"{field.meaning} (default: {default})".replace("%", "%%")
         group.add_argument(f"--{name.replace('_', '-')}", metavar=metavar, help=meaning, **kind)
 

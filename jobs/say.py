@@ -84,12 +84,12 @@ def speak(synthesizer: Synthesizer, text: str, settings: dict[str, Any]) -> np.n
         TextError: when there is nothing to say, or it cannot be said.
     """
     from flowtts_core.engines.base import SynthesisFailure
-    from flowtts_core.request import Clip, SynthesisRequest
+    from flowtts_core.request import PromptClip, SynthesisRequest
 
     if not text.strip():
         raise TextError("there is nothing to say: the text is empty", 'give a text, for example: flowtts say "Hello."')
     if "prompt" in settings:
-        settings = {**settings, "prompt": Clip(Path(settings["prompt"]).read_bytes())}
+        settings = {**settings, "prompt": PromptClip(Path(settings["prompt"]).read_bytes())}
     [result] = synthesizer.synthesize([SynthesisRequest(text=text, **settings)])
     if isinstance(result, SynthesisFailure):
         raise TextError(f"cannot say {text[:60]!r}: {result.reason}")

@@ -16,7 +16,7 @@ from jobs.request_options import add_request_options, request_settings
 if TYPE_CHECKING:
     from flowtts_core.engines.base import UtteranceSynthesizer
     from jobs.synthesis.engine import Engine, PlanText
-    from jobs.synthesis.input import Reading
+    from jobs.synthesis.input import ReadingOptions
     from jobs.synthesis.job import Options
     from jobs.synthesis.settings import GateConfig, Speaking
     from jobs.synthesis.summary import Summary
@@ -155,7 +155,7 @@ def _add_running(group: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from jobs.synthesis.input import Reading
+    from jobs.synthesis.input import ReadingOptions
     from jobs.synthesis.job import Options
     from jobs.synthesis.pipeline import Running
     from jobs.synthesis.settings import GateConfig, Speaking
@@ -163,7 +163,7 @@ def run(args: argparse.Namespace) -> int:
     machine = profile_named(args.profile)
     device = args.device or machine.device
     gpus = (machine.gpus or 1.0) if args.gpus_per_worker is None else args.gpus_per_worker
-    reading = Reading(args.chapters, args.include_matter, args.lines, args.max_sentences)
+    reading = ReadingOptions(args.chapters, args.include_matter, args.lines, args.max_sentences)
     gate = GateConfig(tuple(args.verify), args.takes, args.asr, args.verify_speaker) if args.verify else None
     speaking = Speaking(request_settings(args), gate=gate)
     running = Running(
@@ -204,7 +204,7 @@ def synthesize(
     inputs: Sequence[str],
     output: str,
     voice: str | None = None,
-    reading: Reading | None = None,
+    reading: ReadingOptions | None = None,
     speaking: Speaking | None = None,
     options: Options | None = None,
     *,
@@ -224,7 +224,7 @@ def synthesize(
         FlowTTSError: for inputs, settings, voices and outputs that cannot be used; nothing half-written remains.
     """
     from flowtts_core.config import fingerprint
-    from jobs.synthesis.input import Reading, read_plan
+    from jobs.synthesis.input import ReadingOptions, read_plan
     from jobs.synthesis.job import Options, run_job
     from jobs.synthesis.settings import Speaking
 
@@ -233,7 +233,7 @@ def synthesize(
     speaking = replace(speaking or Speaking(), lexicon=fingerprint(words) if words else "")
     resolve = None if engine else partial(voice_engine, device=device, lexicon=words)
     engine = engine or voice_engine(voice, device, words)
-    plan = read_plan(inputs, reading or Reading(), speaking)
+    plan = read_plan(inputs, reading or ReadingOptions(), speaking)
     again = {"voice": voice, "device": device, "lexicon": words}
     return run_job(plan, output, engine, speaking, options or Options(), resolve, again)
 

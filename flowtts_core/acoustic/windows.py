@@ -42,7 +42,7 @@ def plan_windows(frames: int) -> list[Window]:
         done = end
 
 
-class Draft(Protocol):
+class FeatureDraft(Protocol):
     """An item laid out in time, with its noise, before the flow."""
 
     @property
@@ -62,7 +62,7 @@ class WindowedModel(Protocol):
         ...
 
     def draft(self, item: Condition, seed: int, speed: float) -> Any:
-        """Lay one item (a batch of 1) out in time; a `Draft`."""
+        """Lay one item (a batch of 1) out in time; a `FeatureDraft`."""
         ...
 
     def decode(self, drafts: Sequence[Any], spans: Sequence[tuple[int, int]], settings: Sampling) -> list[Tensor]:

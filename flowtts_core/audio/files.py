@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
 from flowtts_core.errors import AudioError
+from flowtts_core.files import write_whole
 
 _FORMATS = {  # suffix -> libsndfile's container and encoding
     ".wav": ("WAV", "PCM_16"),
@@ -54,7 +54,7 @@ def read_audio(source: str | Path | bytes, sample_rate: int | None = None) -> tu
 def write_audio(path: str | Path, waveform: np.ndarray, sample_rate: int) -> None:
     """Write [S] float in [-1, 1] in the format of the path's suffix (16 bit where the format has samples).
 
-    The write is atomic: after an error an existing file is unchanged.
+    The write is atomic: after an error an existing file is unchanged. A folder that is absent is made.
 
     Raises:
         AudioError: for a suffix that is not one of .wav .flac .mp3 .ogg .opus.
@@ -64,13 +64,7 @@ def write_audio(path: str | Path, waveform: np.ndarray, sample_rate: int) -> Non
     if path.exists() and not path.is_file():  # a device or pipe, as /dev/stdout, cannot be replaced
         path.write_bytes(data)
         return
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(data)
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    write_whole(path, data, durable=False)
 
 
 def require_known(suffix: str) -> None:

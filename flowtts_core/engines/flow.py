@@ -23,7 +23,7 @@ from flowtts_core.engines.base import Speech, Spoken, SynthesisFailure, Utteranc
 from flowtts_core.errors import FlowTTSError
 from flowtts_core.flow import TIME_GRIDS
 from flowtts_core.memory import keep_memory
-from flowtts_core.request import Clip, SynthesisRequest
+from flowtts_core.request import PromptClip, SynthesisRequest
 from flowtts_core.sampling import Sampling
 from flowtts_core.streaming.source import StreamSource
 from flowtts_core.text.frontends.base import EncodedText
@@ -214,7 +214,7 @@ class FlowSynthesizer(UtteranceSynthesizer):
             )
         return Condition(pad_sequence(tokens, batch_first=True), lengths, speakers, prompt).to(self.device)
 
-    def _prompt_of(self, clip: Clip, text: str) -> tuple[torch.Tensor, torch.Tensor]:
+    def _prompt_of(self, clip: PromptClip, text: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Features [T, D] of a clip, and the tokens [L] of what is said in it.
 
         Raises:

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flowtts_core.acoustic.windows import Draft, Window, plan_windows
+from flowtts_core.acoustic.windows import FeatureDraft, Window, plan_windows
 from flowtts_core.engines.base import WordTime, pause_samples, placed
 from flowtts_core.engines.flow import FlowSynthesizer
 from flowtts_core.request import SynthesisRequest
 from flowtts_core.sampling import Sampling
-from flowtts_core.streaming.source import CHARACTER_S, Piece, SentenceSource, Stream
+from flowtts_core.streaming.source import CHARACTER_S, SentenceSource, Stream, StreamPiece
 from flowtts_core.text.plan import Utterance
 
 FRAMES_PER_BATCH, FRAMES_PER_BATCH_CUDA = 640, 10_000  # padded; on a CPU larger batches gain nothing
@@ -27,7 +27,7 @@ _TOKEN_FRAMES = 2.6  # frames of a token at speed 1, where they are not known ye
 class _Open:
     """An utterance laid out: its windows, and how far they are made."""
 
-    draft: Draft
+    draft: FeatureDraft
     windows: list[Window]
     words: tuple[WordTime, ...]
     done: int = 0  # windows
@@ -75,7 +75,7 @@ class WindowSource(SentenceSource):
         frames = round(len(stream.current.encoded.tokens) * _TOKEN_FRAMES / self._settings(stream.request).speed)
         return plan_windows(max(1, frames))[0].high
 
-    def step(self, streams: Sequence[Stream]) -> list[Piece]:
+    def step(self, streams: Sequence[Stream]) -> list[StreamPiece]:
         """Make the next window of each; where this raises, none has moved on."""
         for stream in streams:
             self._open(stream)
@@ -148,7 +148,7 @@ class WindowSource(SentenceSource):
             waveforms.append(waveform[(o.sounded - low) * hop : end].clip(-1.0, 1.0))
         return waveforms
 
-    def _advanced(self, stream: Stream, opened: _Open, features: Tensor, waveform: np.ndarray) -> Piece:
+    def _advanced(self, stream: Stream, opened: _Open, features: Tensor, waveform: np.ndarray) -> StreamPiece:
         assert stream.current is not None
         window, begun, until = opened.window, opened.sounded, self._sound_end(opened)
         hop_s = self.model.features.seconds_of(1)

@@ -16,7 +16,7 @@ import torch
 from flowtts_core.engines.base import Streamable, UtteranceSynthesizer
 from flowtts_core.errors import FlowTTSError
 from flowtts_core.request import SynthesisRequest
-from flowtts_core.streaming.source import Piece, SentenceSource, StreamSource
+from flowtts_core.streaming.source import SentenceSource, StreamPiece, StreamSource
 from flowtts_core.streaming.ticket import Cancelled, Chunk, EngineClosed, Overloaded, Ticket, join
 
 __all__ = [
@@ -299,7 +299,7 @@ class StreamingEngine:
         with self._changed:
             self._counts.busy_s += busy_s
 
-    def _deliver(self, job: _Job, piece: Piece) -> None:
+    def _deliver(self, job: _Job, piece: StreamPiece) -> None:
         now = self._clock()
         seconds = len(piece.waveform) / self.sample_rate
         with self._changed:

@@ -23,7 +23,7 @@ CHARACTERS_PER_BATCH = 1000
 
 
 @dataclass(frozen=True)
-class Piece:
+class StreamPiece:
     """What one step made of a request: [S] samples and the words that begin in them, by the request's clock.
 
     `words` is None where the engine knows no durations.
@@ -54,7 +54,7 @@ class StreamSource(Protocol):
     def begin(self, request: SynthesisRequest, skip: int = 0) -> Any: ...
     def next_size(self, stream: Any) -> int: ...
     def remaining_s(self, stream: Any) -> float: ...
-    def step(self, streams: Sequence[Any]) -> Sequence[Piece]: ...
+    def step(self, streams: Sequence[Any]) -> Sequence[StreamPiece]: ...
     def prepare(self) -> None: ...
 
 
@@ -137,7 +137,7 @@ class SentenceSource:
                 stream.upcoming, stream.read_on = next(stream.reading, None), False
                 self.timings["frontend"] += time.perf_counter() - began
 
-    def step(self, streams: Sequence[Stream]) -> list[Piece]:
+    def step(self, streams: Sequence[Stream]) -> list[StreamPiece]:
         """Speak the next utterance of each; where this raises, none has moved on."""
         for stream in streams:
             self.read_on(stream)
@@ -157,7 +157,7 @@ class SentenceSource:
 
     def end_of_utterance(
         self, stream: Stream, waveform: np.ndarray, words: tuple[WordTime, ...] | None, size: int
-    ) -> Piece:
+    ) -> StreamPiece:
         """Return the last piece of the utterance in work, with the pause after it, and go on to the next."""
         assert stream.current is not None
         last = stream.upcoming is None
@@ -168,9 +168,9 @@ class SentenceSource:
 
     def piece(
         self, stream: Stream, waveform: np.ndarray, words: tuple[WordTime, ...] | None, last: bool, size: int
-    ) -> Piece:
+    ) -> StreamPiece:
         """Return a piece, counted."""
-        made = Piece(waveform, words, last, size, stream.skipped, stream.skipped_words)
+        made = StreamPiece(waveform, words, last, size, stream.skipped, stream.skipped_words)
         stream.samples += len(waveform)
         stream.skipped = stream.skipped_words = 0
         return made

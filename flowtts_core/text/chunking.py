@@ -15,7 +15,7 @@ _LEAST_WINDOW = 64  # characters looked at for a cut; else as many as tokens, si
 
 
 @dataclass(frozen=True)
-class Chunk:
+class TextChunk:
     """`text[start:end]` of the source; the chunks of a text follow each other without gap or overlap."""
 
     text: str
@@ -23,7 +23,7 @@ class Chunk:
     end: int
 
 
-def speakable_chunks(text: str, frontend: Frontend, max_tokens: int) -> list[Chunk]:
+def speakable_chunks(text: str, frontend: Frontend, max_tokens: int) -> list[TextChunk]:
     """Parts of `text` in order, each of at most `max_tokens` tokens as `frontend` encodes it.
 
     Parts with nothing to say (a row of dashes) are joined to a neighbour where that fits, and may stand alone else.
@@ -31,11 +31,11 @@ def speakable_chunks(text: str, frontend: Frontend, max_tokens: int) -> list[Chu
     Raises:
         TextError: when a single character is read as more than `max_tokens` tokens.
     """
-    chunks: list[Chunk] = []
+    chunks: list[TextChunk] = []
     start = 0
     while start < len(text):
         end = longest_part(text, start, frontend, max_tokens)
-        chunks.append(Chunk(text[start:end], start, end))
+        chunks.append(TextChunk(text[start:end], start, end))
         start = end
     return chunks
 

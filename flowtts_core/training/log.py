@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from flowtts_core.files import write_whole
 from flowtts_core.training.files import Files
 
 LOG = "log.jsonl"
@@ -67,9 +68,7 @@ def _drop_later_lines(path: Path, step: int) -> None:
     """Drop what was logged after the checkpoint that a run resumes from: it will be logged again."""
     if path.exists():
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-        part = path.with_suffix(".part")
-        part.write_text("".join(line + "\n" for line in lines if _step_of(line) <= step), encoding="utf-8")
-        part.replace(path)
+        write_whole(path, "".join(line + "\n" for line in lines if _step_of(line) <= step).encode())
 
 
 def _step_of(line: str) -> float:

@@ -12,6 +12,7 @@ import numpy as np
 
 from flowtts_core.audio.files import read_audio
 from flowtts_core.errors import AudioError, ConfigError, DependencyError
+from flowtts_core.files import write_whole
 from flowtts_core.metrics import bootstrap
 from flowtts_core.metrics.bootstrap import Interval
 from flowtts_core.metrics.parallel import parallel_starmap
@@ -48,9 +49,7 @@ def measure(path: str, text: str, names: tuple[str, ...], keep: str = "") -> dic
         heard = undamaged if waveform is recording else listen(waveform, recording, rate)
         found[name] = heard.against(one.text(text))
     if keep:
-        part = kept.with_suffix(".part")
-        part.write_text(to_json(found), encoding="utf-8")
-        part.replace(kept)
+        write_whole(kept, to_json(found).encode())
     return found
 
 

@@ -277,7 +277,7 @@ def null_job(rows: int, workers: int, say: Say) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
     from jobs.synthesis.folder import SUMMARY
-    from jobs.synthesis.input import Reading, read_plan
+    from jobs.synthesis.input import ReadingOptions, read_plan
     from jobs.synthesis.job import Options, run_job
     from jobs.synthesis.pipeline import Running
     from jobs.synthesis.settings import Speaking
@@ -294,14 +294,16 @@ def null_job(rows: int, workers: int, say: Say) -> dict[str, Any]:
         go = partial(run_job, output=str(output), engine=engine, speaking=Speaking(), options=options)
         done: list[float] = []
         began = time.perf_counter()
-        whole = go(read_plan([str(table)], Reading(), Speaking()), watch=lambda _: done.append(time.perf_counter()))
+        whole = go(
+            read_plan([str(table)], ReadingOptions(), Speaking()), watch=lambda _: done.append(time.perf_counter())
+        )
         spent = time.perf_counter() - began
         started = (
             done[0] - began - whole.timings["plan_s"]
         )  # from the plan to the first shard: what is left of Ray's start
         (output / "shards" / "00000.parquet").unlink()
         (output / SUMMARY).unlink()
-        again = go(read_plan([str(table)], Reading(), Speaking()))
+        again = go(read_plan([str(table)], ReadingOptions(), Speaking()))
     assert whole.ok == again.ok == rows
     return {
         "rows": rows,

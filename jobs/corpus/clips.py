@@ -16,7 +16,7 @@ FORMS = "a folder with metadata.csv (`id|text|normalised text`) and wavs/ or aud
 
 
 @dataclass(frozen=True)
-class Clip:
+class SourceClip:
     """A clip to prepare. `row` is its row in the Parquet file `path`, -1 where `path` is the audio itself.
 
     `problem` says why it cannot be used, where that shows without reading the audio.
@@ -31,7 +31,7 @@ class Clip:
     problem: str = ""
 
 
-def read_clips(source: Path) -> list[Clip]:
+def read_clips(source: Path) -> list[SourceClip]:
     """Read the clips of a corpus in its own order; a repeated id is marked as a problem.
 
     Raises:
@@ -56,7 +56,7 @@ def read_clips(source: Path) -> list[Clip]:
     return _mark_repeated(clips)
 
 
-def _mark_repeated(clips: list[Clip]) -> list[Clip]:
+def _mark_repeated(clips: list[SourceClip]) -> list[SourceClip]:
     seen: Counter[str] = Counter()
     marked = []
     for clip in clips:
@@ -66,17 +66,17 @@ def _mark_repeated(clips: list[Clip]) -> list[Clip]:
     return marked
 
 
-def _ljspeech(folder: Path) -> Iterator[Clip]:
+def _ljspeech(folder: Path) -> Iterator[SourceClip]:
     audio = next((folder / name for name in ("wavs", "audio") if (folder / name).is_dir()), folder / "wavs")
     for number, line in enumerate(_lines(folder / "metadata.csv"), 1):
         if not line.strip():
             continue
         key, *texts = (part.strip() for part in line.split("|"))
         if not key or not texts:
-            yield Clip(f"line {number}", "", "", problem=f"metadata.csv, line {number}: not `id|text`")
+            yield SourceClip(f"line {number}", "", "", problem=f"metadata.csv, line {number}: not `id|text`")
             continue
         text = next((text for text in reversed(texts[:2]) if text), "")
-        yield Clip(key, text, str(_audio_file(audio, key)))
+        yield SourceClip(key, text, str(_audio_file(audio, key)))
 
 
 def _lines(file: Path) -> list[str]:
@@ -97,7 +97,7 @@ def _audio_file(folder: Path, key: str) -> Path:
     return next((path for path in candidates if path.exists()), candidates[0])
 
 
-def _jsonl(file: Path) -> Iterator[Clip]:
+def _jsonl(file: Path) -> Iterator[SourceClip]:
     for number, line in enumerate(_lines(file), 1):
         if not line.strip():
             continue
@@ -105,13 +105,13 @@ def _jsonl(file: Path) -> Iterator[Clip]:
         try:
             row: Any = json.loads(line)
         except json.JSONDecodeError as error:
-            yield Clip(f"line {number}", "", "", problem=f"{where}: not JSON ({error.msg})")
+            yield SourceClip(f"line {number}", "", "", problem=f"{where}: not JSON ({error.msg})")
             continue
         if not isinstance(row, dict) or not isinstance(row.get("audio"), str) or not isinstance(row.get("text"), str):
-            yield Clip(f"line {number}", "", "", problem=f"{where}: needs the strings `audio` and `text`")
+            yield SourceClip(f"line {number}", "", "", problem=f"{where}: needs the strings `audio` and `text`")
             continue
         key = str(row.get("id") or Path(row["audio"]).with_suffix("").as_posix())
-        yield Clip(key, row["text"], str(file.parent / row["audio"]), *_whose(row))
+        yield SourceClip(key, row["text"], str(file.parent / row["audio"]), *_whose(row))
 
 
 def _whose(row: dict[str, Any]) -> tuple[str, str]:
@@ -119,7 +119,7 @@ def _whose(row: dict[str, Any]) -> tuple[str, str]:
     return str(row.get("speaker") or ""), str(row.get("language") or "")
 
 
-def _parquet(file: Path) -> Iterator[Clip]:
+def _parquet(file: Path) -> Iterator[SourceClip]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -132,10 +132,10 @@ def _parquet(file: Path) -> Iterator[Clip]:
     wanted = [name for name in ("id", "text", "speaker", "language") if name in names]
     for number, row in enumerate(pq.read_table(file, columns=wanted).to_pylist()):
         key = str(row["id"]) if row.get("id") is not None else f"{file.stem}-{number}"
-        yield Clip(key, row["text"] or "", str(file), *_whose(row), number)
+        yield SourceClip(key, row["text"] or "", str(file), *_whose(row), number)
 
 
-def audio_of(clips: list[Clip]) -> Iterator[bytes | str]:
+def audio_of(clips: list[SourceClip]) -> Iterator[bytes | str]:
     """Yield the audio of clips in order: a path, or the bytes that stand in a Parquet file (read once for neighbours)."""
     held: dict[tuple[str, int], bytes] = {}
     for i, clip in enumerate(clips):

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from cluster.storage import Storage
+from flowtts_core.audio.files import write_audio
 from flowtts_core.errors import AudioError, DependencyError, TextError
 from jobs.synthesis.plan import safe_name, unique_name
 
@@ -93,8 +94,6 @@ def make_corpus(
 
 def _read_one(job: tuple[Teacher, str, Path]) -> str:
     """Read one text into its file; returns why it could not be read, empty where it was."""
-    import soundfile
-
     teacher, text, path = job
     if path.exists():
         return ""
@@ -104,7 +103,5 @@ def _read_one(job: tuple[Teacher, str, Path]) -> str:
         return str(error)
     if len(waveform) == 0:
         return f"flite -voice {teacher.voice} made no sound of it"
-    part = path.with_suffix(".part")
-    soundfile.write(part, waveform, teacher.sample_rate, subtype="PCM_16", format="WAV")
-    part.replace(path)
+    write_audio(path, waveform, teacher.sample_rate)
     return ""

@@ -16,7 +16,7 @@ from flowtts_core.errors import TextError
 from flowtts_core.training.example_files import AUDIO, AUDIO_SCHEMA, feature_schema, file_name, table_bytes
 from flowtts_core.training.features import MAKERS, FeatureMaker, FeatureSet, mel_set, token_set
 from flowtts_core.training.prepare import PrepareConfig, flac_of, prepare_audio
-from jobs.corpus.clips import Clip, audio_of
+from jobs.corpus.clips import SourceClip, audio_of
 
 Note = dict[str, Any]
 _DEADLY = "its worker died while preparing it"
@@ -44,10 +44,10 @@ class ShardPreparer:
 
     def __call__(self, task: dict[str, Any]) -> dict[str, Any]:
         """Prepare the shard of a task: `shard`, `print` of the audio, `missing` kinds, and the `clips` where audio is."""
-        clips = [Clip(**clip) for clip in task["clips"]]
+        clips = [SourceClip(**clip) for clip in task["clips"]]
         return {"shard": task["shard"], **self.prepare_shard(task["shard"], task["print"], task["missing"], clips)}
 
-    def prepare_shard(self, index: int, print_: str, missing: list[str], clips: list[Clip]) -> dict[str, Note]:
+    def prepare_shard(self, index: int, print_: str, missing: list[str], clips: list[SourceClip]) -> dict[str, Note]:
         """Write the missing files of a shard; returns the record of each by its kind."""
         # a new run sweeps the notes of the old one away: it needs no name
         stored = [] if AUDIO in missing else self._stored(index, "mel" in missing)
@@ -72,7 +72,9 @@ class ShardPreparer:
         journal.close()
         return notes
 
-    def _prepared(self, clips: list[Clip], journal: Journal, aside: list[dict[str, str]]) -> Iterator[dict[str, Any]]:
+    def _prepared(
+        self, clips: list[SourceClip], journal: Journal, aside: list[dict[str, str]]
+    ) -> Iterator[dict[str, Any]]:
         """Yield the audio rows of the clips; those that cannot be trained on go to `aside`."""
         rate = self._config.mel.sample_rate
         for clip, audio in zip(clips, audio_of(clips), strict=True):

@@ -21,7 +21,7 @@ _SLUG = 60  # characters of a book's or table's short name
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadingOptions:
     """How inputs are read.
 
     Attributes:
@@ -57,7 +57,7 @@ class Entry:
         return safe_name(self.name.rsplit(".", 1)[0], _SLUG)
 
 
-def read_plan(inputs: Sequence[str], reading: Reading, speaking: Speaking) -> Plan:
+def read_plan(inputs: Sequence[str], reading: ReadingOptions, speaking: Speaking) -> Plan:
     """Find the inputs and plan the job; but for an only book they are read when the plan is.
 
     Args:
@@ -85,7 +85,7 @@ def read_plan(inputs: Sequence[str], reading: Reading, speaking: Speaking) -> Pl
     return replace(plan, sources=_sources(entries, reading, speaking))
 
 
-def _entries(path: str, reading: Reading) -> Iterator[Entry]:
+def _entries(path: str, reading: ReadingOptions) -> Iterator[Entry]:
     for file in _found(path):
         if reading.lines or not _is_list(file):
             yield Entry(file)
@@ -151,14 +151,14 @@ def _place_prompt(row: TextRow, table: str) -> None:
         row.settings["prompt"] = _beside(table, row.settings["prompt"])
 
 
-def _kind(entry: Entry, reading: Reading) -> str:
+def _kind(entry: Entry, reading: ReadingOptions) -> str:
     if reading.lines:
         return "lines"
     with open_input(entry.file.path) as source:
         return detect_format(source, entry.name)
 
 
-def _document(entry: Entry, reading: Reading) -> Any:
+def _document(entry: Entry, reading: ReadingOptions) -> Any:
     try:
         data = read_input(entry.file.path)
     except OSError as error:
@@ -169,7 +169,7 @@ def _document(entry: Entry, reading: Reading) -> Any:
     return document
 
 
-def _sources(entries: Sequence[Entry], reading: Reading, speaking: Speaking) -> tuple[Any, ...]:
+def _sources(entries: Sequence[Entry], reading: ReadingOptions, speaking: Speaking) -> tuple[Any, ...]:
     """What tells that the inputs are as they were: their paths, sizes and times, and how they are read."""
     given = [None if entry.given is None else asdict(entry.given) for entry in entries]
     files = [[_shown(entry.file.path), entry.file.size, entry.file.stamp] for entry in entries]
@@ -192,7 +192,7 @@ def _own(speaking: Speaking, entry: Entry) -> Speaking:
     return replace(speaking, settings={**speaking.settings, "seed": entry.given.settings["seed"]})
 
 
-def _items(entries: Sequence[Entry], reading: Reading, speaking: Speaking) -> Iterator[Book | Unit]:
+def _items(entries: Sequence[Entry], reading: ReadingOptions, speaking: Speaking) -> Iterator[Book | Unit]:
     left = reading.limit
     for item in _all_items(entries, reading, speaking):
         if isinstance(item, Unit):
@@ -202,7 +202,7 @@ def _items(entries: Sequence[Entry], reading: Reading, speaking: Speaking) -> It
         yield item
 
 
-def _all_items(entries: Sequence[Entry], reading: Reading, speaking: Speaking) -> Iterator[Book | Unit]:
+def _all_items(entries: Sequence[Entry], reading: ReadingOptions, speaking: Speaking) -> Iterator[Book | Unit]:
     """Books and rows, one input after the other; one that cannot be read is set aside where it is not the only one."""
     names, taken = set[str](), Taken()
     for entry in entries:
@@ -231,7 +231,7 @@ def _given(item: Book | Unit, entry: Entry, slug: str) -> Book | Unit:
     return replace(item, source=slug, voice=given.voice if item.voice is None else item.voice, settings=settings)
 
 
-def _rows(entry: Entry, reading: Reading, prefix: str) -> Iterator[TextRow | Unit]:
+def _rows(entry: Entry, reading: ReadingOptions, prefix: str) -> Iterator[TextRow | Unit]:
     with open_input(entry.file.path) as source:
         rows: Iterable[TextRow | RowError] = (
             iter_lines(source, entry.name) if reading.lines else iter_rows(source, entry.name, doubles=True)

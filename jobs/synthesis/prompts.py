@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from cluster.storage import Storage, read_input
 from flowtts_core.errors import TextError
-from flowtts_core.request import Clip
+from flowtts_core.request import PromptClip
 
 PROMPTS = "prompts"
 _LOADED = 64  # clips that a process holds at once
@@ -27,7 +27,7 @@ class PromptKeeper:
         """
         if path not in self._kept:
             try:
-                clip = Clip(read_input(path))
+                clip = PromptClip(read_input(path))
             except OSError as error:
                 raise TextError(f"prompt {path}: {error.strerror or error}", "give the path of a clip") from error
             self._storage.write(f"{self._folder}/{PROMPTS}/{clip.digest}", clip.audio)
@@ -35,12 +35,12 @@ class PromptKeeper:
         return self._kept[path]
 
 
-class Clips(dict[str, Clip]):
+class Clips(dict[str, PromptClip]):
     """The clips of a stored plan by their digests, read as they are asked for."""
 
     def __init__(self, storage: Storage, folder: str) -> None:
         super().__init__()
-        self._read = lru_cache(_LOADED)(lambda digest: Clip(storage.read(f"{folder}/{PROMPTS}/{digest}")))
+        self._read = lru_cache(_LOADED)(lambda digest: PromptClip(storage.read(f"{folder}/{PROMPTS}/{digest}")))
 
-    def __missing__(self, digest: str) -> Clip:
+    def __missing__(self, digest: str) -> PromptClip:
         return self._read(digest)

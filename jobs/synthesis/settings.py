@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowtts_core.errors import ConfigError, FlowTTSError
 from flowtts_core.metrics.requirements import Requirement, parse_requirement
-from flowtts_core.request import REQUEST_FIELDS, Clip
+from flowtts_core.request import REQUEST_FIELDS, PromptClip
 from jobs.synthesis.manifest import sha256
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Speaking:
 
     def __post_init__(self) -> None:
         for name, value in self.settings.items():
-            if REQUEST_FIELDS[name].kind is not Clip:
+            if REQUEST_FIELDS[name].kind is not PromptClip:
                 try:
                     REQUEST_FIELDS[name].check(value)
                 except FlowTTSError as error:

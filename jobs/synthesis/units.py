@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 
 from cluster.plan import Rows
-from flowtts_core.request import REQUEST_FIELDS, Clip, SynthesisRequest
+from flowtts_core.request import REQUEST_FIELDS, PromptClip, SynthesisRequest
 
-_ARROW = {int: pa.int64(), float: pa.float64(), str: pa.string(), Clip: pa.string()}  # of a clip its digest
+_ARROW = {int: pa.int64(), float: pa.float64(), str: pa.string(), PromptClip: pa.string()}  # of a clip its digest
 _SETTINGS = [(name, _ARROW[f.kind]) for name, f in REQUEST_FIELDS.items()]
 _SAMPLING = tuple(name for name, f in REQUEST_FIELDS.items() if f.kind in (int, float) and name != "seed")
 
@@ -146,7 +146,7 @@ def _set(names: list[str], values: tuple[Any, ...]) -> dict[str, Any]:
     return {name: value for name, value in zip(names, values, strict=True) if value is not None}
 
 
-def request_of(unit: Unit, job: Mapping[str, Any], clips: Mapping[str, Clip], **changed: Any) -> SynthesisRequest:
+def request_of(unit: Unit, job: Mapping[str, Any], clips: Mapping[str, PromptClip], **changed: Any) -> SynthesisRequest:
     """Return what a unit asks of its voice: its own settings, else the job's; a prompt's digest becomes its clip.
 
     Args:

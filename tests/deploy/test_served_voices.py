@@ -14,7 +14,7 @@ import pytest
 from deploy.requests import request_key
 from deploy.speech import SpeechJob
 from deploy.websocket import Start
-from flowtts_core.request import REQUEST_FIELDS, Clip, SynthesisRequest
+from flowtts_core.request import REQUEST_FIELDS, PromptClip, SynthesisRequest
 from tests.jobs.test_any_voice import TEXT, clip, samples_of, served
 from tests.standins import make_character_voice, make_fake_voice
 
@@ -107,7 +107,7 @@ def test_bodies_are_longer_only_where_a_voice_takes_clips(fake: Path, characters
 
 def test_a_job_keeps_its_request_and_every_field_has_answers_of_its_own() -> None:
     given: dict[str, Any] = {"seed": 1, "speed": 2.0, "steps": 2, "temperature": 0.5, "guidance": 1.5, "grid": "sway"}
-    given |= {"speaker": "low", "language": "en-gb", "prompt": Clip(b"RIFF"), "prompt_text": "a clip"}
+    given |= {"speaker": "low", "language": "en-gb", "prompt": PromptClip(b"RIFF"), "prompt_text": "a clip"}
     jobs = [SpeechJob("rms", SynthesisRequest(text=TEXT, **{k: v})) for k, v in given.items()]
     jobs += [SpeechJob("rms", SynthesisRequest(text=TEXT, **given), False, True, 7), SpeechJob("rms", jobs[0].request)]
     for job in jobs:

@@ -9,7 +9,7 @@ import pytest
 
 from flowtts_core.engines.base import Speech, Spoken, SynthesisFailure, UtteranceSynthesizer, WordTime
 from flowtts_core.errors import FlowTTSError
-from flowtts_core.request import Clip, SynthesisRequest
+from flowtts_core.request import PromptClip, SynthesisRequest
 from flowtts_core.text.frontends import build
 from flowtts_core.text.plan import plan_text
 from flowtts_core.text.sentences import split_sentences
@@ -97,7 +97,7 @@ def test_what_is_dropped_is_told_and_only_the_rest_is_spoken() -> None:
         ({"text": "日本語"}, "can be spoken"),
         ({"text": "Good. A bad one. Good."}, "a bad word"),
         ({"speed": 2.0}, "speed = 2.0: voice counting has no such setting (it has: seed, steps)"),
-        ({"prompt": Clip(b"x")}, "prompt = a clip: voice counting has no such setting"),
+        ({"prompt": PromptClip(b"x")}, "prompt = a clip: voice counting has no such setting"),
         ({"speaker": "carl"}, "has no speaker 'carl' (it has: anna, bert)"),
         ({"language": "fr"}, "has no language 'fr' (it has: en-us, de)"),
         ({"language": "de-at"}, "has no language 'de-at'"),

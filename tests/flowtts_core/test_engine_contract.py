@@ -18,7 +18,7 @@ from flowtts_core.engines.base import Speech, SynthesisFailure, UtteranceSynthes
 from flowtts_core.engines.table import ENGINES
 from flowtts_core.engines.tiny import save_tiny
 from flowtts_core.errors import FlowTTSError
-from flowtts_core.request import Clip, SynthesisRequest
+from flowtts_core.request import PromptClip, SynthesisRequest
 from flowtts_core.streaming.engine import StreamingEngine, join
 from flowtts_core.tiny.model import TinyConfig, TinyModel
 from flowtts_core.voice import load_card, open_voice
@@ -53,9 +53,9 @@ class Case:
         return [SynthesisRequest(text=text, seed=i, **self.settings) for i, text in enumerate(self.texts)]
 
 
-def a_clip(seconds: float = 0.4, rate: int = 16000) -> Clip:
+def a_clip(seconds: float = 0.4, rate: int = 16000) -> PromptClip:
     tone = 0.2 * np.sin(np.arange(round(seconds * rate)) * 0.05).astype(np.float32)
-    return Clip(encode(tone, rate))
+    return PromptClip(encode(tone, rate))
 
 
 PROMPT = {"prompt": a_clip(), "prompt_text": "A tone."}

@@ -15,7 +15,7 @@ from flowtts_core.acoustic import Condition, Generated
 from flowtts_core.audio.files import encode
 from flowtts_core.engines.base import Speech, SynthesisFailure
 from flowtts_core.engines.flow import FlowSynthesizer
-from flowtts_core.request import Clip, SynthesisRequest
+from flowtts_core.request import PromptClip, SynthesisRequest
 from flowtts_core.sampling import Sampling
 from flowtts_core.voice.parts import load_parts
 from tests.standins import make_character_voice
@@ -177,8 +177,8 @@ def test_batches_hold_to_their_budget_and_change_nothing(synthesizer: FlowSynthe
 # --- guidance and prompts ---------------------------------------------------------------------------------------------
 
 
-def a_clip(pitch: float, seconds: float = 0.5, rate: int = 16000) -> Clip:
-    return Clip(encode(0.2 * np.sin(np.arange(round(seconds * rate)) * pitch).astype(np.float32), rate))
+def a_clip(pitch: float, seconds: float = 0.5, rate: int = 16000) -> PromptClip:
+    return PromptClip(encode(0.2 * np.sin(np.arange(round(seconds * rate)) * pitch).astype(np.float32), rate))
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +207,7 @@ def test_a_prompt_and_what_is_said_in_it_are_heard(prompted: FlowSynthesizer) ->
     [
         ({"prompt": a_clip(0.05)}, "needs its prompt_text"),
         ({"prompt_text": "A tone."}, "needs its prompt_text"),
-        ({"prompt": Clip(b"not audio"), "prompt_text": "A tone."}, "audio"),
+        ({"prompt": PromptClip(b"not audio"), "prompt_text": "A tone."}, "audio"),
         ({"prompt": a_clip(0.05), "prompt_text": "日本語"}, "can be spoken"),
         ({"prompt": "tone.wav", "prompt_text": "A tone."}, "use a clip"),
     ],

@@ -32,7 +32,7 @@ from flowtts_core.streaming.engine import (
     join,
     source_of,
 )
-from flowtts_core.streaming.source import Piece, SentenceSource
+from flowtts_core.streaming.source import SentenceSource, StreamPiece
 from flowtts_core.vocoder import GriffinLim, GriffinLimConfig, Vocos, VocosConfig
 from tests.voices import make_voice
 
@@ -260,7 +260,7 @@ class FakeSource:
     def remaining_s(self, stream: FakeStream) -> float:
         return float(stream.left)
 
-    def step(self, streams: Sequence[FakeStream]) -> list[Piece]:
+    def step(self, streams: Sequence[FakeStream]) -> list[StreamPiece]:
         assert self.gate.wait(10)
         for stream in streams:
             if stream.name in self.fails:
@@ -272,7 +272,7 @@ class FakeSource:
         pieces = []
         for stream in streams:
             stream.left -= 1
-            pieces.append(Piece(np.zeros(1000, np.float32), (), stream.left == 0, 100))
+            pieces.append(StreamPiece(np.zeros(1000, np.float32), (), stream.left == 0, 100))
         return pieces
 
 

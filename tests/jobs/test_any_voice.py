@@ -20,11 +20,11 @@ from deploy.settings import Settings, served_voices
 from deploy.speech import Refusal, SoundPiece, SpeechJob
 from flowtts_core.audio.files import encode, read_audio, to_int16
 from flowtts_core.engines.base import Speech
-from flowtts_core.request import Clip, SynthesisRequest
+from flowtts_core.request import PromptClip, SynthesisRequest
 from flowtts_core.voice import open_voice
 from jobs import cli
 from jobs.synthesis import job as synthesis_job
-from jobs.synthesis.input import Reading
+from jobs.synthesis.input import ReadingOptions
 from jobs.synthesis.manifest import read_manifest
 from jobs.synthesize import synthesize
 from jobs.verify import verify
@@ -81,10 +81,10 @@ def test_rows_bring_their_prompts(tmp_path: Path, characters: Path) -> None:
     found = rows_of(tmp_path / "out")
     assert (summary.ok, summary.failed) == (4, 2)
     assert "gone.flac" in found["gone"]["reason"] and "prompt_text" in found["alone"]["reason"]
-    assert found["low"]["prompt"] == Clip(clip(150.0)).digest and found["high"]["guidance"] == 2.0
+    assert found["low"]["prompt"] == PromptClip(clip(150.0)).digest and found["high"]["guidance"] == 2.0
     assert found["low"]["sha256"] == found["again"]["sha256"] != found["high"]["sha256"] != found["none"]["sha256"]
     assert all(row["words"] is None for row in found.values())
-    request = SynthesisRequest(text=TEXT, seed=3, prompt=Clip(clip(150.0)), prompt_text="a clip")
+    request = SynthesisRequest(text=TEXT, seed=3, prompt=PromptClip(clip(150.0)), prompt_text="a clip")
     [speech] = open_voice(characters).synthesize([request])
     assert isinstance(speech, Speech)
     heard = to_int16(read_audio(tmp_path / "out" / "audio" / "low.flac")[0]).astype(int)
@@ -97,7 +97,7 @@ def test_a_jobs_prompt_is_every_rows(tmp_path: Path, characters: Path) -> None:
     (tmp_path / "rows.txt").write_text("One.\nTwo.\n")
     options = ["--lines", "--voice", str(characters), "--prompt", str(tmp_path / "a.flac"), "--prompt-text", "a clip"]
     assert cli.main(["synthesize", str(tmp_path / "rows.txt"), "-o", str(tmp_path / "out"), *options]) == 0
-    assert {row["prompt"] for row in rows_of(tmp_path / "out").values()} == {Clip(clip(150.0)).digest}
+    assert {row["prompt"] for row in rows_of(tmp_path / "out").values()} == {PromptClip(clip(150.0)).digest}
 
 
 def test_a_voice_without_word_times_makes_a_book(tmp_path: Path, fake: Path) -> None:
@@ -122,7 +122,7 @@ def test_what_a_voice_cannot_follow_is_refused(tmp_path: Path, fake: Path) -> No
 
 def test_its_output_is_evaluated(tmp_path: Path, fake: Path) -> None:
     (tmp_path / "rows.txt").write_text("One sentence of words.\nAnother sentence of words.\n")
-    synthesize([str(tmp_path / "rows.txt")], str(tmp_path / "out"), str(fake), reading=Reading(lines=True))
+    synthesize([str(tmp_path / "rows.txt")], str(tmp_path / "out"), str(fake), reading=ReadingOptions(lines=True))
     assert cli.main(["evaluate", str(tmp_path / "out"), "--judges", "shape", "--workers", "1", "--json"]) == 0
 
 

@@ -21,7 +21,7 @@ from jobs.synthesis import books as synthesis_books
 from jobs.synthesis import job as synthesis_job
 from jobs.synthesis import manifest
 from jobs.synthesis.engine import Engine, Voices
-from jobs.synthesis.input import Reading, read_plan
+from jobs.synthesis.input import ReadingOptions, read_plan
 from jobs.synthesis.job import Interrupted, Options, run_job
 from jobs.synthesis.pipeline import Running
 from jobs.synthesis.plan import plan_corpus
@@ -50,7 +50,7 @@ def voice_of(name: str) -> Engine:
 def run(inputs: list[Path], output: Path, **options: object) -> Summary:
     speaking = options.pop("speaking", Speaking())
     given = Options(**{"chapter_format": "none", "running": Running(most=2), **options})
-    plan = read_plan([str(path) for path in inputs], Reading(), speaking)
+    plan = read_plan([str(path) for path in inputs], ReadingOptions(), speaking)
     return run_job(plan, str(output), TONE, speaking, given, voice_of)
 
 
@@ -117,7 +117,7 @@ def test_patterns_folders_and_lists_name_what_is_there(library: Path, tmp_path: 
     for absent in (f"{library}/*.pdf", str(tmp_path / "nowhere"), "list"):
         (tmp_path / "list.csv").write_text(f"input,voice\n{absent},x\n")
         with pytest.raises(TextError, match="no such file"):
-            read_plan([absent if absent != "list" else str(tmp_path / "list.csv")], Reading(), Speaking())
+            read_plan([absent if absent != "list" else str(tmp_path / "list.csv")], ReadingOptions(), Speaking())
 
 
 def test_the_plan_sorts_rows_by_length_and_the_manifest_keeps_their_order(tmp_path: Path) -> None:

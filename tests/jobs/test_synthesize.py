@@ -27,7 +27,7 @@ from jobs.synthesis import job as synthesis_job
 from jobs.synthesis import manifest
 from jobs.synthesis import plan as synthesis_plan
 from jobs.synthesis.engine import Engine
-from jobs.synthesis.input import Reading, read_plan
+from jobs.synthesis.input import ReadingOptions, read_plan
 from jobs.synthesis.job import Interrupted, Options, run_job
 from jobs.synthesis.pipeline import Running
 from jobs.synthesis.plan import Plan, parse_chapters, plan_book, plan_corpus, safe_name
@@ -510,13 +510,13 @@ def test_inputs_that_do_not_go_together_are_named(tmp_path: Path) -> None:
     text.write_text("Some words. And more.")
     rows = rows_file(tmp_path)
     for inputs, reading, error in (
-        ([text, text], Reading(chapters="1"), ConfigError),
-        ([rows], Reading(chapters="1"), ConfigError),
-        ([tmp_path / "absent.txt"], Reading(), TextError),
+        ([text, text], ReadingOptions(chapters="1"), ConfigError),
+        ([rows], ReadingOptions(chapters="1"), ConfigError),
+        ([tmp_path / "absent.txt"], ReadingOptions(), TextError),
     ):
         with pytest.raises(error):
             read_plan([str(path) for path in inputs], reading, Speaking())
-    both = read_plan([str(text), str(text)], Reading(lines=True), Speaking())
+    both = read_plan([str(text), str(text)], ReadingOptions(lines=True), Speaking())
     assert [unit.text for unit in both.units] == ["Some words. And more."] * 2
     assert [(unit.id, unit.error) for unit in both.units] == [("a-line-00000001", ""), ("a~2-line-00000001", "")]
 

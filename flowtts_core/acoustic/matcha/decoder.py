@@ -115,7 +115,7 @@ class TimeMlp(nn.Module):
         return self.linear_2(F.silu(self.linear_1(x)))
 
 
-class Stage(nn.ModuleList):
+class UNetStage(nn.ModuleList):
     """A ResNet block, transformer blocks and, but for middle stages, the convolution that follows them."""
 
     def __init__(self, resnet: ResnetBlock1D, transformers: Iterable[TransformerBlock], *last: nn.Module) -> None:
@@ -142,14 +142,14 @@ class VelocityNet(nn.Module):
         c, (full, half) = config, config.decoder_channels
         time = 4 * full
 
-        def stage(channels: int, out_channels: int, *last: nn.Module) -> Stage:
+        def stage(channels: int, out_channels: int, *last: nn.Module) -> UNetStage:
             transformers = [
                 TransformerBlock(
                     out_channels, c.decoder_heads, c.decoder_head_channels, c.feed_forward, c.decoder_dropout
                 )
                 for _ in range(c.decoder_blocks)
             ]
-            return Stage(ResnetBlock1D(channels, out_channels, time, c.norm, c.activation), transformers, *last)
+            return UNetStage(ResnetBlock1D(channels, out_channels, time, c.norm, c.activation), transformers, *last)
 
         self.time_width = c.decoder_input
         self.time_mlp = TimeMlp(self.time_width, time)
@@ -182,13 +182,13 @@ class VelocityNet(nn.Module):
         hidden = torch.cat(inputs, 2)
         half = half_rate(frames)
         skips: list[Tensor] = []
-        for stage, at in zip(cast(Iterable[Stage], self.down_blocks), (frames, half), strict=True):
+        for stage, at in zip(cast(Iterable[UNetStage], self.down_blocks), (frames, half), strict=True):
             hidden = stage.run(hidden, at, time)
             skips.append(hidden)
             hidden = stage.follow(hidden, at)
-        for stage in cast(Iterable[Stage], self.mid_blocks):
+        for stage in cast(Iterable[UNetStage], self.mid_blocks):
             hidden = stage.run(hidden, half, time)
-        for stage, at in zip(cast(Iterable[Stage], self.up_blocks), (half, frames), strict=True):
+        for stage, at in zip(cast(Iterable[UNetStage], self.up_blocks), (half, frames), strict=True):
             hidden = stage.run(torch.cat((hidden, skips.pop()), 2), at, time)
             hidden = stage.follow(hidden, at)
         hidden = self.final_block(hidden, frames)
