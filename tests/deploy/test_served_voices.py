@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import subprocess
 import sys
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from deploy.replica import INLINE_CHARS, HostedVoice
 from deploy.requests import request_key
 from deploy.speech import SpeechJob
 from deploy.websocket import Start
+from flowtts_core.engines.base import Speech, Spoken, SynthesisFailure
 from flowtts_core.request import REQUEST_FIELDS, PromptClip, SynthesisRequest
+from flowtts_core.streaming.engine import StreamingEngine, Ticket
 from tests.jobs.test_any_voice import TEXT, clip, samples_of, served
-from tests.standins import make_character_voice, make_fake_voice
+from tests.standins import FakeSynthesizer, make_character_voice, make_fake_voice
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +120,42 @@ def test_a_job_keeps_its_request_and_every_field_has_answers_of_its_own() -> Non
         assert SpeechJob.from_json(json.loads(json.dumps(job.to_json()))) == job
     keys = [request_key(job, "f", "wav") for job in jobs]
     assert len(set(keys)) == len(jobs) - 1 and keys[0] == keys[-1]
+
+
+def test_a_listener_who_goes_while_a_long_text_is_read_stops_the_work(
+    fake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    voice = HostedVoice(str(fake), max_active=4, max_queued_s=1000.0, device="cpu")
+    reads, goes_on, speaks = threading.Event(), threading.Event(), threading.Event()
+    submit, speak, submitted = StreamingEngine.submit, FakeSynthesizer.speak, list[Ticket]()
+
+    def reading(self: StreamingEngine, *args: Any, **options: Any) -> Ticket:
+        reads.set()
+        assert goes_on.wait(10)
+        submitted.append(submit(self, *args, **options))
+        return submitted[0]
+
+    def speaking(self: FakeSynthesizer, utterances: Sequence[Spoken]) -> list[Speech | SynthesisFailure]:
+        assert speaks.wait(10)  # so that only a listener who has gone ends the work
+        return speak(self, utterances)
+
+    monkeypatch.setattr(StreamingEngine, "submit", reading)
+    monkeypatch.setattr(FakeSynthesizer, "speak", speaking)
+
+    async def scene() -> None:
+        text = "A sentence of some words. " * (1 + INLINE_CHARS // 20)
+        listening = asyncio.create_task(anext(voice.sounds(SpeechJob("fake", SynthesisRequest(text=text)))))  # type: ignore[arg-type]  # an async generator
+        await asyncio.to_thread(reads.wait)
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+        goes_on.set()
+        async with asyncio.timeout(10):
+            while not submitted or voice.active():
+                await asyncio.sleep(0.01)
+
+    asyncio.run(scene())
+    speaks.set()
+    voice.close()
 
 
 def test_the_front_loads_no_torch() -> None:
