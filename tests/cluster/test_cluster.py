@@ -358,14 +358,20 @@ def test_a_trial_cluster_is_joined_and_leaves_nothing(folder: Path, no_token: Pa
         )
         assert joined == "2 False 127.0.0.2"
         auth.make_token(tmp_path / "wrong")
-        for environment, why in (({auth.MODE: "disabled"}, "asks for a token"), ({}, "its token is another one")):
+        for mode, why in (("disabled", "asks for a token"), ("token", "its token is another one")):
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr("cluster.session.token_of", lambda address: None)
+                patch.setenv(auth.MODE, mode)
                 patch.setenv(auth.TOKEN_PATH, str(tmp_path / "wrong"))
-                for name, value in environment.items():
-                    patch.setenv(name, value)
-                with pytest.raises(ConfigError, match=why), session(record.address):
-                    pass
+                told = in_a_process(
+                    "import cluster.session\n"
+                    "cluster.session.token_of = lambda address: None\n"
+                    "from flowtts_core.errors import ConfigError\n"
+                    "try:\n"
+                    "    with session(sys.argv[1]): pass\n"
+                    "except ConfigError as error: print(error)",
+                    record.address,
+                )
+            assert why in told
         with pytest.raises(ConfigError, match="is up already"):
             cluster.start(1)
         processes = [process for node in cluster.processes().values() for process in node]

@@ -218,7 +218,8 @@ def test_voices_lists_folders_and_keeps_a_damaged_one(
 ) -> None:
     assert cli.main(["voices", str(voice.parent), "--json"]) == 0
     [row] = [row for row in json.loads(capsys.readouterr().out) if row["voice"] == str(voice)]
-    assert (row["licence"], row["acoustic"], row["vocoder"]) == ("CC0-1.0", "matcha", "griffin_lim")
+    assert row["licence"] == "CC0-1.0"
+    assert (row["parts"]["acoustic"], row["parts"]["vocoder"]) == ("matcha", "griffin_lim")
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "voice.json").write_text("{")
     assert cli.main(["voices", str(tmp_path), "--json"]) == 1
