@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from flowtts_core.errors import FlowTTSError
 from flowtts_core.request import (
     REQUEST_FIELDS,
-    Clip,
+    PromptClip,
     SynthesisRequest,
     check_request,
     from_json,
@@ -24,7 +24,7 @@ from flowtts_core.request import (
 from flowtts_core.sampling import Sampling
 
 NUMBERS = {name: known for name, known in REQUEST_FIELDS.items() if known.kind in (int, float)}
-CLIP = Clip(b"RIFF\x00\xff")
+CLIP = PromptClip(b"RIFF\x00\xff")
 
 
 def values_of(name: str) -> st.SearchStrategy[Any]:
@@ -33,7 +33,7 @@ def values_of(name: str) -> st.SearchStrategy[Any]:
         return st.integers(int(known.low), int(known.high))  # type: ignore[arg-type]
     if known.kind is float:
         return st.floats(known.low, known.high)
-    return st.binary(max_size=20).map(Clip) if known.kind is Clip else st.text(min_size=1, max_size=10)
+    return st.binary(max_size=20).map(PromptClip) if known.kind is PromptClip else st.text(min_size=1, max_size=10)
 
 
 REQUESTS = st.builds(
@@ -49,7 +49,7 @@ REQUESTS = st.builds(
 def test_every_field_but_the_text_is_described() -> None:
     assert list(REQUEST_FIELDS) == [f.name for f in fields(SynthesisRequest) if f.name != "text"]
     for name, known in REQUEST_FIELDS.items():
-        assert known.name == name and known.meaning and known.kind in (int, float, str, Clip)
+        assert known.name == name and known.meaning and known.kind in (int, float, str, PromptClip)
         assert (known.low is None) == (known.high is None) == (known.kind not in (int, float))
         assert known.default == getattr(SynthesisRequest(text=""), name)
 
@@ -76,8 +76,8 @@ def test_json_holds_what_is_asked_for_and_no_defaults() -> None:
 
 
 def test_a_clip_is_known_by_its_bytes() -> None:
-    assert Clip(b"a") == Clip(b"a") != Clip(b"b")
-    assert Clip(b"a").digest == "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"
+    assert PromptClip(b"a") == PromptClip(b"a") != PromptClip(b"b")
+    assert PromptClip(b"a").digest == "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"
     assert "RIFF" not in repr(SynthesisRequest(text="", prompt=CLIP)), "messages hold no sound"
 
 
