@@ -46,6 +46,8 @@ def folder(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFac
 @pytest.fixture
 def no_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A home without a token, and nothing of tokens in the environment."""
+    import ray  # noqa: F401  # it reads the mode once, and later tests of this process need the one of conftest.py
+
     for name in (auth.MODE, auth.TOKEN, auth.TOKEN_PATH):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -250,7 +252,10 @@ def where(count: int) -> set[str]:
 
 def _make_slow() -> StageWork:
     def slow(task: Any, table: Any) -> tuple[Any, Any]:
-        time.sleep(0 if task["first"] else 600)
+        try:
+            Path(task["mark"]).touch(exist_ok=False)
+        except FileExistsError:  # only whoever comes first is quick
+            time.sleep(600)
         return task, table
 
     return slow
@@ -270,10 +275,10 @@ def test_workers_of_a_cluster_are_told_which_object_store(monkeypatch: pytest.Mo
     assert cluster_session._options("10.0.0.1:6379", None)["runtime_env"] == {"env_vars": {"AWS_PROFILE": "speech"}}
 
 
-def test_a_job_ends_by_an_error_while_others_are_at_work() -> None:
+def test_a_job_ends_by_an_error_while_others_are_at_work(tmp_path: Path) -> None:
     """A task that is done just as it is cancelled crashes Ray's core; the job must tell its own error all the same."""
     stages = [Stage("slow", _make_slow, (2, 2)), Stage("refusing", _make_refusing)]
-    tasks = [{"first": i == 0} for i in range(4)]
+    tasks = [{"mark": str(tmp_path / "first")}] * 4
     with pytest.raises(ConfigError, match="not with me"):
         list(run_stages(stages, tasks, address=None, cpus=1))
 
@@ -317,11 +322,12 @@ def test_a_crash_of_rays_core_costs_a_new_start_and_not_the_job(
     assert capfd.readouterr().out == ""
 
 
-def test_a_job_that_nothing_moves_in_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_that_nothing_moves_in_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "first").touch()
     monkeypatch.setattr(pool, "STRIKES", 1)
     stage = Stage("slow", _make_slow, takes=Resources())
     with pytest.raises(FlowTTSError, match="failed 1 times without progress: no task was finished"):
-        list(run_stages([stage], [{"first": False}], address=None, cpus=1, patience=Patience(0.5)))
+        list(run_stages([stage], [{"mark": str(tmp_path / "first")}], address=None, cpus=1, patience=Patience(0.5)))
 
 
 @linux
