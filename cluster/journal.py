@@ -76,7 +76,7 @@ class Journal:
         self._save()
 
     def close(self) -> None:
-        """Delete the journal: the shard is through this stage."""
+        """Delete the journal, once the shard has passed this stage."""
         self._output.delete(self._name)
 
     def _save(self) -> None:

@@ -16,12 +16,12 @@ from flowtts_core.sampling import Sampling
 
 
 class _OnDevice:
-    """A frozen dataclass of tensors and of such dataclasses, each of which may be None."""
+    """Base of frozen dataclasses whose tensors move to a device together; a field may also be None."""
 
     def to(self, device: torch.device | str) -> Self:
-        moved = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]  # a dataclass by its heirs
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]  # each subclass is a dataclass
         moved = {name: v.to(device) if isinstance(v, Tensor | _OnDevice) else v for name, v in moved.items()}
-        return replace(self, **moved)  # type: ignore[type-var]
+        return replace(self, **moved)  # type: ignore[type-var]  # each subclass is a dataclass
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ def open_writer(path: str | Path, format: str, sample_rate: int, tags: Tags) -> 
 
 class _Closing:
     def close(self) -> None:
-        raise NotImplementedError
+        raise NotImplementedError  # each format's class has its own
 
     def __enter__(self) -> Any:
         return self

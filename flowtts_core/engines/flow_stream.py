@@ -76,7 +76,7 @@ class WindowSource(SentenceSource):
         return plan_windows(max(1, frames))[0].high
 
     def step(self, streams: Sequence[Stream]) -> list[StreamPiece]:
-        """Make the next window of each; where this raises, none has moved on."""
+        """Make the next window of each stream. An error leaves all of them where they were."""
         for stream in streams:
             self._open(stream)
         opened: list[_Open] = [stream.opened for stream in streams]

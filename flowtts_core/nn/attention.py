@@ -121,6 +121,6 @@ class TransformerBlock(nn.Module):
         self.ff = FrameFeedForward(channels, feed_forward, dropout)
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        """[B, T, C] -> [B, T, C]; `bias` as `SelfAttention` takes it."""
+        """Map [B, T, C] to [B, T, C]; `bias` is what `SelfAttention` takes."""
         x = x + self.attn1(self.norm1(x), bias)
         return x + self.ff(self.norm3(x))

@@ -138,7 +138,7 @@ class SentenceSource:
                 self.timings["frontend"] += time.perf_counter() - began
 
     def step(self, streams: Sequence[Stream]) -> list[StreamPiece]:
-        """Speak the next utterance of each; where this raises, none has moved on."""
+        """Speak the next utterance of each stream. An error leaves all of them where they were."""
         for stream in streams:
             self.read_on(stream)
         began = time.perf_counter()
