@@ -188,8 +188,7 @@ class MakeSpeaking:
             if speakable:
                 patience = (self.limits.seconds or 0) * (1 + len(speakable) / 16)
                 bound = max(self.limits.seconds or 0, _SLOWER * pace * characters) if pace else patience
-                dead = lambda unit, why: StoredSound(reason=why)  # noqa: E731
-                results, starts = careful(task["shard"], speakable, speak, dead, bound or None)
+                results, starts = careful(task["shard"], speakable, speak, _unspoken, bound or None)
                 found |= dict(zip((unit.id for unit in speakable), results, strict=True))
                 pace = max(pace, (time.perf_counter() - began) / characters)
             attempts = starts + synthesizer.again
@@ -199,6 +198,10 @@ class MakeSpeaking:
             return {**task, "stats": stats, "worker": os.getpid()}, rows.append_column("file", table.column("file"))
 
         return work
+
+
+def _unspoken(_: Any, why: str) -> StoredSound:
+    return StoredSound(reason=why)
 
 
 def shard_table(
