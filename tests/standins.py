@@ -187,7 +187,7 @@ class FakeSynthesizer(UtteranceSynthesizer):
         return Speech(waveform.astype(np.float32), self.sample_rate)
 
 
-def open_fake(folder: Path, card: VoiceCard, device: str) -> FakeSynthesizer:
+def open_fake(folder: Path, card: VoiceCard, device: str, threads: int | None) -> FakeSynthesizer:
     return FakeSynthesizer(card)
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import abc
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
 from flowtts_core.errors import FlowTTSError
 from flowtts_core.request import REQUEST_FIELDS, SynthesisRequest, check_request, settings_of
-from flowtts_core.text.frontends.base import Frontend
+from flowtts_core.text.frontends.base import EncodedText, Frontend
 from flowtts_core.text.plan import TextPlan, Utterance, plan_text
 
 if TYPE_CHECKING:
@@ -118,17 +119,22 @@ class UtteranceSynthesizer(abc.ABC):
         """Raise FlowTTSError for a request that this voice cannot follow."""
         check_request(request)
         for name, value in settings_of(request).items():
-            if name in ("speaker", "language"):
-                self._require_offered(name, value)
+            if name == "speaker":
+                self._require_offered(name, value, self.offers_speaker(value))
+            elif name == "language":
+                self._require_offered(name, value, value.lower() in _languages(self.languages))
             elif name not in self.controls:
                 shown = "a clip" if name == "prompt" else repr(value)
                 takes = ", ".join(n for n in REQUEST_FIELDS if n in self.controls)
                 raise FlowTTSError(f"{name} = {shown}: voice {self.name} has no such setting (it has: {takes})")
 
-    def _require_offered(self, what: str, asked: str) -> None:
+    def offers_speaker(self, name: str) -> bool:
+        """Whether the voice has a speaker of that name."""
+        return name in self.speakers
+
+    def _require_offered(self, what: str, asked: str, offers: bool) -> None:
         offered: tuple[str, ...] = getattr(self, f"{what}s")
-        known = {asked in offered, what == "language" and asked.lower() in _languages(offered)}
-        if not any(known):
+        if not offers:
             raise FlowTTSError(f"voice {self.name} has no {what} {asked!r} (it has: {', '.join(offered) or 'one'})")
 
     def plan(self, request: SynthesisRequest) -> TextPlan:
@@ -188,6 +194,17 @@ class UtteranceSynthesizer(abc.ABC):
             " ".join(part.phonemes for part in told),
             dropped=plan.dropped,
         )
+
+
+def word_times(encoded: EncodedText, frames: Iterable[float], frame_s: float) -> tuple[WordTime, ...]:
+    """Return when the words of an utterance are spoken.
+
+    Args:
+        frames: [L] of each token.
+        frame_s: seconds of a frame.
+    """
+    ends = [0.0, *(end * frame_s for end in accumulate(frames))]
+    return tuple(WordTime(w.text, w.start, w.end, ends[w.token_start], ends[w.token_end]) for w in encoded.words)
 
 
 def pause_samples(utterance: Utterance, sample_rate: int) -> int:

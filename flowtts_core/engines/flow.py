@@ -19,7 +19,15 @@ from flowtts_core.acoustic.base import Condition, Generated, Prompt
 from flowtts_core.acoustic.windows import WindowedModel
 from flowtts_core.audio.files import read_audio, resample
 from flowtts_core.audio.mel import LogMel
-from flowtts_core.engines.base import Speech, Spoken, SynthesisFailure, UtteranceSynthesizer, WordTime, failure
+from flowtts_core.engines.base import (
+    Speech,
+    Spoken,
+    SynthesisFailure,
+    UtteranceSynthesizer,
+    WordTime,
+    failure,
+    word_times,
+)
 from flowtts_core.errors import FlowTTSError
 from flowtts_core.flow import TIME_GRIDS
 from flowtts_core.memory import keep_memory
@@ -228,16 +236,16 @@ class FlowSynthesizer(UtteranceSynthesizer):
 
     def words(self, encoded: EncodedText, durations: torch.Tensor) -> tuple[WordTime, ...]:
         """Return when the words of an utterance are spoken, from the frames [L] of its tokens."""
-        hop_s = self.voice.acoustic.features.seconds_of(1)
-        ends = [0.0, *(durations.double().cumsum(0) * hop_s).tolist()]
-        return tuple(WordTime(w.text, w.start, w.end, ends[w.token_start], ends[w.token_end]) for w in encoded.words)
+        return word_times(encoded, durations.tolist(), self.voice.acoustic.features.seconds_of(1))
 
     def _stopwatch(self, stage: str) -> _Stopwatch:
         return _Stopwatch(self.last_timings, stage, self.device)
 
 
-def open_flow(folder: Path, card: VoiceCard, device: str) -> FlowSynthesizer:
-    """Open a flow voice's folder."""
+def open_flow(folder: Path, card: VoiceCard, device: str, threads: int | None = None) -> FlowSynthesizer:
+    """Open a flow voice's folder; `threads` limits torch's threads in this process."""
+    if threads is not None:
+        torch.set_num_threads(threads)
     return FlowSynthesizer(parts_of(folder, card, device), device=device)
 
 

@@ -103,8 +103,10 @@ def load_tiny(folder: Path, device: str = "cpu") -> TinyVoice:
     return open_tiny(folder, card, device)
 
 
-def open_tiny(folder: Path, card: VoiceCard, device: str) -> TinyVoice:
-    """Open a tiny voice's folder; raises as `load_tiny`."""
+def open_tiny(folder: Path, card: VoiceCard, device: str, threads: int | None = None) -> TinyVoice:
+    """Open a tiny voice's folder; raises as `load_tiny`. `threads` limits torch's threads in this process."""
+    if threads is not None:
+        torch.set_num_threads(threads)
     try:
         weights = (folder / WEIGHTS).read_bytes()
     except OSError as error:

@@ -55,7 +55,7 @@ class Utterances:
     """
 
     def __init__(self, request: SynthesisRequest, frontend: Frontend | None = None) -> None:
-        self._request, self._frontend = request, frontend
+        self._request, self._frontend = request, frontend and frontend.of(request)
         self.dropped: list[str] = []
 
     def __iter__(self) -> Iterator[Utterance]:

@@ -24,7 +24,7 @@ def open_voice(
     """Open a voice of any kind: a bundled voice's name, a folder, or an `s3://` place; None is the default voice.
 
     Args:
-        threads: of torch, in this process.
+        threads: that the voice computes with; where it runs on torch, all of this process do.
         lexicon: the user's own pronunciations (word -> IPA), which go before the voice's.
 
     Raises:
@@ -36,11 +36,7 @@ def open_voice(
     card = with_lexicon(load_card(folder), lexicon)
     if card.kind not in ENGINES:
         raise VoiceError(f"{folder / CARD}: kind {card.kind!r}", f"this version knows: {', '.join(ENGINES)}")
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(threads)
-    return ENGINES[card.kind](folder, card, device)
+    return ENGINES[card.kind](folder, card, device, threads)
 
 
 def with_lexicon(card: VoiceCard, lexicon: Mapping[str, str] | None) -> VoiceCard:
@@ -48,7 +44,7 @@ def with_lexicon(card: VoiceCard, lexicon: Mapping[str, str] | None) -> VoiceCar
     if not lexicon:
         return card
     frontend = card.parts.get("frontend", {})
-    if frontend.get("name") != "phonemes":
+    if frontend.get("name") not in ("phonemes", "kokoro"):
         raise VoiceError(f"voice {card.name} takes no lexicon: it does not speak from phonemes", "leave it out")
     words = {**(frontend.get("lexicon") or {}), **lexicon}
     return replace(card, parts={**card.parts, "frontend": {**frontend, "lexicon": words}})

@@ -27,10 +27,11 @@ _FRONT_S = 60.0  # of one text
 
 @dataclass(frozen=True)
 class MakeFront:
-    """Makes the stage in its process."""
+    """Makes the stage in its process; `job` holds the settings that units take as they are."""
 
     output: Storage
     voices: Voices
+    job: Mapping[str, Any]
     run: str
     limits: WorkLimits
 
@@ -57,7 +58,7 @@ class MakeFront:
                 found, _starts = careful(
                     task["shard"],
                     speakable,
-                    lambda some: [_planned(front(u.voice), u) for u in some],
+                    lambda some: [_planned(front(u.voice), u, self.job) for u in some],
                     _dead,
                     seconds=_FRONT_S + 0.1 * len(speakable),
                 )
@@ -68,10 +69,12 @@ class MakeFront:
         return work
 
 
-def _planned(plan: PlanText | None, unit: Unit) -> str:
+def _planned(plan: PlanText | None, unit: Unit, job: Mapping[str, Any]) -> str:
     assert plan is not None
+    settings = {**job, **unit.settings}
+    read = {name: settings[name] for name in ("speaker", "language") if name in settings}  # all that reading depends on
     try:
-        return pack_plan(plan(SynthesisRequest(text=unit.text, seed=unit.seed)))
+        return pack_plan(plan(SynthesisRequest(text=unit.text, seed=unit.seed, **read)))
     except MemoryError:
         raise
     except FlowTTSError as error:

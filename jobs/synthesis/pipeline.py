@@ -118,7 +118,7 @@ def stages_of(
     verifiers = running.verifiers or max(1, math.ceil(most * (running.gpus * _VERIFIERS_PER_GPU or 1)))
     speaker = MakeSpeaking(output, voices, speaking, run, limits, job, cuda=bool(running.gpus))
     stages = [
-        Stage("front", MakeFront(output, voices, run, limits), (1, fronts)),
+        Stage("front", MakeFront(output, voices, speaking.defaults, run, limits), (1, fronts)),
         Stage("speak", speaker, (running.least or min(most, default_workers()), most), takes=running.takes),
     ]
     if speaking.gate is not None:

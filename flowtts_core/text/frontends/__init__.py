@@ -8,12 +8,14 @@ from typing import Any
 from flowtts_core import config as _config
 from flowtts_core.text.frontends.base import EncodedText, Frontend, Word
 from flowtts_core.text.frontends.characters import ByteConfig, ByteFrontend, CharacterConfig, CharacterFrontend
+from flowtts_core.text.frontends.kokoro import KokoroConfig, KokoroFrontend
 from flowtts_core.text.frontends.phonemes import PhonemeConfig, PhonemeFrontend
 
 FRONTENDS = {
     "phonemes": (PhonemeConfig, PhonemeFrontend),
     "characters": (CharacterConfig, CharacterFrontend),
     "bytes": (ByteConfig, ByteFrontend),
+    "kokoro": (KokoroConfig, KokoroFrontend),
 }
 
 
@@ -31,6 +33,8 @@ __all__ = [
     "CharacterFrontend",
     "EncodedText",
     "Frontend",
+    "KokoroConfig",
+    "KokoroFrontend",
     "PhonemeConfig",
     "PhonemeFrontend",
     "Word",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from flowtts_core.errors import TextError
+from flowtts_core.request import SynthesisRequest
 from flowtts_core.text.pieces import Piece
 
 
@@ -61,6 +62,10 @@ class Frontend(Protocol):
     def load(self) -> None:
         """Load at once what the first texts would load bit by bit, for a process that is to answer fast."""
         ...
+
+    def of(self, request: SynthesisRequest) -> Frontend:
+        """Return the front end for a request, where its speaker or its language asks for one of its own."""
+        return self
 
 
 def encode_pieces(

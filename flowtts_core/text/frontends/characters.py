@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from flowtts_core.errors import ConfigError
 from flowtts_core.text.english.normalize import normalize
-from flowtts_core.text.frontends.base import EncodedText, encode_pieces
+from flowtts_core.text.frontends.base import EncodedText, Frontend, encode_pieces
 
 LATIN = " '-,.;:!?\"abcdefghijklmnopqrstuvwxyz"
 
@@ -30,7 +30,7 @@ class CharacterConfig:
             raise ConfigError(f"CharacterConfig.characters = {self.characters!r}", "give each character once")
 
 
-class CharacterFrontend:
+class CharacterFrontend(Frontend):
     """One token for each character."""
 
     def __init__(self, config: CharacterConfig) -> None:
@@ -61,7 +61,7 @@ class ByteConfig:
     language: str = "en-us"
 
 
-class ByteFrontend:
+class ByteFrontend(Frontend):
     """One token for each byte of the text's UTF-8: byte b is token b + 1, and 0 is padding."""
 
     n_symbols = 257

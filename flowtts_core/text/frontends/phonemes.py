@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from flowtts_core.errors import ConfigError
 from flowtts_core.text.english.normalize import normalize
-from flowtts_core.text.frontends.base import EncodedText, Word, nothing_to_say
+from flowtts_core.text.frontends.base import EncodedText, Frontend, Word, nothing_to_say
 from flowtts_core.text.frontends.espeak import JOINED, EspeakPhonemizer
 from flowtts_core.text.frontends.gruut import GruutPhonemizer, plural_ending
+from flowtts_core.text.frontends.misaki import MisakiPhonemizer, to_misaki
 from flowtts_core.text.frontends.symbols import symbol_table
 from flowtts_core.text.pieces import Piece
 
@@ -26,11 +28,15 @@ class PhonemeConfig:
     """Settings of the phoneme front end; stored in the voice's card.
 
     Attributes:
-        phonemizer: "gruut" (default) or "espeak" (optional extra).
+        phonemizer: "gruut" (default), "misaki" (English of Kokoro's voices), "espeak" (optional extra), or "letters", which
+            takes the letters themselves.
         language: as the phonemizer names it.
         symbols: name of the symbol table; "matcha" is the 178-symbol table of Matcha-TTS and VITS.
         add_blank: put the blank token 0 between and around tokens, as Matcha-TTS does.
         lexicon: word -> IPA, which goes before the phonemizer.
+        table: symbol -> token, of a voice that has a table of its own; `symbols` does not count then.
+        alphabet: what the symbols are: "ipa", or "misaki" (Kokoro's).
+        begin, end: symbols before and after each text.
     """
 
     phonemizer: str = "gruut"
@@ -38,6 +44,18 @@ class PhonemeConfig:
     symbols: str = "matcha"
     add_blank: bool = True
     lexicon: dict[str, str] | None = None
+    table: dict[str, int] | None = None
+    alphabet: str = "ipa"
+    begin: str = ""
+    end: str = ""
+
+    def __post_init__(self) -> None:
+        if self.alphabet not in ("ipa", "misaki"):
+            raise ConfigError(f"PhonemeConfig.alphabet = {self.alphabet!r}", "use ipa or misaki")
+        if self.table is not None and any(not 0 <= token < 10_000 for token in self.table.values()):
+            raise ConfigError(
+                "PhonemeConfig.table: a token is not from 0 to 9999", "take the table from the voice again"
+            )
 
 
 class Phonemizer(Protocol):
@@ -61,7 +79,7 @@ _IPA_SPELLINGS = {
 }
 
 
-class PhonemeFrontend:
+class PhonemeFrontend(Frontend):
     """`encode(text) -> EncodedText`; cheap to make, and fast once its words are cached.
 
     Raises:
@@ -71,7 +89,11 @@ class PhonemeFrontend:
 
     def __init__(self, config: PhonemeConfig | None = None) -> None:
         self.config = config or PhonemeConfig()
-        self._table = symbol_table(self.config.symbols)
+        table = self.config.table
+        self._ids = symbol_table(self.config.symbols).ids if table is None else table
+        lost = sorted({symbol for symbol in self.config.begin + self.config.end if symbol not in self._ids})
+        if lost:
+            raise ConfigError(f"the symbol table lacks {' '.join(lost)}", "every text begins or ends with it")
         if self.config.phonemizer not in PHONEMIZERS:
             known = ", ".join(sorted(PHONEMIZERS))
             raise ConfigError(f"unknown phonemizer {self.config.phonemizer!r}", f"use one of: {known}")
@@ -82,7 +104,7 @@ class PhonemeFrontend:
 
     @property
     def n_symbols(self) -> int:
-        return len(self._table)
+        return max(self._ids.values()) + 1
 
     def encode(self, text: str) -> EncodedText:
         """Tokens of `text`, with the source characters of each.
@@ -92,7 +114,7 @@ class PhonemeFrontend:
         """
         pieces = normalize(text, english=self._english, is_word=self._is_word)
         spoken = self._transcribe(pieces)
-        out = _Writer(self._table.ids)
+        out = _Writer(self._ids)
         for piece, ipa in zip(pieces, spoken, strict=True):
             out.add(piece, ipa)
         if not out.words:
@@ -100,7 +122,7 @@ class PhonemeFrontend:
             raise nothing_to_say(text, who, _OTHER_LANGUAGE)
         if out.dropped:
             log.debug("not spoken: %s", " ".join(out.dropped))
-        return out.encoded(text, self.config.add_blank)
+        return out.encoded(text, self.config)
 
     def load(self) -> None:
         """Load at once what the first sentences would load bit by bit (seconds), for a process that is to answer fast."""
@@ -110,17 +132,22 @@ class PhonemeFrontend:
 
     def _transcribe(self, pieces: list[Piece]) -> list[str]:
         spoken = self._phonemizer.transcribe(pieces)
+        if self.config.alphabet != getattr(self._phonemizer, "alphabet", "ipa"):
+            spoken = [self._in_alphabet(ipa) for ipa in spoken]
         for i, piece in enumerate(pieces):
             if piece.kind == "ipa":
-                spoken[i] = piece.text
+                spoken[i] = self._in_alphabet(piece.text)
             elif self._lexicon and piece.kind == "word":
                 word = piece.text.lower()
                 stem = word.removesuffix("'s")
                 if word in self._lexicon:
-                    spoken[i] = self._lexicon[word]
+                    spoken[i] = self._in_alphabet(self._lexicon[word])
                 elif stem != word and stem in self._lexicon:
-                    spoken[i] = self._lexicon[stem] + plural_ending(self._lexicon[stem])
+                    spoken[i] = self._in_alphabet(self._lexicon[stem] + plural_ending(self._lexicon[stem]))
         return spoken
+
+    def _in_alphabet(self, ipa: str) -> str:
+        return to_misaki(ipa, self.config.language.lower()) if self.config.alphabet == "misaki" else ipa
 
     def __reduce__(self) -> tuple[type[PhonemeFrontend], tuple[PhonemeConfig]]:
         return type(self), (self.config,)  # the models behind it are loaded anew where it arrives
@@ -129,7 +156,7 @@ class PhonemeFrontend:
 class _Writer:
     """Collects symbols, keeping spaces single and marks on the word before them."""
 
-    def __init__(self, ids: Any) -> None:
+    def __init__(self, ids: Mapping[str, int]) -> None:
         self._ids = ids
         self._symbols: list[str] = []
         self._spans: list[tuple[int, int]] = []
@@ -153,7 +180,7 @@ class _Writer:
         opens = piece.text == '"' and (self._gap is not None or not self._symbols or not self._quoted)
         if piece.text == '"':
             self._quoted = opens
-        if not self._symbols and not opens:
+        if piece.text not in self._ids or (not self._symbols and not opens):
             return  # no mark can begin the text but a quotation mark
         previous = self._symbols[-1] if self._symbols else ""
         if piece.text == previous or (piece.text == "," and previous in (*",;:.!?",)):
@@ -196,8 +223,11 @@ class _Writer:
     def _known(self, ipa: str) -> list[str]:
         ipa = ipa.removeprefix(JOINED)
         symbols: list[str] = []
+        if not set(ipa) <= self._ids.keys():
+            ipa = unicodedata.normalize("NFD", ipa)  # some tables have accents as symbols of their own
         for char in ipa:
-            for plain in _IPA_SPELLINGS.get(char, char):
+            own = char in self._ids and char not in "g'"
+            for plain in char if own else _IPA_SPELLINGS.get(char, char):
                 if plain in self._ids and plain != "_":
                     symbols.append(plain)
                 elif plain not in self._ids:
@@ -206,15 +236,19 @@ class _Writer:
             symbols.pop()
         return symbols
 
-    def encoded(self, text: str, add_blank: bool) -> EncodedText:
+    def encoded(self, text: str, config: PhonemeConfig) -> EncodedText:
         tokens = [self._ids[symbol] for symbol in self._symbols]
         spans = self._spans
-        step, lead = (2, 1) if add_blank else (1, 0)
-        if add_blank:
+        step, lead = (2, 1) if config.add_blank else (1, 0)
+        if config.add_blank:
             blanked = [0] * (2 * len(tokens) + 1)
             blanked[1::2] = tokens
             tokens = blanked
             spans = [spans[min(i // 2, len(spans) - 1)] for i in range(len(tokens))]
+        begin, end = ([self._ids[symbol] for symbol in around] for around in (config.begin, config.end))
+        tokens = [*begin, *tokens, *end]
+        spans = [*spans[:1] * len(begin), *spans, *spans[-1:] * len(end)]
+        lead += len(begin)
         words = tuple(
             Word(text[start:end], start, end, first * step + lead, (last - 1) * step + lead + 1)
             for start, end, first, last in self.words
@@ -222,4 +256,19 @@ class _Writer:
         return EncodedText(tuple(tokens), tuple(spans), words, "".join(self._symbols), tuple(self.dropped))
 
 
-PHONEMIZERS: dict[str, Any] = {"gruut": GruutPhonemizer, "espeak": EspeakPhonemizer}
+class LetterPhonemizer:
+    """Each word as its own letters, lower-case, accents apart: for voices trained on them."""
+
+    def __init__(self, language: str) -> None:
+        pass
+
+    def transcribe(self, pieces: Sequence[Piece]) -> list[str]:
+        return [unicodedata.normalize("NFD", p.text.lower()) if p.kind in ("word", "letter") else "" for p in pieces]
+
+
+PHONEMIZERS: dict[str, Any] = {
+    "gruut": GruutPhonemizer,
+    "misaki": MisakiPhonemizer,
+    "espeak": EspeakPhonemizer,
+    "letters": LetterPhonemizer,
+}
