@@ -1,9 +1,10 @@
-"""`flowtts import`: a published checkpoint to a voice folder that runs everywhere a voice of ours does."""
+"""`flowtts import`: a published model to a voice folder that runs everywhere a voice of ours does."""
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from flowtts_core.errors import OutputError
 if TYPE_CHECKING:
     from flowtts_core.audio.mel import MelConfig
     from flowtts_core.vocoder.base import Vocoder
+    from flowtts_core.voice.card import VoiceCard
 
 PHONEMIZERS = ("gruut", "espeak")
 GRIFFIN_LIM = "griffin_lim"
@@ -22,14 +24,66 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "import",
         help="make a voice from a published checkpoint",
-        description="Make a voice folder from a published checkpoint, by its own tensor names. Files are never unpickled"
-        " as code: tensors and plain numbers are read, all else is refused.",
-        epilog="example:\n  flowtts import matcha matcha_ljspeech.ckpt -o voices/ljspeech --licence MIT",
+        description="Make a voice folder from a published model, which is then a voice like any other: in say, synthesize,"
+        " serve, evaluate. Files are never unpickled as code; what does not fit is refused.",
+        epilog="examples:\n"
+        "  flowtts import piper en_US-joe-medium.onnx -o voices/joe --licence CC0-1.0\n"
+        "  flowtts import kokoro kokoro-v1.0.onnx voices-v1.0.bin -o voices/kokoro --licence Apache-2.0\n"
+        "  flowtts import matcha matcha_ljspeech.ckpt -o voices/ljspeech --licence MIT",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("kind", choices=("matcha",), help="the family of the checkpoint")
-    parser.add_argument("checkpoint", type=Path, help="a .ckpt or .safetensors file")
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
+    _add_matcha(kinds)
+    _add_piper(kinds)
+    _add_kokoro(kinds)
+    _add_hibari(kinds)
+
+
+def _add_kind(
+    kinds: Any, name: str, help: str, make: Callable[[argparse.Namespace], VoiceCard]
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = kinds.add_parser(name, help=help, description=f"Make a voice folder from {help}.")
     parser.add_argument("-o", "--output", type=Path, required=True, help="the voice folder to make")
+    parser.add_argument("--licence", default="", help="of the weights, for the card")
+    parser.add_argument("--source", default="", help="where the weights come from, for the card")
+    parser.add_argument("--json", action="store_true", help="print a summary as JSON")
+    parser.set_defaults(run=run, make=make)
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    if (args.output / "voice.json").exists():
+        raise OutputError(f"{args.output} is a voice already", "choose another -o, or remove it first")
+    try:
+        card = args.make(args)
+    except OSError as error:
+        raise OutputError(f"cannot write {args.output}: {error.strerror or error}", "choose another -o") from error
+    frontend = card.parts["frontend"]
+    summary = {
+        "voice": str(args.output),
+        "kind": card.kind,
+        "speakers": len(card.speakers) or 1,
+        "languages": list(card.languages),
+        "phonemizer": frontend.get("phonemizer", "misaki"),
+        "word_times": card.kind == "flow" or bool(card.parts["graph"]["durations"]),
+        "fingerprint": card.fingerprint,
+    }
+    if "vocoder" in card.parts:
+        summary["vocoder"] = card.parts["vocoder"]["name"]
+    if args.json:
+        print(json.dumps(summary))
+    else:
+        print(
+            f"{args.output}: {summary['speakers']} speaker(s), {', '.join(card.languages)}, phonemes by "
+            f"{summary['phonemizer']}, {'with' if summary['word_times'] else 'without'} word times"
+        )
+        print(f'try it: flowtts say "Good evening." --voice {args.output}')
+    return 0
+
+
+def _add_matcha(kinds: Any) -> None:
+    parser = _add_kind(kinds, "matcha", "a Matcha-TTS checkpoint", _matcha)
+    parser.add_argument("checkpoint", type=Path, help="a .ckpt or .safetensors file")
     parser.add_argument(
         "--vocoder",
         default=GRIFFIN_LIM,
@@ -42,17 +96,11 @@ def add_parser(subparsers: Any) -> None:
         help="what makes its phonemes (default: espeak, which most were trained with, where the extra is installed)",
     )
     parser.add_argument("--language", default="en-us", help="as the phonemizer names it (default: en-us)")
-    parser.add_argument("--licence", default="", help="of the weights, for the card")
-    parser.add_argument("--source", default="", help="where the weights come from, for the card")
     parser.add_argument("--steps", type=int, default=10, help="steps of the flow by default (default: 10)")
     parser.add_argument("--half", action="store_true", help="store the weights as float16, half the size")
-    parser.add_argument("--json", action="store_true", help="print a summary as JSON")
-    parser.set_defaults(run=run)
 
 
-def run(args: argparse.Namespace) -> int:
-    if (args.output / "voice.json").exists():
-        raise OutputError(f"{args.output} is a voice already", "choose another -o, or remove it first")
+def _matcha(args: argparse.Namespace) -> VoiceCard:
     from flowtts_core.acoustic.matcha.importer import import_matcha
     from flowtts_core.config import spec_of
     from flowtts_core.sampling import Sampling
@@ -63,38 +111,65 @@ def run(args: argparse.Namespace) -> int:
     vocoder, vocoder_spec = vocoder_for(args.vocoder, imported.config.mel)
     phonemizer = args.phonemizer or ("espeak" if find_spec("espeakng_loader") else "gruut")
     speakers = imported.config.n_speakers
-    try:
-        card = save_voice(
-            args.output,
-            name=args.output.name,
-            acoustic=imported.model(),
-            acoustic_spec=imported.spec,
-            vocoder=vocoder,
-            vocoder_spec=vocoder_spec,
-            frontend=spec_of("phonemes", PhonemeConfig(phonemizer=phonemizer, language=args.language)),
-            half=args.half,
-            languages=(args.language,),
-            description=f"imported from {args.checkpoint.name}",
-            licence=args.licence,
-            source=args.source,
-            speakers=tuple(str(number) for number in range(speakers)) if speakers > 1 else (),
-            sampling=Sampling(steps=args.steps),
-        )
-    except OSError as error:
-        raise OutputError(f"cannot write {args.output}: {error.strerror or error}", "choose another -o") from error
-    summary = {
-        "voice": str(args.output),
-        "speakers": speakers,
-        "phonemizer": phonemizer,
-        "vocoder": vocoder_spec["name"],
-        "fingerprint": card.fingerprint,
-    }
-    if args.json:
-        print(json.dumps(summary))
-    else:
-        print(f"{args.output}: {speakers} speaker(s), phonemes by {phonemizer}, vocoder {vocoder_spec['name']}")
-        print(f'try it: flowtts say "Good evening." --voice {args.output}')
-    return 0
+    return save_voice(
+        args.output,
+        name=args.output.name,
+        acoustic=imported.model(),
+        acoustic_spec=imported.spec,
+        vocoder=vocoder,
+        vocoder_spec=vocoder_spec,
+        frontend=spec_of("phonemes", PhonemeConfig(phonemizer=phonemizer, language=args.language)),
+        half=args.half,
+        languages=(args.language,),
+        description=f"imported from {args.checkpoint.name}",
+        licence=args.licence,
+        source=args.source,
+        speakers=tuple(str(number) for number in range(speakers)) if speakers > 1 else (),
+        sampling=Sampling(steps=args.steps),
+    )
+
+
+def _add_piper(kinds: Any) -> None:
+    parser = _add_kind(kinds, "piper", "a Piper voice", _piper)
+    parser.add_argument("graph", type=Path, help="the voice's .onnx file")
+    parser.add_argument("config", type=Path, nargs="?", help="its JSON (default: the same name with .json added)")
+
+
+def _piper(args: argparse.Namespace) -> VoiceCard:
+    from flowtts_core.engines.piper import import_piper
+
+    config = args.config or args.graph.with_name(f"{args.graph.name}.json")
+    return import_piper(args.graph, config, args.output, licence=args.licence, source=args.source)
+
+
+def _add_kokoro(kinds: Any) -> None:
+    parser = _add_kind(kinds, "kokoro", "Kokoro's graph and its speakers", _kokoro)
+    parser.add_argument("graph", type=Path, help="the model's .onnx file")
+    parser.add_argument(
+        "styles",
+        type=Path,
+        nargs="+",
+        help="its voices: .bin files of one each, a folder of them, or an archive of several",
+    )
+    parser.add_argument("--vocab", type=Path, help="JSON of its symbols (default: those of Kokoro v1.0)")
+
+
+def _kokoro(args: argparse.Namespace) -> VoiceCard:
+    from flowtts_core.engines.kokoro import import_kokoro
+
+    return import_kokoro(args.graph, args.styles, args.vocab, args.output, licence=args.licence, source=args.source)
+
+
+def _add_hibari(kinds: Any) -> None:
+    parser = _add_kind(kinds, "hibari", "a hibari voice", _hibari)
+    parser.add_argument("graph", type=Path, help="the voice's .onnx file")
+    parser.add_argument("--language", choices=("en-us", "en-gb"), default="en-us", help="(default: en-us)")
+
+
+def _hibari(args: argparse.Namespace) -> VoiceCard:
+    from flowtts_core.engines.hibari import import_hibari
+
+    return import_hibari(args.graph, args.output, language=args.language, licence=args.licence, source=args.source)
 
 
 def vocoder_for(choice: str, mel: MelConfig) -> tuple[Vocoder, dict[str, Any]]:

@@ -10,7 +10,7 @@ from flowtts_core.text.frontends.base import EncodedText, Frontend
 from flowtts_core.text.frontends.misaki import LANGUAGES
 from flowtts_core.text.frontends.phonemes import PhonemeConfig, PhonemeFrontend
 
-# The first letter of a speaker's name, as Kokoro has it; espeak-ng's name of the language. Chinese ("z") needs phonemes of its own.
+# The first letter of a speaker's name -> the language. Chinese ("z") and Japanese ("j") need phonemes of their own.
 SPOKEN_BY = {"a": "en-us", "b": "en-gb", "e": "es", "f": "fr-fr", "h": "hi", "i": "it", "p": "pt-br"}
 
 
