@@ -10,7 +10,7 @@ import pytest
 from flowtts_core.engines.base import Speech, Spoken, SynthesisFailure, UtteranceSynthesizer, WordTime
 from flowtts_core.errors import FlowTTSError
 from flowtts_core.request import PromptClip, SynthesisRequest
-from flowtts_core.text.frontends import build
+from flowtts_core.text.frontends import Frontend, build
 from flowtts_core.text.plan import plan_text
 from flowtts_core.text.sentences import split_sentences
 
@@ -134,7 +134,7 @@ def test_plans_made_elsewhere_are_spoken_as_they_are_and_requests_are_checked_al
 
 
 def test_a_fault_of_the_front_end_is_told_and_a_lack_of_memory_is_no_fault_of_a_request() -> None:
-    class Tripping:
+    class Tripping(Frontend):
         n_symbols = 1
         error: Exception = ZeroDivisionError("tripped")
 

@@ -10,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowtts_core.config import spec_of
+from flowtts_core.engines.kokoro import read_vocab
 from flowtts_core.errors import ConfigError, TextError
 from flowtts_core.text.frontends import FRONTENDS, Frontend, PhonemeFrontend, build
 from flowtts_core.text.frontends.characters import LATIN
 from tests.flowtts_core.test_frontend import SENTENCES, check
+from tests.onnx_graphs import LETTERS
 
 SPECS: dict[str, dict[str, Any]] = {
     "phonemes": {"name": "phonemes"},
@@ -22,6 +24,14 @@ SPECS: dict[str, dict[str, Any]] = {
     "characters of Greek": {"name": "characters", "characters": "αβγδεζηθικλμνξοπρσςτυφχψω. ", "language": "el"},
     "bytes": {"name": "bytes"},
     "bytes of any language": {"name": "bytes", "language": "ja"},
+    "letters in a table": {
+        "name": "phonemes",
+        "phonemizer": "letters",
+        "table": {symbol: token for token, symbol in enumerate("_^$" + LETTERS)},
+        "begin": "^",
+        "end": "$",
+    },
+    "kokoro": {"name": "kokoro", "table": read_vocab(None)},
 }
 MADE = {name: build(spec) for name, spec in SPECS.items()}
 

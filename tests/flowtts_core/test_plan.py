@@ -130,7 +130,7 @@ def test_what_cannot_be_spoken_is_listed() -> None:
 
 
 def test_utterances_are_read_as_they_are_asked_for() -> None:
-    class Counting:
+    class Counting(Frontend):
         n_symbols = 257
         texts: list[str] = []
 
