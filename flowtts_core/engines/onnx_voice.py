@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import hashlib
+import importlib.resources
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,12 @@ import onnxruntime
 from flowtts_core import config as specs
 from flowtts_core.engines.base import Speech, Spoken, SynthesisFailure, UtteranceSynthesizer, failure, word_times
 from flowtts_core.errors import ConfigError, FlowTTSError, VoiceError
+from flowtts_core.files import write_whole
 from flowtts_core.request import SynthesisRequest
 from flowtts_core.sampling import Sampling
 from flowtts_core.text import frontends
 from flowtts_core.text.plan import Utterance
-from flowtts_core.voice.card import CARD, VoiceCard
+from flowtts_core.voice.card import CARD, VoiceCard, cache_folder
 
 GRAPH = "model.onnx"
 TOKENS, FRAMES = -1, -2  # sides of a `NoiseInput` that depend on the text
@@ -57,12 +59,14 @@ class GraphConfig:
 
     Attributes:
         file: of the graph, in the voice's folder.
+        package: installed Python package that brings the file, as it was published; empty where the voice's folder has it.
         durations: output with the frames of each token; empty where the graph has none.
         frame_samples: samples of such a frame.
         noise: inputs that are fed from the seed.
     """
 
     file: str = GRAPH
+    package: str = ""
     durations: str = ""
     frame_samples: int = 0
     noise: tuple[NoiseInput, ...] = ()
@@ -102,14 +106,18 @@ class GraphSynthesizer(UtteranceSynthesizer):
         self.folder, self.card = folder, card
         self.name, self.fingerprint, self.sample_rate = card.name, card.fingerprint, card.sample_rate
         self.languages, self.speakers = card.languages, card.speakers
-        require_files(folder, card)
         try:
             values = {name: value for name, value in card.parts["graph"].items() if name != "name"}
             self.graph: GraphConfig = specs.from_dict(GraphConfig, values)
             self.frontend = frontends.build(card.parts["frontend"])
         except (KeyError, ConfigError) as error:
             raise VoiceError(f"{folder / CARD}: cannot be read ({error})", _REMEDY) from error
-        self.session = open_session(str(folder / self.graph.file), folder / self.graph.file, threads=threads)
+        if self.graph.package:
+            path = packaged_graph(self.graph, card)
+        else:
+            require_files(folder, card)
+            path = folder / self.graph.file
+        self.session = open_session(str(path), path, threads=threads)
 
     @abc.abstractmethod
     def feeds(self, request: SynthesisRequest, tokens: np.ndarray, settings: Sampling) -> Mapping[str, np.ndarray]:
@@ -158,6 +166,33 @@ def require_files(folder: Path, card: VoiceCard) -> None:
         path = folder / name
         if Path(name).name != name or not path.is_file():
             raise VoiceError(f"{path}: missing", _REMEDY)
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != digest:
-                raise VoiceError(f"{path}: is not the file that the card names (its SHA-256 differs)", _REMEDY)
+        _require_digest(path, digest, _REMEDY)
+
+
+def _require_digest(path: Path, digest: str, remedy: str) -> None:
+    with path.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+            raise VoiceError(f"{path}: is not the file that the card names (its SHA-256 differs)", remedy)
+
+
+def packaged_graph(config: GraphConfig, card: VoiceCard) -> Path:
+    """Return the graph that an installed package brings, with its durations as an output: made once, and kept in the user's cache.
+
+    Raises:
+        VoiceError: where the package is missing, or brings another file than the card names.
+    """
+    remedy = f"pip install the version of {config.package} that flowtts asks for"
+    try:
+        source = Path(str(importlib.resources.files(config.package) / config.file))
+        _require_digest(source, card.sha256[config.file], remedy)
+    except (ImportError, OSError, KeyError) as error:
+        raise VoiceError(f"voice {card.name}: {config.package} brings no {config.file} ({error})", remedy) from error
+    kept = cache_folder("graphs") / f"{card.sha256[config.file][:24]}.onnx"
+    if not kept.is_file():
+        from flowtts_core.engines.onnx_graph import read_graph, show_durations
+
+        model = read_graph(source)
+        if show_durations(model, "Round") != config.durations:
+            raise VoiceError(f"{source}: has no durations {config.durations}", remedy)
+        write_whole(kept, model.SerializeToString())
+    return kept

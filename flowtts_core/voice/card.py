@@ -101,6 +101,11 @@ def find_voice(voice: str | os.PathLike[str] | None = None) -> Path:
     raise VoiceError(what, f"give a voice's folder or one of the bundled voices: {', '.join(bundled) or '(none)'}")
 
 
+def cache_folder(name: str) -> Path:
+    """Return the folder of this user for what can be made or fetched again; it need not exist yet."""
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "flowtts" / name
+
+
 def _fetched(place: str) -> Path:
     """A local copy of a voice in an object store; another card there makes another copy."""
     import fsspec
@@ -108,8 +113,7 @@ def _fetched(place: str) -> Path:
     try:
         store, path = fsspec.url_to_fs(place)
         card = store.cat_file(f"{path}/{CARD}")
-        cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "flowtts" / "voices"
-        folder = cache / hashlib.sha256(place.encode() + card).hexdigest()[:24]
+        folder = cache_folder("voices") / hashlib.sha256(place.encode() + card).hexdigest()[:24]
         if not (folder / CARD).is_file():
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folder) as partial:
