@@ -28,6 +28,9 @@ def make_token(path: Path) -> None:
         file.write(secrets.token_hex(32))
 
 
+_tokens: list[str] = []  # used in this process, in order
+
+
 @contextmanager
 def authentication(address: str | None, token: Path | None = None) -> Iterator[None]:
     """Let the Ray that is started or joined within the block use the right token; put the environment back at the end.
@@ -47,10 +50,26 @@ def authentication(address: str | None, token: Path | None = None) -> Iterator[N
             os.environ.pop(TOKEN, None)  # Ray would take it before the file
             os.environ |= {MODE: "token", TOKEN_PATH: str(token)}
         _check(address)
+        _tokens.append(_token_in_force())
         yield
     finally:
         for name, value in before.items():
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+
+
+def token_changed() -> bool:
+    """Whether this process used another token before the last one: Ray still sends the first."""
+    return len(_tokens) > 1 and _tokens[-1] != _tokens[0]
+
+
+def _token_in_force() -> str:
+    if os.environ.get(MODE, "token").lower() != "token":
+        return ""
+    path = Path(os.environ.get(TOKEN_PATH) or DEFAULT_PATH).expanduser()
+    try:
+        return os.environ.get(TOKEN) or path.read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def _check(address: str | None) -> None:

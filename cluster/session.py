@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.auth import REMEDY, authentication, refusal
+from cluster.auth import REMEDY, authentication, refusal, token_changed
 from cluster.local import token_of
 from cluster.storage import chosen_store
 from flowtts_core.errors import ConfigError, FlowTTSError
@@ -87,6 +87,8 @@ def session(address: str | None = None, workers: int | None = None, data: bool =
             raise
         except Exception as error:  # a node that starts too slowly is a bare Exception to Ray
             where, remedy = (address, _ADDRESSES) if address else ("this machine", "is it overloaded? run it again")
+            if token_changed():
+                remedy = "this process used another token before, which Ray keeps: run this in a new process"
             raise ConfigError(f"cannot start or join Ray at {where}: {error}", remedy) from error
         _quiet_ray_data()
         try:

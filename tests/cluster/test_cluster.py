@@ -94,6 +94,16 @@ def test_a_mode_without_a_token_is_told(no_token: Path, monkeypatch: pytest.Monk
         pass
 
 
+def test_a_second_token_in_a_process_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(auth, "_tokens", [])
+    for name in ("one", "other"):
+        auth.make_token(tmp_path / name)
+        with auth.authentication("127.0.0.1:1", tmp_path / name):
+            assert auth.token_changed() == (name == "other")
+    with auth.authentication("127.0.0.1:1", tmp_path / "one"):
+        assert not auth.token_changed()
+
+
 def test_the_environment_is_put_back(no_token: Path, tmp_path: Path) -> None:
     auth.make_token(tmp_path / "other")
     before = dict(os.environ)

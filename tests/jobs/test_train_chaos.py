@@ -107,8 +107,8 @@ def test_a_run_on_s3_goes_on_with_other_numbers_of_workers(data, tmp_path):
     expected = open_run(tmp_path / "alone", data, quick(steps=12))
     train_rank(expected)
     with s3_bucket("elastic") as bucket:
-        for path in data.iterdir():
-            Storage(f"{bucket}/data").write(path.name, path.read_bytes())
+        for path in (path for path in data.rglob("*") if path.is_file()):
+            Storage(f"{bucket}/data").write(str(path.relative_to(data)), path.read_bytes())
         output = f"{bucket}/voices/amy"
         this = open_run(runs_of(output), f"{bucket}/data", quick(steps=12))
         with session(None, 2):
