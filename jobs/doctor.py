@@ -180,11 +180,11 @@ def temporary_files() -> Check:
 def speaks(voice: str | None) -> Check:
     """Load the voice and say one word."""
     from flowtts_core.engines.base import SynthesisFailure
-    from flowtts_core.engines.flow import FlowSynthesizer
     from flowtts_core.request import SynthesisRequest
+    from flowtts_core.voice import open_voice
 
     started = time.perf_counter()
-    synthesizer = FlowSynthesizer.load(voice)
+    synthesizer = open_voice(voice)
     loaded = time.perf_counter()
     [speech] = synthesizer.synthesize([SynthesisRequest(text="Hello.")])
     if isinstance(speech, SynthesisFailure):

@@ -229,6 +229,8 @@ def synthesize(
     from jobs.synthesis.settings import Speaking
 
     output = output.rstrip("/") or output
+    if voice is None and engine is None and not (options is not None and options.overwrite):
+        voice = _begun_with(output)
     words = _lexicon(lexicon)
     speaking = replace(speaking or Speaking(), lexicon=fingerprint(words) if words else "")
     resolve = None if engine else partial(voice_engine, device=device, lexicon=words)
@@ -236,6 +238,17 @@ def synthesize(
     plan = read_plan(inputs, reading or ReadingOptions(), speaking)
     again = {"voice": voice, "device": device, "lexicon": words}
     return run_job(plan, output, engine, speaking, options or Options(), resolve, again)
+
+
+def _begun_with(output: str) -> str | None:
+    """The bundled voice that a job in the folder was begun with: a version with another default voice goes on with that one."""
+    from cluster.storage import Storage
+    from flowtts_core.voice import bundled_voices, load_card
+    from jobs.synthesis.folder import JOB, read_json
+
+    held = read_json(Storage(output), JOB) or {}
+    prints = {load_card(folder).fingerprint: name for name, folder in bundled_voices().items()}
+    return prints.get(held.get("voice_fingerprint", ""))
 
 
 def go_on(
@@ -262,7 +275,7 @@ def go_on(
     formats = {name: again.pop(name) for name in ("rows", "book_format", "chapter_format")}
     device, words = again.get("device", "cpu"), again.get("lexicon", {})
     resolve = None if engine else partial(voice_engine, device=device, lexicon=words)
-    engine = engine or voice_engine(again.get("voice"), device, words)
+    engine = engine or voice_engine(again.get("voice") or _begun_with(output), device, words)
     if engine.fingerprint != job["voice_fingerprint"]:
         raise OutputError(
             f"{output}: voice {engine.name} is not the one that spoke here", "put that voice back in its place"

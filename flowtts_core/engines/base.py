@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import abc
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
@@ -101,6 +102,7 @@ class UtteranceSynthesizer(abc.ABC):
         controls: fields of `SynthesisRequest` that it follows, beside speaker and language; a request that sets another
             is refused.
         frontend: turns texts into tokens; None where the engine takes texts.
+        last_timings: seconds that the last call of `synthesize` spent by stage, from an engine that tells.
     """
 
     name: str
@@ -110,6 +112,7 @@ class UtteranceSynthesizer(abc.ABC):
     speakers: tuple[str, ...] = ()
     controls: frozenset[str] = frozenset({"seed"})
     frontend: Frontend | None = None
+    last_timings: Mapping[str, float] = MappingProxyType({})
 
     @abc.abstractmethod
     def speak(self, utterances: Sequence[Spoken]) -> list[Speech | SynthesisFailure]:

@@ -90,7 +90,7 @@ class FlowSynthesizer(UtteranceSynthesizer):
     def load(
         cls, voice: str | os.PathLike[str] | None = None, *, device: str = "cpu", threads: int | None = None
     ) -> FlowSynthesizer:
-        """From a bundled voice's name or a folder; `threads` limits torch's threads in this process."""
+        """From a bundled flow voice's name or a folder; `threads` limits torch's threads in this process."""
         if threads is not None:
             torch.set_num_threads(threads)
         return cls(load_parts(voice, device), device=device)

@@ -176,7 +176,7 @@ def _require_digest(path: Path, digest: str, remedy: str) -> None:
 
 
 def packaged_graph(config: GraphConfig, card: VoiceCard) -> Path:
-    """Return the graph that an installed package brings, with its durations as an output: made once, and kept in the user's cache.
+    """Return the graph that an installed package brings, with its durations as an output: made once, kept in the user's cache.
 
     Raises:
         VoiceError: where the package is missing, or brings another file than the card names.

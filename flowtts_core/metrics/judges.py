@@ -94,7 +94,7 @@ class PanelConfig:
         ConfigError: for a judge that does not exist.
     """
 
-    judges: tuple[str, ...] = ("words", "opinions", "speaker", "shape", "speed")
+    judges: tuple[str, ...] = ("words", "opinions", "naturalness", "speaker", "shape", "speed")
     asr: str = "pocketsphinx"
     speaker: str = "resemblyzer"
     mos: str = "dnsmos"
@@ -208,6 +208,12 @@ def _opinions(panel: Panel, clip: Clip, verdict: Verdict) -> None:
     verdict.values |= {name: (value, 1.0) for name, value in ratings.items()}
 
 
+def _naturalness(panel: Panel, clip: Clip, verdict: Verdict) -> None:
+    from flowtts_core.metrics.naturalness import naturalness
+
+    verdict.values["naturalness"] = (naturalness(clip.waveform, clip.sample_rate), 1.0)
+
+
 def _speaker(panel: Panel, clip: Clip, verdict: Verdict) -> None:
     from flowtts_core.metrics.similarity import cosine
 
@@ -301,6 +307,9 @@ JUDGES: dict[str, Judge] = {
         ("text",),
     ),
     "opinions": Judge(_opinions, (*DNSMOS_METRICS, *UTMOS_METRICS)),
+    "naturalness": Judge(
+        _naturalness, (Metric("naturalness", "1 to 5", True, "DistillMOS, how natural the speech sounds"),)
+    ),
     "speaker": Judge(
         _speaker,
         (Metric("secs", "cosine", True, "speaker similarity to the reference clip of the same id, or to one target"),),

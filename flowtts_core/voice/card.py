@@ -20,7 +20,8 @@ CARD = "voice.json"
 _OLD_TINY_CARD = "tiny.json"  # of format 1
 FORMAT = 2
 BUNDLED = Path(__file__).parent / "bundled"
-DEFAULT_VOICE = "rms"
+DEFAULT_VOICE = "heart"
+FLOW_VOICE = "rms"  # the bundled voice whose parts are ours: acoustic model and vocoder
 _NOTES = ("name", "description", "licence", "source", "scores", "format")  # change nothing of the sound
 
 

@@ -24,7 +24,7 @@ from flowtts_core.sampling import SPEEDS
 from flowtts_core.text.frontends import FRONTENDS, Frontend
 from flowtts_core.vocoder import VOCODERS
 from flowtts_core.vocoder.base import Vocoder
-from flowtts_core.voice.card import CARD, VoiceCard, find_voice, load_card, write_card
+from flowtts_core.voice.card import CARD, FLOW_VOICE, VoiceCard, find_voice, load_card, write_card
 
 WEIGHTS = {"acoustic": "acoustic.safetensors", "vocoder": "vocoder.safetensors"}
 _REMEDY = "take the voice again from where it came from"
@@ -41,13 +41,13 @@ class FlowVoice:
 
 
 def load_parts(voice: str | os.PathLike[str] | None = None, device: torch.device | str = "cpu") -> FlowVoice:
-    """Load a flow voice by its bundled name or folder.
+    """Load a flow voice by its bundled name or folder; None is the bundled one.
 
     Raises:
         VoiceError: for a missing, truncated or altered file of weights, weights that do not fit their spec, parts that do not
             fit each other (features of acoustic model and vocoder, what the card says of them), or settings out of range.
     """
-    folder = find_voice(voice)
+    folder = find_voice(FLOW_VOICE if voice is None else voice)
     return parts_of(folder, load_card(folder), device)
 
 

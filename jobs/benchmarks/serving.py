@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.machine import describe
 from flowtts_core.errors import ConfigError, FlowTTSError
+from flowtts_core.voice.card import FLOW_VOICE
 from jobs.benchmarks.serving_load import (
     MIX,
     Answered,
@@ -264,7 +265,7 @@ def _server(say: Say, replicas: int = 1) -> Iterator[tuple[str, int]]:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     say("starting the server")
-    command = [sys.executable, "-m", "jobs.cli", "serve", "--port", str(port), "--no-cache"]
+    command = [sys.executable, "-m", "jobs.cli", "serve", "--port", str(port), "--no-cache", "--voice", FLOW_VOICE]
     command += ["--replicas", str(replicas)]
     root = Path(__file__).resolve().parents[2]
     server = subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from cluster.machine import Watch
-from flowtts_core.engines.base import Speech, SynthesisFailure
-from flowtts_core.engines.flow import FlowSynthesizer
+from flowtts_core.engines.base import Speech, SynthesisFailure, UtteranceSynthesizer
 from flowtts_core.errors import FlowTTSError, TextError
 from flowtts_core.request import SynthesisRequest
+from flowtts_core.voice import open_voice
 
 DEMO = Path(__file__).resolve().parents[1] / "demo" / "alice-chapter-1.txt"
 SECONDS = (5.0, 7.0)  # "single sentences of about 6 s"
@@ -67,7 +67,7 @@ def read_texts(path: Path | None) -> list[tuple[str, str]]:
     return [(row["id"], row[column]) for row in rows]
 
 
-def say_one(synthesizer: FlowSynthesizer, text: str, seed: int = 0, steps: int | None = None) -> Speech:
+def say_one(synthesizer: UtteranceSynthesizer, text: str, seed: int = 0, steps: int | None = None) -> Speech:
     """Speak one text. Raise a failure: a benchmark of only what succeeds would mislead."""
     [result] = synthesizer.synthesize([SynthesisRequest(text=text, seed=seed, steps=steps)])
     if isinstance(result, SynthesisFailure):
@@ -82,7 +82,7 @@ def speed(voice: str | None, texts: Sequence[str]) -> dict[str, Any]:
         `rtf` (wall seconds by audio seconds: median, low and high over the sentences), the share of each stage, and
         the load of other processes.
     """
-    synthesizer = FlowSynthesizer.load(voice, threads=1)
+    synthesizer = open_voice(voice, threads=1)
     pace = statistics.median(say_one(synthesizer, text).seconds / len(text) for text in SHORT_TEXTS)
     factors: list[float] = []
     stages: Counter[str] = Counter()
@@ -146,7 +146,7 @@ def _cold(voice: str | None, output: Path) -> float:
 def _warm(voice: str | None, folder: Path) -> list[float]:
     from jobs.say import speak, write
 
-    synthesizer = FlowSynthesizer.load(voice)
+    synthesizer = open_voice(voice)
     took = []
     for number, text in enumerate(SHORT_TEXTS):
         started = time.perf_counter()

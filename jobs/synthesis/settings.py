@@ -53,7 +53,9 @@ class GateConfig:
         """Parsed; raises ConfigError for what is none, or needs more than the clip and its text."""
         from flowtts_core.metrics.judges import JUDGES
 
-        alone = [m.name for judge in ("words", "opinions", "speaker", "shape") for m in JUDGES[judge].metrics]
+        alone = [
+            m.name for judge in ("words", "opinions", "naturalness", "speaker", "shape") for m in JUDGES[judge].metrics
+        ]
         return tuple(parse_requirement(text, alone) for text in self.require)
 
     @property

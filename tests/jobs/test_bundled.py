@@ -17,7 +17,7 @@ from flowtts_core.engines.flow import FlowSynthesizer
 from flowtts_core.errors import ConfigError, FlowTTSError, TextError
 from flowtts_core.metrics import similarity, wer
 from flowtts_core.request import SynthesisRequest
-from flowtts_core.voice.card import DEFAULT_VOICE, bundled_voices, load_card
+from flowtts_core.voice.card import FLOW_VOICE, bundled_voices, load_card
 from flowtts_core.voice.parts import load_parts
 from jobs.corpus.flite import make_corpus
 from jobs.training import bundled
@@ -32,7 +32,7 @@ SENTENCES = (
 
 
 def test_ships_whole_and_small() -> None:
-    folder = bundled_voices()[DEFAULT_VOICE]
+    folder = bundled_voices()[FLOW_VOICE]
     assert sum(file.stat().st_size for file in folder.iterdir()) <= 25_000_000
     card = load_card()
     assert card.licence and card.source and card.scores
