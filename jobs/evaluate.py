@@ -13,9 +13,10 @@ LJSpeech's form, a folder of audio files (texts in FILE.txt beside them, or Libr
 column of audio (and id, text, compute_s, latency_s); local or s3://. Clips of equal id are compared one to one; all clips
 of both as distributions.
 
-judges (--judges): words (WER, CER; need texts), opinions (predicted MOS), speaker (similarity), shape (length, silence,
-clipping, embeddings), speed (RTF, latency) are asked by default; warp (cepstra, pitch), copy (spectra, SI-SDR, STOI) and
-pesq compare with the reference's clip of the same id; series adds distances over time and each clip's own FAD.
+judges (--judges): words (WER, CER; need texts), opinions (DNSMOS), naturalness (DistillMOS), speaker (similarity),
+shape (length, silence, clipping, embeddings), speed (RTF, latency) are asked by default; warp (cepstra, pitch), copy
+(spectra, SI-SDR, STOI) and pesq compare with the reference's clip of the same id; series adds distances over time and
+each clip's own FAD.
 
 models, KIND or KIND:FOLDER_OR_NAME (of a model hub):
   --asr      pocketsphinx, whisper:openai/whisper-small, faster-whisper:FOLDER, ctc:facebook/hubert-large-ls960-ft

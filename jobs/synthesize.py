@@ -94,7 +94,7 @@ def _add_verifying(group: Any) -> None:
         default=[],
         metavar="'M<X'",
         help="judge each utterance, for instance 'wer<0.3' or 'mos_overall>3', and speak it again, with other seeds and more "
-        "steps, until it holds; may be given again. The best take is kept; of a corpus those that fall short go to quarantine/",
+        "steps, until it holds; may be given again. The best take is kept; the rest goes to quarantine.jsonl",
     )
     group.add_argument("--takes", type=int, default=3, metavar="N", help="takes of an utterance at most (default: 3)")
     group.add_argument(

@@ -74,7 +74,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--model", choices=("matcha", "vocos"), default="matcha", help="what to train (default: matcha)"
     )
-    parser.add_argument("--recipe", help="a recipe of jobs/training/recipes.py (default: the model's own)")
+    parser.add_argument("--recipe", help="a recipe of jobs/training/recipes/ (default: the model's own)")
     parser.add_argument("--texts", type=Path, help="with --recipe bundled: the book or table that the teacher reads")
     parser.add_argument("--vocoder", default="", help="vocoder or voice folder for the voice (default: Griffin-Lim)")
     parser.add_argument("--steps", type=int, help="optimiser steps (default: the recipe's)")
@@ -162,7 +162,12 @@ def _run_whole(args: argparse.Namespace) -> int:
     if args.recipe == "tiny":
         from jobs.training.tiny import train_tiny
 
-        print(json.dumps(train_tiny(_local(args.output)), indent=1))
+        summary = train_tiny(_local(args.output))
+        if args.json:
+            print(json.dumps(summary))
+        else:
+            print(f"{args.output}: the phonemes a and i as tones, in a.wav and i.wav; what was measured: summary.json")
+            print(f'try it: flowtts say "a i a" --voice {args.output}')
         return 0
     if args.texts is None:
         raise ConfigError(

@@ -12,10 +12,19 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "voices",
         help="list the voices",
-        description="List the bundled voices and those in the folders given: language, licence, size and scores.",
+        description="List the bundled voices and those in the folders given: language, licence, size and scores. With"
+        " --samples, speak one text with each of them and write a page to listen and compare.",
+        epilog="examples:\n  flowtts voices voices/\n  flowtts voices voices/ --samples -o voices.html",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folders", nargs="*", type=Path, help="voice folders, or folders of voice folders")
     parser.add_argument("--json", action="store_true", help="print them as JSON")
+    group = parser.add_argument_group("listening")
+    group.add_argument("--samples", action="store_true", help="write a page on which each voice speaks one text")
+    group.add_argument("-o", "--output", type=Path, default=Path("voices.html"), help="the page (default: voices.html)")
+    group.add_argument("--text", help="what they say (default: two sentences of English)")
+    group.add_argument("--language", help="of the text, for voices of several languages")
+    group.add_argument("--all-speakers", action="store_true", help="each speaker of voices with several, not the first")
     parser.set_defaults(run=run)
 
 
@@ -25,6 +34,8 @@ def run(args: argparse.Namespace) -> int:
     bundled = bundled_voices()
     rows = [describe(path, name, name == DEFAULT_VOICE) for name, path in bundled.items()]
     rows += [describe(path, str(path), False) for folder in args.folders for path in voice_folders(folder)]
+    if args.samples:
+        return _listen(args, rows)
     if args.json:
         print(json.dumps(rows, indent=2, ensure_ascii=False))
     elif rows:
@@ -32,6 +43,25 @@ def run(args: argparse.Namespace) -> int:
     else:
         print("no voices: none came with this installation; make one with `flowtts train` or `flowtts import`")
     return int(any("error" in row for row in rows))
+
+
+def _listen(args: argparse.Namespace, rows: list[dict[str, Any]]) -> int:
+    """Write the listening page and tell of each voice."""
+    from flowtts_core.errors import OutputError
+    from jobs.listening import TEXT, make_samples, write_page
+
+    text = args.text or TEXT
+    samples = make_samples([row["voice"] for row in rows], text, args.language, args.all_speakers)
+    try:
+        write_page(args.output, samples, text)
+    except OSError as error:
+        raise OutputError(f"cannot write {args.output}: {error.strerror or error}", "choose another -o") from error
+    for sample in samples:
+        name = f"{sample.voice} {sample.speaker}".strip()
+        rated = "" if sample.naturalness is None else f"naturalness {sample.naturalness:.2f}, "
+        print(f"{name}: {sample.error or f'{rated}RTF {sample.rtf:.4f}'}")
+    print(f"listen: {args.output}")
+    return int(any(sample.error for sample in samples))
 
 
 def voice_folders(folder: Path) -> list[Path]:

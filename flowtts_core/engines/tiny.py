@@ -39,7 +39,8 @@ class TinyVoice(UtteranceSynthesizer):
     def phoneme_id(self, name: str) -> int:
         """Return a phoneme's place; raises ConfigError for one that the voice does not have."""
         if name not in self.phonemes:
-            raise ConfigError(f"no phoneme {name!r}", f"use one of: {', '.join(self.phonemes)}")
+            known = ", ".join(self.phonemes)
+            raise ConfigError(f"no phoneme {name!r}: this voice speaks {known}, with blanks between", f"use {known}")
         return self.phonemes.index(name)
 
     def tone(

@@ -37,7 +37,7 @@ def chosen_judges(names: Sequence[str]) -> tuple[str, ...]:
         if distance in KINDS:
             wanted.add("series" if distance == "tkad" else "speaker" if kind == "speaker" else "shape")
         elif name not in JUDGES and name not in METRICS:
-            known = [*JUDGES, *METRICS, *(f"{distance}.mel" for distance in KINDS)]
+            known = dict.fromkeys([*JUDGES, *METRICS, *(f"{distance}.mel" for distance in KINDS)])
             raise ConfigError(f"no judge or metric {name!r}", f"use some of: {', '.join(known)}")
     return tuple(judge for judge in JUDGES if judge in wanted)
 

@@ -188,7 +188,7 @@ def _statistics(facts: CardFacts) -> str:
     rows = [
         ("utterances", f"{facts.rows:,}"),
         ("hours", f"{facts.seconds / 3600:.3f}"),
-        ("seconds of an utterance, on average", f"{mean:.2f}"),
+        ("seconds for each utterance, pauses between them included", f"{mean:.2f}"),
         ("voices", str(len(facts.voices))),
         ("set aside", f"{facts.failed:,}"),
         *([("short of the gate in all takes", f"{facts.unverified:,}")] if facts.scores else []),

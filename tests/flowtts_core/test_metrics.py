@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from flowtts_core.errors import AudioError, DependencyError
 from flowtts_core.metrics import bootstrap, mos, optional, similarity, wer
 from flowtts_core.metrics.english import normalize_english
+from flowtts_core.metrics.naturalness import naturalness
 from flowtts_core.metrics.parallel import parallel_starmap
 
 
@@ -207,3 +208,22 @@ def test_judges_refuse_what_is_no_waveform(waveform: np.ndarray) -> None:
     for judge in (wer.transcribe, mos.dnsmos, similarity.embed):
         with pytest.raises(AudioError, match="NaN|one channel"):
             judge(waveform, 16_000)
+
+
+@needs("distillmos")
+def test_noise_makes_speech_less_natural(clips: list[tuple[np.ndarray, int]]) -> None:
+    waveform, rate = clips[0]
+    noisy = waveform + np.random.default_rng(0).standard_normal(len(waveform)).astype(np.float32) * 0.05
+    clean = naturalness(waveform, rate)
+    assert 3.8 < clean <= 5 and naturalness(noisy, rate) < clean - 0.5
+    with pytest.raises(AudioError, match="too short"):
+        naturalness(waveform[:100], rate)
+
+
+@pytest.mark.slow
+@needs("distillmos")
+def test_human_speech_is_rated_as_by_the_published_code(shared_data: Path) -> None:
+    files = sorted((shared_data / "ljspeech").rglob("*.wav"))
+    assert len(files) == 24
+    scores = [naturalness(*soundfile.read(file, dtype="float32")) for file in files]
+    assert np.mean(scores) == pytest.approx(4.40, abs=0.05)
