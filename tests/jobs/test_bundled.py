@@ -34,7 +34,7 @@ SENTENCES = (
 def test_ships_whole_and_small() -> None:
     folder = bundled_voices()[FLOW_VOICE]
     assert sum(file.stat().st_size for file in folder.iterdir()) <= 25_000_000
-    card = load_card()
+    card = load_card(FLOW_VOICE)
     assert card.licence and card.source and card.scores
     assert set(card.sha256) == {"acoustic.safetensors", "vocoder.safetensors"}
 
