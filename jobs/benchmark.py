@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flowtts_core.errors import ConfigError, OutputError
+from flowtts_core.voice.card import FLOW_VOICE
 
 PARTS = ("quality", "speed", "ready")
 
@@ -29,6 +30,7 @@ def add_parser(subparsers: Any) -> None:
     _add_serving(kinds)
     _add_training(kinds)
     _add_scale(kinds)
+    _add_voices(kinds)
     for kind in kinds.choices.values():
         kind.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
 
@@ -54,7 +56,9 @@ def _add_synthesis(kinds: Any) -> None:
         description="Quality against the teacher on the same texts, speed on one thread, time until the first sound.",
         example="flowtts benchmark synthesis --texts held_out.tsv --n 200 --json figures.json",
     )  # fmt: skip
-    synthesis.add_argument("--voice", help="a bundled voice's name or a voice folder (default: the bundled one)")
+    synthesis.add_argument(
+        "--voice", default=FLOW_VOICE, help="a bundled voice's name or a voice folder (default: %(default)s)"
+    )
     synthesis.add_argument(
         "--texts",
         type=Path,
@@ -136,7 +140,9 @@ def _add_scale(kinds: Any) -> None:
         "nothing at 10^3 to 10^6 rows, in one run.",
         example="flowtts benchmark scale --texts sentences.tsv --n 2000 --json figures.json",
     )  # fmt: skip
-    scale.add_argument("--voice", help="a bundled voice's name or a voice folder (default: the bundled one)")
+    scale.add_argument(
+        "--voice", default=FLOW_VOICE, help="a bundled voice's name or a voice folder (default: %(default)s)"
+    )
     scale.add_argument("--texts", type=Path, help="one text a line, or TSV with a header (default: a chapter of Alice)")
     scale.add_argument(
         "--n", type=int, default=2000, help="texts, 50 a round or more; repeated as need be (default: 2000)"
@@ -150,6 +156,21 @@ def _add_scale(kinds: Any) -> None:
     scale.add_argument("--what", default="ray,null", help="of ray,null (default: both)")
 
 
+def _add_voices(kinds: Any) -> None:
+    voices = _kind(
+        kinds, "voices", run_voices,
+        help="voices side by side: naturalness, words understood, speed, size, memory",
+        description="Speak the same texts with each voice, in turns, on one thread and on two; judge what they said.",
+        example="flowtts benchmark voices heart rms voices/joe voices/kokoro@am_michael --texts held_out.tsv --n 40",
+    )  # fmt: skip
+    voices.add_argument("voices", nargs="+", metavar="VOICE", help="a voice's name or folder, or VOICE@SPEAKER")
+    voices.add_argument(
+        "--texts", type=Path, help="one text a line, or TSV with a header (default: a chapter of Alice)"
+    )
+    voices.add_argument("--n", type=int, default=40, help="texts, from the file's end (default: 40)")
+    voices.add_argument("--asr", default="pocketsphinx", help="what transcribes, as in flowtts evaluate")
+
+
 def _add_engine(kinds: Any) -> None:
     engine = _kind(
         kinds, "engine", run_engine,
@@ -158,7 +179,9 @@ def _add_engine(kinds: Any) -> None:
         "job, and by users of the streaming engine, as in a server.",
         example="flowtts benchmark engine --device cuda --tokens 1000,4000,16000 --users 1,8,64 --frames 640,10000",
     )  # fmt: skip
-    engine.add_argument("--voice", help="a bundled voice's name or a voice folder (default: the bundled one)")
+    engine.add_argument(
+        "--voice", default=FLOW_VOICE, help="a bundled voice's name or a voice folder (default: %(default)s)"
+    )
     engine.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the voice runs (default: cpu)")
     engine.add_argument(
         "--texts", type=Path, help="one text a line, or TSV with a header (default: a chapter of Alice)"
@@ -274,6 +297,17 @@ def run_serving(args: argparse.Namespace) -> int:
 
     figures = benchmark_serving.serving(args.url, args.what.split(","), args.seconds, args.requests, _sayer(args))
     print(benchmark_serving.page(figures))
+    return _done(args, figures)
+
+
+def run_voices(args: argparse.Namespace) -> int:
+    from jobs.benchmarks import speed as benchmark_speed
+    from jobs.benchmarks import voices as benchmark_voices
+
+    say = _sayer(args)
+    texts = benchmark_speed.read_texts(args.texts)[-args.n :]
+    figures = benchmark_voices.voices(args.voices, texts, args.asr, say)
+    print(benchmark_voices.page(figures))
     return _done(args, figures)
 
 

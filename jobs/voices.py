@@ -94,7 +94,7 @@ def describe(folder: Path, name: str, default: bool) -> dict[str, Any]:
         "speakers": list(card.speakers),
         "parts": {part: spec.get("name") for part, spec in card.parts.items()},
         "fingerprint": card.fingerprint,
-        "size_mb": round(sum(file.stat().st_size for file in folder.iterdir() if file.is_file()) / 1e6, 1),
+        "size_mb": round(card.size_bytes(folder) / 1e6, 1),
         "scores": card.scores,
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.resources
 import json
 import os
 import tempfile
@@ -63,6 +64,13 @@ class VoiceCard:
         """Equal for voices that make the same sound. Fields at their defaults are left out: a new one changes no voice."""
         values = _changed(self)
         return fingerprint({name: value for name, value in values.items() if name not in _NOTES}, 16)
+
+    def size_bytes(self, folder: Path) -> int:
+        """Return the bytes of its files; of a file that an installed package brings, too."""
+        graph = self.parts.get("graph", {})
+        if package := graph.get("package"):
+            return Path(str(importlib.resources.files(package) / graph["file"])).stat().st_size
+        return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
 
 
 def _changed(config: Any) -> dict[str, Any]:

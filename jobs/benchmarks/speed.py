@@ -67,9 +67,9 @@ def read_texts(path: Path | None) -> list[tuple[str, str]]:
     return [(row["id"], row[column]) for row in rows]
 
 
-def say_one(synthesizer: UtteranceSynthesizer, text: str, seed: int = 0, steps: int | None = None) -> Speech:
+def say_one(synthesizer: UtteranceSynthesizer, text: str, **settings: Any) -> Speech:
     """Speak one text. Raise a failure: a benchmark of only what succeeds would mislead."""
-    [result] = synthesizer.synthesize([SynthesisRequest(text=text, seed=seed, steps=steps)])
+    [result] = synthesizer.synthesize([SynthesisRequest(text=text, **settings)])
     if isinstance(result, SynthesisFailure):
         raise TextError(f"cannot say {text[:60]!r}: {result.reason}", "leave this text out")
     return result

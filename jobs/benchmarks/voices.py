@@ -1,0 +1,166 @@
+"""Compare voices on the same texts in one run: naturalness, noise, words understood, speed, size, loading, memory."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from cluster.machine import Watch, describe
+from flowtts_core.engines.base import Speech, UtteranceSynthesizer
+from flowtts_core.errors import ConfigError, FlowTTSError
+from flowtts_core.metrics import bootstrap
+from flowtts_core.metrics.judges import Clip, Panel, PanelConfig, Value
+from flowtts_core.voice import open_voice
+from flowtts_core.voice.card import find_voice, load_card
+from jobs.benchmarks.speed import say_one
+
+Texts = Sequence[tuple[str, str]]  # id, text
+TURNS = 5
+THREADS = (1, 2)
+_JUDGED = {"naturalness": "naturalness", "p808": "mos_p808", "wer": "wer", "cer": "cer"}
+_LOAD = """
+import json, resource, sys, time
+from flowtts_core.request import SynthesisRequest
+from flowtts_core.voice import open_voice
+began = time.perf_counter()
+voice = open_voice(sys.argv[1], threads=1)
+loaded = time.perf_counter() - began
+voice.synthesize([SynthesisRequest(text=text) for text in json.loads(sys.argv[2])])
+print(json.dumps({"load_s": loaded, "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+"""
+
+
+def voices(names: Sequence[str], texts: Texts, asr: str, say: Callable[[str], None]) -> dict[str, Any]:
+    """Measure each voice; their turns at speaking alternate, since the machine's other load changes.
+
+    Args:
+        names: of voices, or `NAME@SPEAKER`.
+        asr: the recogniser for WER and CER; see `flowtts_core.metrics.asr`.
+    """
+    if len(texts) < 2:
+        raise ConfigError(f"{len(texts)} texts have no spread", "give --n 2 or more")
+    with Watch() as watch:
+        rows = {name: _facts(name, [text for _, text in texts[:5]]) for name in names}
+        say("speaking in turns")
+        speeds, spoken = _speeds(names, texts)
+        panel = Panel(PanelConfig(("words", "opinions", "naturalness"), asr=asr))
+        for name, row in rows.items():
+            say(f"judging {name}")
+            row |= {"rtf": speeds[name], **_judged(panel, texts, spoken[name])}
+    figures = {
+        "benchmark": "voices",
+        "machine": describe(),
+        "texts": len(texts),
+        "asr": asr,
+        "busy": watch.busy.to_json(),
+    }
+    return {**figures, "voices": list(rows.values())}
+
+
+def _split(name: str) -> tuple[str, str | None]:
+    voice, _, speaker = name.partition("@")
+    return voice, speaker or None
+
+
+def _facts(name: str, texts: list[str]) -> dict[str, Any]:
+    """Size, licence, and what loading and speaking cost a process of their own."""
+    voice, _ = _split(name)
+    folder = find_voice(voice)
+    command = [sys.executable, "-c", _LOAD, str(folder), json.dumps(texts)]
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    if done.returncode:
+        raise FlowTTSError(f"{name} does not speak: {done.stderr.strip()[-300:]}", "try it with flowtts say")
+    card = load_card(folder)
+    return {"voice": name, "size_mb": card.size_bytes(folder) / 1e6, "licence": card.licence, **json.loads(done.stdout)}
+
+
+def _speeds(names: Sequence[str], texts: Texts) -> tuple[dict[str, dict[str, Any]], dict[str, list[Speech]]]:
+    """The RTF of each voice by threads (median of the turns, low, high), and what it said of the texts."""
+    opened: dict[tuple[str, int], UtteranceSynthesizer] = {}
+    times: dict[tuple[str, int], list[float]] = {}
+    spoken: dict[str, list[Speech]] = {}
+    for turn in range(TURNS + 1):  # the first warms up
+        for name in names:
+            voice, speaker = _split(name)
+            for threads in THREADS:
+                if (name, threads) not in opened:
+                    opened[name, threads] = open_voice(voice, threads=threads)
+                _torch_threads(threads)
+                part = texts[turn % TURNS :: TURNS] or texts
+                began = time.perf_counter()
+                said = [say_one(opened[name, threads], text, speaker=speaker) for _, text in part]
+                took = time.perf_counter() - began
+                if turn:
+                    times.setdefault((name, threads), []).append(took / sum(speech.seconds for speech in said))
+    for name in names:
+        voice, speaker = _split(name)
+        spoken[name] = [say_one(opened[name, THREADS[-1]], text, speaker=speaker) for _, text in texts]
+    rtf = {
+        name: {
+            str(threads): {
+                "median": statistics.median(times[name, threads]),
+                "low": min(times[name, threads]),
+                "high": max(times[name, threads]),
+            }
+            for threads in THREADS
+        }
+        for name in names
+    }
+    return rtf, spoken
+
+
+def _torch_threads(threads: int) -> None:
+    """Set the threads of voices on torch, which belong to the whole process."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
+
+
+def _judged(panel: Panel, texts: Texts, spoken: Sequence[Speech]) -> dict[str, Any]:
+    values: dict[str, list[Value]] = {name: [] for name in _JUDGED}
+    for (_, text), speech in zip(texts, spoken, strict=True):
+        verdict = panel.judge(Clip(speech.waveform, speech.sample_rate, text))
+        if verdict.reasons:
+            raise FlowTTSError(f"cannot judge {text[:60]!r}: {verdict.reasons}", "leave this text out")
+        for name, metric in _JUDGED.items():
+            values[name].append(verdict.values[metric])
+    intervals = {}
+    for name, found in values.items():
+        tops, bottoms = zip(*found, strict=True)
+        intervals[name] = bootstrap.ratio(tops, bottoms).to_json()
+    return intervals
+
+
+def page(figures: dict[str, Any]) -> str:
+    """Return the figures as text."""
+    machine = figures["machine"]
+    lines = [
+        f"{machine['cores']} cores of {machine['processor']}; {figures['texts']} texts; WER and CER by {figures['asr']}; "
+        f"others kept {figures['busy'].get('others') or 0:.2f} cores busy",
+        "",
+        "| voice | naturalness | P.808 | WER % | CER % | RTF 1 thread | RTF 2 threads | MB | loads in s | memory MB | licence |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in figures["voices"]:
+        rates = [
+            f"{100 * row[n]['value']:.1f} ({100 * row[n]['low']:.1f} to {100 * row[n]['high']:.1f})"
+            for n in ("wer", "cer")
+        ]
+        scores = [
+            f"{row[n]['value']:.2f} ({row[n]['low']:.2f} to {row[n]['high']:.2f})" for n in ("naturalness", "p808")
+        ]
+        rtf = [f"{row['rtf'][str(threads)]['median']:.4f}" for threads in THREADS]
+        rest = (
+            f"{row['size_mb']:.1f}",
+            f"{row['load_s']:.1f}",
+            f"{row['memory_mb']:.0f}",
+            row["licence"] or "not stated",
+        )
+        lines.append(f"| {' | '.join((row['voice'], *scores, *rates, *rtf, *rest))} |")
+    return "\n".join(lines)
