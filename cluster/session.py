@@ -131,7 +131,7 @@ def _with_environment(settings: dict[str, str]) -> Iterator[None]:
 
 @contextmanager
 def _same_sigterm() -> Iterator[None]:
-    """Keep the caller's handler: under the one that `ray.init` sets, the driver aborts before anything is let go."""
+    """Keep the caller's signal handler: the one that `ray.init` sets aborts the process before it can clean up."""
     if threading.current_thread() is not threading.main_thread():  # there neither Ray nor we may set one
         yield
         return

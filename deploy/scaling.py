@@ -10,7 +10,7 @@ TARGET_FULL = 0.75  # of the answers that a replica may make at once: short ones
 
 
 def by_queued_audio(context: Any) -> tuple[int | float, dict[str, Any]]:
-    """A policy of Ray Serve's autoscaling (`ray.serve.config.AutoscalingContext`): replicas for what is asked.
+    """Choose the number of replicas from the load: a policy of Ray Serve (`ray.serve.config.AutoscalingContext`).
 
     Serve applies the deployment's delays and bounds, and starts one at once when a front looks for a replica and there is none.
     """

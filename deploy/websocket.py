@@ -96,7 +96,7 @@ class ClauseBuffer:
 
 
 class _Start(RequestBody):
-    """The settings of what follows."""
+    """Settings for the texts that follow this message."""
 
     type: str
     response_format: Format = "pcm"

@@ -46,7 +46,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    text = sys.stdin.read() if args.text == "-" else args.text
+    text = require_unicode(sys.stdin.read() if args.text == "-" else args.text)
     output = args.output or (None if args.play else Path("speech.wav"))
     player = find_player() if args.play else None
     if output is not None:
@@ -72,6 +72,17 @@ def run(args: argparse.Namespace) -> int:
     elif output is not None:
         print(f"{output}: {summary['seconds']:.1f} s of speech, made in {summary['synthesis_s']:.2f} s")
     return 0
+
+
+def require_unicode(text: str) -> str:
+    """Return the text; raise TextError where bytes of it are no UTF-8, which Python keeps as halves of surrogate pairs."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise TextError(
+            f"the text is no UTF-8 at character {error.start + 1}", "convert it: iconv -f latin1 -t utf-8 FILE"
+        ) from error
+    return text
 
 
 def speak(synthesizer: Synthesizer, text: str, settings: dict[str, Any]) -> np.ndarray:

@@ -14,6 +14,9 @@ _GONE = "run the same `flowtts synthesize` command again, with --overwrite if it
 _NO_JOB = "give the -o of a `flowtts synthesize`"
 
 
+_GO_ON = "the same `flowtts synthesize` command goes on from here"
+
+
 @dataclass(frozen=True)
 class Status:
     """How far a job is. `rate` is seconds of audio a second, `eta_s` the seconds left at this rate; None where unknown.
@@ -41,6 +44,7 @@ class Status:
     trouble: tuple[str, ...]
     why: str = ""
     resumed: bool = False
+    remedy: str = ""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -80,7 +84,7 @@ def status(output: str, price: float | None = None, now: float | None = None) ->
     from cluster import plan as plans
     from cluster.storage import Storage
     from flowtts_core.errors import OutputError
-    from jobs.synthesis.folder import JOB, SUMMARY
+    from jobs.synthesis.folder import JOB, SUMMARY, older_remedy
     from jobs.synthesis.manifest import shard_indexes
     from jobs.synthesis.progress import RECORD
 
@@ -122,6 +126,7 @@ def status(output: str, price: float | None = None, now: float | None = None) ->
         trouble=tuple(record.get("trouble", ())) if record else (),
         why=why,
         resumed=not summary and bool(record.get("rows_before")),
+        remedy=(older_remedy(job) or _GO_ON) if state in ("stopped", "silent") else "",
     )
 
 
@@ -182,6 +187,6 @@ def told(found: Status) -> str:
         cost = "" if found.cost is None else f", {found.cost:.2f} at that price"
         lines.append(f"  {found.worker_hours:.2f} worker hours in this run{cost}")
     lines += [f"  trouble: {what}" for what in found.trouble]
-    if found.state in ("stopped", "silent"):
-        lines.append("  the same `flowtts synthesize` command goes on from here")
+    if found.remedy:
+        lines.append(f"  {found.remedy}")
     return "\n".join(lines)

@@ -109,11 +109,12 @@ def repair(output: str, found: Audit, *, workers: int | None = None, address: st
         FlowTTSError: where the job's voice is no longer there, and whatever the job raises.
     """
     from cluster.storage import Storage
-    from jobs.synthesis.folder import SUMMARY
+    from jobs.synthesis.folder import JOB, SUMMARY, read_json, require_format
     from jobs.synthesis.manifest import MANIFEST, shard_name
     from jobs.synthesize import go_on
 
     storage = Storage(output)
+    require_format(storage, read_json(storage, JOB) or {})  # before anything is deleted that could not be made again
     for finding in found.findings:
         if finding.kind == "orphan":
             storage.delete(finding.name)
@@ -126,6 +127,9 @@ def repair(output: str, found: Audit, *, workers: int | None = None, address: st
 
 def told(found: Audit, output: str) -> str:
     """For people."""
+    from cluster.storage import Storage
+    from jobs.synthesis.folder import JOB, older_remedy, read_json
+
     lines = [f"{f.kind}: {f.name}: {f.what}" for f in found.findings[:SHOWN]]
     if len(found.findings) > SHOWN:
         lines.append(f"... and {len(found.findings) - SHOWN} more (--json lists them)")
@@ -134,7 +138,8 @@ def told(found: Audit, output: str) -> str:
         lines.append(f"{output}: whole: of {found.planned} rows {found.ok} spoken, {found.set_aside} set aside; {size}")
     else:
         counts = ", ".join(f"{count} {kind}" for kind, count in found.counts.items())
-        lines.append(f"{output}: NOT whole: {counts}; {size} looked at\n  remedy: flowtts verify {output} --repair")
+        remedy = older_remedy(read_json(Storage(output), JOB) or {}) or f"flowtts verify {output} --repair"
+        lines.append(f"{output}: NOT whole: {counts}; {size} looked at\n  remedy: {remedy}")
     return "\n".join(lines)
 
 

@@ -75,7 +75,7 @@ class _Job:
 
     @property
     def due(self) -> float:
-        """When its next piece is; never before it could be made, or those who are late would hold up all who come."""
+        """When its next piece is due: never before the last one was made, so that late streams do not hold up new ones."""
         if not self.streamed:
             return max(self.since, self.arrived + ALLOWANCE_S + ALLOWANCE_PER_S * self.made_s)
         if self.heard_from is None:

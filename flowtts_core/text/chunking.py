@@ -71,7 +71,7 @@ def longest_part(text: str, start: int, frontend: Frontend, max_tokens: int) -> 
 
 
 def _last_fitting(text: str, start: int, ends: list[int], frontend: Frontend, max_tokens: int) -> int | None:
-    """The last of `ends` up to which the text fits; sizes grow with length but for what a cut through a word changes."""
+    """Return the last of `ends` up to which the text fits. Longer text has more tokens, except where a cut splits a word."""
     count = bisect_right(ends, max_tokens, key=lambda end: n_tokens(text[start:end], frontend))
     while count and n_tokens(text[start : ends[count - 1]], frontend) > max_tokens:
         count -= 1

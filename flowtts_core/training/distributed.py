@@ -1,4 +1,4 @@
-"""The processes that train together: what they sum, what they agree on, and the one that trains alone."""
+"""Distributed training: sums over processes, agreement between them, and the case of one process alone."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from flowtts_core.training.examples import Examples
 
 @torch.inference_mode()
 def relative_length(model: AcousticModel, examples: Examples, n: int = 100) -> float:
-    """Return the length of what the model makes of `n` examples over the length of their recordings.
+    """Return the length that the model gives `n` examples, divided by the length of their recordings.
 
     Durations are learnt as logarithms, whose mean is not that of the durations, so the sum is off by some percent; a voice
     whose card has this ratio as its `speed` speaks as fast as its teacher.

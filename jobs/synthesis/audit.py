@@ -31,7 +31,7 @@ _COMPARED = ("id", "audio", "sha256", "num_samples", "status", "reason", "finger
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is not as it should be: what kind, in which file, and what of it; `shard` where one must be made again."""
+    """A fault in the output: its kind, its file, and details; `shard` is the one that must be made again, if any."""
 
     kind: str  # "missing", "damaged", "wrong", "orphan"
     name: str

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Careful:
-    """Does a shard's units together, or, once a worker has died over them, one by one: the one that kills is set aside.
+    """Processes a shard's units together; after a worker has died over them, one by one, and sets aside the one that kills it.
 
     Attributes:
         run: names this run of the job.

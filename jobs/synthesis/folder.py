@@ -41,11 +41,21 @@ def stored_job(storage: Storage) -> StoredPlan:
 
 def require_format(storage: Storage, job: dict[str, Any]) -> None:
     """Raise OutputError for the job of an earlier version, which cut texts and drew noise otherwise."""
-    if job.get("format") != FORMAT:
+    if remedy := older_remedy(job):
+        program = job.get("program")
         raise OutputError(
-            f"{storage.root}: a job of FlowTTS {job.get('program')}, of which the rest would sound otherwise now",
-            "end it with that version; or speak it anew here, with --update or --overwrite, or elsewhere with another -o",
+            f"{storage.root}: a job of FlowTTS {program}, of which the rest would sound otherwise now", remedy
         )
+
+
+def older_remedy(job: dict[str, Any]) -> str:
+    """Return what to do with the job of an earlier version; empty for one of this version."""
+    if job.get("format") == FORMAT:
+        return ""
+    return (
+        f"end it with FlowTTS {job.get('program')}; or speak it anew here, with --update or --overwrite, or elsewhere "
+        "with another -o"
+    )
 
 
 def job_id(job: dict[str, Any]) -> str:

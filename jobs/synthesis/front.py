@@ -88,7 +88,7 @@ def _dead(unit: Unit, why: str) -> str:
 
 
 def plans_of(units: Mapping[str, Unit], packed: Mapping[str, str | None]) -> tuple[dict[str, TextPlan], dict[str, str]]:
-    """Return the plans of units by id, and the reasons of those that have none; a unit that its voice cuts is in neither."""
+    """Return plans by unit id, and reasons where there is none; units whose voice cuts the text itself are in neither."""
     plans: dict[str, TextPlan] = {}
     reasons: dict[str, str] = {}
     for id, text in packed.items():

@@ -77,7 +77,7 @@ class Options:
 
     @property
     def outputs(self) -> list[str]:
-        """The forms of what it leaves."""
+        """The formats of what the job writes."""
         return [self.book_format, self.chapter_format, self.rows]
 
     def __post_init__(self) -> None:

@@ -50,7 +50,7 @@ class GateConfig:
 
     @cached_property
     def requirements(self) -> tuple[Requirement, ...]:
-        """Parsed; raises ConfigError for what is none, or needs more than the clip and its text."""
+        """`require`, parsed; raises ConfigError for an invalid requirement, or one that needs more than the clip and its text."""
         from flowtts_core.metrics.judges import JUDGES
 
         alone = [

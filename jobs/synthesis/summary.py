@@ -1,4 +1,4 @@
-"""The summary of a synthesis job, `summary.json`: what was made of what was asked for."""
+"""The summary of a synthesis job, `summary.json`: counts, length, failures, scores."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def _trainer(this: Any, workers: tuple[int, int], gpu: bool, notes: str) -> Any:
 
 
 def _told(this: Any, error: Exception) -> FlowTTSError:
-    """What a user can read of what Ray raised: our own error in one of the workers, before those that it caused in others."""
+    """Turn Ray's error into ours; of several workers' errors, take the one that caused the others."""
     from cluster.session import root_cause
 
     failures = list((getattr(error, "worker_failures", None) or {}).values()) or [error]

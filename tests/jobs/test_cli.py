@@ -303,3 +303,8 @@ def test_scores_are_told_in_a_line_each() -> None:
     assert voices.scores_of(scores) == ["WER 0.177", "overall 3.08", "P.808 3.53", "similarity 0.854"]
     assert voices.scores_of({"systems": [{"system": "voice", **own, "similarity": None}]})[-1] == "P.808 3.53"
     assert voices.scores_of({}) == voices.scores_of({"systems": "odd"}) == []
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["say", "caf\udce9", "-o", str(tmp_path / "x.wav")]) == 1
+    assert "no UTF-8 at character 4" in capsys.readouterr().err

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from flowtts_core.errors import OutputError
+from jobs import cli
 from jobs.evaluation.input import find_items
 from jobs.status import status
 from jobs.synthesis import job as synthesis_job
@@ -56,3 +57,14 @@ def test_update_speaks_them_anew(older: Path, monkeypatch: pytest.MonkeyPatch) -
     summary = synthesize([str(older / "rows.jsonl")], str(older / "mine"), options=Options(update=True))
     assert (summary.ok, summary.failed) == (2, 1)
     assert verify(str(older / "mine")).whole
+
+
+def test_what_is_advised_is_what_works(older: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    half = older / "half"
+    before = {path: path.read_bytes() for path in half.rglob("*") if path.is_file()}
+    assert cli.main(["status", str(half)]) == 5
+    assert cli.main(["verify", str(half)]) == 5
+    told = capsys.readouterr().out
+    assert told.count("end it with FlowTTS 0.1.0") == 2 and "--repair" not in told and "goes on from here" not in told
+    assert cli.main(["verify", str(half), "--repair"]) == 1
+    assert {path: path.read_bytes() for path in half.rglob("*") if path.is_file()} == before

@@ -48,7 +48,7 @@ _WORD_END = re.compile(r"[^\W_]*")
 
 
 def readings(text: str, is_word: Callable[[str], bool] | None = None) -> Iterator[Reading]:
-    """Yield the readings of what `text` (from clean.py) does not write as it is read, in order, without overlap."""
+    """Yield how parts of `text` (from clean.py) are said that are written otherwise (numbers, abbreviations), in order."""
     if not _NEEDED.search(text):
         return
     capitals = sum(map(str.isupper, text))
