@@ -113,11 +113,11 @@ class GraphSynthesizer(UtteranceSynthesizer):
         except (KeyError, ConfigError) as error:
             raise VoiceError(f"{folder / CARD}: cannot be read ({error})", _REMEDY) from error
         if self.graph.package:
-            path = packaged_graph(self.graph, card)
+            graph = packaged_graph(self.graph, card)
         else:
             require_files(folder, card)
-            path = folder / self.graph.file
-        self.session = open_session(str(path), path, threads=threads)
+            graph = str(folder / self.graph.file)
+        self.session = open_session(graph, folder / self.graph.file, threads=threads)
 
     @abc.abstractmethod
     def feeds(self, request: SynthesisRequest, tokens: np.ndarray, settings: Sampling) -> Mapping[str, np.ndarray]:
@@ -175,8 +175,10 @@ def _require_digest(path: Path, digest: str, remedy: str) -> None:
             raise VoiceError(f"{path}: is not the file that the card names (its SHA-256 differs)", remedy)
 
 
-def packaged_graph(config: GraphConfig, card: VoiceCard) -> Path:
-    """Return the graph that an installed package brings, with its durations as an output: made once, kept in the user's cache.
+def packaged_graph(config: GraphConfig, card: VoiceCard) -> str | bytes:
+    """Return the path or bytes of the graph that an installed package brings, with its durations as an output.
+
+    It is made once and kept in the user's cache; where nothing can be written there, it is made each time.
 
     Raises:
         VoiceError: where the package is missing, or brings another file than the card names.
@@ -188,11 +190,16 @@ def packaged_graph(config: GraphConfig, card: VoiceCard) -> Path:
     except (ImportError, OSError, KeyError) as error:
         raise VoiceError(f"voice {card.name}: {config.package} brings no {config.file} ({error})", remedy) from error
     kept = cache_folder("graphs") / f"{card.sha256[config.file][:24]}.onnx"
-    if not kept.is_file():
-        from flowtts_core.engines.onnx_graph import read_graph, show_durations
+    if kept.is_file():
+        return str(kept)
+    from flowtts_core.engines.onnx_graph import read_graph, show_durations
 
-        model = read_graph(source)
-        if show_durations(model, "Round") != config.durations:
-            raise VoiceError(f"{source}: has no durations {config.durations}", remedy)
-        write_whole(kept, model.SerializeToString())
-    return kept
+    model = read_graph(source)
+    if show_durations(model, "Round") != config.durations:
+        raise VoiceError(f"{source}: has no durations {config.durations}", remedy)
+    data: bytes = model.SerializeToString()
+    try:
+        write_whole(kept, data)
+    except OSError:  # a container's read-only home
+        return data
+    return str(kept)

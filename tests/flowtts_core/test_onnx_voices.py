@@ -20,7 +20,7 @@ from flowtts_core.engines.piper import import_piper
 from flowtts_core.errors import FlowTTSError, VoiceError
 from flowtts_core.request import SynthesisRequest
 from flowtts_core.text.frontends.misaki import to_misaki
-from flowtts_core.voice import load_card, open_voice
+from flowtts_core.voice import find_voice, load_card, open_voice
 from flowtts_core.voice.card import write_card
 from tests.onnx_graphs import (
     HOP,
@@ -258,6 +258,31 @@ def test_own_pronunciations_are_spoken(tmp_path: Path) -> None:
     voice = make_kokoro_voice(tmp_path / "kokoro")
     [speech] = open_voice(voice, lexicon={"world": "dʒˈeɪn"}).synthesize([SynthesisRequest(text="[[tʃˈaʊ]] world")])
     assert isinstance(speech, Speech) and speech.phonemes == "ʧˈW ʤˈAn"
+
+
+# --- a graph that a package brings ----------------------------------------------------------------------------------------
+
+
+def test_the_default_voice_speaks_with_and_without_a_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    first, again = (speak(find_voice("heart"), seed=1) for _ in range(2))
+    assert first.words and np.array_equal(first.waveform, again.waveform)
+    assert len(list((tmp_path / "cache").rglob("*.onnx"))) == 1
+    (tmp_path / "file").write_text("where a folder should be")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert np.array_equal(speak(find_voice("heart"), seed=1).waveform, first.waveform)
+
+
+def test_another_version_of_the_package_is_refused(tmp_path: Path) -> None:
+    card = load_card("heart")
+    tmp_path.joinpath("voice").mkdir()
+    write_card(tmp_path / "voice", replace(card, sha256=dict.fromkeys(card.sha256, "0")))
+    with pytest.raises(VoiceError, match="SHA-256 differs"):
+        open_voice(tmp_path / "voice")
+    graph = {**card.parts["graph"], "package": "no_such_package"}
+    write_card(tmp_path / "voice", replace(card, parts={**card.parts, "graph": graph}))
+    with pytest.raises(VoiceError, match="no_such_package brings no"):
+        open_voice(tmp_path / "voice")
 
 
 # --- hibari -------------------------------------------------------------------------------------------------------------
