@@ -102,6 +102,7 @@ class UtteranceSynthesizer(abc.ABC):
         controls: fields of `SynthesisRequest` that it follows, beside speaker and language; a request that sets another
             is refused.
         frontend: turns texts into tokens; None where the engine takes texts.
+        seeded: whether another seed gives another sound.
         last_timings: seconds that the last call of `synthesize` spent by stage, from an engine that tells.
     """
 
@@ -112,6 +113,7 @@ class UtteranceSynthesizer(abc.ABC):
     speakers: tuple[str, ...] = ()
     controls: frozenset[str] = frozenset({"seed"})
     frontend: Frontend | None = None
+    seeded: bool = True
     last_timings: Mapping[str, float] = MappingProxyType({})
 
     @abc.abstractmethod

@@ -22,6 +22,10 @@ _SPECTRA = ("lh", "theta", "ln", "lr", "phi", "f0")
 class HibariVoice(GraphSynthesizer):
     """A hibari voice; the noise of its sound is drawn outside the graph."""
 
+    def __init__(self, folder: Path, card: VoiceCard, threads: int | None = None) -> None:
+        super().__init__(folder, card, threads)
+        self.seeded = True
+
     def feeds(self, request: SynthesisRequest, tokens: np.ndarray, settings: Sampling) -> Mapping[str, np.ndarray]:
         return _feeds(tokens, settings.speed)
 

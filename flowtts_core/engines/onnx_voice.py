@@ -110,6 +110,7 @@ class GraphSynthesizer(UtteranceSynthesizer):
             values = {name: value for name, value in card.parts["graph"].items() if name != "name"}
             self.graph: GraphConfig = specs.from_dict(GraphConfig, values)
             self.frontend = frontends.build(card.parts["frontend"])
+            self.seeded = bool(self.graph.noise)
         except (KeyError, ConfigError) as error:
             raise VoiceError(f"{folder / CARD}: cannot be read ({error})", _REMEDY) from error
         if self.graph.package:

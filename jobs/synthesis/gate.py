@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flowtts_core.audio.files import encode, read_audio
 from flowtts_core.metrics.requirements import standing
@@ -32,8 +32,11 @@ class Take:
     scores: tuple[tuple[str, float], ...] = ()
 
 
-Retake = tuple[Unit, int, int | None]  # the unit, the seed and the steps of its flow
+Retake = tuple[Unit, dict[str, Any]]  # the unit, and what is asked otherwise: its seed, and the steps of its flow
 Speak = Callable[[list[Retake]], "list[Speech | SynthesisFailure]"]
+Another = Callable[
+    [Unit, int, int], dict[str, Any]
+]  # unit, seed, steps -> what its voice can do otherwise, if anything
 
 
 class Gate:
@@ -41,35 +44,43 @@ class Gate:
 
     Args:
         steps: of the flow in the first take.
+        another: tells what another take of a unit asks for; empty where it would sound the same.
     """
 
-    def __init__(self, config: GateConfig, steps: int) -> None:
+    def __init__(self, config: GateConfig, steps: int, another: Another) -> None:
         from flowtts_core.metrics.judges import Panel
 
         self._config, self._steps, self._panel = config, max(1, steps), Panel(config.panel)
+        self._another = another
 
     def choose(self, units: Sequence[Unit], firsts: Sequence[Take], speak: Speak) -> list[Take]:
         """The best take of each unit: the first that keeps all bounds, else the one that comes nearest.
 
         Take k has a seed of its own, drawn from the unit's, and twice the steps of take k - 1: the same unit always ends in the
-        same sound.
+        same sound. A voice without noise and steps has one take.
 
         Args:
             firsts: the first take of each unit.
             speak: speaks units again, and fails none by raising.
         """
+        tried = [1] * len(units)
         best = [self._judged(unit, take) for unit, take in zip(units, firsts, strict=True)]
         for number in range(2, self._config.takes + 1):
             short = [i for i, take in enumerate(best) if take.verified is False]
             if not short:
                 break
             steps = max(self._steps, min(MOST_STEPS, self._steps * 2 ** (number - 1)))
-            again: list[Retake] = [(units[i], hash_seed(units[i].seed, number), steps) for i in short]
-            for i, (unit, seed, _), result in zip(short, again, speak(again), strict=True):
-                take = self._judged(unit, Take(result, seed, steps, number))
+            asked = {i: self._another(units[i], hash_seed(units[i].seed, number), steps) for i in short}
+            again = [i for i, other in asked.items() if other]
+            if not again:
+                break
+            for i, result in zip(again, speak([(units[i], asked[i]) for i in again]), strict=True):
+                seed, steps_asked = asked[i].get("seed", best[i].seed), asked[i].get("steps", best[i].steps)
+                take = self._judged(units[i], Take(result, seed, steps_asked, number))
+                tried[i] = number
                 if self._rank(take) > self._rank(best[i]):
                     best[i] = take
-        return [self._told(take) for take in best]
+        return [self._told(take, takes) for take, takes in zip(best, tried, strict=True)]
 
     def _rank(self, take: Take) -> tuple[float, ...]:
         return standing(dict(take.scores), self._config.requirements)
@@ -90,7 +101,7 @@ class Gate:
         met = all(requirement.met(values.get(requirement.metric)) for requirement in self._config.requirements)
         return replace(take, verified=met, scores=tuple(values.items()))
 
-    def _told(self, take: Take) -> Take:
+    def _told(self, take: Take, takes: int) -> Take:
         """With the reason why it falls short."""
         if take.verified is not False:
             return take
@@ -102,4 +113,4 @@ class Gate:
             for r in self._config.requirements
             if not r.met(values.get(r.metric))
         ]
-        return replace(take, reason=f"not verified in {self._config.takes} takes: {'; '.join(missed)}")
+        return replace(take, reason=f"not verified in {takes} take{'s' * (takes > 1)}: {'; '.join(missed)}")

@@ -7,7 +7,7 @@ go on with the next shard meanwhile.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -43,16 +43,17 @@ class MakeVerifier:
 
     def __call__(self) -> StageWork:
         assert self.speaking.gate is not None
-        gate = Gate(self.speaking.gate, self.speaking.settings.get("steps") or self.voices.own.steps)
         synthesizer = UnitSynthesizer(self.voices, on_cpu=True)
+
+        def another(unit: Unit, seed: int, steps: int) -> dict[str, Any]:
+            """What another take asks for: another seed and other steps, where the unit's voice has them."""
+            voice = synthesizer.voices.synthesizer(unit.voice)
+            asked = {"seed": seed} if getattr(voice, "seeded", True) else {}
+            return asked | ({"steps": steps} if "steps" in getattr(voice, "controls", {"steps"}) else {})
+
+        gate = Gate(self.speaking.gate, self.speaking.settings.get("steps") or self.voices.own.steps, another)
         limits = WorkLimits((self.limits.seconds or 600.0) + _JUDGES_S, self.limits.memory)
         careful = Careful(self.output, "verify", self.run, limits)
-
-        def again(unit: Unit, job: Mapping[str, Any], clips: Clips, seed: int, steps: int | None) -> Asked:
-            """A unit with another seed, and where its voice has steps, other steps."""
-            controls = getattr(synthesizer.voices.synthesizer(unit.voice), "controls", {"steps"})
-            finer = {"steps": steps} if "steps" in controls else {}
-            return Asked(unit, request_of(unit, job, clips, seed=seed, **finer))
 
         def work(task: Task, table: pa.Table | None) -> tuple[Task, pa.Table]:
             assert table is not None
@@ -61,7 +62,7 @@ class MakeVerifier:
 
             def speak_again(retakes: list[Retake]) -> list[Any]:
                 job = self.speaking.defaults
-                return synthesizer.synthesize([again(u, job, clips, seed, steps) for u, seed, steps in retakes])
+                return synthesizer.synthesize([Asked(u, request_of(u, job, clips, **other)) for u, other in retakes])
 
             began = time.perf_counter()
             places = [i for i, status in enumerate(table.column("status").to_pylist()) if status == "ok"]

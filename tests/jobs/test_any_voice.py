@@ -26,9 +26,11 @@ from jobs import cli
 from jobs.synthesis import job as synthesis_job
 from jobs.synthesis.input import ReadingOptions
 from jobs.synthesis.manifest import read_manifest
+from jobs.synthesis.settings import GateConfig, Speaking
 from jobs.synthesize import synthesize
 from jobs.verify import verify
 from tests.fake_engine import speak_inline
+from tests.onnx_graphs import make_kokoro_voice, make_piper_voice
 from tests.standins import make_character_voice, make_fake_voice
 
 TEXT = "One two three. Four five."
@@ -170,3 +172,31 @@ def test_a_client_brings_its_prompt(characters: Path) -> None:
     for bad in ({"prompt": "no base64!"}, {"prompt": base64.b64encode(b"no clip").decode()}):
         answer = client.post("/tts", json={**body, "prompt_text": "a clip", **bad})
         assert answer.status_code == 400, answer.text
+
+
+def test_a_voice_without_noise_has_one_take(tmp_path: Path) -> None:
+    voice = make_kokoro_voice(tmp_path / "kokoro")
+    (tmp_path / "rows.txt").write_text("Good evening.\n")
+    gate = GateConfig(("seconds>1000",))
+    summary = synthesize(
+        [str(tmp_path / "rows.txt")],
+        str(tmp_path / "out"),
+        str(voice),
+        ReadingOptions(lines=True),
+        Speaking({"speaker": "bm_george"}, gate=gate),
+    )
+    [row] = rows_of(tmp_path / "out").values()
+    assert summary.failed == 1 and (row["takes"], row["steps"], row["phonemes"]) == (1, None, "ɡˈʊd ˈiːvnɪŋ.")
+    assert row["reason"].startswith("not verified in 1 take: seconds is ")
+
+
+@pytest.mark.parametrize("speaker", [None, "speaker-2"])
+def test_rows_of_an_onnx_voice_are_the_librarys_sound(tmp_path: Path, speaker: str | None) -> None:
+    voice = make_piper_voice(tmp_path / "many", speakers=3)
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"id": "a", "text": TEXT, "seed": 3, "speaker": speaker}) + "\n")
+    synthesize([str(tmp_path / "rows.jsonl")], str(tmp_path / "out"), str(voice))
+    [speech] = open_voice(voice).synthesize([SynthesisRequest(text=TEXT, seed=3, speaker=speaker)])
+    assert isinstance(speech, Speech) and speech.words
+    found = to_int16(read_audio(tmp_path / "out" / "audio" / "a.flac")[0])
+    assert np.array_equal(found, to_int16(speech.waveform))
+    assert [word["word"] for word in rows_of(tmp_path / "out")["a"]["words"]] == [word.word for word in speech.words]
