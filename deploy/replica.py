@@ -29,12 +29,14 @@ INLINE_CHARS = 200  # the front end of a longer text would hold up the other ans
 class HostedVoice:
     """A loaded voice of any kind, with an engine that streams it. Answers have 16-bit samples."""
 
-    def __init__(self, folder: str, max_active: int, max_queued_s: float, device: str) -> None:
+    def __init__(
+        self, folder: str, max_active: int, max_queued_s: float, device: str, threads: int | None = None
+    ) -> None:
         from flowtts_core.streaming.engine import StreamingEngine
         from flowtts_core.voice import open_voice
 
         self._engine = StreamingEngine(
-            open_voice(folder, device=device), max_queued_s=max_queued_s, max_active=max_active
+            open_voice(folder, device=device, threads=threads), max_queued_s=max_queued_s, max_active=max_active
         )
         self._engine.warm_up()
 
@@ -107,7 +109,7 @@ class VoiceHost:
         max_active: answers that each voice makes at once; a newcomer's first sound waits for a piece of each at most.
         max_queued_s: of audio that may wait for each voice.
         drain_s: that answers under way may take when the replica is told to stop.
-        threads: of torch.
+        threads: that each voice computes with.
     """
 
     def __init__(
@@ -121,8 +123,7 @@ class VoiceHost:
     ) -> None:
         import torch
 
-        torch.set_num_threads(threads)
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._threads, self._device = threads, "cuda" if torch.cuda.is_available() else "cpu"
         self._voices = {voice.name: voice for voice in voices}
         self._max_voices, self._drain_s = max_voices, drain_s
         self._max_active, self._max_queued_s = max_active, max_queued_s
@@ -204,7 +205,7 @@ class VoiceHost:
 
     def _load(self, voice: ServedVoice) -> HostedVoice:
         log.info("loading voice %s (process %d)", voice.name, os.getpid())
-        return HostedVoice(voice.folder, self._max_active, self._max_queued_s, self._device)
+        return HostedVoice(voice.folder, self._max_active, self._max_queued_s, self._device, self._threads)
 
     def _queued_s(self) -> float:
         return sum(voice.queued_s() for voice in self._loaded.values())
