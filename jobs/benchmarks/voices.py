@@ -142,7 +142,7 @@ def page(figures: dict[str, Any]) -> str:
     machine = figures["machine"]
     lines = [
         f"{machine['cores']} cores of {machine['processor']}; {figures['texts']} texts; WER and CER by {figures['asr']}; "
-        f"others kept {figures['busy'].get('others') or 0:.2f} cores busy",
+        f"others kept {figures['busy']['others_cores'] or 0:.2f} cores busy",
         "",
         "| voice | naturalness | P.808 | WER % | CER % | RTF 1 thread | RTF 2 threads | MB | loads in s | memory MB | licence |",
         "|---|---|---|---|---|---|---|---|---|---|---|",

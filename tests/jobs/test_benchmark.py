@@ -16,7 +16,8 @@ import torch
 from cluster.machine import Watch, describe
 from flowtts_core.audio.files import write_audio
 from flowtts_core.engines.base import Speech, SynthesisFailure
-from flowtts_core.errors import ConfigError, TextError
+from flowtts_core.errors import ConfigError, FlowTTSError, TextError
+from flowtts_core.metrics.judges import Clip, Panel, Verdict
 from flowtts_core.request import SynthesisRequest
 from flowtts_core.vocoder import GriffinLim, GriffinLimConfig
 from jobs import cli
@@ -25,6 +26,8 @@ from jobs.benchmarks import quality as benchmark_quality
 from jobs.benchmarks import report as benchmark_report
 from jobs.benchmarks import scale as benchmark_scale
 from jobs.benchmarks import speed as benchmark_speed
+from jobs.benchmarks import voices as benchmark_voices
+from tests.onnx_graphs import make_kokoro_voice, make_piper_voice
 from tests.speech_like import buzz
 from tests.voices import make_voice
 
@@ -252,3 +255,20 @@ def test_a_steady_state_is_the_time_in_which_all_have_work() -> None:
 def test_a_list_of_numbers_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["benchmark", "engine", "--tokens", "100,many"]) == 2
     assert "--tokens 100,many: not whole numbers" in capsys.readouterr().err
+
+
+def test_voices_are_compared_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def judge(self: Panel, clip: Clip, without: tuple[str, ...] = ()) -> Verdict:
+        return Verdict(values=dict.fromkeys(("naturalness", "mos_p808", "wer", "cer"), (1.0, 2.0)))
+
+    monkeypatch.setattr(Panel, "judge", judge)
+    voices = [str(make_piper_voice(tmp_path / "joe")), f"{make_kokoro_voice(tmp_path / 'kokoro')}@bm_george"]
+    figures = benchmark_voices.voices(voices, [("a", "Good evening."), ("b", "Good morning.")], "pocketsphinx", print)
+    assert [row["voice"] for row in figures["voices"]] == voices
+    for row in figures["voices"]:
+        assert row["rtf"]["1"]["low"] <= row["rtf"]["1"]["median"] <= row["rtf"]["1"]["high"]
+        assert row["naturalness"]["value"] == 0.5 and row["memory_mb"] > 10 and row["load_s"] > 0
+    assert all(voice in benchmark_voices.page(figures) for voice in voices)
+    (tmp_path / "joe" / "model.onnx").write_bytes(b"")
+    with pytest.raises(FlowTTSError, match="does not speak"):
+        benchmark_voices.voices(voices[:1], [("a", "A."), ("b", "B.")], "pocketsphinx", print)

@@ -32,6 +32,7 @@ from flowtts_core.vocoder import VOCODERS
 from flowtts_core.voice.parts import save_voice
 from jobs import cli, doctor, say, train, voices
 from jobs.training import run as training_run
+from tests.onnx_graphs import make_piper_voice
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -308,3 +309,14 @@ def test_scores_are_told_in_a_line_each() -> None:
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["say", "caf\udce9", "-o", str(tmp_path / "x.wav")]) == 1
     assert "no UTF-8 at character 4" in capsys.readouterr().err
+
+
+def test_a_page_to_listen_to_has_every_voice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_piper_voice(tmp_path / "voices" / "joe")
+    (tmp_path / "voices" / "bad").mkdir()
+    (tmp_path / "voices" / "bad" / "voice.json").write_text("{")
+    page = tmp_path / "voices.html"
+    assert cli.main(["voices", str(tmp_path / "voices"), "--samples", "-o", str(page), "--text", "Good evening."]) == 1
+    told, html = capsys.readouterr().out, page.read_text()
+    assert html.count("<audio") == 3 and "Good evening." in html and "not a voice card" in html  # heart, rms, joe
+    assert f"{tmp_path / 'voices' / 'joe'}: naturalness" in told and "bad: " in told
