@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ TEXT = "It was a bright morning in April. Would you like some tea, or shall we w
 
 @dataclass(frozen=True)
 class Sample:
-    """What one voice made of the text; `error` says why it made nothing, and the figures are 0 then."""
+    """One voice's reading of the text. With an `error` there is no sound, and the figures are 0."""
 
     voice: str
     speaker: str
@@ -31,19 +31,17 @@ class Sample:
     error: str = ""
 
 
-def make_samples(voices: Sequence[str], text: str, language: str | None, all_speakers: bool) -> list[Sample]:
-    """Speak the text with each voice on one thread, and judge it where the judge is installed.
+def make_samples(voices: Sequence[str], text: str, language: str | None, all_speakers: bool) -> Iterator[Sample]:
+    """Speak the text with each voice on one thread, and judge it where the judge is installed; yield each when it is made.
 
     Args:
         all_speakers: each speaker of a voice with several, else its first.
     """
-    samples = []
     for voice in voices:
-        samples += _of_voice(voice, text, language, all_speakers)
-    return samples
+        yield from _of_voice(voice, text, language, all_speakers)
 
 
-def _of_voice(voice: str, text: str, language: str | None, all_speakers: bool) -> list[Sample]:
+def _of_voice(voice: str, text: str, language: str | None, all_speakers: bool) -> Iterator[Sample]:
     from flowtts_core.errors import FlowTTSError
     from flowtts_core.voice import load_card, open_voice
 
@@ -51,16 +49,15 @@ def _of_voice(voice: str, text: str, language: str | None, all_speakers: bool) -
         card = load_card(voice)
         synthesizer = open_voice(voice, threads=1)
     except FlowTTSError as error:
-        return [Sample(voice, "", "", "", "", error=error.message)]
+        yield Sample(voice, "", "", "", "", error=error.message)
+        return
     speakers: Sequence[str | None] = (card.speakers if all_speakers else card.speakers[:1]) or (None,)
-    samples = []
     for speaker in speakers:
         facts = (voice, speaker or "", ", ".join(card.languages), card.licence, card.description)
         try:
-            samples.append(Sample(*facts, *_spoken(synthesizer, text, speaker, language)))
+            yield Sample(*facts, *_spoken(synthesizer, text, speaker, language))
         except FlowTTSError as error:
-            samples.append(Sample(*facts, error=error.message))
-    return samples
+            yield Sample(*facts, error=error.message)
 
 
 def _spoken(

@@ -51,15 +51,16 @@ def _listen(args: argparse.Namespace, rows: list[dict[str, Any]]) -> int:
     from jobs.listening import TEXT, make_samples, write_page
 
     text = args.text or TEXT
-    samples = make_samples([row["voice"] for row in rows], text, args.language, args.all_speakers)
+    samples = []
+    for sample in make_samples([row["voice"] for row in rows], text, args.language, args.all_speakers):
+        samples.append(sample)
+        name = f"{sample.voice} {sample.speaker}".strip()
+        rated = "" if sample.naturalness is None else f"naturalness {sample.naturalness:.2f} of 5, "
+        print(f"{name}: {sample.error or f'{rated}{sample.rtf:.4f} s a second of speech'}", flush=True)
     try:
         write_page(args.output, samples, text)
     except OSError as error:
         raise OutputError(f"cannot write {args.output}: {error.strerror or error}", "choose another -o") from error
-    for sample in samples:
-        name = f"{sample.voice} {sample.speaker}".strip()
-        rated = "" if sample.naturalness is None else f"naturalness {sample.naturalness:.2f}, "
-        print(f"{name}: {sample.error or f'{rated}RTF {sample.rtf:.4f}'}")
     print(f"listen: {args.output}")
     return int(any(sample.error for sample in samples))
 

@@ -42,7 +42,7 @@ def open_hibari(folder: Path, card: VoiceCard, device: str, threads: int | None)
         DependencyError: where hibari-tts is not installed.
     """
     try:
-        import hibari  # noqa: F401
+        import hibari  # noqa: F401  # a missing package is told here, not at the first sentence
     except ImportError as error:
         raise DependencyError("voices of kind hibari need hibari-tts", "pip install hibari-tts") from error
     return HibariVoice(folder, card, threads)
@@ -51,7 +51,7 @@ def open_hibari(folder: Path, card: VoiceCard, device: str, threads: int | None)
 def import_hibari(
     graph: Path, folder: Path, *, language: str = "en-us", licence: str = "", source: str = ""
 ) -> VoiceCard:
-    """Write the voice folder of a hibari graph; raises VoiceError for a file that is damaged, or none."""
+    """Write the voice folder of a hibari graph; raises VoiceError for a damaged file, or another graph."""
     from flowtts_core.engines.kokoro import read_vocab
     from flowtts_core.engines.onnx_graph import read_graph, show_durations
     from flowtts_core.engines.onnx_import import measure, write_voice

@@ -32,6 +32,8 @@ _REMEDY = "take the files again from where they came from"
 class KokoroVoice(GraphSynthesizer):
     """Kokoro; a speaker is a name, or a mixture of names as `af_heart*0.6+am_fenrir*0.4`."""
 
+    files = (STYLES,)
+
     def __init__(self, folder: Path, card: VoiceCard, threads: int | None = None) -> None:
         super().__init__(folder, card, threads)
         self.styles = load_file(folder / STYLES)

@@ -142,7 +142,7 @@ def feed_noise(model: onnx.ModelProto, path: Path, feeds_of: Callable[[int], Fee
 
 
 def _cut_like(noise: str, like: str, output: str) -> list[onnx.NodeProto]:
-    """Nodes that cut the input `noise` to the shape of the tensor `like`."""
+    """Return nodes that cut the input `noise` to the shape of the tensor `like`."""
     return [
         helper.make_node("Shape", [like], [f"{noise}_shape"]),
         helper.make_node("Sub", [f"{noise}_shape", f"{noise}_shape"], [f"{noise}_zeros"]),
@@ -153,7 +153,7 @@ def _cut_like(noise: str, like: str, output: str) -> list[onnx.NodeProto]:
 def _shapes(
     model: onnx.ModelProto, tensors: Sequence[str], path: Path, feeds_of: Callable[[int], Feeds]
 ) -> list[tuple[int, ...]]:
-    """The shape of each tensor, with TOKENS for a side that is as long as the text, and FRAMES for one that varies otherwise."""
+    """Return each tensor's shape; TOKENS stands for a side as long as the text, FRAMES for one that varies otherwise."""
     asked = onnx.ModelProto()
     asked.CopyFrom(model)
     for k, tensor in enumerate(tensors):

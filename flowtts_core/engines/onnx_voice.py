@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import abc
 import hashlib
-import importlib.resources
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +20,11 @@ from flowtts_core.request import SynthesisRequest
 from flowtts_core.sampling import Sampling
 from flowtts_core.text import frontends
 from flowtts_core.text.plan import Utterance
-from flowtts_core.voice.card import CARD, VoiceCard, cache_folder
+from flowtts_core.voice.card import CARD, VoiceCard, cache_folder, packaged_file
 
 GRAPH = "model.onnx"
 TOKENS, FRAMES = -1, -2  # sides of a `NoiseInput` that depend on the text
-# Slow speech has some 6 frames a token. A graph that wants more than there is noise for fails, and asks for no terabytes.
+# How long an utterance may last: slow speech has some 6 frames a token. A graph that asks for more fails, before it fills memory.
 _FRAMES_OF_ANY, _FRAMES_PER_TOKEN = 500, 12
 _REMEDY = "import the voice again"
 
@@ -101,6 +100,7 @@ class GraphSynthesizer(UtteranceSynthesizer):
     """
 
     controls = frozenset({"seed", "speed"})
+    files: tuple[str, ...] = ()  # in the folder, beside the graph
 
     def __init__(self, folder: Path, card: VoiceCard, threads: int | None = None) -> None:
         self.folder, self.card = folder, card
@@ -116,7 +116,7 @@ class GraphSynthesizer(UtteranceSynthesizer):
         if self.graph.package:
             graph = packaged_graph(self.graph, card)
         else:
-            require_files(folder, card)
+            require_files(folder, card, (self.graph.file, *self.files))
             graph = str(folder / self.graph.file)
         self.session = open_session(graph, folder / self.graph.file, threads=threads)
 
@@ -159,10 +159,10 @@ class GraphSynthesizer(UtteranceSynthesizer):
         return [output.name for output in self.session.get_outputs()].index(self.graph.durations)
 
 
-def require_files(folder: Path, card: VoiceCard) -> None:
-    """Raise VoiceError unless the files that the card names are there, and are those that it names."""
-    if not card.sha256:
-        raise VoiceError(f"{folder / CARD}: names no files", _REMEDY)
+def require_files(folder: Path, card: VoiceCard, needed: Sequence[str]) -> None:
+    """Raise VoiceError unless the card names the needed files, and all that it names are there with their SHA-256."""
+    if lost := sorted(set(needed) - card.sha256.keys()):
+        raise VoiceError(f"{folder / CARD}: has no SHA-256 of {', '.join(lost)}", _REMEDY)
     for name, digest in card.sha256.items():
         path = folder / name
         if Path(name).name != name or not path.is_file():
@@ -185,10 +185,10 @@ def packaged_graph(config: GraphConfig, card: VoiceCard) -> str | bytes:
         VoiceError: where the package is missing, or brings another file than the card names.
     """
     remedy = f"pip install the version of {config.package} that flowtts asks for"
+    source = packaged_file(config.package, config.file)
     try:
-        source = Path(str(importlib.resources.files(config.package) / config.file))
         _require_digest(source, card.sha256[config.file], remedy)
-    except (ImportError, OSError, KeyError) as error:
+    except (OSError, KeyError) as error:
         raise VoiceError(f"voice {card.name}: {config.package} brings no {config.file} ({error})", remedy) from error
     kept = cache_folder("graphs") / f"{card.sha256[config.file][:24]}.onnx"
     if kept.is_file():

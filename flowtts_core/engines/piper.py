@@ -75,7 +75,11 @@ def import_piper(graph: Path, config: Path, folder: Path, *, licence: str = "", 
             f"{config}: num_speakers is {settings.n_speakers}, but the graph has {has}", "take both files of one voice"
         )
     speakers = settings.speakers if "sid" in inputs else ()
-    slow = (settings.noise, 3 * settings.length, settings.duration_noise)  # so that a token is no frame
+    slow = (
+        settings.noise,
+        3 * settings.length,
+        settings.duration_noise,
+    )  # several frames a token, to tell their counts apart
     symbols = sorted(settings.table.values(), reverse=True)  # the highest first: a graph without it does not run
 
     def feeds(tokens: int) -> Mapping[str, np.ndarray]:

@@ -23,6 +23,7 @@ FORMAT = 2
 BUNDLED = Path(__file__).parent / "bundled"
 DEFAULT_VOICE = "heart"
 FLOW_VOICE = "rms"  # the bundled voice whose parts are ours: acoustic model and vocoder
+PACKAGES = ("hibari",)  # whose files a card may point at: to find a package is to import it, which runs its code
 _NOTES = ("name", "description", "licence", "source", "scores", "format")  # change nothing of the sound
 
 
@@ -69,8 +70,24 @@ class VoiceCard:
         """Return the bytes of its files; of a file that an installed package brings, too."""
         graph = self.parts.get("graph", {})
         if package := graph.get("package"):
-            return Path(str(importlib.resources.files(package) / graph["file"])).stat().st_size
+            return packaged_file(package, graph["file"]).stat().st_size
         return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+
+
+def packaged_file(package: str, file: str) -> Path:
+    """Return the path of a file that an installed package brings.
+
+    Raises:
+        VoiceError: for a package that is missing, or that cards may not point at.
+    """
+    if package not in PACKAGES:
+        raise VoiceError(
+            f"package {package!r}: a voice may point at {', '.join(PACKAGES)} alone", "do not trust its card"
+        )
+    try:
+        return Path(str(importlib.resources.files(package) / file))
+    except ImportError as error:
+        raise VoiceError(f"package {package} is not installed", f"pip install {package}-tts") from error
 
 
 def _changed(config: Any) -> dict[str, Any]:

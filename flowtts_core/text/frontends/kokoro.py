@@ -30,7 +30,7 @@ class KokoroConfig:
 
 
 class KokoroFrontend(Frontend):
-    """A front end for each language, made when it is first asked for; `encode` reads the default one."""
+    """Holds a front end for each language, made at its first use; `encode` reads the default language."""
 
     def __init__(self, config: KokoroConfig) -> None:
         self.config = config
