@@ -66,9 +66,11 @@ def _add_synthesis(kinds: Any) -> None:
     )
     synthesis.add_argument("--n", type=int, default=200, help="texts to judge, from the file's end (default: 200)")
     synthesis.add_argument("--ablation-n", type=int, default=50, help="texts for each number of steps (default: 50)")
-    synthesis.add_argument(
-        "--teacher-audio", type=Path, help="folder of ID.wav read by the teacher (default: flite rms, where installed)"
+    teacher = synthesis.add_mutually_exclusive_group()
+    teacher.add_argument(
+        "--teacher", metavar="VOICE[@SPEAKER]", help="whom it is compared with (default: flite:rms, where installed)"
     )
+    teacher.add_argument("--teacher-audio", type=Path, metavar="FOLDER", help="recordings of the teacher, ID.wav")
     synthesis.add_argument("--what", default=",".join(PARTS), help=f"of {','.join(PARTS)} (default: all)")
     synthesis.add_argument("--workers", type=int, help="processes for the judges (default: one per core)")
 
@@ -362,7 +364,7 @@ def run(args: argparse.Namespace) -> int:
         if "quality" in what:
             from jobs.benchmarks.quality import quality
 
-            plan = {"n": args.n, "ablation_n": args.ablation_n, "teacher_audio": args.teacher_audio}
+            plan = {"n": args.n, "ablation_n": args.ablation_n, "teacher": args.teacher_audio or args.teacher}
             figures["quality"] = quality(args.voice, texts, workers=args.workers, **plan)
     figures["busy"] = watch.busy.to_json()
     figures["bars"] = benchmark_report.bars(figures)

@@ -23,6 +23,7 @@ COMMANDS = {  # name -> (file of this folder, or another package's module, what 
     "voices": ("voices", "list the voices"),
     "serve": ("deploy.serve", "answer over HTTP as OpenAI's speech endpoint does"),
     "evaluate": ("evaluate", "score what was made"),
+    "corpus": ("make_corpus", "let a voice read texts, to train another"),
     "prepare": ("prepare", "make a corpus ready for training"),
     "train": ("train", "train a voice"),
     "import": ("import_voice", "make a voice from a published checkpoint"),
@@ -30,7 +31,15 @@ COMMANDS = {  # name -> (file of this folder, or another package's module, what 
     "cluster": ("cluster", "a trial cluster on this machine; the state of any cluster"),
     "doctor": ("doctor", "what this machine has, and what is missing"),
 }
-S3_COMMANDS = ("synthesize", "status", "verify", "evaluate", "prepare", "train")  # those that take s3:// places
+S3_COMMANDS = (
+    "synthesize",
+    "status",
+    "verify",
+    "evaluate",
+    "corpus",
+    "prepare",
+    "train",
+)  # those that take s3:// places
 INTERRUPTED, TERMINATED = 130, 143  # 128 + SIGINT and SIGTERM, as shells give it
 
 _STORE_REMEDY = "check --s3-endpoint and --s3-profile, or AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"

@@ -198,7 +198,10 @@ def flite() -> Check:
     program = shutil.which("flite")
     if program is None:
         return Check(
-            "flite", "optional", "the teacher of the recipe `bundled`; nothing else needs it", "apt-get install flite"
+            "flite",
+            "optional",
+            "speaks the voices flite:*, as the teacher of the recipe `bundled`",
+            "apt-get install flite",
         )
     return Check("flite", "ok", program)
 

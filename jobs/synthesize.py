@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from jobs.synthesis.engine import Engine, PlanText
     from jobs.synthesis.input import ReadingOptions
     from jobs.synthesis.job import Options
+    from jobs.synthesis.plan import Plan
     from jobs.synthesis.settings import GateConfig, Speaking
     from jobs.synthesis.summary import Summary
 
@@ -67,9 +69,11 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--voice", help="a bundled voice's name or a voice folder (default: the bundled one)")
     _add_reading(parser.add_argument_group("what is read"))
     _add_speaking(parser.add_argument_group("how it is spoken"))
-    _add_verifying(parser.add_argument_group("how it is verified (needs pip install 'flowtts[eval]')"))
-    _add_output(parser.add_argument_group("what comes out"))
-    _add_running(parser.add_argument_group("how it runs"))
+    add_verifying(parser)
+    output = parser.add_argument_group("what comes out")
+    _add_output(output)
+    add_going_on(output)
+    add_running(parser)
     parser.set_defaults(run=run)
 
 
@@ -87,7 +91,8 @@ def _add_speaking(group: Any) -> None:
     group.add_argument("--lexicon", metavar="FILE", help="your pronunciations: lines of word, tab, IPA; or JSON")
 
 
-def _add_verifying(group: Any) -> None:
+def add_verifying(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("how it is verified (needs pip install 'flowtts[eval]')")
     group.add_argument(
         "--verify",
         action="append",
@@ -111,6 +116,9 @@ def _add_output(group: Any) -> None:
         default="files",
         help="of a corpus: files, parquet (in the shards) or webdataset (tars); default: files",
     )
+
+
+def add_going_on(group: Any) -> None:
     group.add_argument(
         "--overwrite", action="store_true", help="delete what another job of ours left in the output folder"
     )
@@ -120,7 +128,8 @@ def _add_output(group: Any) -> None:
     group.add_argument("--retry-failed", action="store_true", help="speak again what an earlier run set aside")
 
 
-def _add_running(group: Any) -> None:
+def add_running(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("how it runs")
     group.add_argument(
         "--workers", type=int, metavar="N", help="processes that speak, a core each (default: every core)"
     )
@@ -156,44 +165,76 @@ def _add_running(group: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from jobs.synthesis.input import ReadingOptions
-    from jobs.synthesis.job import Options
-    from jobs.synthesis.pipeline import Running
+
+    reading = ReadingOptions(args.chapters, args.include_matter, args.lines, limit=args.max_sentences)
+    options = options_of(args, book_format=args.format, chapter_format=args.chapter_format, rows=args.rows)
+    with told_to_go_on():
+        summary = synthesize(
+            args.inputs,
+            args.output,
+            args.voice,
+            reading,
+            speaking_of(args),
+            options,
+            lexicon=args.lexicon,
+            device=device_of(args),
+        )
+    return tell(summary, args.json)
+
+
+def device_of(args: argparse.Namespace) -> str:
+    """Return where the voice runs, by the options of `add_running`."""
+    return args.device or profile_named(args.profile).device
+
+
+def speaking_of(args: argparse.Namespace) -> Speaking:
+    """Return how to speak, by the options of a request and those of `add_verifying`."""
     from jobs.synthesis.settings import GateConfig, Speaking
 
-    machine = profile_named(args.profile)
-    device = args.device or machine.device
-    gpus = (machine.gpus or 1.0) if args.gpus_per_worker is None else args.gpus_per_worker
-    reading = ReadingOptions(args.chapters, args.include_matter, args.lines, args.max_sentences)
     gate = GateConfig(tuple(args.verify), args.takes, args.asr, args.verify_speaker) if args.verify else None
-    speaking = Speaking(request_settings(args), gate=gate)
+    return Speaking(request_settings(args), gate=gate)
+
+
+def options_of(args: argparse.Namespace, **formats: Any) -> Options:
+    """Return how the job runs, by the options of `add_going_on` and `add_running`."""
+    from jobs.synthesis.job import Options
+    from jobs.synthesis.pipeline import Running
+
+    machine = profile_named(args.profile)
+    gpus = (machine.gpus or 1.0) if args.gpus_per_worker is None else args.gpus_per_worker
     running = Running(
         least=args.min or args.workers,
         most=args.max or args.workers,
         address=args.address,
-        gpus=gpus if device == "cuda" else 0.0,
+        gpus=gpus if device_of(args) == "cuda" else 0.0,
         verifiers=args.verifiers,
         item_s=args.item_timeout,
         memory_gib=machine.memory_gib if args.worker_memory is None else args.worker_memory,
         stall_s=args.stall_after,
     )
-    options = Options(
-        book_format=args.format,
-        chapter_format=args.chapter_format,
-        rows=args.rows,
+    return Options(
+        **formats,
         running=running,
         overwrite=args.overwrite,
         update=args.update,
         retry_failed=args.retry_failed,
         progress=not args.no_progress and sys.stderr.isatty(),
     )
+
+
+@contextmanager
+def told_to_go_on() -> Iterator[None]:
+    """Say, where the user stops the job, that it can go on."""
     try:
-        summary = synthesize(
-            args.inputs, args.output, args.voice, reading, speaking, options, lexicon=args.lexicon, device=device
-        )
+        yield
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         raise
-    if args.json:
+
+
+def tell(summary: Summary, as_json: bool) -> int:
+    """Print what a job did; returns its exit code."""
+    if as_json:
         print(json.dumps({**asdict(summary), "rtf": summary.rtf, "exit_code": summary.exit_code}, ensure_ascii=False))
     else:
         _print(summary)
@@ -223,21 +264,38 @@ def synthesize(
     Raises:
         FlowTTSError: for inputs, settings, voices and outputs that cannot be used; nothing half-written remains.
     """
-    from flowtts_core.config import fingerprint
     from jobs.synthesis.input import ReadingOptions, read_plan
-    from jobs.synthesis.job import Options, run_job
     from jobs.synthesis.settings import Speaking
+
+    speaking = speaking or Speaking()
+    plan = read_plan(inputs, reading or ReadingOptions(), speaking)
+    return speak_plan(plan, output, voice, speaking, options, lexicon=lexicon, device=device, engine=engine)
+
+
+def speak_plan(
+    plan: Plan,
+    output: str,
+    voice: str | None,
+    speaking: Speaking,
+    options: Options | None = None,
+    *,
+    lexicon: str | None = None,
+    device: str = "cpu",
+    engine: Engine | None = None,
+) -> Summary:
+    """Speak a plan into the folder `output`; otherwise as `synthesize`."""
+    from flowtts_core.config import fingerprint
+    from jobs.synthesis.job import Options, run_job
 
     output = output.rstrip("/") or output
     if voice is None and engine is None and not (options is not None and options.overwrite):
         voice = _begun_with(output)
     words = _lexicon(lexicon)
-    speaking = replace(speaking or Speaking(), lexicon=fingerprint(words) if words else "")
-    resolve = None if engine else partial(voice_engine, device=device, lexicon=words)
-    engine = engine or voice_engine(voice, device, words)
-    plan = read_plan(inputs, reading or ReadingOptions(), speaking)
+    speaking = replace(speaking, lexicon=fingerprint(words) if words else "")
+    engine_of = None if engine else partial(voice_engine, device=device, lexicon=words)
     again = {"voice": voice, "device": device, "lexicon": words}
-    return run_job(plan, output, engine, speaking, options or Options(), resolve, again)
+    engine = engine or voice_engine(voice, device, words)
+    return run_job(plan, output, engine, speaking, options or Options(), engine_of, again)
 
 
 def _begun_with(output: str) -> str | None:
@@ -321,14 +379,12 @@ def voice_engine(voice: str | None, device: str, lexicon: dict[str, str]) -> Eng
     Raises:
         VoiceError: where there is no such voice or its card is damaged.
     """
-    from flowtts_core.voice import find_voice, load_card, with_lexicon
+    from flowtts_core.voice import find_voice, found_anywhere, load_card, with_lexicon
     from jobs.synthesis.engine import Engine
 
     folder = find_voice(voice)
     card = with_lexicon(load_card(folder), lexicon)
-    place = (
-        voice if voice is not None and "://" in voice else str(folder.absolute())
-    )  # other machines fetch it themselves
+    place = voice if voice is not None and found_anywhere(voice) else str(folder.absolute())
     frontend = card.parts.get("frontend")
     return Engine(
         voice if voice is not None else card.name,

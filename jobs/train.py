@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from jobs.prepare import parse_settings
 
 MOST_CPU_WORKERS = 4  # by default; they share the items of a batch, of which our recipes' have a dozen or two
 _DEFAULTS: dict[str, Any] = {  # of the options that some recipes have no use for
-    "data": None, "model": "matcha", "texts": None, "vocoder": "", "steps": None, "workers": None, "device": "auto",
-    "address": None, "settings": [],
+    "data": None, "model": "matcha", "texts": None, "teacher": None, "vocoder": "", "steps": None, "workers": None,
+    "device": "auto", "address": None, "settings": [],
 }  # fmt: skip
 
 
@@ -63,6 +63,7 @@ def add_parser(subparsers: Any) -> None:
         "  flowtts train data/ -o voices/amy --vocoder vocoders/amy --steps 40000 --set trainer.learning_rate=3e-4\n"
         "  flowtts train s3://bucket/data -o s3://bucket/voices/amy --workers 1-8 --address ray://head:10001\n"
         "  flowtts train --recipe bundled --texts book.epub -o voices/mine   # corpus, both models, scores: about 2 hours\n"
+        "  flowtts train --recipe bundled --texts book.epub --teacher heart -o voices/mine   # taught by another voice\n"
         "  flowtts train --recipe tiny -o out/tiny                           # two tones on the raw waveform: seconds\n"
         "  tensorboard --logdir voices/amy-training",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -76,6 +77,11 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--recipe", help="a recipe of jobs/training/recipes/ (default: the model's own)")
     parser.add_argument("--texts", type=Path, help="with --recipe bundled: the book or table that the teacher reads")
+    parser.add_argument(
+        "--teacher",
+        metavar="VOICE[@SPEAKER]",
+        help="with --recipe bundled: the voice that reads (default: flite:rms); its licence binds its pupil",
+    )
     parser.add_argument("--vocoder", default="", help="vocoder or voice folder for the voice (default: Griffin-Lim)")
     parser.add_argument("--steps", type=int, help="optimiser steps (default: the recipe's)")
     parser.add_argument(
@@ -102,7 +108,7 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.recipe in ("bundled", "bundled_debug", "tiny"):
         return _run_whole(args)
-    _require_used(args, ("texts",))
+    _require_used(args, ("texts", "teacher"))
     if args.data is None or args.output is None:
         raise ConfigError("DATA and -o are needed", "flowtts train data/ -o voices/mine")
     workers = None if args.workers is None else workers_of(args.workers)
@@ -157,7 +163,7 @@ def _run_whole(args: argparse.Namespace) -> int:
     """Run one of the recipes that make their data themselves."""
     if args.output is None:
         raise ConfigError(f"--recipe {args.recipe}: -o is needed", f"flowtts train --recipe {args.recipe} -o FOLDER")
-    used = () if args.recipe == "tiny" else ("texts", "workers")
+    used = () if args.recipe == "tiny" else ("texts", "teacher", "workers")
     _require_used(args, tuple(name for name in _DEFAULTS if name not in used))
     if args.recipe == "tiny":
         from jobs.training.tiny import train_tiny
@@ -176,7 +182,10 @@ def _run_whole(args: argparse.Namespace) -> int:
     from jobs.training.bundled import RECIPES, make_bundled
 
     workers = None if args.workers is None else workers_of(args.workers)[1]
-    made = make_bundled(args.texts, _local(args.output), RECIPES[args.recipe](), workers)
+    chosen = RECIPES[args.recipe]()
+    if args.teacher is not None:
+        chosen = replace(chosen, teacher=args.teacher)
+    made = make_bundled(args.texts, _local(args.output), chosen, workers)
     if args.json:
         print(json.dumps(asdict(made)))
     else:

@@ -106,6 +106,7 @@ def scores_of(scores: dict[str, Any]) -> list[str]:
     rows = [row for row in systems if isinstance(row, dict)] if isinstance(systems, list) else []
     own = next((row for row in rows if row.get("system") == "voice"), {})
     known = {
+        "naturalness": "naturalness {:.2f}",
         "wer": "WER {:.3f}",
         "overall": "overall {:.2f}",
         "p808": "P.808 {:.2f}",

@@ -7,6 +7,7 @@ opens such a voice: `OpenVoice(folder)` does so where it is unpickled, and `regi
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -228,3 +229,29 @@ class OpenVoice:
 
 
 register()
+
+
+_FLITE = """#!{python}
+import sys, wave
+words = dict(zip(sys.argv[1:], sys.argv[2:]))
+if "-lv" in sys.argv:
+    print("Voices available: kal rms slt ")
+    sys.exit()
+stretch = float(words["--setf"].partition("=")[2])
+text = open(words["-f"]).read().strip()
+with wave.open(words["-o"], "wb") as sound:
+    sound.setnchannels(1); sound.setsampwidth(2); sound.setframerate(16000)
+    for letter in text:
+        period, count = 20 + ord(letter), int(800 * stretch)
+        sound.writeframes(b"".join((8000 if i % period < period // 2 else -8000).to_bytes(2, "little", signed=True)
+                                   for i in range(count)))
+"""
+
+
+def make_flite_program(folder: Path) -> Path:
+    """Write a program that answers as flite does, with a buzz for each letter; returns its folder, to go into PATH."""
+    folder.mkdir(parents=True)
+    program = folder / "flite"
+    program.write_text(_FLITE.replace("{python}", sys.executable))
+    program.chmod(0o755)
+    return folder

@@ -47,10 +47,17 @@ def _hibari(folder: Path, card: VoiceCard, device: str, threads: int | None) -> 
     return open_hibari(folder, card, device, threads)
 
 
+def _flite(folder: Path, card: VoiceCard, device: str, threads: int | None) -> UtteranceSynthesizer:
+    from flowtts_core.engines.flite import open_flite
+
+    return open_flite(folder, card, device, threads)
+
+
 ENGINES: dict[str, Open] = {
     "flow": _flow,
     "tiny": _tiny,
     "piper": _piper,
     "kokoro": _kokoro,
     "hibari": _hibari,
+    "flite": _flite,
 }

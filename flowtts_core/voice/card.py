@@ -23,6 +23,7 @@ FORMAT = 2
 BUNDLED = Path(__file__).parent / "bundled"
 DEFAULT_VOICE = "heart"
 FLOW_VOICE = "rms"  # the bundled voice whose parts are ours: acoustic model and vocoder
+FLITE = "flite:"  # begins the names of voices that a program on this machine speaks
 PACKAGES = ("hibari",)  # whose files a card may point at: to find a package is to import it, which runs its code
 _NOTES = ("name", "description", "licence", "source", "scores", "format")  # change nothing of the sound
 
@@ -107,7 +108,7 @@ def bundled_voices() -> dict[str, Path]:
 
 
 def find_voice(voice: str | os.PathLike[str] | None = None) -> Path:
-    """Return the folder of a bundled voice's name, of a path, or of an `s3://` place, which is copied here once.
+    """Return the folder of a bundled voice's name, a path, an `s3://` place (copied here once), or `flite:VOICE`.
 
     Args:
         voice: None is the default voice.
@@ -121,6 +122,8 @@ def find_voice(voice: str | os.PathLike[str] | None = None) -> Path:
         return bundled[name]
     if "://" in name:
         return _fetched(name.rstrip("/"))
+    if name.startswith(FLITE):
+        return _of_flite(name)
     if any((Path(name) / card).is_file() for card in (CARD, _OLD_TINY_CARD)):
         return Path(name)
     what = f"{name}: no {CARD} in that folder" if Path(name).is_dir() else f"no voice {name!r}"
@@ -130,6 +133,26 @@ def find_voice(voice: str | os.PathLike[str] | None = None) -> Path:
 def cache_folder(name: str) -> Path:
     """Return the folder of this user for what can be made or fetched again; it need not exist yet."""
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "flowtts" / name
+
+
+def found_anywhere(voice: str) -> bool:
+    """Whether each machine finds the voice by this name, and need not share a folder."""
+    return "://" in voice or voice.startswith(FLITE)
+
+
+def _of_flite(name: str) -> Path:
+    """A folder with the card of a voice of the program flite."""
+    from flowtts_core.engines.flite import flite_card
+
+    card = flite_card(name)
+    folder = cache_folder("voices") / name.replace(":", "-")
+    try:
+        if not (folder / CARD).is_file() or load_card(folder) != card:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_card(folder, card)
+    except OSError as error:
+        raise VoiceError(f"{folder}: cannot be written ({error.strerror or error})", "set XDG_CACHE_HOME") from error
+    return folder
 
 
 def _fetched(place: str) -> Path:

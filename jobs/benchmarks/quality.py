@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -17,15 +16,20 @@ from flowtts_core.audio.files import read_audio, resample
 from flowtts_core.audio.mel import LogMel
 from flowtts_core.engines.base import Speech
 from flowtts_core.engines.flow import FlowSynthesizer
-from flowtts_core.errors import AudioError
+from flowtts_core.errors import AudioError, DependencyError
 from flowtts_core.metrics import bootstrap, mos, similarity, wer
+from flowtts_core.metrics.naturalness import naturalness
 from flowtts_core.metrics.parallel import parallel_starmap
 from flowtts_core.request import SynthesisRequest
 from flowtts_core.vocoder import GriffinLim, GriffinLimConfig, Vocoder
-from jobs.corpus.flite import Teacher
+from flowtts_core.voice import open_voice
+from jobs.benchmarks.speed import say_one
+from jobs.corpus.teach import parse_teacher
 
+DEFAULT_TEACHER = "flite:rms"
 STEPS = (0, 1, 2, 4, 10)  # 0 is the prior mean alone, without flow
 AT_ONCE = 32
+OPINIONS = ("naturalness", "overall", "p808")  # from 1 to 5
 Texts = Sequence[tuple[str, str]]
 Clip = tuple[np.ndarray, int]
 
@@ -35,12 +39,13 @@ class Judged:
     """What the judges say of a clip. The speaker embedding `voice` [256] is None where no voice was found."""
 
     heard: str
+    naturalness: float
     overall: float
     p808: float
     voice: np.ndarray | None
 
 
-NOTHING = Judged("", 1.0, 1.0, None)  # what a text that could not be said counts as: the worst
+NOTHING = Judged("", 1.0, 1.0, 1.0, None)  # what a text that could not be said counts as: the worst
 
 
 @dataclass(frozen=True)
@@ -55,22 +60,25 @@ class System:
 
 
 def quality(
-    voice: str | None, texts: Texts, n: int, ablation_n: int, teacher_audio: Path | None, workers: int | None
+    voice: str | None, texts: Texts, n: int, ablation_n: int, teacher: str | Path | None, workers: int | None
 ) -> dict[str, Any]:
     """Judge the teacher, the voice with its own settings, and over fewer texts an ablation that tells where quality is lost.
 
     The ablation is the voice with each of `STEPS`, and the teacher's mels through the voice's vocoder (the bound for any
     acoustic model) and through Griffin-Lim (a vocoder without training).
 
+    Args:
+        teacher: VOICE[@SPEAKER], or the folder of its recordings ID.wav; None is `DEFAULT_TEACHER`, where it is installed.
+
     Returns:
         `systems` and `ablation` (rows with intervals), and `difference` of the voice from the teacher, in pairs.
     """
     chosen = list(texts)[-n:]
     synthesizer = FlowSynthesizer.load(voice)
-    read = _teacher(chosen, teacher_audio)
-    teacher = None if read is None else _judge_all(read[0], read[1], workers)
+    read = _teacher(chosen, teacher)
+    judged = None if read is None else _judge_all(read[0], read[1], workers)
     ours = _voice("voice", synthesizer, chosen, None, workers)
-    systems = [ours] if teacher is None else [teacher, ours]
+    systems = [ours] if judged is None else [judged, ours]
     few = chosen[:ablation_n]
     ablation = [_voice(f"{steps} steps", synthesizer, few, steps, workers) for steps in STEPS] if few else []
     if few and read is not None:
@@ -80,14 +88,14 @@ def quality(
             ("teacher's mels, Griffin-Lim", GriffinLim(GriffinLimConfig(ours_vocoder.features))),
         ):
             ablation.append(_judge_all(name, _resynthesized(vocoder, read[1][:ablation_n]), workers))
-    of_teacher = teacher.judged if teacher else None
+    of_teacher = judged.judged if judged else None
     return {
         "n": len(chosen),
         "voice": voice or "bundled",
         "fingerprint": synthesizer.fingerprint,
         "systems": [_row(system, chosen, of_teacher) for system in systems],
         "ablation": [_row(system, few, of_teacher) for system in ablation],
-        "difference": None if teacher is None else _difference(ours, teacher, chosen),
+        "difference": None if judged is None else _difference(ours, judged, chosen),
     }
 
 
@@ -98,20 +106,24 @@ def judge(waveform: np.ndarray, sample_rate: int) -> Judged:
         voice = similarity.embed(waveform, sample_rate)
     except AudioError:
         voice = None
-    return Judged(wer.transcribe(waveform, sample_rate), scores.overall, scores.p808, voice)
+    heard = wer.transcribe(waveform, sample_rate)
+    return Judged(heard, naturalness(waveform, sample_rate), scores.overall, scores.p808, voice)
 
 
-def _teacher(texts: Texts, folder: Path | None) -> tuple[str, list[Clip]] | None:
-    """Return the teacher's name and its recordings: from the folder, else by flite, else none."""
-    if folder is not None:
-        return f"teacher ({folder})", [read_audio(folder / f"{key}.wav") for key, _ in texts]
-    if shutil.which("flite") is None:
-        print(
-            "no teacher: flite is not installed (apt-get install flite) and no --teacher-audio given", file=sys.stderr
-        )
+def _teacher(texts: Texts, teacher: str | Path | None) -> tuple[str, list[Clip]] | None:
+    """Return the teacher's name and its readings; None where none was asked for and the default one is not installed."""
+    if isinstance(teacher, Path):
+        return f"teacher ({teacher})", [read_audio(teacher / f"{key}.wav") for key, _ in texts]
+    name, speaker = parse_teacher(teacher or DEFAULT_TEACHER)
+    try:
+        voice = open_voice(name)
+    except DependencyError as error:
+        if teacher is not None:
+            raise
+        print(f"no teacher: {error.message} ({error.remedy}), and no --teacher given", file=sys.stderr)
         return None
-    reader = Teacher()
-    return f"teacher (flite {reader.voice})", [(reader.read(text), reader.sample_rate) for _, text in texts]
+    read = [say_one(voice, text, speaker=speaker) for _, text in texts]
+    return f"teacher ({teacher or DEFAULT_TEACHER})", [(speech.waveform, speech.sample_rate) for speech in read]
 
 
 @torch.inference_mode()
@@ -159,8 +171,7 @@ def _row(system: System, texts: Texts, teacher: Sequence[Judged] | None) -> dict
         "n": len(texts),
         "failed": system.failed,
         "wer": _errors(system, texts).rate().to_json(),
-        "overall": bootstrap.mean([one.overall for one in system.judged]).to_json(),
-        "p808": bootstrap.mean([one.p808 for one in system.judged]).to_json(),
+        **{name: bootstrap.mean([getattr(one, name) for one in system.judged]).to_json() for name in OPINIONS},
         "similarity": alike,
         "rtf": None if system.made_in_s is None else system.made_in_s / max(system.audio_s, 1e-9),
     }
@@ -174,6 +185,7 @@ def _difference(ours: System, teacher: System, texts: Texts) -> dict[str, Any]:
     pairs = list(zip(ours.judged, teacher.judged, strict=True))
     return {
         "wer": _errors(ours, texts).difference(_errors(teacher, texts)).to_json(),
-        "overall": bootstrap.mean([a.overall - b.overall for a, b in pairs]).to_json(),
-        "p808": bootstrap.mean([a.p808 - b.p808 for a, b in pairs]).to_json(),
+        **{
+            name: bootstrap.mean([getattr(a, name) - getattr(b, name) for a, b in pairs]).to_json() for name in OPINIONS
+        },
     }

@@ -60,18 +60,19 @@ def show(figures: Figures) -> None:
 
 
 def _quality(quality: Figures, out: Callable[..., None]) -> None:
-    columns = ("system", "n", "failed", "WER %", "DNSMOS overall", "P808", "similarity", "RTF in batches")
+    columns = (
+        "system", "n", "failed", "WER %", "naturalness", "DNSMOS overall", "P808", "similarity", "RTF in batches",
+    )  # fmt: skip
     out(
         _table(
             columns, [_system(row) for row in quality["systems"] + quality["ablation"]], "quality, with 95 % intervals"
         )
     )
     if difference := quality["difference"]:
-        out(
-            f"voice less teacher, in pairs: WER {_interval(difference['wer'], 100)} points, "
-            f"overall {_interval(difference['overall'])}, P808 {_interval(difference['p808'])}",
-            highlight=False,
-        )
+        opinions = (("naturalness", "naturalness"), ("overall", "overall"), ("p808", "P808"))
+        apart = [f"{shown} {_interval(difference[name])}" for name, shown in opinions]
+        wer = f"WER {_interval(difference['wer'], 100)} points"
+        out(f"voice less teacher, in pairs: {', '.join([wer, *apart])}", highlight=False)
 
 
 def _system(row: Figures) -> tuple[str, ...]:
@@ -80,6 +81,7 @@ def _system(row: Figures) -> tuple[str, ...]:
         str(row["n"]),
         str(row["failed"]),
         _interval(row["wer"], 100),
+        _interval(row["naturalness"]),
         _interval(row["overall"]),
         _interval(row["p808"]),
         "" if row["similarity"] is None else _interval(row["similarity"], digits=3),

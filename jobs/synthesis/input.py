@@ -11,7 +11,7 @@ from cluster.storage import InputFile, find_inputs, open_input, read_input
 from flowtts_core.errors import ConfigError, FlowTTSError, TextError
 from flowtts_core.text.books.read import RowError, detect_format, iter_lines, iter_rows, read_document
 from flowtts_core.text.books.source import BOOKS
-from flowtts_core.text.document import TextRow
+from flowtts_core.text.document import Document, TextRow
 from jobs.synthesis.plan import Book, Plan, Taken, book_items, corpus_units, plan_book, safe_name, unique_name
 from jobs.synthesis.settings import Speaking
 from jobs.synthesis.units import Unit
@@ -28,12 +28,14 @@ class ReadingOptions:
         chapters: of a book, as "1-3,5"; empty for all.
         include_matter: a book's front and back matter too.
         lines: each line of a text is a row of a corpus, instead of the whole being a book.
+        sentences: each sentence of a book is a row of a corpus.
         limit: stop after so many sentences or rows.
     """
 
     chapters: str = ""
     include_matter: bool = False
     lines: bool = False
+    sentences: bool = False
     limit: int | None = None
 
     def __post_init__(self) -> None:
@@ -69,7 +71,7 @@ def read_plan(inputs: Sequence[str], reading: ReadingOptions, speaking: Speaking
         ConfigError: for settings that do not fit the inputs.
     """
     entries = [entry for path in inputs for entry in _entries(path, reading)]
-    if len(entries) > 1 or _kind(entries[0], reading) not in BOOKS:
+    if len(entries) > 1 or reading.sentences or _kind(entries[0], reading) not in BOOKS:
         if reading.chapters:
             raise ConfigError("--chapters chooses from a book alone, and this is more or no book", "leave it out")
         titles = [entry.name for entry in entries[:3]]
@@ -158,7 +160,7 @@ def _kind(entry: Entry, reading: ReadingOptions) -> str:
         return detect_format(source, entry.name)
 
 
-def _document(entry: Entry, reading: ReadingOptions) -> Any:
+def _document(entry: Entry, reading: ReadingOptions) -> Document:
     try:
         data = read_input(entry.file.path)
     except OSError as error:
@@ -178,6 +180,7 @@ def _sources(entries: Sequence[Entry], reading: ReadingOptions, speaking: Speaki
         *zip(files, given, strict=True),
         *prompts,
         [reading.chapters, reading.include_matter, reading.lines, reading.limit],
+        *(["sentences"] if reading.sentences else []),
     )
 
 
@@ -209,10 +212,13 @@ def _all_items(entries: Sequence[Entry], reading: ReadingOptions, speaking: Spea
         slug = unique_name(entry.stem, names)
         own = _own(speaking, entry)
         try:
-            if _kind(entry, reading) in BOOKS:
-                units: Iterable[Book | Unit] = book_items(_document(entry, reading), slug, own)
-            else:  # ids are unique in a file, not across files, and a/part-0 is not b/part-0
-                units = corpus_units(_rows(entry, reading, f"{slug}-" if len(entries) > 1 else ""), own, taken)
+            prefix = f"{slug}-" if len(entries) > 1 else ""
+            if _kind(entry, reading) not in BOOKS:  # ids are unique in a file, not across files
+                units: Iterable[Book | Unit] = corpus_units(_rows(entry, reading, prefix), own, taken)
+            elif reading.sentences:
+                units = corpus_units(_sentences(_document(entry, reading), prefix), own, taken)
+            else:
+                units = book_items(_document(entry, reading), slug, own)
             yield from (_given(item, entry, slug) for item in units) if entry.given or len(entries) > 1 else units
         except (FlowTTSError, OSError) as error:
             if len(entries) == 1:
@@ -220,6 +226,12 @@ def _all_items(entries: Sequence[Entry], reading: ReadingOptions, speaking: Spea
             message = error.message if isinstance(error, FlowTTSError) else str(error)
             id = unique_name(f"{slug}-unread", taken.ids)
             yield Unit(id, "", slug, file=unique_name(id, taken.files), error=_shown(f"{entry.file.path}: {message}"))
+
+
+def _sentences(document: Document, prefix: str) -> Iterator[TextRow]:
+    for number, chapter in enumerate(document.chapters, 1):
+        for index, sentence in enumerate(chapter.sentences, 1):
+            yield TextRow(f"{prefix}{number:04d}-{index:04d}", sentence.text)
 
 
 def _given(item: Book | Unit, entry: Entry, slug: str) -> Book | Unit:

@@ -7,16 +7,19 @@ import random
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cluster.storage import Storage
 from flowtts_core.config import fingerprint
 from flowtts_core.errors import ConfigError, FlowTTSError, TextError
-from jobs.corpus.flite import Teacher, make_corpus
+from flowtts_core.voice.card import VoiceCard
+from jobs.corpus.teach import TextLimits, parse_teacher, teaching_plan
+from jobs.synthesis.settings import Speaking
 from jobs.training.bar import bar
 from jobs.training.recipes import recipe
 from jobs.training.run import TrainingRun, open_run, read_progress, trained_module, write_result
@@ -29,14 +32,14 @@ class BundledRecipe:
     """The whole way to a voice.
 
     Attributes:
-        teacher: who reads the texts.
+        teacher: who reads the texts: VOICE[@SPEAKER].
         held_out: texts kept out of training to measure on (at most a tenth of all).
         min_chars, max_chars: texts outside are not read.
         acoustic, vocoder: names of the recipes of both models, trained at the same time.
         judged: held-out texts that are judged; 0 leaves the voice unmeasured.
     """
 
-    teacher: Teacher = field(default_factory=Teacher)
+    teacher: str = "flite:rms"
     held_out: int = 200
     min_chars: int = 4
     max_chars: int = 250
@@ -67,16 +70,17 @@ class Made:
 
 
 def make_bundled(texts: Path, output: Path, config: BundledRecipe, workers: int | None = None) -> Made:
-    """Make a voice of texts: teacher's readings, examples, acoustic model and vocoder, voice, scores in its card.
+    """Make a voice of texts: the teacher's readings, examples, acoustic model and vocoder, voice, scores in its card.
 
     Everything between lies in `OUTPUT-training/`; the same command goes on where a cut run stopped.
 
     Raises:
+        VoiceError: for a teacher that does not open.
         ConfigError: when the working folder was made from other texts or settings.
         FlowTTSError: when a stage fails; names its log.
     """
     work = output.absolute().with_name(f"{output.absolute().name}-training")
-    train_texts, held_out = split_texts(read_texts(texts), config)
+    train_texts, held_out = split_texts(read_texts(texts, config), config)
     with Storage(str(work)).lock():
         return _make(work, output, config, train_texts, held_out, workers)
 
@@ -95,68 +99,73 @@ def _make(
     pairs = "".join(f"{key}\t{text}\n" for key, text in held_out)
     storage.write("held_out.tsv", f"{TSV_HEADER}{pairs}".encode())
     with _timed(seconds, "corpus"):
-        clips = make_corpus(train_texts, work / "corpus", config.teacher, workers)
+        clips = read_aloud(train_texts, work / "corpus", config.teacher, workers)
     with _timed(seconds, "prepare"):
-        _prepare(work, workers)
+        _prepare(work, workers, teacher_card(config.teacher).licence)
     with _timed(seconds, "train"):
         _train_both(work, config)
     with _timed(seconds, "pack"):
-        _pack(work, output, config)
+        _pack(work, output, config, clips)
     with _timed(seconds, "measure"):
         scores = measure(output, work / "held_out.tsv", config, workers) if config.judged else {}
     return Made(str(output), clips, {k: round(v, 1) for k, v in seconds.items()}, scores)
 
 
-def read_texts(path: Path) -> list[tuple[str, str]]:
-    """Return (id, text) of a book's or text's sentences, or of a table's rows (its column `normalized`, where it has one).
+def teacher_card(teacher: str) -> VoiceCard:
+    """Return the card of the voice of `VOICE[@SPEAKER]`."""
+    from flowtts_core.voice import find_voice, load_card
 
-    Every text is written out in words, so that teacher and pupil read numbers and abbreviations alike.
+    return load_card(find_voice(parse_teacher(teacher)[0]))
+
+
+def _speaking(teacher: str) -> Speaking:
+    speaker = parse_teacher(teacher)[1]
+    return Speaking({"speaker": speaker} if speaker else {})
+
+
+def read_texts(path: Path, config: BundledRecipe) -> list[tuple[str, str]]:
+    """Return (id, text) of a book's or text's sentences, or of a table's rows; those left out are told on standard error.
+
+    English texts are written out in words, so that teacher and pupil read numbers and abbreviations alike.
     """
-    from flowtts_core.text.books.read import detect_format, read_document
+    from jobs.synthesis.input import ReadingOptions, read_plan
 
-    if not path.is_file():
-        raise TextError(f"{path}: no such file", "give a book, a plain text, or a table with a text column")
-    if detect_format(path, path.name) in ("epub", "gutenberg", "plain"):
-        document = read_document(path, path.name)
-        pairs = [
-            (f"{number:03d}-{index:05d}", sentence.text)
-            for number, chapter in enumerate(document.chapters)
-            for index, sentence in enumerate(chapter.sentences)
-        ]
-    else:
-        pairs = list(_rows(path))
-    return [(key, _in_words(text)) for key, text in pairs]
+    speaking, limits = _speaking(config.teacher), TextLimits(config.min_chars, config.max_chars)
+    plan = read_plan([str(path)], ReadingOptions(sentences=True), speaking)
+    units = teaching_plan(plan, parse_teacher(config.teacher)[0], speaking, limits).units
+    for reason, count in Counter(unit.error for unit in units if unit.error).items():
+        print(f"{path.name}: {count} texts left out: {reason}", file=sys.stderr)
+    return [(unit.id, unit.text) for unit in units if not unit.error]
 
 
-def _rows(path: Path) -> Iterator[tuple[str, str]]:
-    from flowtts_core.text.books.tables import RowError, iter_rows
+def read_aloud(texts: Sequence[tuple[str, str]], output: Path, teacher: str, workers: int | None) -> int:
+    """Let the teacher read (id, text) pairs into a corpus; a cut run goes on. Returns the number of clips.
 
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        column = "normalized" if "normalized" in file.readline() else "text"
-    for row in iter_rows(path, path.name, text_column=column):
-        if isinstance(row, RowError):
-            print(f"{path.name}, row {row.row_number}: left out: {row.reason}", file=sys.stderr)
-        else:
-            yield row.id, row.text
+    Raises:
+        TextError: when the teacher could read none of the texts.
+    """
+    from flowtts_core.text.document import TextRow
+    from flowtts_core.voice import open_voice
+    from jobs.synthesis.job import Options
+    from jobs.synthesis.pipeline import Running
+    from jobs.synthesis.plan import plan_corpus
+    from jobs.synthesize import speak_plan
 
-
-def _in_words(text: str) -> str:
-    from flowtts_core.text.english.normalize import normalize
-
-    words: list[str] = []
-    for piece in normalize(text):
-        if piece.kind == "mark" and words:
-            words[-1] += piece.text
-        elif piece.spoken:
-            words.append(piece.text)
-    return " ".join(words)
+    voice, speaking = parse_teacher(teacher)[0], _speaking(teacher)
+    open_voice(voice)  # what is wrong with it shows here, and not in a worker
+    plan = plan_corpus([TextRow(key, text) for key, text in texts], speaking, "texts")
+    options = Options(running=Running(most=workers), progress=sys.stderr.isatty())
+    summary = speak_plan(plan, str(output), voice, speaking, options)
+    if not summary.ok:
+        raise TextError(f"{teacher} could read none of {len(texts)} texts", "; ".join(summary.reasons))
+    return summary.ok
 
 
 def split_texts(
     texts: Sequence[tuple[str, str]], config: BundledRecipe
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """Return (training, held out) texts, shuffled by the recipe's seed; the held-out ones are the last."""
-    usable = [(key, text) for key, text in texts if config.min_chars <= len(text) <= config.max_chars]
+    usable = list(texts)
     random.Random(config.seed).shuffle(usable)
     usable = usable[: config.limit]
     held_out = min(config.held_out, len(usable) // 10)
@@ -167,13 +176,12 @@ def split_texts(
     return usable[:-held_out], usable[-held_out:]
 
 
-def _prepare(work: Path, workers: int | None) -> None:
+def _prepare(work: Path, workers: int | None, licence: str) -> None:
+    from flowtts_core.training.prepare import PrepareConfig
     from jobs.prepare import prepare
 
     if not (work / "data" / "dataset.json").exists():
-        prepare(
-            work / "corpus", work / "data", workers=workers, licence="synthetic speech of flite (CMU, BSD-like licence)"
-        )
+        prepare(work / "corpus", work / "data", PrepareConfig(resample=True), workers=workers, licence=licence)
 
 
 def _train_both(work: Path, config: BundledRecipe) -> None:
@@ -219,7 +227,7 @@ def _watch(runs: dict[str, Any], children: dict[str, subprocess.Popen[bytes]]) -
                 shown.update(task, completed=int(read_progress(runs[name]).get("step", 0)))
 
 
-def _pack(work: Path, output: Path, config: BundledRecipe) -> None:
+def _pack(work: Path, output: Path, config: BundledRecipe, clips: int) -> None:
     """Write the averaged weights of both runs as one voice, at half precision."""
     from flowtts_core.sampling import Sampling
     from flowtts_core.training.pace import relative_length
@@ -227,15 +235,16 @@ def _pack(work: Path, output: Path, config: BundledRecipe) -> None:
     run = _open(work, "acoustic", config, vocoder=str(work / "vocoder"))
     model: Any = trained_module(run)
     speed = min(4.0, max(0.25, relative_length(model, run.recipe.examples(work / "data", ["tokens"]))))
-    clips = json.loads((work / "corpus" / "source.json").read_text())["clips"]
+    teacher = teacher_card(config.teacher)
     write_result(
         run,
         output,
         half=True,
         sampling=Sampling(speed=round(speed, 3)),
-        licence="Apache-2.0",
-        description="An English male voice, taught by flite's rms voice.",
-        source=f"{clips} texts read by flite {config.teacher.voice} (CMU Flite, BSD-like licence)",
+        licence=teacher.licence,
+        description=f"taught by {config.teacher}",
+        source=f"{clips} texts read by {config.teacher} ({teacher.source or 'source not stated'}; its licence: "
+        f"{teacher.licence or 'not stated'})",
     )
 
 
@@ -247,9 +256,9 @@ def measure(voice: Path, held_out: Path, config: BundledRecipe, workers: int | N
     from jobs.benchmarks.speed import speed
 
     pairs = read_pairs(held_out)
-    figures = quality(str(voice), pairs, config.judged, config.ablation_judged, None, workers)
+    figures = quality(str(voice), pairs, config.judged, config.ablation_judged, config.teacher, workers)
     figures |= {"speed": speed(str(voice), [text for _, text in pairs])}
-    scores = {"command": "flowtts train --recipe bundled", **figures}
+    scores = {"command": f"flowtts train --recipe bundled --teacher {config.teacher}", **figures}
     write_card(voice, replace(load_card(voice), scores=scores))
     return scores
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,6 +18,7 @@ import torch
 
 from flowtts_core.audio.files import encode
 from flowtts_core.engines.base import Speech, SynthesisFailure, UtteranceSynthesizer
+from flowtts_core.engines.flite import flite_card
 from flowtts_core.engines.hibari import import_hibari
 from flowtts_core.engines.table import ENGINES
 from flowtts_core.engines.tiny import save_tiny
@@ -24,8 +27,9 @@ from flowtts_core.request import PromptClip, SynthesisRequest
 from flowtts_core.streaming.engine import StreamingEngine, join
 from flowtts_core.tiny.model import TinyConfig, TinyModel
 from flowtts_core.voice import load_card, open_voice
+from flowtts_core.voice.card import write_card
 from tests.onnx_graphs import make_kokoro_voice, make_piper_voice
-from tests.standins import OpenVoice, make_character_voice, make_fake_voice
+from tests.standins import OpenVoice, make_character_voice, make_fake_voice, make_flite_program
 from tests.voices import make_voice
 
 WORDS = [
@@ -44,6 +48,12 @@ def make_tiny(folder: Path) -> Path:
 
 def make_hibari(folder: Path) -> Path:
     import_hibari(Path(str(files("hibari") / "assets" / "hibari.onnx")), folder)
+    return folder
+
+
+def make_flite(folder: Path) -> Path:
+    folder.mkdir()
+    write_card(folder, flite_card("flite:rms"))
     return folder
 
 
@@ -91,6 +101,7 @@ CASES = {
         settings={"speaker": "af_heart*0.6+bm_george*0.4"},
     ),
     "hibari": Case(make_hibari, {"speaker": "heart"}, timed=True),
+    "flite": Case(make_flite, {"temperature": 1.0}, seeded=False, settings={"speed": 2.0}),
     "fake": Case(make_fake_voice, {"steps": 3}, settings={"speaker": "high", "speed": 1.5}),
 }
 
@@ -100,9 +111,12 @@ def test_every_kind_is_tried(cases: dict[str, Path]) -> None:
 
 
 @pytest.fixture(scope="module")
-def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def cases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
     root = tmp_path_factory.mktemp("voices")
-    return {name: case.make(root / name.replace(" ", "-")) for name, case in CASES.items()}
+    with pytest.MonkeyPatch.context() as patch:
+        if shutil.which("flite") is None:
+            patch.setenv("PATH", f"{make_flite_program(root / 'bin')}{os.pathsep}{os.environ['PATH']}")
+        yield {name: case.make(root / name.replace(" ", "-")) for name, case in CASES.items()}
 
 
 @pytest.fixture(params=CASES)

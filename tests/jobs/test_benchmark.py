@@ -65,8 +65,8 @@ def test_a_reader_is_its_own_equal(shared_data: Path, monkeypatch: pytest.Monkey
     parrot = Parrot({text: folder / f"{key}.wav" for key, text in texts})
     monkeypatch.setattr(benchmark_quality.FlowSynthesizer, "load", lambda voice: parrot)
     monkeypatch.setattr(benchmark_quality, "STEPS", (4, 10))
-    figures = benchmark_quality.quality(None, texts, n=2, ablation_n=1, teacher_audio=folder, workers=1)
-    for name in ("wer", "overall", "p808"):
+    figures = benchmark_quality.quality(None, texts, n=2, ablation_n=1, teacher=folder, workers=1)
+    for name in ("wer", "naturalness", "overall", "p808"):
         assert figures["difference"][name]["value"] == pytest.approx(0, abs=1e-6)
     teacher, voice = figures["systems"]
     assert voice["similarity"]["value"] == pytest.approx(1, abs=1e-5)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +19,6 @@ from flowtts_core.metrics import similarity, wer
 from flowtts_core.request import SynthesisRequest
 from flowtts_core.voice.card import FLOW_VOICE, bundled_voices, load_card
 from flowtts_core.voice.parts import load_parts
-from jobs.corpus.flite import make_corpus
 from jobs.training import bundled
 from jobs.training.bundled import BundledRecipe, bundled_debug, make_bundled, read_texts, split_texts
 
@@ -61,7 +60,7 @@ def test_batch_equals_singles_with_real_weights() -> None:
 
 
 def test_split_keeps_texts_apart() -> None:
-    texts = [(f"t{i}", f"This is sentence number {i}.") for i in range(100)] + [("long", "x" * 1000), ("short", "x")]
+    texts = [(f"t{i}", f"This is sentence number {i}.") for i in range(100)]
     train, held_out = split_texts(texts, BundledRecipe(held_out=20))
     assert len(train) == 90 and len(held_out) == 10  # at most a tenth
     assert not {key for key, _ in train} & {key for key, _ in held_out}
@@ -71,29 +70,18 @@ def test_split_keeps_texts_apart() -> None:
         split_texts(texts[:5], BundledRecipe())
 
 
-def test_texts_are_written_out(tmp_path: Path) -> None:
+def test_texts_are_written_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = tmp_path / "texts.tsv"
-    table.write_text(
-        "id\ttext\tnormalized\na\tIn 1470.\tIn fourteen seventy.\nb\tIt cost $3.\tIt cost $3.\n", encoding="utf-8"
-    )
-    assert read_texts(table) == [("a", "In fourteen seventy."), ("b", "It cost three dollars.")]
+    table.write_text("id\ttext\na\tIn 1470.\nb\tIt cost $3.\nshort\tx\nlong\t" + "x" * 1000 + "\n", encoding="utf-8")
+    config = BundledRecipe()
+    assert read_texts(table, config) == [("a", "In fourteen seventy."), ("b", "It cost three dollars.")]
+    told = capsys.readouterr().err
+    assert "1 texts left out: shorter than 4 characters" in told and "1 texts left out: longer than 250" in told
     book = tmp_path / "book.txt"
     book.write_text("CHAPTER I\n\nIt was 9 o'clock. Nobody came.\n", encoding="utf-8")
-    assert [text for _, text in read_texts(book)][-2:] == ["It was nine o'clock.", "Nobody came."]
+    assert [text for _, text in read_texts(book, config)][-2:] == ["It was nine o'clock.", "Nobody came."]
     with pytest.raises(TextError, match="no such file"):
-        read_texts(tmp_path / "nothing.txt")
-
-
-@pytest.mark.skipif(shutil.which("flite") is None, reason="needs flite (apt-get install flite)")
-def test_what_the_teacher_cannot_read_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    texts = [("a/1", "One | two."), ("a 1", "Three."), ("b", "half a character: \ud800")]
-    assert make_corpus(texts, tmp_path, workers=1) == 2
-    assert (tmp_path / "metadata.csv").read_text().splitlines() == ["a 1|One two.|One two.", "a 1~2|Three.|Three."]
-    assert sorted(path.name for path in (tmp_path / "wavs").iterdir()) == ["a 1.wav", "a 1~2.wav"]
-    (aside,) = [json.loads(line) for line in (tmp_path / "quarantine.jsonl").read_text().splitlines()]
-    assert aside["id"] == "b" and aside["reason"]
-    with pytest.raises(TextError, match="none of 1"):
-        make_corpus(texts[2:], tmp_path / "none", workers=1)
+        read_texts(tmp_path / "nothing.txt", config)
 
 
 def test_another_text_under_the_same_id_is_another_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +91,7 @@ def test_another_text_under_the_same_id_is_another_recipe(tmp_path: Path, monkey
     def stop(*_: object) -> int:
         raise Stopped
 
-    monkeypatch.setattr(bundled, "make_corpus", stop)
+    monkeypatch.setattr(bundled, "read_aloud", stop)
     texts = [f"Sentence number {i} is about the sea." for i in range(30)]
     path = tmp_path / "texts.txt"
     for changed, expected in ((None, Stopped), (None, Stopped), (0, ConfigError), (29, ConfigError)):
@@ -128,16 +116,23 @@ def test_the_child_that_failed_is_blamed(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("flite") is None, reason="needs flite (apt-get install flite)")
-def test_recipe_makes_a_voice_and_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("teacher", ["flite:rms", "heart"])
+def test_recipe_makes_a_voice_and_goes_on(tmp_path: Path, teacher: str) -> None:
+    if teacher.startswith("flite") and shutil.which("flite") is None:
+        pytest.skip("needs flite (apt-get install flite)")
+    config = replace(bundled_debug(), teacher=teacher)
     texts = tmp_path / "texts.txt"
     texts.write_text("\n\n".join(f"Sentence number {i} is about the {w}." for i, w in enumerate(["sea", "sky"] * 15)))
-    made = make_bundled(texts, tmp_path / "voice", bundled_debug(), workers=2)
+    made = make_bundled(texts, tmp_path / "voice", config, workers=2)
     assert isinstance(FlowSynthesizer.load(tmp_path / "voice").synthesize([SynthesisRequest(text="Hello.")])[0], Speech)
     written = {path: path.stat().st_mtime_ns for path in (tmp_path / "voice-training").rglob("*.safetensors")}
-    again = make_bundled(texts, tmp_path / "voice", bundled_debug(), workers=2)
+    again = make_bundled(texts, tmp_path / "voice", config, workers=2)
     assert again.clips == made.clips
+    assert (
+        load_card(tmp_path / "voice").licence == load_card(teacher).licence
+        and teacher in load_card(tmp_path / "voice").source
+    )
     assert written and all(path.stat().st_mtime_ns == when for path, when in written.items())  # not trained again
     texts.write_text("\n\n".join(f"Another sentence, number {i}." for i in range(40)))
     with pytest.raises(ConfigError, match="other texts"):
-        make_bundled(texts, tmp_path / "voice", bundled_debug(), workers=2)
+        make_bundled(texts, tmp_path / "voice", config, workers=2)

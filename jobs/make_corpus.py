@@ -1,0 +1,120 @@
+"""`flowtts corpus`: let a voice read texts, as a corpus to train on."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from jobs.request_options import add_request_options
+from jobs.synthesize import (
+    add_going_on,
+    add_running,
+    add_verifying,
+    device_of,
+    options_of,
+    speak_plan,
+    speaking_of,
+    tell,
+    told_to_go_on,
+)
+
+if TYPE_CHECKING:
+    from jobs.corpus.teach import TextLimits
+    from jobs.synthesis.input import ReadingOptions
+    from jobs.synthesis.job import Options
+    from jobs.synthesis.settings import Speaking
+    from jobs.synthesis.summary import Summary
+
+DESCRIPTION = """\
+Let a teacher read texts aloud: a folder of audio/ID.flac and metadata.csv, which `flowtts prepare` takes.
+
+Each sentence of a book, or each row of a table, is one clip. English texts are written out in words first ("In 1470" is
+"In fourteen seventy"), so that teacher and pupil read them alike. The work is a synthesis job: it runs on all cores or a
+cluster, a stopped one goes on when the same command runs again, and with --verify each clip is heard, and spoken again if
+need be. Texts that are too short or too long, or cannot be spoken, are listed in quarantine.jsonl with the reason.
+
+Teachers are voices of any kind: bundled ones, folders of `flowtts import` and `flowtts train`, or flite:VOICE where CMU
+Flite is installed. What a teacher's licence allows holds for its pupils: the dataset card (README.md) names it."""
+
+EPILOG = """\
+examples:
+  flowtts corpus book.epub --teacher heart -o corpus/
+  flowtts corpus texts.tsv --teacher voices/joe -o corpus/ --verify 'cer<0.3'
+  flowtts corpus texts.tsv --teacher voices/kokoro@am_michael -o corpus/ --max-sentences 2000
+  flowtts prepare corpus/ -o data/ --resample                       then: flowtts train data/ -o voices/mine
+
+exit codes: as `flowtts synthesize`: 0 all is read; 3 done, but some texts were set aside; 1 failed; 2 wrong usage; 130
+interrupted; 143 terminated."""
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "corpus",
+        help="let a voice read texts, to train another",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "inputs", nargs="+", metavar="TEXTS", help="books, tables, lists of inputs; folders, patterns, s3://"
+    )
+    parser.add_argument("-o", "--output", required=True, metavar="DIR", help="where the corpus goes; local or s3://")
+    parser.add_argument("--teacher", metavar="VOICE[@SPEAKER]", help="the voice that reads (default: the bundled one)")
+    reading = parser.add_argument_group("what is read")
+    reading.add_argument("--lines", action="store_true", help="each line of a text is a clip, whatever its sentences")
+    reading.add_argument("--max-sentences", type=int, metavar="N", help="only the first N sentences or rows")
+    reading.add_argument(
+        "--min-chars", type=int, default=4, metavar="N", help="shorter texts are set aside (default: 4)"
+    )
+    reading.add_argument("--max-chars", type=int, default=250, metavar="N", help="and longer ones (default: 250)")
+    speaking = parser.add_argument_group("how it is spoken")
+    add_request_options(speaking)
+    speaking.add_argument("--lexicon", metavar="FILE", help="your pronunciations: lines of word, tab, IPA; or JSON")
+    add_verifying(parser)
+    add_going_on(parser.add_argument_group("what is done with a folder that was begun"))
+    add_running(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from jobs.corpus.teach import TextLimits, parse_teacher
+    from jobs.synthesis.input import ReadingOptions
+
+    reading = ReadingOptions(lines=args.lines, sentences=True, limit=args.max_sentences)
+    limits, (voice, speaker) = TextLimits(args.min_chars, args.max_chars), parse_teacher(args.teacher)
+    args.speaker = args.speaker or speaker
+    with told_to_go_on():
+        summary = make_corpus(
+            args.inputs, args.output, voice, reading, speaking_of(args), limits, options_of(args),
+            lexicon=args.lexicon, device=device_of(args),
+        )  # fmt: skip
+    return tell(summary, args.json)
+
+
+def make_corpus(
+    inputs: Sequence[str],
+    output: str,
+    voice: str | None,
+    reading: ReadingOptions,
+    speaking: Speaking,
+    limits: TextLimits,
+    options: Options,
+    *,
+    lexicon: str | None = None,
+    device: str = "cpu",
+) -> Summary:
+    """Let the voice read the inputs, sentence by sentence, into a corpus; the same call again goes on.
+
+    Args:
+        voice: a bundled voice's name, a folder, or flite:VOICE; None is the default voice.
+
+    Raises:
+        FlowTTSError: for inputs, voices, settings and outputs that cannot be used.
+    """
+    from jobs.corpus.teach import teaching_plan
+    from jobs.synthesis.input import read_plan
+
+    plan = teaching_plan(read_plan(inputs, replace(reading, sentences=True), speaking), voice, speaking, limits)
+    return speak_plan(plan, output, voice, speaking, options, lexicon=lexicon, device=device)
