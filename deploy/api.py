@@ -142,6 +142,7 @@ def _add_lists(app: FastAPI, front: Front) -> None:
                 "prompt": voice.prompt,
                 "description": voice.description,
                 "licence": voice.licence,
+                "naturalness": voice.naturalness,
                 "sample_rate": voice.sample_rate,
                 "speakers": list(voice.speakers),
                 "phonemes": list(voice.phonemes),

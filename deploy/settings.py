@@ -50,6 +50,7 @@ class ServedVoice:
     speakers: tuple[str, ...] = ()
     phonemes: tuple[str, ...] = ()
     prompt: str = "none"
+    naturalness: float | None = None
 
 
 @dataclass(frozen=True)

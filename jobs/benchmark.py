@@ -171,6 +171,11 @@ def _add_voices(kinds: Any) -> None:
     )
     voices.add_argument("--n", type=int, default=40, help="texts, from the file's end (default: 40)")
     voices.add_argument("--asr", default="pocketsphinx", help="what transcribes, as in flowtts evaluate")
+    voices.add_argument(
+        "--write-cards",
+        action="store_true",
+        help="write the figures into the voices' cards, which flowtts voices and the server's page show",
+    )
 
 
 def _add_engine(kinds: Any) -> None:
@@ -310,6 +315,8 @@ def run_voices(args: argparse.Namespace) -> int:
     texts = benchmark_speed.read_texts(args.texts)[-args.n :]
     figures = benchmark_voices.voices(args.voices, texts, args.asr, say)
     print(benchmark_voices.page(figures))
+    if args.write_cards:
+        benchmark_voices.write_cards(figures)
     return _done(args, figures)
 
 

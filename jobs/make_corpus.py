@@ -79,11 +79,12 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from jobs.corpus.teach import TextLimits, parse_teacher
+    from flowtts_core.voice import split_speaker
+    from jobs.corpus.teach import TextLimits
     from jobs.synthesis.input import ReadingOptions
 
     reading = ReadingOptions(lines=args.lines, sentences=True, limit=args.max_sentences)
-    limits, (voice, speaker) = TextLimits(args.min_chars, args.max_chars), parse_teacher(args.teacher)
+    limits, (voice, speaker) = TextLimits(args.min_chars, args.max_chars), split_speaker(args.teacher)
     args.speaker = args.speaker or speaker
     with told_to_go_on():
         summary = make_corpus(

@@ -96,15 +96,13 @@ def describe(folder: Path, name: str, default: bool) -> dict[str, Any]:
         "parts": {part: spec.get("name") for part, spec in card.parts.items()},
         "fingerprint": card.fingerprint,
         "size_mb": round(card.size_bytes(folder) / 1e6, 1),
+        "figures": card.figures,
         "scores": card.scores,
     }
 
 
-def scores_of(scores: dict[str, Any]) -> list[str]:
+def scores_of(figures: dict[str, Any]) -> list[str]:
     """Return the voice's measured scores in short; --json prints the whole benchmark."""
-    systems = scores.get("systems")
-    rows = [row for row in systems if isinstance(row, dict)] if isinstance(systems, list) else []
-    own = next((row for row in rows if row.get("system") == "voice"), {})
     known = {
         "naturalness": "naturalness {:.2f}",
         "wer": "WER {:.3f}",
@@ -112,7 +110,7 @@ def scores_of(scores: dict[str, Any]) -> list[str]:
         "p808": "P.808 {:.2f}",
         "similarity": "similarity {:.3f}",
     }
-    return [form.format(own[name]["value"]) for name, form in known.items() if own.get(name)]
+    return [form.format(figures[name]["value"]) for name, form in known.items() if figures.get(name)]
 
 
 def show(rows: list[dict[str, Any]]) -> None:
@@ -134,7 +132,7 @@ def show(rows: list[dict[str, Any]]) -> None:
             str(len(row["speakers"]) or 1),
             str(row["size_mb"]),
             row["licence"] or "not stated",
-            "\n".join(scores_of(row["scores"])),
+            "\n".join(scores_of(row["figures"])),
         )
         table.add_row(label, *(escape(cell) for cell in cells))
     Console().print(table)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -123,7 +123,11 @@ class UtteranceSynthesizer(abc.ABC):
     def check(self, request: SynthesisRequest) -> None:
         """Raise FlowTTSError for a request that this voice cannot follow."""
         check_request(request)
-        for name, value in settings_of(request).items():
+        self.check_settings(settings_of(request))
+
+    def check_settings(self, settings: Mapping[str, Any]) -> None:
+        """Raise FlowTTSError for settings (fields of `SynthesisRequest` that were set) of which this voice lacks one."""
+        for name, value in settings.items():
             if name == "speaker":
                 self._require_offered(name, value, self.offers_speaker(value))
             elif name == "language":

@@ -8,7 +8,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flowtts_core.errors import VoiceError
-from flowtts_core.voice.card import CARD, VoiceCard, bundled_voices, find_voice, found_anywhere, load_card
+from flowtts_core.voice.card import (
+    CARD,
+    VoiceCard,
+    bundled_voices,
+    find_voice,
+    found_anywhere,
+    load_card,
+    split_speaker,
+)
 
 if TYPE_CHECKING:
     from flowtts_core.engines.base import UtteranceSynthesizer
@@ -50,4 +58,13 @@ def with_lexicon(card: VoiceCard, lexicon: Mapping[str, str] | None) -> VoiceCar
     return replace(card, parts={**card.parts, "frontend": {**frontend, "lexicon": words}})
 
 
-__all__ = ["VoiceCard", "bundled_voices", "find_voice", "found_anywhere", "load_card", "open_voice", "with_lexicon"]
+__all__ = [
+    "VoiceCard",
+    "bundled_voices",
+    "find_voice",
+    "found_anywhere",
+    "load_card",
+    "open_voice",
+    "split_speaker",
+    "with_lexicon",
+]

@@ -67,6 +67,20 @@ class VoiceCard:
         values = _changed(self)
         return fingerprint({name: value for name, value in values.items() if name not in _NOTES}, 16)
 
+    @property
+    def figures(self) -> dict[str, Any]:
+        """What was measured of the voice alone (naturalness, wer, ...: each with its interval), by either benchmark."""
+        systems = self.scores.get("systems")
+        rows = [row for row in systems if isinstance(row, dict)] if isinstance(systems, list) else []
+        own: dict[str, Any] = next((row for row in rows if row.get("system") == "voice"), {})
+        return {**own, **self.scores.get("voices", {})}
+
+    @property
+    def naturalness(self) -> float | None:
+        """How natural it sounds, from 1 to 5; None where that was not measured."""
+        found = self.figures.get("naturalness")
+        return None if found is None else float(found["value"])
+
     def size_bytes(self, folder: Path) -> int:
         """Return the bytes of its files; of a file that an installed package brings, too."""
         graph = self.parts.get("graph", {})
@@ -128,6 +142,12 @@ def find_voice(voice: str | os.PathLike[str] | None = None) -> Path:
         return Path(name)
     what = f"{name}: no {CARD} in that folder" if Path(name).is_dir() else f"no voice {name!r}"
     raise VoiceError(what, f"give a voice's folder or one of the bundled voices: {', '.join(bundled) or '(none)'}")
+
+
+def split_speaker(voice: str | None) -> tuple[str | None, str | None]:
+    """Return voice and speaker of `VOICE[@SPEAKER]`; None for what is not named."""
+    name, _, speaker = (voice or "").partition("@")
+    return name or None, speaker or None
 
 
 def cache_folder(name: str) -> Path:

@@ -22,9 +22,8 @@ from flowtts_core.metrics.naturalness import naturalness
 from flowtts_core.metrics.parallel import parallel_starmap
 from flowtts_core.request import SynthesisRequest
 from flowtts_core.vocoder import GriffinLim, GriffinLimConfig, Vocoder
-from flowtts_core.voice import open_voice
+from flowtts_core.voice import open_voice, split_speaker
 from jobs.benchmarks.speed import say_one
-from jobs.corpus.teach import parse_teacher
 
 DEFAULT_TEACHER = "flite:rms"
 STEPS = (0, 1, 2, 4, 10)  # 0 is the prior mean alone, without flow
@@ -114,7 +113,7 @@ def _teacher(texts: Texts, teacher: str | Path | None) -> tuple[str, list[Clip]]
     """Return the teacher's name and its readings; None where none was asked for and the default one is not installed."""
     if isinstance(teacher, Path):
         return f"teacher ({teacher})", [read_audio(teacher / f"{key}.wav") for key, _ in texts]
-    name, speaker = parse_teacher(teacher or DEFAULT_TEACHER)
+    name, speaker = split_speaker(teacher or DEFAULT_TEACHER)
     try:
         voice = open_voice(name)
     except DependencyError as error:

@@ -8,16 +8,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cluster.machine import Watch, describe
 from flowtts_core.engines.base import Speech, UtteranceSynthesizer
-from flowtts_core.errors import ConfigError, FlowTTSError
+from flowtts_core.errors import ConfigError, FlowTTSError, OutputError
 from flowtts_core.metrics import bootstrap
 from flowtts_core.metrics.judges import Clip, Panel, PanelConfig, Value
-from flowtts_core.voice import open_voice
-from flowtts_core.voice.card import find_voice, load_card
+from flowtts_core.voice import open_voice, split_speaker
+from flowtts_core.voice.card import find_voice, load_card, write_card
 from jobs.benchmarks.speed import say_one
 
 Texts = Sequence[tuple[str, str]]  # id, text
@@ -63,14 +64,9 @@ def voices(names: Sequence[str], texts: Texts, asr: str, say: Callable[[str], No
     return {**figures, "voices": list(rows.values())}
 
 
-def _split(name: str) -> tuple[str, str | None]:
-    voice, _, speaker = name.partition("@")
-    return voice, speaker or None
-
-
 def _facts(name: str, texts: list[str]) -> dict[str, Any]:
     """Size, licence, and what loading and speaking cost a process of their own."""
-    voice, _ = _split(name)
+    voice, _ = split_speaker(name)
     folder = find_voice(voice)
     command = [sys.executable, "-c", _LOAD, str(folder), json.dumps(texts)]
     root = Path(__file__).resolve().parents[2]
@@ -88,7 +84,7 @@ def _speeds(names: Sequence[str], texts: Texts) -> tuple[dict[str, dict[str, Any
     spoken: dict[str, list[Speech]] = {}
     for turn in range(TURNS + 1):  # the first warms up
         for name in names:
-            voice, speaker = _split(name)
+            voice, speaker = split_speaker(name)
             for threads in THREADS:
                 if (name, threads) not in opened:
                     opened[name, threads] = open_voice(voice, threads=threads)
@@ -100,7 +96,7 @@ def _speeds(names: Sequence[str], texts: Texts) -> tuple[dict[str, dict[str, Any
                 if turn:
                     times.setdefault((name, threads), []).append(took / sum(speech.seconds for speech in said))
     for name in names:
-        voice, speaker = _split(name)
+        voice, speaker = split_speaker(name)
         spoken[name] = [say_one(opened[name, THREADS[-1]], text, speaker=speaker) for _, text in texts]
     rtf = {
         name: {
@@ -135,6 +131,25 @@ def _judged(panel: Panel, texts: Texts, spoken: Sequence[Speech]) -> dict[str, A
         tops, bottoms = zip(*found, strict=True)
         intervals[name] = bootstrap.ratio(tops, bottoms).to_json()
     return intervals
+
+
+def write_cards(figures: dict[str, Any]) -> None:
+    """Write each voice's figures into its card; those of VOICE@SPEAKER are not the whole voice's, and are left out.
+
+    Raises:
+        OutputError: for a card that cannot be written.
+    """
+    shared = {"command": "flowtts benchmark voices", "texts": figures["texts"], "asr": figures["asr"]}
+    for row in figures["voices"]:
+        voice, speaker = split_speaker(row["voice"])
+        if speaker is None:
+            folder = find_voice(voice)
+            card = load_card(folder)
+            scores = {**card.scores, "voices": {**shared, **{name: row[name] for name in _JUDGED}}}
+            try:
+                write_card(folder, replace(card, scores=scores))
+            except OSError as error:
+                raise OutputError(f"{folder}: the card cannot be written ({error.strerror or error})") from error
 
 
 def page(figures: dict[str, Any]) -> str:

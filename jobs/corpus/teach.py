@@ -33,12 +33,6 @@ class TextLimits:
         return f"longer than {self.most} characters" if len(text) > self.most else ""
 
 
-def parse_teacher(teacher: str | None) -> tuple[str | None, str | None]:
-    """Return voice and speaker of `VOICE[@SPEAKER]`."""
-    voice, _, speaker = (teacher or "").partition("@")
-    return voice or None, speaker or None
-
-
 def teaching_plan(plan: Plan, voice: str | None, speaking: Speaking, limits: TextLimits) -> Plan:
     """Return the plan with its texts in words, where they are English, and those of unfit length set aside."""
     return replace(
@@ -79,11 +73,11 @@ def _language(job: dict[str, Any], voice: str | None, speaker: str | None, langu
     """The language in which a voice reads; empty where its front end names none, or it cannot be had."""
     from flowtts_core.request import SynthesisRequest
     from flowtts_core.text.frontends import build
-    from flowtts_core.voice import find_voice, load_card
+    from flowtts_core.voice import load_card
 
     request = SynthesisRequest(text="", speaker=speaker or job.get("speaker"), language=language or job.get("language"))
     try:
-        frontend = build(load_card(find_voice(voice)).parts["frontend"]).of(request)
+        frontend = build(load_card(voice).parts["frontend"]).of(request)
     except (FlowTTSError, KeyError):  # the job says what is wrong with it
         return ""
     return str(getattr(getattr(frontend, "config", None), "language", ""))

@@ -178,6 +178,8 @@ class MakeSpeaking:
             plans, reasons = plans_of(units, packed)
             found = {id: StoredSound(reason=reason) for id, reason in reasons.items()}
             speakable = [unit for unit in units.values() if not unit.error and unit.id not in found]
+            if any(unit.voice is None and unit.settings.keys() <= {"seed", "prompt"} for unit in speakable):
+                _require_settings(synthesizer.voices.synthesizer(None), self.speaking.defaults)
             characters = sum(len(unit.text) for unit in speakable) or 1
             began, starts = time.perf_counter(), 1
 
@@ -198,6 +200,12 @@ class MakeSpeaking:
             return {**task, "stats": stats, "worker": os.getpid()}, rows.append_column("file", table.column("file"))
 
         return work
+
+
+def _require_settings(voice: Any, settings: Mapping[str, Any]) -> None:
+    """Raise FlowTTSError where the job's own voice lacks one of the job's settings: no row without its own could be spoken."""
+    if settings and hasattr(voice, "check_settings"):
+        voice.check_settings(settings)
 
 
 def _unspoken(_: Any, why: str) -> StoredSound:

@@ -17,8 +17,9 @@ from typing import Any
 from cluster.storage import Storage
 from flowtts_core.config import fingerprint
 from flowtts_core.errors import ConfigError, FlowTTSError, TextError
+from flowtts_core.voice import load_card, open_voice, split_speaker
 from flowtts_core.voice.card import VoiceCard
-from jobs.corpus.teach import TextLimits, parse_teacher, teaching_plan
+from jobs.corpus.teach import TextLimits, teaching_plan
 from jobs.synthesis.settings import Speaking
 from jobs.training.bar import bar
 from jobs.training.recipes import recipe
@@ -113,13 +114,11 @@ def _make(
 
 def teacher_card(teacher: str) -> VoiceCard:
     """Return the card of the voice of `VOICE[@SPEAKER]`."""
-    from flowtts_core.voice import find_voice, load_card
-
-    return load_card(find_voice(parse_teacher(teacher)[0]))
+    return load_card(split_speaker(teacher)[0])
 
 
 def _speaking(teacher: str) -> Speaking:
-    speaker = parse_teacher(teacher)[1]
+    speaker = split_speaker(teacher)[1]
     return Speaking({"speaker": speaker} if speaker else {})
 
 
@@ -132,7 +131,7 @@ def read_texts(path: Path, config: BundledRecipe) -> list[tuple[str, str]]:
 
     speaking, limits = _speaking(config.teacher), TextLimits(config.min_chars, config.max_chars)
     plan = read_plan([str(path)], ReadingOptions(sentences=True), speaking)
-    units = teaching_plan(plan, parse_teacher(config.teacher)[0], speaking, limits).units
+    units = teaching_plan(plan, split_speaker(config.teacher)[0], speaking, limits).units
     for reason, count in Counter(unit.error for unit in units if unit.error).items():
         print(f"{path.name}: {count} texts left out: {reason}", file=sys.stderr)
     return [(unit.id, unit.text) for unit in units if not unit.error]
@@ -145,13 +144,12 @@ def read_aloud(texts: Sequence[tuple[str, str]], output: Path, teacher: str, wor
         TextError: when the teacher could read none of the texts.
     """
     from flowtts_core.text.document import TextRow
-    from flowtts_core.voice import open_voice
     from jobs.synthesis.job import Options
     from jobs.synthesis.pipeline import Running
     from jobs.synthesis.plan import plan_corpus
     from jobs.synthesize import speak_plan
 
-    voice, speaking = parse_teacher(teacher)[0], _speaking(teacher)
+    voice, speaking = split_speaker(teacher)[0], _speaking(teacher)
     open_voice(voice)  # what is wrong with it shows here, and not in a worker
     plan = plan_corpus([TextRow(key, text) for key, text in texts], speaking, "texts")
     options = Options(running=Running(most=workers), progress=sys.stderr.isatty())
@@ -250,7 +248,7 @@ def _pack(work: Path, output: Path, config: BundledRecipe, clips: int) -> None:
 
 def measure(voice: Path, held_out: Path, config: BundledRecipe, workers: int | None = None) -> dict[str, Any]:
     """Judge the voice against its teacher on the held-out texts, and write the figures into its card."""
-    from flowtts_core.voice.card import load_card, write_card
+    from flowtts_core.voice.card import write_card
     from jobs.benchmarks.quality import quality
     from jobs.benchmarks.speed import read_texts as read_pairs
     from jobs.benchmarks.speed import speed

@@ -20,8 +20,9 @@ from deploy.settings import Settings, served_voices
 from deploy.speech import Refusal, SoundPiece, SpeechJob
 from flowtts_core.audio.files import encode, read_audio, to_int16
 from flowtts_core.engines.base import Speech
+from flowtts_core.errors import FlowTTSError
 from flowtts_core.request import PromptClip, SynthesisRequest
-from flowtts_core.voice import open_voice
+from flowtts_core.voice import card, load_card, open_voice
 from jobs import cli
 from jobs.synthesis import job as synthesis_job
 from jobs.synthesis.input import ReadingOptions
@@ -120,6 +121,40 @@ def test_what_a_voice_cannot_follow_is_refused(tmp_path: Path, fake: Path) -> No
     summary = synthesize([str(tmp_path / "rows.jsonl")], str(tmp_path / "out"), str(fake))
     assert (summary.ok, summary.failed) == (1, 1)
     assert "has no such setting" in rows_of(tmp_path / "out")["a"]["reason"]
+
+
+@pytest.mark.parametrize("settings", [{"steps": 4}, {"speaker": "nobody"}, {"language": "xx"}])
+def test_a_jobs_setting_that_its_voice_lacks_ends_it_at_once(
+    tmp_path: Path, fake: Path, characters: Path, settings: dict[str, object]
+) -> None:
+    rows = [{"id": "a", "text": "One.", "voice": str(fake)}]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    own = {"speaker": "low", "language": "en-us", "steps": 2}
+    inputs, speaking = [str(tmp_path / "rows.jsonl")], Speaking(settings)
+    assert synthesize(inputs, str(tmp_path / "others"), str(characters), speaking=speaking).failed == 1  # its row's own
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"id": "b", "text": "Two."}))
+    with pytest.raises(FlowTTSError, match=next(iter(settings))):
+        synthesize(inputs, str(tmp_path / "out"), str(fake), speaking=speaking)
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"id": "c", "text": "Three.", **{k: own[k] for k in settings}}))
+    made = synthesize(inputs, str(tmp_path / "rows"), str(fake), speaking=speaking)
+    assert made.ok == ("speaker" in settings)  # a row that asks for something else is judged by itself
+
+
+def test_a_job_begun_with_another_default_voice_goes_on_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "rows.txt").write_text("One sentence.\nAnother sentence.\n")
+    reading, inputs, output = ReadingOptions(lines=True), [str(tmp_path / "rows.txt")], str(tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr(card, "DEFAULT_VOICE", "rms")
+        synthesize(inputs, output, reading=reading)
+    whole = rows_of(tmp_path / "out")
+    next((tmp_path / "out" / "audio").iterdir()).unlink()
+    assert synthesize(inputs, output, reading=reading).failed == 0
+    assert rows_of(tmp_path / "out") == whole
+    assert {row["model"] for row in whole.values()} == {load_card("rms").fingerprint} != {load_card().fingerprint}
+    synthesize(inputs, str(tmp_path / "new"), reading=reading)
+    assert {row["model"] for row in rows_of(tmp_path / "new").values()} == {load_card().fingerprint}
 
 
 def test_its_output_is_evaluated(tmp_path: Path, fake: Path) -> None:

@@ -20,6 +20,7 @@ from flowtts_core.errors import ConfigError, FlowTTSError, TextError
 from flowtts_core.metrics.judges import Clip, Panel, Verdict
 from flowtts_core.request import SynthesisRequest
 from flowtts_core.vocoder import GriffinLim, GriffinLimConfig
+from flowtts_core.voice.card import load_card
 from jobs import cli
 from jobs.benchmarks import engine as benchmark_engine
 from jobs.benchmarks import quality as benchmark_quality
@@ -269,6 +270,12 @@ def test_voices_are_compared_side_by_side(tmp_path: Path, monkeypatch: pytest.Mo
         assert row["rtf"]["1"]["low"] <= row["rtf"]["1"]["median"] <= row["rtf"]["1"]["high"]
         assert row["naturalness"]["value"] == 0.5 and row["memory_mb"] > 10 and row["load_s"] > 0
     assert all(voice in benchmark_voices.page(figures) for voice in voices)
+    before = load_card(tmp_path / "joe")
+    assert before.naturalness is None
+    benchmark_voices.write_cards(figures)
+    card = load_card(tmp_path / "joe")
+    assert card.naturalness == 0.5 and card.scores["voices"]["texts"] == 2 and card.fingerprint == before.fingerprint
+    assert load_card(tmp_path / "kokoro").naturalness is None  # it is that of one speaker
     (tmp_path / "joe" / "model.onnx").write_bytes(b"")
     with pytest.raises(FlowTTSError, match="does not speak"):
         benchmark_voices.voices(voices[:1], [("a", "A."), ("b", "B.")], "pocketsphinx", print)

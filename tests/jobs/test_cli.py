@@ -29,6 +29,7 @@ from flowtts_core.config import build, spec_of
 from flowtts_core.errors import ConfigError, TextError
 from flowtts_core.text.frontends import PhonemeConfig
 from flowtts_core.vocoder import VOCODERS
+from flowtts_core.voice.card import VoiceCard
 from flowtts_core.voice.parts import save_voice
 from jobs import cli, doctor, say, train, voices
 from jobs.training import run as training_run
@@ -301,9 +302,19 @@ def test_scores_are_told_in_a_line_each() -> None:
     own = {"wer": figure(0.1769), "overall": figure(3.0777), "p808": figure(3.5309), "similarity": figure(0.854)}
     teacher = {"system": "teacher", **{name: figure(9) for name in own}}
     scores = {"command": "...", "systems": [teacher, {"system": "voice", **own}], "machine": {"cores": 2}}
-    assert voices.scores_of(scores) == ["WER 0.177", "overall 3.08", "P.808 3.53", "similarity 0.854"]
-    assert voices.scores_of({"systems": [{"system": "voice", **own, "similarity": None}]})[-1] == "P.808 3.53"
-    assert voices.scores_of({}) == voices.scores_of({"systems": "odd"}) == []
+    rest = ["overall 3.08", "P.808 3.53", "similarity 0.854"]
+    told = [
+        (scores, ["WER 0.177", *rest]),
+        (
+            {**scores, "voices": {"naturalness": figure(4.5), "wer": figure(0.01)}},
+            ["naturalness 4.50", "WER 0.010", *rest],
+        ),
+        ({"systems": [{"system": "voice", **own, "similarity": None}]}, ["WER 0.177", *rest[:2]]),
+        ({}, []),
+        ({"systems": "odd"}, []),
+    ]
+    for given, lines in told:
+        assert voices.scores_of(VoiceCard("a", scores=given).figures) == lines
 
 
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
