@@ -15,10 +15,11 @@ from onnx import helper, numpy_helper
 
 from flowtts_core.engines.base import Speech
 from flowtts_core.engines.hibari import import_hibari
-from flowtts_core.engines.kokoro import DEFAULT_SPEAKER, import_kokoro, parse_mixture
+from flowtts_core.engines.kokoro import DEFAULT_SPEAKER, import_kokoro, parse_mixture, read_vocab
 from flowtts_core.engines.piper import import_piper
 from flowtts_core.errors import FlowTTSError, VoiceError
 from flowtts_core.request import SynthesisRequest
+from flowtts_core.text.frontends import PhonemeConfig, PhonemeFrontend
 from flowtts_core.text.frontends.misaki import to_misaki
 from flowtts_core.voice import find_voice, load_card, open_voice
 from flowtts_core.voice.card import write_card
@@ -252,6 +253,27 @@ def test_an_archive_of_styles_is_read(tmp_path: Path) -> None:
     one = import_kokoro(graph, [tmp_path / "voices-v1.0.bin"], None, tmp_path / "one")
     other = import_kokoro(graph, [voices], None, tmp_path / "other")
     assert one.sha256 == other.sha256
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The FBI's men and the MPs of the B.B.C. met a self-serving man on an x-ray level.",
+        "It was the twenty-second of August.",
+        "Nobody knew the well-known A-level results of the CIA.",
+    ],
+)
+def test_abbreviations_and_compounds_sound_as_misaki_has_them(text: str) -> None:
+    from hibari.g2p import G2P
+
+    frontend = PhonemeFrontend(PhonemeConfig("misaki", alphabet="misaki", table=read_vocab(None), add_blank=False))
+    encoded = frontend.encode(text)
+    assert encoded.phonemes == G2P(british=False)(text.replace("B.B.C.", "BBC")) and not encoded.dropped
+    assert [word.text for word in encoded.words] == [
+        word.rstrip(".") if word != "B.B.C." else word for word in text.split()
+    ]
+    own = PhonemeFrontend(replace(frontend.config, lexicon={"serving": "ˈa"}))
+    assert "sˈɛlf ˈa" in own.encode("A self-serving man.").phonemes  # a word of the user's own stays a word
 
 
 def test_ipa_in_misakis_letters() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Container, Sequence
+from itertools import groupby
 from typing import Any
 
 from flowtts_core.errors import ConfigError, DependencyError
@@ -11,6 +13,7 @@ from flowtts_core.text.pieces import Piece
 LANGUAGES = {"en-us": False, "en-gb": True}  # and whether it is British
 _MARKS = str.maketrans("", "", ';:,.!?—…"“”()')
 _LETTER_A = "ˈA"
+_ORDINAL = re.compile(r"[a-z]+ty-(first|second|third|[a-z]+th)")
 # misaki 0.9.4, espeak.py: one letter for what IPA writes with two.
 _ANY = {"dz": "ʣ", "dʒ": "ʤ", "dʑ": "ʥ", "ts": "ʦ", "tʃ": "ʧ", "tɕ": "ʨ"}
 _DIPHTHONGS = {"aɪ": "I", "aʊ": "W", "eɪ": "A", "oʊ": "O", "əʊ": "Q", "ɔɪ": "Y"}
@@ -40,6 +43,23 @@ class MisakiPhonemizer:
         except ImportError as error:
             raise DependencyError("phonemizer 'misaki' needs hibari-tts", "pip install hibari-tts") from error
         self._g2p: Any = G2P(british=LANGUAGES[language])
+
+    def join(self, pieces: Sequence[Piece], apart: Container[str]) -> list[Piece]:
+        """Return the pieces with each abbreviation ("FBI") and each compound ("self-serving", "22nd") as one, as misaki has them.
+
+        Args:
+            apart: words that stay as they are, lower-case.
+        """
+        joined: list[Piece] = []
+        for (start, end, whole), group in groupby(pieces, lambda p: (p.start, p.end, p.kind in ("word", "letter"))):
+            parts = list(group)
+            written = _written([part.text for part in parts], [part.kind == "letter" for part in parts])
+            text = "-".join(written)
+            one = len(written) == 1 or len(text) == end - start or _ORDINAL.fullmatch(text)
+            if whole and len(parts) > 1 and one and not any(part.text.lower() in apart for part in parts):
+                parts = [Piece(text, start, end, "word")]
+            joined += parts
+        return joined
 
     def transcribe(self, pieces: Sequence[Piece]) -> list[str]:
         """Return the phonemes of each piece; empty for pieces that are not words or letters."""
@@ -73,6 +93,20 @@ class MisakiPhonemizer:
     def load(self) -> None:
         """Read the net that guesses unknown words."""
         self._g2p("flowttsian")
+
+
+def _written(texts: list[str], letters: list[bool]) -> list[str]:
+    """Letters in a row as one abbreviation, with the plural or possessive of its last ("f", "b", "i's": "FBI's")."""
+    found: list[str] = []
+    for i, text in enumerate(texts):
+        spelled = letters[i] or (len(text) == 3 and text.endswith("'s"))
+        if spelled:
+            text = text[0].upper() + text[1:]
+        if spelled and i and letters[i - 1]:
+            found[-1] += text
+        else:
+            found.append(text)
+    return found
 
 
 def to_misaki(ipa: str, language: str) -> str:

@@ -100,6 +100,7 @@ class PhonemeFrontend(Frontend):
         self._phonemizer: Phonemizer = PHONEMIZERS[self.config.phonemizer](self.config.language)
         self._english = self.config.language.lower().startswith("en")
         self._is_word = getattr(self._phonemizer, "knows", None)
+        self._join = getattr(self._phonemizer, "join", None)
         self._lexicon = {word.lower(): ipa for word, ipa in (self.config.lexicon or {}).items()}
 
     @property
@@ -113,6 +114,8 @@ class PhonemeFrontend(Frontend):
             TextError: when nothing in the text can be spoken (for instance another script), naming the characters.
         """
         pieces = normalize(text, english=self._english, is_word=self._is_word)
+        if self._join is not None:
+            pieces = self._join(pieces, self._lexicon)
         spoken = self._transcribe(pieces)
         out = _Writer(self._ids)
         for piece, ipa in zip(pieces, spoken, strict=True):
