@@ -84,6 +84,7 @@ class PanelConfig:
     Attributes:
         judges: names of `JUDGES`.
         asr: the speech recogniser; see `flowtts_core.metrics.asr`.
+        language: that is spoken, as Whisper names it.
         speaker: the speaker encoder; see `flowtts_core.metrics.speakers`.
         mos: the predictor of opinion scores; see `flowtts_core.metrics.listeners`.
         embedders: audio embedders beside the log-mel; see `flowtts_core.metrics.embedders`.
@@ -96,6 +97,7 @@ class PanelConfig:
 
     judges: tuple[str, ...] = ("words", "opinions", "naturalness", "speaker", "shape", "speed")
     asr: str = "pocketsphinx"
+    language: str = "en"
     speaker: str = "resemblyzer"
     mos: str = "dnsmos"
     embedders: tuple[str, ...] = ()
@@ -196,11 +198,15 @@ class Judge:
 
 def _words(panel: Panel, clip: Clip, verdict: Verdict) -> None:
     from flowtts_core.metrics import wer
+    from flowtts_core.metrics.languages import WITHOUT_SPACES, normalizer_of
 
-    verdict.heard = panel.recogniser.transcribe(clip.waveform, clip.sample_rate)
+    language = panel.config.language
+    normalizer = normalizer_of(language)
+    verdict.heard = panel.recogniser.transcribe(clip.waveform, clip.sample_rate, language)
     text = clip.text or ""
-    verdict.values["wer"] = wer.errors_of(text, verdict.heard)
-    verdict.values["cer"] = wer.errors_of(text, verdict.heard, characters=True)
+    if language not in WITHOUT_SPACES:
+        verdict.values["wer"] = wer.errors_of(text, verdict.heard, normalizer=normalizer)
+    verdict.values["cer"] = wer.errors_of(text, verdict.heard, characters=True, normalizer=normalizer)
 
 
 def _opinions(panel: Panel, clip: Clip, verdict: Verdict) -> None:

@@ -112,8 +112,10 @@ class OpenJtalkPhonemizer:
         for node in nodes:
             first, last = (start + place for place in node["char_span"])
             kana = _kana_of(node["pron"]) or _kana_of(unicodedata.normalize("NFKC", part[first - start : last - start]))
-            if first == last:  # one character became several words (℃): they share its place
-                first, last = units[-1][:2] if units else (start, start)
+            if first == last:  # one character became several words (½): they share its place
+                if not kana or not units:
+                    continue
+                first, last = units[-1][:2]
             elif first > done:
                 units.append(_Unit(done, first, ""))
             is_number = kana and (node["pos_group1"] == "数" or node["surface"] == "．")
@@ -124,7 +126,7 @@ class OpenJtalkPhonemizer:
 
 
 def _joined(units: list[_Unit]) -> list[_Unit]:
-    """Join verbs with their endings, and give the words of a number the span of the whole, as digits are not words."""
+    """Join verbs with their endings, and give words that share a place, or are digits of one number, the whole's span."""
     out: list[_Unit] = []
     for unit in units:
         before = out[-1] if out else _Unit(0, 0, "")
@@ -137,9 +139,11 @@ def _joined(units: list[_Unit]) -> list[_Unit]:
             out.append(unit)
     k = 0
     while k < len(out):
-        end = next((j for j in range(k, len(out)) if out[j].kind != "number"), len(out))
+        end = k + 1
+        while end < len(out) and (out[end].start < out[end - 1].end or out[k].kind == out[end].kind == "number"):
+            end += 1
         out[k:end] = [part._replace(start=out[k].start, end=out[end - 1].end) for part in out[k:end]]
-        k = max(end, k + 1)
+        k = end
     return out
 
 
