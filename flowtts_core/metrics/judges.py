@@ -84,12 +84,12 @@ class PanelConfig:
     Attributes:
         judges: names of `JUDGES`.
         asr: the speech recogniser; see `flowtts_core.metrics.asr`.
-        language: that is spoken, as Whisper names it.
         speaker: the speaker encoder; see `flowtts_core.metrics.speakers`.
         mos: the predictor of opinion scores; see `flowtts_core.metrics.listeners`.
         embedders: audio embedders beside the log-mel; see `flowtts_core.metrics.embedders`.
         target: a recording of the speaker whom all clips should sound like; None compares with each clip's reference.
         device: "cpu" or "cuda".
+        language: that is spoken, as Whisper names it.
 
     Raises:
         ConfigError: for a judge that does not exist.
@@ -97,12 +97,12 @@ class PanelConfig:
 
     judges: tuple[str, ...] = ("words", "opinions", "naturalness", "speaker", "shape", "speed")
     asr: str = "pocketsphinx"
-    language: str = "en"
     speaker: str = "resemblyzer"
     mos: str = "dnsmos"
     embedders: tuple[str, ...] = ()
     target: str | None = None
     device: str = "cpu"
+    language: str = "en"
 
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.judges) - JUDGES.keys()):

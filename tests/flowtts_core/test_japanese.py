@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowtts_core.engines.base import Speech
+from flowtts_core.engines.base import Speech, SynthesisFailure
 from flowtts_core.engines.kokoro import read_vocab
 from flowtts_core.errors import ConfigError, DependencyError, TextError
+from flowtts_core.metrics.judges import Clip, Panel, PanelConfig
 from flowtts_core.metrics.languages import normalizer_of
 from flowtts_core.metrics.wer import errors_of
 from flowtts_core.request import SynthesisRequest
@@ -72,6 +74,7 @@ OURS = [
         ("スィー", "siː"),
         ("ティッシュ", "tʲiʔɕɨ"),
         ("ヂャ", "ʥa"),
+        ("キャァ", "kʲaa"),
     ],
 )
 def test_kana_as_phonemes(kana: str, phonemes: str) -> None:
@@ -79,9 +82,12 @@ def test_kana_as_phonemes(kana: str, phonemes: str) -> None:
 
 
 @pytest.mark.skipif(HAS_OPENJTALK, reason="the japanese extra is installed")
-def test_the_missing_extra_is_named() -> None:
+def test_the_missing_extra_is_named(tmp_path: Path) -> None:
     with pytest.raises(DependencyError, match=r"flowtts\[japanese\]"):
         FRONTEND.of(ASKED)
+    voice = open_voice(make_kokoro_voice(tmp_path / "kokoro", speakers=("af_heart", "jf_alpha")), threads=1)
+    [failed] = voice.synthesize([SynthesisRequest(text="はい。", speaker="jf_alpha")])
+    assert isinstance(failed, SynthesisFailure) and "pip install 'flowtts[japanese]'" in failed.reason
 
 
 @needs_openjtalk
@@ -181,6 +187,20 @@ def test_errors_are_counted_by_reading() -> None:
     said, heard = "三人で、九匹の魚をとった！", "3人で9匹のさかなを取った"
     assert errors_of(said, heard, characters=True, normalizer=normalizer) == (0, 18)
     assert errors_of("犬がいる", "犬がいた", characters=True, normalizer=normalizer) == (1, 5)
+
+
+@needs_openjtalk
+def test_japanese_clips_have_a_character_rate_alone() -> None:
+    class Listener:
+        name = "listener"
+
+        def transcribe(self, waveform: np.ndarray, sample_rate: int, language: str = "en") -> str:
+            return {"ja": "3人でいた"}[language]
+
+    panel = Panel(PanelConfig(("words",), language="ja"))
+    panel.__dict__["recogniser"] = Listener()
+    verdict = panel.judge(Clip(np.zeros(100, np.float32), 16_000, "三人でいた。"))
+    assert verdict.values == {"cer": (0, 7)}
 
 
 def test_other_languages_keep_their_letters() -> None:

@@ -182,7 +182,8 @@ def _signs(text: str, start: int, end: int) -> Iterator[Piece]:
 def _unread(text: str, start: int, end: int) -> Iterator[Piece]:
     """Letters of a spelled Latin word that pyopenjtalk passes over (ß)."""
     for place in range(start, end):
-        if not _plain(text[place]).isascii() and "LATIN SMALL LETTER" in unicodedata.name(text[place], "")[:18]:
+        read = unicodedata.normalize("NFKC", _plain(text[place])).isascii()
+        if not read and unicodedata.name(text[place], "").startswith("LATIN"):
             yield Piece(text[place], place, place + 1, "skip")
 
 
@@ -191,7 +192,7 @@ def kana_to_phonemes(kana: str) -> str:
     moras: list[str] = []
     for character in kana:
         before = moras[-1] if moras else ""
-        if (before and before + character in PHONEMES) or (character in SMALL and before in PHONEMES):
+        if len(before) == 1 and (before + character in PHONEMES or (character in SMALL and before in PHONEMES)):
             moras[-1:] = [before + character]
         else:
             moras.append(character)
