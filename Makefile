@@ -21,9 +21,11 @@ $(BASE): pyproject.toml constraints.txt | $(BIN)/python
 	touch $@
 
 # Resemblyzer goes in without its dependencies: they are in the extra, with a webrtcvad that imports (see pyproject.toml).
+# So does pyopenjtalk-plus, whose sudachidict_core is large and needed for rare kanji alone.
 $(DEV): $(BASE)
 	$(PIP) -e '.[dev]'
 	$(PIP) --no-deps resemblyzer
+	$(PIP) --no-deps pyopenjtalk-plus sudachipy
 	$(PIP) pesq || echo "pesq did not compile (is there a C compiler?): its tests will be skipped"
 	touch $@
 

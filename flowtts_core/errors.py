@@ -18,6 +18,11 @@ class FlowTTSError(Exception):
         self.message = message
         self.remedy = remedy
 
+    @property
+    def reason(self) -> str:
+        """What a row or a result notes of this failure, in one line."""
+        return self.message
+
     def __reduce__(self) -> tuple[type[FlowTTSError], tuple[str, str]]:
         return type(self), (self.message, self.remedy)  # Ray carries errors between processes by pickle
 
@@ -46,3 +51,7 @@ class OutputError(FlowTTSError):
 
 class DependencyError(FlowTTSError):
     """An optional package or program is missing; the remedy is the line that installs it."""
+
+    @property
+    def reason(self) -> str:
+        return f"{self.message}: {self.remedy}" if self.remedy else self.message

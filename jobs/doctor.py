@@ -82,6 +82,10 @@ def examine(voice: str | None = None) -> list[Check]:
             "espeak extra",
             lambda: extra("espeak extra", ("espeakng_loader", "phonemizer"), "pip install 'flowtts[espeak]'"),
         ),
+        (
+            "japanese extra",
+            lambda: extra("japanese extra", ("pyopenjtalk",), "pip install 'flowtts[japanese]'"),
+        ),
         ("eval extra", lambda: extra("eval extra", EVAL_MODULES, EVAL_REMEDY)),
     ]
     return [_guarded(name, check) for name, check in checks]

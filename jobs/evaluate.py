@@ -66,6 +66,11 @@ def _add_judges(group: Any) -> None:
         "--asr", default="pocketsphinx", metavar="MODEL", help="what transcribes (default: pocketsphinx)"
     )
     group.add_argument(
+        "--language",
+        default="en",
+        help="that is spoken, as Whisper names it; ja is compared by its readings (default: en)",
+    )
+    group.add_argument(
         "--speaker", default="resemblyzer", metavar="MODEL", help="what knows voices (default: resemblyzer)"
     )
     group.add_argument("--mos", default="dnsmos", metavar="MODEL", help="what predicts opinions (default: dnsmos)")
@@ -137,6 +142,7 @@ def _options(args: argparse.Namespace) -> Any:
     panel = PanelConfig(
         **({"judges": chosen_judges([name.strip() for name in args.judges.split(",")])} if args.judges else {}),
         asr=args.asr,
+        language=args.language,
         speaker=args.speaker,
         mos=args.mos,
         embedders=tuple(args.embedder),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -182,17 +183,20 @@ def make_piper_voice(folder: Path, speakers: int = 1) -> Path:
     return folder
 
 
-def write_kokoro(folder: Path) -> tuple[Path, list[Path]]:
-    """Write the graph of a small Kokoro, and the styles of three speakers."""
+KOKORO_SPEAKERS = ("af_heart", "am_adam", "bm_george")
+
+
+def write_kokoro(folder: Path, speakers: Sequence[str] = KOKORO_SPEAKERS) -> tuple[Path, list[Path]]:
+    """Write the graph of a small Kokoro, and the styles of its speakers."""
     (folder / "voices").mkdir(parents=True, exist_ok=True)
     onnx.save(make_kokoro_graph(200), str(folder / "kokoro.onnx"))
-    for k, name in enumerate(("af_heart", "am_adam", "bm_george")):
+    for k, name in enumerate(speakers):
         np.random.default_rng(k).standard_normal((510, 256), np.float32).tofile(folder / "voices" / f"{name}.bin")
     return folder / "kokoro.onnx", [folder / "voices"]
 
 
-def make_kokoro_voice(folder: Path) -> Path:
-    """Import a small Kokoro of three speakers."""
-    graph, styles = write_kokoro(folder.with_name(f"{folder.name}-files"))
+def make_kokoro_voice(folder: Path, speakers: Sequence[str] = KOKORO_SPEAKERS) -> Path:
+    """Import a small Kokoro."""
+    graph, styles = write_kokoro(folder.with_name(f"{folder.name}-files"), speakers)
     import_kokoro(graph, styles, None, folder, licence="CC0-1.0")
     return folder

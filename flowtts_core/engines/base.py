@@ -238,7 +238,7 @@ def placed(
 def failure(error: Exception) -> SynthesisFailure:
     """Return what became of a request whose synthesis raised."""
     if isinstance(error, FlowTTSError):
-        return SynthesisFailure(error.message)
+        return SynthesisFailure(error.reason)
     log.error(
         "a request could not be spoken", exc_info=error
     )  # not foreseen: the reason alone would not find the place

@@ -37,11 +37,15 @@ class Recogniser(Protocol):
     def name(self) -> str:
         """The spec that it was loaded from."""
 
-    def transcribe(self, waveform: np.ndarray, sample_rate: int) -> str:
+    def transcribe(self, waveform: np.ndarray, sample_rate: int, language: str = "en") -> str:
         """Return the words heard in the waveform [S], "" for none.
+
+        Args:
+            language: as Whisper names it; a CTC model hears the one that it was trained on.
 
         Raises:
             AudioError: for an empty, many-channel or non-finite waveform, or one that this recogniser cannot take.
+            ConfigError: for a language that it does not know.
         """
 
 
@@ -66,7 +70,9 @@ class _Pocketsphinx:
     def __init__(self, place: str, device: str) -> None:
         require("pocketsphinx")
 
-    def transcribe(self, waveform: np.ndarray, sample_rate: int) -> str:
+    def transcribe(self, waveform: np.ndarray, sample_rate: int, language: str = "en") -> str:
+        if language != "en":
+            raise _deaf_to(self.name, language)
         return wer.transcribe(waveform, sample_rate)
 
 
@@ -84,17 +90,23 @@ class _WhisperRecogniser:
         settings = self.model.generation_config
         self.has_timestamps = getattr(settings, "no_timestamps_token_id", None) is not None
         self.options: dict[str, Any] = {"do_sample": False, "num_beams": 1}
+        self.languages: tuple[str, ...] = ()  # that it can be told, where it knows several
         if getattr(settings, "is_multilingual", False):
-            if "<|en|>" not in (getattr(settings, "lang_to_id", None) or {}):
-                raise ConfigError(f"{place} is a Whisper without English", "give one that knows English")
-            self.options |= {"language": "en", "task": "transcribe"}
+            self.languages = tuple(name.strip("<|>") for name in getattr(settings, "lang_to_id", None) or {})
+            if not self.languages:
+                raise ConfigError(
+                    f"{place} names none of its languages", "give a Whisper whose generation_config.json does"
+                )
 
     @torch.inference_mode()
-    def transcribe(self, waveform: np.ndarray, sample_rate: int) -> str:
+    def transcribe(self, waveform: np.ndarray, sample_rate: int, language: str = "en") -> str:
+        if language not in (self.languages or ("en",)):
+            raise _deaf_to(self.name, language)
         heard = to_rate(waveform, sample_rate, self.extractor.sampling_rate)
         if not heard.any():
             return ""
-        options, padding = self.options, {}
+        told = {"language": language, "task": "transcribe"} if self.languages else {}
+        options, padding = self.options | told, {}
         if len(heard) > self.extractor.n_samples:
             if not self.has_timestamps:
                 raise AudioError(
@@ -142,13 +154,15 @@ class _FasterWhisper:
                 f"{place} does not load: {reason(error)}", "give a Whisper converted for CTranslate2"
             ) from error
 
-    def transcribe(self, waveform: np.ndarray, sample_rate: int) -> str:
+    def transcribe(self, waveform: np.ndarray, sample_rate: int, language: str = "en") -> str:
+        if language not in self.model.supported_languages:
+            raise _deaf_to(self.name, language)
         heard = to_16k(waveform, sample_rate)
         if not heard.any():
             return ""
         segments, _ = self.model.transcribe(
             heard,
-            language="en",
+            language=language,
             task="transcribe",
             beam_size=1,
             temperature=0.0,
@@ -166,7 +180,7 @@ class _Ctc:
         self.tokenizer = load_part("AutoTokenizer", place, self.hearing.folder)
 
     @torch.inference_mode()
-    def transcribe(self, waveform: np.ndarray, sample_rate: int) -> str:
+    def transcribe(self, waveform: np.ndarray, sample_rate: int, language: str = "en") -> str:
         values = self.hearing.prepared(waveform, sample_rate)
         if not waveform.any():
             return ""
@@ -176,6 +190,10 @@ class _Ctc:
     def _likeliest(self, values: Tensor) -> Tensor:
         tokens: Tensor = self.hearing.model(values).logits[0].argmax(dim=-1, keepdim=True)  # [T, 1]
         return tokens
+
+
+def _deaf_to(name: str, language: str) -> ConfigError:
+    return ConfigError(f"{name} does not know language {language!r}", "give a Whisper that does, or another language")
 
 
 RECOGNISERS: dict[str, Kind[Recogniser]] = {

@@ -89,6 +89,7 @@ class PanelConfig:
         embedders: audio embedders beside the log-mel; see `flowtts_core.metrics.embedders`.
         target: a recording of the speaker whom all clips should sound like; None compares with each clip's reference.
         device: "cpu" or "cuda".
+        language: that is spoken, as Whisper names it.
 
     Raises:
         ConfigError: for a judge that does not exist.
@@ -101,6 +102,7 @@ class PanelConfig:
     embedders: tuple[str, ...] = ()
     target: str | None = None
     device: str = "cpu"
+    language: str = "en"
 
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.judges) - JUDGES.keys()):
@@ -196,11 +198,15 @@ class Judge:
 
 def _words(panel: Panel, clip: Clip, verdict: Verdict) -> None:
     from flowtts_core.metrics import wer
+    from flowtts_core.metrics.languages import WITHOUT_SPACES, normalizer_of
 
-    verdict.heard = panel.recogniser.transcribe(clip.waveform, clip.sample_rate)
+    language = panel.config.language
+    normalizer = normalizer_of(language)
+    verdict.heard = panel.recogniser.transcribe(clip.waveform, clip.sample_rate, language)
     text = clip.text or ""
-    verdict.values["wer"] = wer.errors_of(text, verdict.heard)
-    verdict.values["cer"] = wer.errors_of(text, verdict.heard, characters=True)
+    if language not in WITHOUT_SPACES:
+        verdict.values["wer"] = wer.errors_of(text, verdict.heard, normalizer=normalizer)
+    verdict.values["cer"] = wer.errors_of(text, verdict.heard, characters=True, normalizer=normalizer)
 
 
 def _opinions(panel: Panel, clip: Clip, verdict: Verdict) -> None:

@@ -47,6 +47,10 @@ _MORE_ENDS = re.compile(
     r"(?:\bI[?!][\"'’”)\]]*|…[\"'’”)\]]*|(?<=\s)[^\s\w]?\d[\d.,:]*\.[\"'’”)\]]*)\s+(?=[\"'‘“(\[]?[A-Z](?:[a-z]|\s))"
     rf"|(?:(?<=\w\s)[A-Z]|\b(?:St|Dr))\.[\"'’”)\]]*\s+(?=[\"'‘“(\[]?{_STARTER})"
 )
+# The splitter knows no end without a space after it. A quotation that is told goes on: 「行く。」と言った
+_JAPANESE_ENDS = re.compile(
+    r"[。！？｡][。！？｡!?…]*+(?:[」』）”’\"\])》〉】]+(?![とっ、]))?(?![」』）”’\"\])》〉】])\s*"
+)
 # The splitter may part a full stop from the bracket before it: "(so far off) | . 'Oh'".
 _STRAY_END = re.compile(r"[.,;:!?)\]…]+[\"'’”)\]]*(?=\s|$)")
 # The word with a full stop that ends the text before; no abbreviation is longer than what is looked at.
@@ -108,8 +112,8 @@ def _starts(safe: str) -> Iterable[int]:
         for tokens in paragraph:
             if tokens:
                 yield min(max(tokens[0].offset, 0), len(safe))
-    for match in _MORE_ENDS.finditer(safe):
-        yield match.end()
+    for pattern in (_MORE_ENDS, _JAPANESE_ENDS):
+        yield from (match.end() for match in pattern.finditer(safe))
 
 
 def _continues(text: str, before: tuple[int, int], start: int, end: int) -> bool:

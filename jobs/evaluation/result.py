@@ -162,6 +162,7 @@ def judged_otherwise(ours: Evaluation, theirs: Evaluation) -> set[str]:
     """Return the metrics for which the runs used different models, so that their values are not comparable."""
     behind = {"words": "asr", "opinions": "mos", "speaker": "speaker"}
     differing = [judge for judge, model in behind.items() if getattr(ours.panel, model) != getattr(theirs.panel, model)]
+    differing += ["words"] if ours.panel.language != theirs.panel.language else []
     differing += ["speaker"] if ours.panel.target != theirs.panel.target else []  # similarity to another voice
     barred = {metric.name for judge in differing for metric in JUDGES[judge].metrics}
     claps = [[spec for spec in run.panel.embedders if spec.startswith("clap")] for run in (ours, theirs)]

@@ -78,7 +78,7 @@ def _planned(plan: PlanText | None, unit: Unit, job: Mapping[str, Any]) -> str:
     except MemoryError:
         raise
     except FlowTTSError as error:
-        return json.dumps({"error": error.message})
+        return json.dumps({"error": error.reason})
     except Exception as error:  # one text must not cost the others
         return json.dumps({"error": f"{type(error).__name__}: {error}"[:500]})
 

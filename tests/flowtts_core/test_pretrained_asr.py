@@ -105,15 +105,17 @@ def test_a_whisper_without_timestamps_says_so_of_a_long_clip(tmp_path: Path) -> 
         judge.transcribe(tone(31, 16_000), 16_000)
 
 
-def test_whisper_without_english(tmp_path: Path) -> None:
+def test_whisper_knows_its_languages(tmp_path: Path) -> None:
     import json
 
     folder = save_whisper(tmp_path)
     settings = json.loads((folder / "generation_config.json").read_text())
     settings["lang_to_id"].pop("<|en|>")
     (folder / "generation_config.json").write_text(json.dumps(settings))
-    with pytest.raises(ConfigError, match="without English"):
-        asr.load_recogniser(f"whisper:{folder}")
+    with pytest.raises(ConfigError, match="does not know language 'en'"):
+        asr.load_recogniser(f"whisper:{folder}").transcribe(tone(1, 16_000), 16_000)
+    with pytest.raises(ConfigError, match="pocketsphinx does not know language 'ja'"):
+        asr.load_recogniser().transcribe(tone(1, 16_000), 16_000, "ja")
 
 
 def collapsed(tokens: list[int]) -> str:

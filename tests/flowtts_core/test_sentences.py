@@ -70,6 +70,19 @@ def test_where_sentences_end(sentences):
     assert_covers(text, split_sentences(text))
 
 
+@pytest.mark.parametrize(
+    "sentences",
+    [
+        ["今日は晴れです。", "明日は雨でしょう！", "え？！", "3.5倍です…。", "うん｡", "終わり"],
+        ["彼は「行く。」と言った。", "「はい。」", "『本。』", "（何！？）と聞く。", "次。"],
+    ],
+)
+def test_japanese_sentences_end_without_spaces(sentences):
+    text = "".join(sentences)
+    assert [s.text for s in split_sentences(text)] == sentences
+    assert_covers(text, split_sentences(text))
+
+
 def test_paragraphs_end_sentences_and_line_feeds_do_not():
     text = "One\ntwo three.  Four\n \n\nfive six\r\n\r\n  Seven.\n"
     sentences = split_sentences(text)

@@ -10,8 +10,9 @@ from flowtts_core.text.frontends.base import EncodedText, Frontend
 from flowtts_core.text.frontends.misaki import LANGUAGES
 from flowtts_core.text.frontends.phonemes import PhonemeConfig, PhonemeFrontend
 
-# The first letter of a speaker's name -> the language. Chinese ("z") and Japanese ("j") need phonemes of their own.
-SPOKEN_BY = {"a": "en-us", "b": "en-gb", "e": "es", "f": "fr-fr", "h": "hi", "i": "it", "p": "pt-br"}
+# The first letter of a speaker's name -> the language. Chinese ("z") needs phonemes of its own.
+SPOKEN_BY = {"a": "en-us", "b": "en-gb", "e": "es", "f": "fr-fr", "h": "hi", "i": "it", "j": "ja", "p": "pt-br"}
+_PHONEMIZERS = {**dict.fromkeys(LANGUAGES, "misaki"), "ja": "openjtalk"}  # others: espeak
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class KokoroFrontend(Frontend):
     def _in(self, language: str) -> PhonemeFrontend:
         if language not in self._made:
             config = PhonemeConfig(
-                phonemizer="misaki" if language in LANGUAGES else "espeak",
+                phonemizer=_PHONEMIZERS.get(language, "espeak"),
                 language=language,
                 add_blank=False,
                 table=self.config.table,

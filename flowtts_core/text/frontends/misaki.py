@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from flowtts_core.errors import ConfigError, DependencyError
+from flowtts_core.text.english.normalize import normalize
 from flowtts_core.text.pieces import Piece
 
 LANGUAGES = {"en-us": False, "en-gb": True}  # and whether it is British
@@ -44,20 +45,21 @@ class MisakiPhonemizer:
             raise DependencyError("phonemizer 'misaki' needs hibari-tts", "pip install hibari-tts") from error
         self._g2p: Any = G2P(british=LANGUAGES[language])
 
-    def join(self, pieces: Sequence[Piece], apart: Container[str]) -> list[Piece]:
-        """Return the pieces with each abbreviation ("FBI") and each compound ("self-serving", "22nd") as one, as misaki has them.
+    def pieces(self, text: str, lexicon: Container[str] = ()) -> list[Piece]:
+        """Return our normaliser's pieces, but each abbreviation ("FBI") and compound ("self-serving") whole, as misaki has it.
 
         Args:
-            apart: words that stay as they are, lower-case.
+            lexicon: words that stay as they are, lower-case.
         """
         joined: list[Piece] = []
+        pieces = normalize(text, is_word=self.knows)
         for (start, end, whole), group in groupby(pieces, lambda p: (p.start, p.end, p.kind in ("word", "letter"))):
             parts = list(group)
             written = _written([part.text for part in parts], [part.kind == "letter" for part in parts])
-            text = "-".join(written)
-            one = len(written) == 1 or len(text) == end - start or _ORDINAL.fullmatch(text)
-            if whole and len(parts) > 1 and one and not any(part.text.lower() in apart for part in parts):
-                parts = [Piece(text, start, end, "word")]
+            compound = "-".join(written)
+            one = len(written) == 1 or len(compound) == end - start or _ORDINAL.fullmatch(compound)
+            if whole and len(parts) > 1 and one and not any(part.text.lower() in lexicon for part in parts):
+                parts = [Piece(compound, start, end, "word")]
             joined += parts
         return joined
 

@@ -14,6 +14,7 @@ from flowtts_core.text.frontends.base import EncodedText, Frontend, Word, nothin
 from flowtts_core.text.frontends.espeak import JOINED, EspeakPhonemizer
 from flowtts_core.text.frontends.gruut import GruutPhonemizer, plural_ending
 from flowtts_core.text.frontends.misaki import MisakiPhonemizer, to_misaki
+from flowtts_core.text.frontends.openjtalk import OpenJtalkPhonemizer
 from flowtts_core.text.frontends.symbols import symbol_table
 from flowtts_core.text.pieces import Piece
 
@@ -28,8 +29,8 @@ class PhonemeConfig:
     """Settings of the phoneme front end; stored in the voice's card.
 
     Attributes:
-        phonemizer: "gruut" (default), "misaki" (English of Kokoro's voices), "espeak" (optional extra), or "letters", which
-            takes the letters themselves.
+        phonemizer: "gruut" (default), "misaki" (English of Kokoro's voices), "openjtalk" (their Japanese) and "espeak", both
+            optional extras, or "letters", which takes the letters themselves.
         language: as the phonemizer names it.
         symbols: name of the symbol table; "matcha" is the 178-symbol table of Matcha-TTS and VITS.
         add_blank: put the blank token 0 between and around tokens, as Matcha-TTS does.
@@ -59,7 +60,10 @@ class PhonemeConfig:
 
 
 class Phonemizer(Protocol):
-    """IPA of each piece, empty for those that are not words; sees the whole text, so that it may look at neighbours."""
+    """IPA of each piece, empty for those that are not words; sees the whole text, so that it may look at neighbours.
+
+    One that cuts texts otherwise than our normaliser has `pieces(text, lexicon) -> pieces`.
+    """
 
     def transcribe(self, pieces: Sequence[Piece]) -> list[str]: ...
 
@@ -100,7 +104,7 @@ class PhonemeFrontend(Frontend):
         self._phonemizer: Phonemizer = PHONEMIZERS[self.config.phonemizer](self.config.language)
         self._english = self.config.language.lower().startswith("en")
         self._is_word = getattr(self._phonemizer, "knows", None)
-        self._join = getattr(self._phonemizer, "join", None)
+        self._pieces = getattr(self._phonemizer, "pieces", None)
         self._lexicon = {word.lower(): ipa for word, ipa in (self.config.lexicon or {}).items()}
 
     @property
@@ -113,9 +117,10 @@ class PhonemeFrontend(Frontend):
         Raises:
             TextError: when nothing in the text can be spoken (for instance another script), naming the characters.
         """
-        pieces = normalize(text, english=self._english, is_word=self._is_word)
-        if self._join is not None:
-            pieces = self._join(pieces, self._lexicon)
+        if self._pieces is None:
+            pieces = normalize(text, english=self._english, is_word=self._is_word)
+        else:
+            pieces = self._pieces(text, self._lexicon)
         spoken = self._transcribe(pieces)
         out = _Writer(self._ids)
         for piece, ipa in zip(pieces, spoken, strict=True):
@@ -180,7 +185,9 @@ class _Writer:
             self.dropped.append(piece.text)
 
     def _mark(self, piece: Piece) -> None:
-        opens = piece.text == '"' and (self._gap is not None or not self._symbols or not self._quoted)
+        opens = piece.text == "“" or (
+            piece.text == '"' and (self._gap is not None or not self._symbols or not self._quoted)
+        )
         if piece.text == '"':
             self._quoted = opens
         if piece.text not in self._ids or (not self._symbols and not opens):
@@ -272,6 +279,7 @@ class LetterPhonemizer:
 PHONEMIZERS: dict[str, Any] = {
     "gruut": GruutPhonemizer,
     "misaki": MisakiPhonemizer,
+    "openjtalk": OpenJtalkPhonemizer,
     "espeak": EspeakPhonemizer,
     "letters": LetterPhonemizer,
 }
