@@ -171,6 +171,7 @@ def _add_voices(kinds: Any) -> None:
     )
     voices.add_argument("--n", type=int, default=40, help="texts, from the file's end (default: 40)")
     voices.add_argument("--asr", default="pocketsphinx", help="what transcribes, as in flowtts evaluate")
+    voices.add_argument("--language", help="of the texts, for voices of several (default: each voice's own)")
     voices.add_argument(
         "--write-cards",
         action="store_true",
@@ -313,7 +314,7 @@ def run_voices(args: argparse.Namespace) -> int:
 
     say = _sayer(args)
     texts = benchmark_speed.read_texts(args.texts)[-args.n :]
-    figures = benchmark_voices.voices(args.voices, texts, args.asr, say)
+    figures = benchmark_voices.voices(args.voices, texts, args.asr, say, args.language)
     print(benchmark_voices.page(figures))
     if args.write_cards:
         benchmark_voices.write_cards(figures)

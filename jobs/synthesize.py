@@ -16,7 +16,7 @@ from jobs.request_options import add_request_options, request_settings
 
 if TYPE_CHECKING:
     from flowtts_core.engines.base import UtteranceSynthesizer
-    from jobs.synthesis.engine import Engine, PlanText
+    from jobs.synthesis.engine import Engine
     from jobs.synthesis.input import ReadingOptions
     from jobs.synthesis.job import Options
     from jobs.synthesis.plan import Plan
@@ -360,19 +360,6 @@ class MakeVoice:
         return open_voice(self.voice, device=self.device, threads=1, lexicon=self.lexicon)
 
 
-@dataclass(frozen=True)
-class MakePlanText:
-    """Makes what cuts texts for a voice, from the spec of its front end, in a process that needs no model."""
-
-    frontend: dict[str, Any]
-
-    def __call__(self) -> PlanText:
-        from flowtts_core.text.frontends import build
-        from flowtts_core.text.plan import plan_text
-
-        return partial(plan_text, frontend=build(self.frontend))
-
-
 def voice_engine(voice: str | None, device: str, lexicon: dict[str, str]) -> Engine:
     """The engine of a voice; only its card is read here, the weights in the workers.
 
@@ -385,13 +372,12 @@ def voice_engine(voice: str | None, device: str, lexicon: dict[str, str]) -> Eng
     folder = find_voice(voice)
     card = with_lexicon(load_card(folder), lexicon)
     place = voice if voice is not None and found_anywhere(voice) else str(folder.absolute())
-    frontend = card.parts.get("frontend")
     return Engine(
         voice if voice is not None else card.name,
         load_card(folder).fingerprint,
         MakeVoice(place, device, lexicon),
         steps=card.sampling.steps,
-        make_front=None if frontend is None else MakePlanText(frontend),
+        frontend=card.parts.get("frontend"),
         make_on_cpu=MakeVoice(place, "cpu", lexicon) if device != "cpu" else None,
         licence=card.licence,
         source=card.source,

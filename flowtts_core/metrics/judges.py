@@ -35,6 +35,7 @@ class Clip:
         reference: the waveform [S] of the recording that it should equal.
         compute_s: the seconds of computing that made it.
         latency_s: seconds from the request to its first sound.
+        language: that is spoken, as Whisper names it; None is the panel's.
     """
 
     waveform: np.ndarray
@@ -44,6 +45,7 @@ class Clip:
     reference_rate: int = 0
     compute_s: float | None = None
     latency_s: float | None = None
+    language: str | None = None
 
 
 @dataclass
@@ -200,7 +202,7 @@ def _words(panel: Panel, clip: Clip, verdict: Verdict) -> None:
     from flowtts_core.metrics import wer
     from flowtts_core.metrics.languages import WITHOUT_SPACES, normalizer_of
 
-    language = panel.config.language
+    language = clip.language or panel.config.language
     normalizer = normalizer_of(language)
     verdict.heard = panel.recogniser.transcribe(clip.waveform, clip.sample_rate, language)
     text = clip.text or ""

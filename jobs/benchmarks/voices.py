@@ -17,6 +17,7 @@ from flowtts_core.engines.base import Speech, UtteranceSynthesizer
 from flowtts_core.errors import ConfigError, FlowTTSError, OutputError
 from flowtts_core.metrics import bootstrap
 from flowtts_core.metrics.judges import Clip, Panel, PanelConfig, Value
+from flowtts_core.text.frontends import language_read
 from flowtts_core.voice import open_voice, split_speaker
 from flowtts_core.voice.card import find_voice, load_card, write_card
 from jobs.benchmarks.speed import say_one
@@ -28,32 +29,36 @@ _JUDGED = {"naturalness": "naturalness", "p808": "mos_p808", "wer": "wer", "cer"
 _LOAD = """
 import json, resource, sys, time
 from flowtts_core.request import SynthesisRequest
+from flowtts_core.text.frontends import language_read
 from flowtts_core.voice import open_voice
 began = time.perf_counter()
 voice = open_voice(sys.argv[1], threads=1)
 loaded = time.perf_counter() - began
-voice.synthesize([SynthesisRequest(text=text) for text in json.loads(sys.argv[2])])
+voice.synthesize([SynthesisRequest(text=text, **json.loads(sys.argv[3])) for text in json.loads(sys.argv[2])])
 print(json.dumps({"load_s": loaded, "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
 """
 
 
-def voices(names: Sequence[str], texts: Texts, asr: str, say: Callable[[str], None]) -> dict[str, Any]:
+def voices(
+    names: Sequence[str], texts: Texts, asr: str, say: Callable[[str], None], language: str | None = None
+) -> dict[str, Any]:
     """Measure each voice; their turns at speaking alternate, since the machine's other load changes.
 
     Args:
         names: of voices, or `NAME@SPEAKER`.
         asr: the recogniser for WER and CER; see `flowtts_core.metrics.asr`.
+        language: in which the texts are; None is each voice's own.
     """
     if len(texts) < 2:
         raise ConfigError(f"{len(texts)} texts have no spread", "give --n 2 or more")
     with Watch() as watch:
-        rows = {name: _facts(name, [text for _, text in texts[:5]]) for name in names}
+        rows = {name: _facts(name, language, [text for _, text in texts[:5]]) for name in names}
         say("speaking in turns")
-        speeds, spoken = _speeds(names, texts)
+        speeds, spoken = _speeds(names, texts, language)
         panel = Panel(PanelConfig(("words", "opinions", "naturalness"), asr=asr))
         for name, row in rows.items():
             say(f"judging {name}")
-            row |= {"rtf": speeds[name], **_judged(panel, texts, spoken[name])}
+            row |= {"rtf": speeds[name], **_judged(panel, texts, spoken[name], row["language"])}
     figures = {
         "benchmark": "voices",
         "machine": describe(),
@@ -64,20 +69,30 @@ def voices(names: Sequence[str], texts: Texts, asr: str, say: Callable[[str], No
     return {**figures, "voices": list(rows.values())}
 
 
-def _facts(name: str, texts: list[str]) -> dict[str, Any]:
-    """Size, licence, and what loading and speaking cost a process of their own."""
-    voice, _ = split_speaker(name)
+def _facts(name: str, language: str | None, texts: list[str]) -> dict[str, Any]:
+    """Size, licence, language, and what loading and speaking cost a process of their own."""
+    voice, speaker = split_speaker(name)
     folder = find_voice(voice)
-    command = [sys.executable, "-c", _LOAD, str(folder), json.dumps(texts)]
+    asked = json.dumps({"speaker": speaker, "language": language})
+    command = [sys.executable, "-c", _LOAD, str(folder), json.dumps(texts), asked]
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
     if done.returncode:
         raise FlowTTSError(f"{name} does not speak: {done.stderr.strip()[-300:]}", "try it with flowtts say")
     card = load_card(folder)
-    return {"voice": name, "size_mb": card.size_bytes(folder) / 1e6, "licence": card.licence, **json.loads(done.stdout)}
+    frontend = card.parts.get("frontend")
+    read = language_read(frontend, speaker, language) if frontend else ""
+    return {
+        "voice": name,
+        "language": read or language or "en",
+        "size_mb": card.size_bytes(folder) / 1e6,
+        "licence": card.licence,
+    } | json.loads(done.stdout)
 
 
-def _speeds(names: Sequence[str], texts: Texts) -> tuple[dict[str, dict[str, Any]], dict[str, list[Speech]]]:
+def _speeds(
+    names: Sequence[str], texts: Texts, language: str | None
+) -> tuple[dict[str, dict[str, Any]], dict[str, list[Speech]]]:
     """The RTF of each voice by threads (median of the turns, low, high), and what it said of the texts."""
     opened: dict[tuple[str, int], UtteranceSynthesizer] = {}
     times: dict[tuple[str, int], list[float]] = {}
@@ -91,13 +106,15 @@ def _speeds(names: Sequence[str], texts: Texts) -> tuple[dict[str, dict[str, Any
                 _torch_threads(threads)
                 part = texts[turn % TURNS :: TURNS] or texts
                 began = time.perf_counter()
-                said = [say_one(opened[name, threads], text, speaker=speaker) for _, text in part]
+                said = [say_one(opened[name, threads], text, speaker=speaker, language=language) for _, text in part]
                 took = time.perf_counter() - began
                 if turn:
                     times.setdefault((name, threads), []).append(took / sum(speech.seconds for speech in said))
     for name in names:
         voice, speaker = split_speaker(name)
-        spoken[name] = [say_one(opened[name, THREADS[-1]], text, speaker=speaker) for _, text in texts]
+        spoken[name] = [
+            say_one(opened[name, THREADS[-1]], text, speaker=speaker, language=language) for _, text in texts
+        ]
     rtf = {
         name: {
             str(threads): {
@@ -118,16 +135,21 @@ def _torch_threads(threads: int) -> None:
         sys.modules["torch"].set_num_threads(threads)
 
 
-def _judged(panel: Panel, texts: Texts, spoken: Sequence[Speech]) -> dict[str, Any]:
+def _judged(panel: Panel, texts: Texts, spoken: Sequence[Speech], language: str) -> dict[str, Any]:
     values: dict[str, list[Value]] = {name: [] for name in _JUDGED}
     for (_, text), speech in zip(texts, spoken, strict=True):
-        verdict = panel.judge(Clip(speech.waveform, speech.sample_rate, text))
+        clip = Clip(speech.waveform, speech.sample_rate, text, language=language.partition("-")[0])
+        verdict = panel.judge(clip)
         if verdict.reasons:
             raise FlowTTSError(f"cannot judge {text[:60]!r}: {verdict.reasons}", "leave this text out")
         for name, metric in _JUDGED.items():
-            values[name].append(verdict.values[metric])
-    intervals = {}
+            if metric in verdict.values:  # a language without spaces has no WER
+                values[name].append(verdict.values[metric])
+    intervals: dict[str, Any] = {}
     for name, found in values.items():
+        if not found:
+            intervals[name] = None
+            continue
         tops, bottoms = zip(*found, strict=True)
         intervals[name] = bootstrap.ratio(tops, bottoms).to_json()
     return intervals
@@ -164,7 +186,7 @@ def page(figures: dict[str, Any]) -> str:
     ]
     for row in figures["voices"]:
         rates = [
-            f"{100 * row[n]['value']:.1f} ({100 * row[n]['low']:.1f} to {100 * row[n]['high']:.1f})"
+            f"{100 * row[n]['value']:.1f} ({100 * row[n]['low']:.1f} to {100 * row[n]['high']:.1f})" if row[n] else ""
             for n in ("wer", "cer")
         ]
         scores = [

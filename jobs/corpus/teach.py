@@ -71,13 +71,11 @@ def words_of(text: str) -> str:
 
 def _language(job: dict[str, Any], voice: str | None, speaker: str | None, language: str | None) -> str:
     """The language in which a voice reads; empty where its front end names none, or it cannot be had."""
-    from flowtts_core.request import SynthesisRequest
-    from flowtts_core.text.frontends import build
+    from flowtts_core.text.frontends import language_read
     from flowtts_core.voice import load_card
 
-    request = SynthesisRequest(text="", speaker=speaker or job.get("speaker"), language=language or job.get("language"))
     try:
-        frontend = build(load_card(voice).parts["frontend"]).of(request)
+        frontend = load_card(voice).parts["frontend"]
+        return language_read(frontend, speaker or job.get("speaker"), language or job.get("language"))
     except (FlowTTSError, KeyError):  # the job says what is wrong with it
         return ""
-    return str(getattr(getattr(frontend, "config", None), "language", ""))

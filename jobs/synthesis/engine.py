@@ -6,6 +6,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flowtts_core.errors import FlowTTSError
@@ -26,7 +27,7 @@ class Engine:
 
     Attributes:
         steps: of its flow by default.
-        make_front: makes what cuts texts for it, where that needs no model.
+        frontend: spec of its front end, which cuts texts without the model; None where it has none.
         make_on_cpu: makes it in a process that has no GPU, where `make` needs one.
     """
 
@@ -34,11 +35,25 @@ class Engine:
     fingerprint: str
     make: MakeSynthesizer
     steps: int = 1
-    make_front: Callable[[], PlanText] | None = None
+    frontend: dict[str, Any] | None = None
     make_on_cpu: MakeSynthesizer | None = None
     licence: str = ""
     source: str = ""
     languages: tuple[str, ...] = ("en-us",)
+
+    def make_front(self) -> PlanText | None:
+        """Make what cuts texts for it, where that needs no model."""
+        from flowtts_core.text.frontends import build
+        from flowtts_core.text.plan import plan_text
+
+        return None if self.frontend is None else partial(plan_text, frontend=build(self.frontend))
+
+    def language(self, speaker: str | None, language: str | None) -> str:
+        """The language in which it reads such a request."""
+        from flowtts_core.text.frontends import language_read
+
+        asked = language or next(iter(self.languages), "en")
+        return asked if self.frontend is None else language_read(self.frontend, speaker, language) or asked
 
     def facts(self) -> dict[str, Any]:
         """What a data set says of its voice."""

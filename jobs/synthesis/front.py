@@ -41,7 +41,7 @@ class MakeFront:
         def front(voice: str | None) -> PlanText | None:
             engine = self.voices.find(voice)
             if engine.name not in fronts:
-                fronts[engine.name] = engine.make_front() if engine.make_front else None
+                fronts[engine.name] = engine.make_front()
             return fronts[engine.name]
 
         careful = Careful(self.output, "front", self.run, WorkLimits(_FRONT_S, self.limits.memory))

@@ -45,13 +45,14 @@ class Gate:
     Args:
         steps: of the flow in the first take.
         another: tells what another take of a unit asks for; empty where it would sound the same.
+        language: tells in which language a unit is read, as Whisper names it.
     """
 
-    def __init__(self, config: GateConfig, steps: int, another: Another) -> None:
+    def __init__(self, config: GateConfig, steps: int, another: Another, language: Callable[[Unit], str]) -> None:
         from flowtts_core.metrics.judges import Panel
 
         self._config, self._steps, self._panel = config, max(1, steps), Panel(config.panel)
-        self._another = another
+        self._another, self._language = another, language
 
     def choose(self, units: Sequence[Unit], firsts: Sequence[Take], speak: Speak) -> list[Take]:
         """The best take of each unit: the first that keeps all bounds, else the one that comes nearest.
@@ -96,7 +97,7 @@ class Gate:
             return replace(take, verified=False)
         # what will be saved, at its 16 bits: a recogniser may hear another word in the samples before rounding
         waveform, rate = read_audio(take.result.flac or encode(take.result.waveform, take.result.sample_rate, ".flac"))
-        verdict = self._panel.judge(Clip(waveform, rate, unit.text))
+        verdict = self._panel.judge(Clip(waveform, rate, unit.text, language=self._language(unit)))
         values = {name: top / bottom for name, (top, bottom) in verdict.values.items() if bottom > 0}
         met = all(requirement.met(values.get(requirement.metric)) for requirement in self._config.requirements)
         return replace(take, verified=met, scores=tuple(values.items()))

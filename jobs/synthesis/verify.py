@@ -51,7 +51,12 @@ class MakeVerifier:
             asked = {"seed": seed} if getattr(voice, "seeded", True) else {}
             return asked | ({"steps": steps} if "steps" in getattr(voice, "controls", {"steps"}) else {})
 
-        gate = Gate(self.speaking.gate, self.speaking.settings.get("steps") or self.voices.own.steps, another)
+        def language(unit: Unit) -> str:
+            asked = {**self.speaking.defaults, **unit.settings}
+            return self.voices.find(unit.voice).language(asked.get("speaker"), asked.get("language")).partition("-")[0]
+
+        steps = self.speaking.settings.get("steps") or self.voices.own.steps
+        gate = Gate(self.speaking.gate, steps, another, language)
         limits = WorkLimits((self.limits.seconds or 600.0) + _JUDGES_S, self.limits.memory)
         careful = Careful(self.output, "verify", self.run, limits)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flowtts_core import config as _config
+from flowtts_core.request import SynthesisRequest
 from flowtts_core.text.frontends.base import EncodedText, Frontend, Word
 from flowtts_core.text.frontends.characters import ByteConfig, ByteFrontend, CharacterConfig, CharacterFrontend
 from flowtts_core.text.frontends.kokoro import KokoroConfig, KokoroFrontend
@@ -25,6 +26,16 @@ def build(spec: Mapping[str, Any]) -> Frontend:
     return frontend
 
 
+def language_read(spec: Mapping[str, Any], speaker: str | None, language: str | None) -> str:
+    """Return the language in which the front end of a spec reads a request, as `en-us`; empty where it names none.
+
+    Raises:
+        FlowTTSError: for a speaker or language that it does not read, or a package that is missing.
+    """
+    frontend = build(spec).of(SynthesisRequest(text="", speaker=speaker, language=language))
+    return str(getattr(getattr(frontend, "config", None), "language", ""))
+
+
 __all__ = [
     "FRONTENDS",
     "ByteConfig",
@@ -39,4 +50,5 @@ __all__ = [
     "PhonemeFrontend",
     "Word",
     "build",
+    "language_read",
 ]
