@@ -50,6 +50,7 @@ class ServedVoice:
     speakers: tuple[str, ...] = ()
     phonemes: tuple[str, ...] = ()
     prompt: str = "none"
+    word_times: str = "none"
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from flowtts_core.errors import FlowTTSError, VoiceError
 from flowtts_core.request import SynthesisRequest
 from flowtts_core.sampling import Sampling
 from flowtts_core.text.frontends import KokoroConfig
-from flowtts_core.text.frontends.kokoro import SPOKEN_BY
+from flowtts_core.text.frontends.kokoro import SPOKEN_BY, KokoroFrontend
 from flowtts_core.voice.card import VoiceCard
 
 STYLES = "styles.safetensors"
@@ -42,6 +42,10 @@ class KokoroVoice(GraphSynthesizer):
 
     def offers_speaker(self, name: str) -> bool:
         return all(part in self.speakers for part, _ in parse_mixture(name))
+
+    def language_of(self, request: SynthesisRequest) -> str:
+        assert isinstance(self.frontend, KokoroFrontend)
+        return self.frontend.language_of(request)
 
     def feeds(self, request: SynthesisRequest, tokens: np.ndarray, settings: Sampling) -> Mapping[str, np.ndarray]:
         style = self.style_of(request.speaker or self.speakers[0])

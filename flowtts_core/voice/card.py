@@ -24,6 +24,7 @@ BUNDLED = Path(__file__).parent / "bundled"
 DEFAULT_VOICE = "heart"
 FLOW_VOICE = "rms"  # the bundled voice whose parts are ours: acoustic model and vocoder
 PACKAGES = ("hibari",)  # whose files a card may point at: to find a package is to import it, which runs its code
+_TIMED = ("matcha",)  # acoustic models that decide how long each token lasts
 _NOTES = ("name", "description", "licence", "source", "scores", "format")  # change nothing of the sound
 
 
@@ -66,12 +67,29 @@ class VoiceCard:
         values = _changed(self)
         return fingerprint({name: value for name, value in values.items() if name not in _NOTES}, 16)
 
+    @property
+    def word_times(self) -> str:
+        """Where the times of words come from.
+
+        "model": from the voice's own durations; "aligned": from a search in its sound, of English texts alone (see
+        `flowtts_core.engines.forced_alignment`); "none".
+        """
+        if (graph := self.parts.get("graph")) is not None:
+            aligned = any(is_english(language) for language in self.languages)
+            return "model" if graph.get("durations") else "aligned" if aligned else "none"
+        return "model" if self.parts.get("acoustic", {}).get("name") in _TIMED else "none"
+
     def size_bytes(self, folder: Path) -> int:
         """Return the bytes of its files; of a file that an installed package brings, too."""
         graph = self.parts.get("graph", {})
         if package := graph.get("package"):
             return packaged_file(package, graph["file"]).stat().st_size
         return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+
+
+def is_english(language: str) -> bool:
+    """Whether a language, as `en-us`, is English."""
+    return language.lower().partition("-")[0] == "en"
 
 
 def packaged_file(package: str, file: str) -> Path:

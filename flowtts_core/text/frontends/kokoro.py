@@ -47,7 +47,14 @@ class KokoroFrontend(Frontend):
         self._in(self.config.language).load()
 
     def of(self, request: SynthesisRequest) -> Frontend:
-        """Raise FlowTTSError for a speaker of a language that is not read here, where the request names no other."""
+        return self._in(self.language_of(request))
+
+    def language_of(self, request: SynthesisRequest) -> str:
+        """Return the language of a request.
+
+        Raises:
+            FlowTTSError: for a speaker of a language that is not read here, where the request names no other.
+        """
         if request.language is not None:
             language = request.language.lower()
         elif request.speaker is not None:
@@ -59,7 +66,7 @@ class KokoroFrontend(Frontend):
                 )
         else:
             language = self.config.language
-        return self._in(next((own for own in SPOKEN_BY.values() if own.startswith(language)), language))
+        return next((own for own in SPOKEN_BY.values() if own.startswith(language)), language)
 
     def _in(self, language: str) -> PhonemeFrontend:
         if language not in self._made:
