@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from itertools import groupby
 
@@ -19,7 +20,7 @@ import torch
 from flowtts_core.acoustic.alignment import gaussian_log_likelihood, monotonic_alignment, path_durations
 from flowtts_core.acoustic.matcha.model import MatchaTTS
 from flowtts_core.audio.files import resample
-from flowtts_core.audio.mel import LogMel
+from flowtts_core.audio.mel import LogMel, MelConfig
 from flowtts_core.engines.base import WordTime, word_times
 from flowtts_core.errors import TextError
 from flowtts_core.text.frontends.base import EncodedText, Word
@@ -41,7 +42,6 @@ class WordAligner:
     def __init__(self, voice: FlowVoice) -> None:
         assert isinstance(voice.acoustic, MatchaTTS) and voice.acoustic.n_speakers == 1
         self.model, self.frontend = voice.acoustic, voice.frontend
-        self._mel = LogMel(self.model.features)
         self._reading = threading.Lock()  # front ends fill caches as they read
 
     def words(
@@ -64,21 +64,22 @@ class WordAligner:
                 encoded = self.frontend.encode(text)
         except TextError:
             return None
-        spec = self.model.features
-        samples = resample(waveform, sample_rate, spec.sample_rate)
+        samples = resample(waveform, sample_rate, self.model.features.sample_rate)
+        spec = _frames_for(len(encoded.tokens), len(samples), self.model.features)
         if spec.frames_of(len(samples)) < len(encoded.tokens):
             return None
-        durations = self.align(encoded, samples)
+        durations = self.align(encoded, samples, spec)
         return matched(words, word_times(encoded, durations.tolist(), spec.seconds_of(1)), len(waveform) / sample_rate)
 
     @torch.inference_mode()
-    def align(self, encoded: EncodedText, waveform: np.ndarray) -> torch.Tensor:
-        """Return the frames [L] of each token in a waveform [S] of the encoder's sample rate.
+    def align(self, encoded: EncodedText, waveform: np.ndarray, spec: MelConfig) -> torch.Tensor:
+        """Return the frames [L] of each token in a waveform [S], of which there must be as many as tokens.
 
-        The waveform must have at least a frame for each token.
+        Args:
+            spec: the encoder's mel, perhaps of another hop.
         """
-        model, spec = self.model, self.model.features
-        log_mel = self._mel(torch.from_numpy(np.ascontiguousarray(waveform, np.float32))[None])[0].T  # [T, M]
+        model = self.model
+        log_mel = LogMel(spec)(torch.from_numpy(np.ascontiguousarray(waveform, np.float32))[None])[0].T  # [T, M]
         silent = torch.from_numpy(silences(log_mel.numpy(), _SILENCE_S / spec.seconds_of(1)))
         tokens = torch.tensor([encoded.tokens])
         lengths = torch.tensor([tokens.shape[1]])
@@ -94,6 +95,14 @@ class WordAligner:
         scores[:, silent] = _WORD_IN_SILENCE * in_word.float()
         path = monotonic_alignment(scores, lengths, torch.tensor([len(frames)]))
         return path_durations(path, tokens.shape[1])[0]
+
+
+def _frames_for(tokens: int, samples: int, spec: MelConfig) -> MelConfig:
+    """The mel with its hop halved until each token of fast speech has a frame; at most to a fourth."""
+    hop = spec.hop_length
+    while samples // hop < tokens and hop > spec.hop_length // 4:
+        hop //= 2
+    return replace(spec, hop_length=hop)
 
 
 def silences(log_mel: np.ndarray, shortest: float) -> np.ndarray:

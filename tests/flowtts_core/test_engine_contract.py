@@ -80,6 +80,7 @@ CASES = {
     ),
     "tiny": Case(make_tiny, {"speed": 2.0}, ["a i", "i", "a a i", "i a"]),
     "piper": Case(make_piper_voice, {"steps": 3}, timed=True),
+    "piper without durations": Case(partial(make_piper_voice, timed=False), {"steps": 3}, timed=True),
     "piper with speakers": Case(
         partial(make_piper_voice, speakers=3), {"language": "de"}, timed=True, settings={"speaker": "speaker-2"}
     ),
