@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-WORD_TIMES = {"model": "its own", "aligned": "aligned afterwards (English)", "none": "none"}  # of a card, for people
+WORD_TIMES = {"model": "its own", "aligned": "aligned (English)", "none": "none"}  # of a card, for people
 
 
 def add_parser(subparsers: Any) -> None:

@@ -8,6 +8,7 @@ punctuation alone.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,10 +23,12 @@ from flowtts_core.acoustic.matcha.model import MatchaTTS
 from flowtts_core.audio.files import resample
 from flowtts_core.audio.mel import LogMel, MelConfig
 from flowtts_core.engines.base import WordTime, word_times
-from flowtts_core.errors import TextError
+from flowtts_core.errors import FlowTTSError
 from flowtts_core.text.frontends.base import EncodedText, Word
 from flowtts_core.voice.card import FLOW_VOICE
 from flowtts_core.voice.parts import FlowVoice, load_parts
+
+log = logging.getLogger(__name__)
 
 # Silence: frames so far below the loud ones, for so long. Closures of plosives are shorter.
 _SILENCE_DB, _SILENCE_S = -35.0, 0.1
@@ -62,7 +65,7 @@ class WordAligner:
         try:
             with self._reading:
                 encoded = self.frontend.encode(text)
-        except TextError:
+        except FlowTTSError:
             return None
         samples = resample(waveform, sample_rate, self.model.features.sample_rate)
         spec = _frames_for(len(encoded.tokens), len(samples), self.model.features)
@@ -144,6 +147,7 @@ def _time_between(word: Word, heard: Sequence[WordTime], seconds: float) -> tupl
     inside = [own for own in heard if own.start < word.end and word.start < own.end]
     if inside:
         return _time_at(inside[0], word.start), _time_at(inside[-1], word.end)
+    log.info("nothing was heard of %r: it is placed between its neighbours", word.text)
     before = [own.end_s for own in heard if own.end <= word.start]
     after = [own.start_s for own in heard if own.start >= word.end]
     return before[-1] if before else 0.0, after[0] if after else seconds
