@@ -146,6 +146,7 @@ def _add_lists(app: FastAPI, front: Front) -> None:
                 "sample_rate": voice.sample_rate,
                 "speakers": list(voice.speakers),
                 "phonemes": list(voice.phonemes),
+                "word_times": voice.word_times,
             }
             for voice in front.voices.voices.values()
         ]

@@ -51,6 +51,7 @@ class ServedVoice:
     phonemes: tuple[str, ...] = ()
     prompt: str = "none"
     naturalness: float | None = None
+    word_times: str = "none"
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowtts_core.errors import OutputError
+from jobs.voices import WORD_TIMES
 
 if TYPE_CHECKING:
     from flowtts_core.audio.mel import MelConfig
@@ -65,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         "speakers": len(card.speakers) or 1,
         "languages": list(card.languages),
         "phonemizer": frontend.get("phonemizer", "misaki"),
-        "word_times": card.kind == "flow" or bool(card.parts["graph"]["durations"]),
+        "word_times": card.word_times,
         "fingerprint": card.fingerprint,
     }
     if "vocoder" in card.parts:
@@ -75,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(
             f"{args.output}: {summary['speakers']} speaker(s), {', '.join(card.languages)}, phonemes by "
-            f"{summary['phonemizer']}, {'with' if summary['word_times'] else 'without'} word times"
+            f"{summary['phonemizer']}, word times: {WORD_TIMES[card.word_times]}"
         )
         print(f'try it: flowtts say "Good evening." --voice {args.output}')
     return 0

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+WORD_TIMES = {"model": "its own", "aligned": "aligned (English)", "none": "none"}  # of a card, for people
+
 
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
@@ -93,6 +95,7 @@ def describe(folder: Path, name: str, default: bool) -> dict[str, Any]:
         "description": card.description,
         "sample_rate": card.sample_rate,
         "speakers": list(card.speakers),
+        "word_times": card.word_times,
         "parts": {part: spec.get("name") for part, spec in card.parts.items()},
         "fingerprint": card.fingerprint,
         "size_mb": round(card.size_bytes(folder) / 1e6, 1),
@@ -119,17 +122,18 @@ def show(rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     table = Table()
-    for column in ("voice", "language", "model", "speakers", "MB", "licence", "scores"):
+    for column in ("voice", "language", "model", "speakers", "word times", "MB", "licence", "scores"):
         table.add_column(column, overflow="fold")
     for row in rows:
         label = escape(row["voice"]) + (" (default)" if row["default"] else "")
         if "error" in row:
-            table.add_row(label, "", "", "", "", "", f"[red]{escape(row['error'])}[/red]")
+            table.add_row(label, "", "", "", "", "", "", f"[red]{escape(row['error'])}[/red]")
             continue
         cells = (
             ", ".join(row["languages"]),
             f"{row['kind']}: {' + '.join(row['parts'].values())}, {row['sample_rate']} Hz",
             str(len(row["speakers"]) or 1),
+            WORD_TIMES[row["word_times"]],
             str(row["size_mb"]),
             row["licence"] or "not stated",
             "\n".join(scores_of(row["figures"])),

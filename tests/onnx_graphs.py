@@ -177,9 +177,18 @@ def write_piper(
     return graph, config
 
 
-def make_piper_voice(folder: Path, speakers: int = 1) -> Path:
-    """Import a small Piper voice that reads letters."""
-    import_piper(*write_piper(folder.with_name(f"{folder.name}-files"), speakers), folder, licence="CC0-1.0")
+def make_piper_voice(folder: Path, speakers: int = 1, timed: bool = True, **changed: Any) -> Path:
+    """Import a small Piper voice that reads letters; `changed` are other values of its JSON.
+
+    Args:
+        timed: whether the durations can be found in the graph.
+    """
+    model = make_piper_graph(len(LETTERS) + 3, speakers)
+    if not timed:
+        place = next(k for k, node in enumerate(model.graph.node) if node.op_type == "CumSum")
+        model.graph.node.insert(place, helper.make_node("Ceil", ["frames"], ["again"]))  # two of them: which one is it?
+    files = write_piper(folder.with_name(f"{folder.name}-files"), speakers, model, **changed)
+    import_piper(*files, folder, licence="CC0-1.0")
     return folder
 
 

@@ -40,7 +40,7 @@ class Speech:
 
     Attributes:
         waveform: [S] float32 in [-1, 1].
-        words: their times; None where the engine knows no durations.
+        words: their times; None where the engine does not know them.
         phonemes: what was spoken, for people.
         flac: the same sound encoded, from an engine that has it so already.
         dropped: what of the text could not be spoken.

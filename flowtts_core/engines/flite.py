@@ -12,11 +12,15 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+import numpy as np
+
 from flowtts_core.audio.files import read_audio
 from flowtts_core.engines.base import Speech, Spoken, SynthesisFailure, UtteranceSynthesizer, failure
+from flowtts_core.engines.forced_alignment import open_aligner
 from flowtts_core.errors import AudioError, DependencyError, FlowTTSError, VoiceError
 from flowtts_core.request import SynthesisRequest
 from flowtts_core.text import frontends
+from flowtts_core.text.plan import Utterance
 from flowtts_core.voice.card import FLITE, VoiceCard
 
 _RATES = {"kal": 8000}  # of its voices; the others have 16 kHz
@@ -54,22 +58,28 @@ class FliteVoice(UtteranceSynthesizer):
     controls = frozenset({"seed", "speed"})
     seeded = False
 
-    def __init__(self, card: VoiceCard) -> None:
+    def __init__(self, card: VoiceCard, threads: int | None = None) -> None:
         self.card, self.voice = card, card.name.removeprefix(FLITE)
         self.name, self.fingerprint, self.sample_rate = card.name, card.fingerprint, card.sample_rate
         self.languages = card.languages
         self.frontend = frontends.build(card.parts["frontend"])
+        self.aligner = open_aligner(threads)
 
     def speak(self, utterances: Sequence[Spoken]) -> list[Speech | SynthesisFailure]:
-        return [self._one(request, spoken.encoded.phonemes) for request, spoken in utterances if spoken.encoded]
+        return [self._one(request, utterance) for request, utterance in utterances]
 
-    def _one(self, request: SynthesisRequest, text: str) -> Speech | SynthesisFailure:
+    def _one(self, request: SynthesisRequest, utterance: Utterance) -> Speech | SynthesisFailure:
+        assert utterance.encoded is not None
+        encoded, text = utterance.encoded, request.text[utterance.start : utterance.end]
         try:
-            return self._read(text, self.card.sampling.asked(request).speed)
+            waveform = self._read(encoded.phonemes, self.card.sampling.asked(request).speed)
         except FlowTTSError as error:
             return failure(error)
+        words = self.aligner.words(text, encoded.words, waveform, self.sample_rate)
+        return Speech(waveform, self.sample_rate, words, encoded.phonemes)
 
-    def _read(self, text: str, speed: float) -> Speech:
+    def _read(self, text: str, speed: float) -> np.ndarray:
+        """Let the program read the words; [S]."""
         with tempfile.TemporaryDirectory() as folder:
             source, target = Path(folder, "text.txt"), Path(folder, "speech.wav")
             source.write_text(f"{_ascii(text)}\n", encoding="ascii")
@@ -86,11 +96,11 @@ class FliteVoice(UtteranceSynthesizer):
             waveform, rate = read_audio(target)
         if not waveform.any() or rate != self.sample_rate:
             raise AudioError(f"flite -voice {self.voice} made no sound of it")
-        return Speech(waveform, rate, phonemes=text)
+        return waveform
 
 
 def open_flite(folder: Path, card: VoiceCard, device: str, threads: int | None) -> FliteVoice:
-    """Open a voice of the program, which reads on one thread.
+    """Open a voice of the program, which reads on one thread; `threads` are those of the search for its words.
 
     Raises:
         DependencyError: where flite is not installed.
@@ -99,7 +109,7 @@ def open_flite(folder: Path, card: VoiceCard, device: str, threads: int | None) 
     voice, known = card.name.removeprefix(FLITE), _voices()
     if voice not in known:
         raise VoiceError(f"flite has no voice {voice!r}", f"it has {', '.join(FLITE + name for name in known)}")
-    return FliteVoice(card)
+    return FliteVoice(card, threads)
 
 
 @cache

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from flowtts_core import config as specs
+from flowtts_core.engines.kokoro import EARLY_FRAMES
 from flowtts_core.engines.onnx_voice import GraphConfig, GraphSynthesizer
 from flowtts_core.errors import DependencyError, VoiceError
 from flowtts_core.request import SynthesisRequest
@@ -21,6 +22,8 @@ _SPECTRA = ("lh", "theta", "ln", "lr", "phi", "f0")
 
 class HibariVoice(GraphSynthesizer):
     """A hibari voice; the noise of its sound is drawn outside the graph."""
+
+    early_frames = EARLY_FRAMES
 
     def __init__(self, folder: Path, card: VoiceCard, threads: int | None = None) -> None:
         super().__init__(folder, card, threads)

@@ -1,4 +1,4 @@
-"""What voices that are ONNX graphs share: files checked, a session, noise from the seed, words from the frames of tokens."""
+"""What voices that are ONNX graphs share: files checked, a session, noise from the seed, words and their times."""
 
 from __future__ import annotations
 
@@ -7,20 +7,31 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime
 
 from flowtts_core import config as specs
-from flowtts_core.engines.base import Speech, Spoken, SynthesisFailure, UtteranceSynthesizer, failure, word_times
+from flowtts_core.engines.base import (
+    Speech,
+    Spoken,
+    SynthesisFailure,
+    UtteranceSynthesizer,
+    WordTime,
+    failure,
+    word_times,
+)
 from flowtts_core.errors import ConfigError, FlowTTSError, VoiceError
 from flowtts_core.files import write_whole
 from flowtts_core.request import SynthesisRequest
 from flowtts_core.sampling import Sampling
 from flowtts_core.text import frontends
 from flowtts_core.text.plan import Utterance
-from flowtts_core.voice.card import CARD, VoiceCard, cache_folder, packaged_file
+from flowtts_core.voice.card import CARD, VoiceCard, cache_folder, is_english, packaged_file
+
+if TYPE_CHECKING:
+    from flowtts_core.engines.forced_alignment import WordAligner
 
 GRAPH = "model.onnx"
 TOKENS, FRAMES = -1, -2  # sides of a `NoiseInput` that depend on the text
@@ -59,7 +70,7 @@ class GraphConfig:
     Attributes:
         file: of the graph, in the voice's folder.
         package: installed Python package that brings the file, as it was published; empty where the voice's folder has it.
-        durations: output with the frames of each token; empty where the graph has none.
+        durations: output with the frames of each token; empty where the graph has none, and words are aligned afterwards.
         frame_samples: samples of such a frame.
         noise: inputs that are fed from the seed.
     """
@@ -96,11 +107,16 @@ class GraphSynthesizer(UtteranceSynthesizer):
 
     Args:
         folder: of the voice.
-        threads: of ONNX Runtime; see `open_session`.
+        threads: of ONNX Runtime; see `open_session`. Where words are aligned, of torch in this process too.
+
+    Attributes:
+        aligner: finds words in the sound of a voice whose graph does not tell their times; None for other voices.
     """
 
     controls = frozenset({"seed", "speed"})
+    frontend: frontends.Frontend
     files: tuple[str, ...] = ()  # in the folder, beside the graph
+    early_frames = 0  # by which the sound of a token comes before the durations say
 
     def __init__(self, folder: Path, card: VoiceCard, threads: int | None = None) -> None:
         self.folder, self.card = folder, card
@@ -119,6 +135,11 @@ class GraphSynthesizer(UtteranceSynthesizer):
             require_files(folder, card, (self.graph.file, *self.files))
             graph = str(folder / self.graph.file)
         self.session = open_session(graph, folder / self.graph.file, threads=threads)
+        self.aligner: WordAligner | None = None
+        if card.word_times == "aligned":
+            from flowtts_core.engines.forced_alignment import open_aligner
+
+            self.aligner = open_aligner(threads)
 
     @abc.abstractmethod
     def feeds(self, request: SynthesisRequest, tokens: np.ndarray, settings: Sampling) -> Mapping[str, np.ndarray]:
@@ -148,11 +169,16 @@ class GraphSynthesizer(UtteranceSynthesizer):
             return SynthesisFailure(f"the graph does not run: {error}"[:300])
         if not np.isfinite(waveform).all():
             return SynthesisFailure("the graph gave numbers that are no sound")
-        words = None
+        waveform = waveform.clip(-1.0, 1.0)
+        words: tuple[WordTime, ...] | None = None
         if self.graph.durations:
-            spoken = outputs[self._place_of_durations].reshape(-1)
-            words = word_times(encoded, spoken.tolist(), self.graph.frame_samples / self.sample_rate)
-        return Speech(waveform.clip(-1.0, 1.0), self.sample_rate, words, encoded.phonemes)
+            spoken = outputs[self._place_of_durations].reshape(-1).tolist()
+            spoken[0] = max(0, spoken[0] - self.early_frames)
+            words = word_times(encoded, spoken, self.graph.frame_samples / self.sample_rate)
+        elif self.aligner is not None and is_english(frontends.language_of(self.frontend, request)):
+            text = request.text[utterance.start : utterance.end]
+            words = self.aligner.words(text, encoded.words, waveform, self.sample_rate)
+        return Speech(waveform, self.sample_rate, words, encoded.phonemes)
 
     @property
     def _place_of_durations(self) -> int:

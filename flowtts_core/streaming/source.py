@@ -26,7 +26,7 @@ CHARACTERS_PER_BATCH = 1000
 class StreamPiece:
     """What one step made of a request: [S] samples and the words that begin in them, by the request's clock.
 
-    `words` is None where the engine knows no durations.
+    `words` is None where the engine does not know their times.
     """
 
     waveform: np.ndarray

@@ -25,6 +25,7 @@ DEFAULT_VOICE = "heart"
 FLOW_VOICE = "rms"  # the bundled voice whose parts are ours: acoustic model and vocoder
 FLITE = "flite:"  # begins the names of voices that a program on this machine speaks
 PACKAGES = ("hibari",)  # whose files a card may point at: to find a package is to import it, which runs its code
+_TIMED = ("matcha",)  # acoustic models that decide how long each token lasts
 _NOTES = ("name", "description", "licence", "source", "scores", "format")  # change nothing of the sound
 
 
@@ -81,12 +82,30 @@ class VoiceCard:
         found = self.figures.get("naturalness")
         return None if found is None else float(found["value"])
 
+    @property
+    def word_times(self) -> str:
+        """Where the times of words come from.
+
+        "model": from the voice's own durations; "aligned": from a search in its sound, of English texts alone (see
+        `flowtts_core.engines.forced_alignment`); "none".
+        """
+        graph = self.parts.get("graph")
+        if self.kind == "flite" or (graph is not None and not graph.get("durations")):
+            return "aligned" if any(is_english(language) for language in self.languages) else "none"
+        timed = graph is not None or self.parts.get("acoustic", {}).get("name") in _TIMED
+        return "model" if timed else "none"
+
     def size_bytes(self, folder: Path) -> int:
         """Return the bytes of its files; of a file that an installed package brings, too."""
         graph = self.parts.get("graph", {})
         if package := graph.get("package"):
             return packaged_file(package, graph["file"]).stat().st_size
         return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+
+
+def is_english(language: str) -> bool:
+    """Whether a language, as `en-us`, is English."""
+    return language.lower().partition("-")[0] == "en"
 
 
 def packaged_file(package: str, file: str) -> Path:

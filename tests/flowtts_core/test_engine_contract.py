@@ -90,6 +90,7 @@ CASES = {
     ),
     "tiny": Case(make_tiny, {"speed": 2.0}, ["a i", "i", "a a i", "i a"]),
     "piper": Case(make_piper_voice, {"steps": 3}, timed=True),
+    "piper without durations": Case(partial(make_piper_voice, timed=False), {"steps": 3}, timed=True),
     "piper with speakers": Case(
         partial(make_piper_voice, speakers=3), {"language": "de"}, timed=True, settings={"speaker": "speaker-2"}
     ),
@@ -101,7 +102,7 @@ CASES = {
         settings={"speaker": "af_heart*0.6+bm_george*0.4"},
     ),
     "hibari": Case(make_hibari, {"speaker": "heart"}, timed=True),
-    "flite": Case(make_flite, {"temperature": 1.0}, seeded=False, settings={"speed": 2.0}),
+    "flite": Case(make_flite, {"temperature": 1.0}, timed=True, seeded=False, settings={"speed": 2.0}),
     "fake": Case(make_fake_voice, {"steps": 3}, settings={"speaker": "high", "speed": 1.5}),
 }
 

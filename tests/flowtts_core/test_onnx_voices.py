@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -84,12 +86,16 @@ def test_several_speakers_differ(tmp_path: Path) -> None:
     assert np.array_equal(speak(voice).waveform, speak(voice, speaker="speaker-0").waveform)
 
 
-def test_a_graph_without_durations_has_no_word_times(tmp_path: Path) -> None:
-    model = make_piper_graph(len(LETTERS) + 3)
-    k = next(k for k, node in enumerate(model.graph.node) if node.op_type == "CumSum")
-    model.graph.node.insert(k, helper.make_node("Ceil", ["frames"], ["again"]))  # two of them: which one is it?
-    import_piper(*write_piper(tmp_path / "files", model=model), tmp_path / "voice")
-    assert speak(tmp_path / "voice").words is None
+def test_words_are_aligned_only_where_the_graph_does_not_tell(tmp_path: Path) -> None:
+    timed, untimed = make_piper_voice(tmp_path / "joe"), make_piper_voice(tmp_path / "untimed", timed=False)
+    assert not load_card(untimed).parts["graph"]["durations"]
+    [told, aligned] = [speak(voice, seed=1) for voice in (timed, untimed)]
+    assert np.array_equal(told.waveform, aligned.waveform)
+    assert told.words is not None and aligned.words is not None
+    assert [word.word for word in aligned.words] == [word.word for word in told.words]
+    script = f"import sys; from flowtts_core.voice import open_voice; open_voice({str(timed)!r}); "
+    script += "sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
 def test_symbols_that_the_voice_lacks_are_counted(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from jobs.synthesis.settings import GateConfig, Speaking
 from jobs.synthesize import synthesize
 from jobs.verify import verify
 from tests.fake_engine import speak_inline
-from tests.onnx_graphs import make_kokoro_voice, make_piper_voice
+from tests.onnx_graphs import make_kokoro_voice, make_piper_voice, write_piper
 from tests.standins import make_character_voice, make_fake_voice
 
 TEXT = "One two three. Four five."
@@ -235,3 +235,23 @@ def test_rows_of_an_onnx_voice_are_the_librarys_sound(tmp_path: Path, speaker: s
     found = to_int16(read_audio(tmp_path / "out" / "audio" / "a.flac")[0])
     assert np.array_equal(found, to_int16(speech.waveform))
     assert [word["word"] for word in rows_of(tmp_path / "out")["a"]["words"]] == [word.word for word in speech.words]
+
+
+def test_all_that_list_voices_tell_where_word_times_come_from(
+    tmp_path: Path, fake: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    timed, untimed = tmp_path / "timed", make_piper_voice(tmp_path / "untimed", timed=False)
+    graph, _ = write_piper(tmp_path / "files")
+    assert cli.main(["import", "piper", str(graph), "-o", str(timed), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["word_times"] == "model"
+    assert cli.main(["voices", str(timed), str(untimed), str(fake), "--json"]) == 0
+    rows = {Path(row["folder"]): row["word_times"] for row in json.loads(capsys.readouterr().out)}
+    assert (rows[timed], rows[untimed], rows[fake]) == ("model", "aligned", "none")
+    assert cli.main(["voices", str(untimed)]) == 0
+    assert "aligned" in capsys.readouterr().out
+    [row] = served(untimed).get("/v1/voices").json()["data"]
+    assert row["word_times"] == "aligned"
+    answer = served(untimed).post("/tts", json={"text": TEXT, "seed": 5, "timestamps": True}).json()
+    [speech] = open_voice(untimed).synthesize([SynthesisRequest(text=TEXT, seed=5)])
+    assert isinstance(speech, Speech) and speech.words
+    assert [word["word"] for word in answer["words"]] == [word.word for word in speech.words]

@@ -26,14 +26,18 @@ def build(spec: Mapping[str, Any]) -> Frontend:
     return frontend
 
 
-def language_read(spec: Mapping[str, Any], speaker: str | None, language: str | None) -> str:
-    """Return the language in which the front end of a spec reads a request, as `en-us`; empty where it names none.
+def language_of(frontend: Frontend, request: SynthesisRequest) -> str:
+    """Return the language in which a front end reads a request, as `en-us`; empty where it names none.
 
     Raises:
         FlowTTSError: for a speaker or language that it does not read, or a package that is missing.
     """
-    frontend = build(spec).of(SynthesisRequest(text="", speaker=speaker, language=language))
-    return str(getattr(getattr(frontend, "config", None), "language", ""))
+    return str(getattr(getattr(frontend.of(request), "config", None), "language", ""))
+
+
+def language_read(spec: Mapping[str, Any], speaker: str | None, language: str | None) -> str:
+    """Return the language of a request to the front end of a spec; see `language_of`."""
+    return language_of(build(spec), SynthesisRequest(text="", speaker=speaker, language=language))
 
 
 __all__ = [
@@ -50,5 +54,6 @@ __all__ = [
     "PhonemeFrontend",
     "Word",
     "build",
+    "language_of",
     "language_read",
 ]
