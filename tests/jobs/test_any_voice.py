@@ -21,6 +21,7 @@ from deploy.speech import Refusal, SoundPiece, SpeechJob
 from flowtts_core.audio.files import encode, read_audio, to_int16
 from flowtts_core.engines.base import Speech
 from flowtts_core.errors import FlowTTSError
+from flowtts_core.metrics.judges import Clip, Panel, Verdict
 from flowtts_core.request import PromptClip, SynthesisRequest
 from flowtts_core.voice import card, load_card, open_voice
 from jobs import cli
@@ -223,6 +224,30 @@ def test_a_voice_without_noise_has_one_take(tmp_path: Path) -> None:
     [row] = rows_of(tmp_path / "out").values()
     assert summary.failed == 1 and (row["takes"], row["steps"], row["phonemes"]) == (1, None, "ɡˈʊd ˈiːvnɪŋ.")
     assert row["reason"].startswith("not verified in 1 take: seconds is ")
+
+
+def test_takes_are_judged_in_the_language_in_which_they_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pyopenjtalk", reason="needs pip install 'flowtts[japanese]'")
+    judged: dict[str | None, str | None] = {}
+
+    def judge(self: Panel, clip: Clip, without: tuple[str, ...] = ()) -> Verdict:
+        judged[clip.text] = clip.language
+        return Verdict(values={"cer": (0.0, 1.0)})
+
+    monkeypatch.setattr(Panel, "judge", judge)
+    voice = make_kokoro_voice(tmp_path / "kokoro", speakers=("af_heart", "jf_alpha", "bm_george"))
+    rows = [
+        {"id": "a", "text": "Good evening."},
+        {"id": "b", "text": "Good morning.", "speaker": "bm_george"},
+        {"id": "c", "text": "古い家。", "speaker": "jf_alpha"},
+        {"id": "d", "text": "古い町。", "language": "ja"},
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    speaking = Speaking(gate=GateConfig(("cer<0.5",)))
+    assert synthesize([str(tmp_path / "rows.jsonl")], str(tmp_path / "out"), str(voice), speaking=speaking).ok == 4
+    assert judged == {"Good evening.": "en", "Good morning.": "en", "古い家。": "ja", "古い町。": "ja"}
 
 
 @pytest.mark.parametrize("speaker", [None, "speaker-2"])
