@@ -12,6 +12,7 @@ from deploy.errors import ApiError
 from deploy.settings import RequestLimits, ServedVoice
 from deploy.speech import SpeechJob
 from flowtts_core.request import REQUEST_FIELDS, PromptClip, SynthesisRequest, from_json
+from flowtts_core.voice.card import split_speaker
 
 Format = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
 OPENAI_VOICES = frozenset(
@@ -28,7 +29,7 @@ class VoiceId(BaseModel):
     """OpenAI's object for a voice of one's own."""
 
     model_config = ConfigDict(strict=True)
-    id: str = Field(min_length=1, max_length=64)
+    id: str = Field(min_length=1, max_length=200)
 
 
 class SpeechBody(BaseModel):
@@ -44,7 +45,9 @@ class SpeechBody(BaseModel):
     model: str = Field(
         min_length=1, max_length=64, description="All are the same here.", json_schema_extra={"enum": list(MODELS)}
     )
-    voice: str | VoiceId = Field(description="A name of /v1/voices; OpenAI's names mean the default voice.")
+    voice: str | VoiceId = Field(
+        description="A name of /v1/voices, or NAME@SPEAKER; OpenAI's names mean the default voice."
+    )
     response_format: Format = "mp3"
     speed: float = Field(default=1.0, ge=0.25, le=4.0, allow_inf_nan=False)
     stream_format: Literal["audio", "sse"] = "audio"
@@ -55,7 +58,9 @@ class RequestBody(BaseModel):
     """What asks for a voice and a form of answer."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
-    voice: str | None = Field(default=None, min_length=1, max_length=64, description="By default the first voice.")
+    voice: str | None = Field(
+        default=None, min_length=1, max_length=200, description="NAME or NAME@SPEAKER; by default the first voice."
+    )
     response_format: Format = "wav"
     timestamps: bool = Field(default=False, description="Answer with JSON (or events) that has word times too.")
 
@@ -115,27 +120,32 @@ class VoiceList:
         self.voices = {voice.name: voice for voice in voices}
 
     def find(self, name: str | None) -> ServedVoice:
-        """Raises ApiError 400 for a name that is not served."""
+        """Return the voice of `NAME` or `NAME@SPEAKER`; raises ApiError 400 for a name that is not served."""
+        return self.asked(name)[0]
+
+    def asked(self, name: str | None) -> tuple[ServedVoice, str | None]:
+        """Return the voice and the speaker of `NAME[@SPEAKER]`; raises as `find`."""
         if name is None:
-            return self.default
-        voice = self.voices.get(name) or (self.default if name in OPENAI_VOICES else None)
-        if voice is None:
+            return self.default, None
+        voice, speaker = (name, None) if name in self.voices else split_speaker(name)
+        found = self.voices.get(voice or "") or (self.default if voice in OPENAI_VOICES else None)
+        if found is None:
             raise ApiError(400, f"no such voice; there are: {', '.join(self.voices)}", "voice_not_found", "voice")
-        return voice
+        return found, speaker
 
 
 def speech_job(body: SpeechBody, voices: VoiceList, limits: RequestLimits) -> SpeechJob:
     """Raises ApiError 400 for a voice or model that is not served, and for a text that is too long."""
-    voice = voices.find(body.voice if isinstance(body.voice, str) else body.voice.id)
+    voice, speaker = voices.asked(body.voice if isinstance(body.voice, str) else body.voice.id)
     if body.model not in MODELS and not body.model.startswith("gpt-4o-mini-tts"):
         raise ApiError(400, f"no such model; there are: {', '.join(MODELS)}", "model_not_found", "model")
     check_text(body.input, limits.openai_chars, "input")
-    return SpeechJob(voice.name, SynthesisRequest(text=body.input, speed=body.speed))
+    return SpeechJob(voice.name, SynthesisRequest(text=body.input, speed=body.speed, speaker=speaker))
 
 
 def tts_job(body: Any, voices: VoiceList, limits: RequestLimits) -> SpeechJob:
     """Raises ApiError 400 where the fields do not fit together or the voice."""
-    voice = voices.find(body.voice)
+    voice, speaker = voices.asked(body.voice)
     if (body.text is None) == (body.phoneme_id is None):
         raise ApiError(400, "give either `text` or `phoneme_id`", "invalid_value", "text")
     if body.phoneme_id is not None:
@@ -143,12 +153,23 @@ def tts_job(body: Any, voices: VoiceList, limits: RequestLimits) -> SpeechJob:
     else:
         text = body.text or ""
         check_text(text, limits.tts_chars, "text")
-    return SpeechJob(voice.name, request_of(text, body), body.stream, body.timestamps)
+    return SpeechJob(voice.name, request_of(text, body, speaker), body.stream, body.timestamps)
 
 
-def request_of(text: str, body: Any) -> SynthesisRequest:
-    """Return the request of a body that has `body_fields`; raises ApiError 400 for a clip that is no base64."""
+def request_of(text: str, body: Any, speaker: str | None = None) -> SynthesisRequest:
+    """Return the request of a body that has `body_fields`.
+
+    Args:
+        speaker: that the name of its voice brought.
+
+    Raises:
+        ApiError: 400 for a clip that is no base64, or two speakers.
+    """
     settings = {name: getattr(body, name) for name in REQUEST_FIELDS}
+    if speaker is not None:
+        if settings["speaker"] not in (None, speaker):
+            raise ApiError(400, f"speaker: the voice names another one, {speaker}", "invalid_value", "speaker")
+        settings["speaker"] = speaker
     try:
         return from_json({"text": text, **settings})
     except ValueError as error:  # base64 that is none

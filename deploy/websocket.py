@@ -148,8 +148,8 @@ class _Conversation:
         kind = values["type"]
         if kind == "start":
             start = parse(Start, json.dumps(values).encode())
-            self.front.voices.find(start.voice)
-            self.asked, self.start = request_of("", start), start
+            speaker = self.front.voices.asked(start.voice)[1]
+            self.asked, self.start = request_of("", start, speaker), start
             await self._ready()
         elif kind == "text":
             if not isinstance(values.get("text"), str):

@@ -72,6 +72,22 @@ def test_a_voices_speakers_differ(fake: Path) -> None:
     assert low[:4] == b"RIFF" and samples_of(low).tolist() != samples_of(high).tolist()
 
 
+def test_the_name_of_a_voice_may_bring_a_speaker(fake: Path) -> None:
+    client, name = served(fake), fake.name
+    tts = {"text": TEXT, "response_format": "wav"}
+    low, high = (samples_of(client.post("/tts", json={**tts, "speaker": who}).content) for who in ("low", "high"))
+    for voice, expected in ((f"{name}@high", high), (f"{name}@low", low), ("alloy@high", high)):
+        openai = {"model": "tts-1", "input": TEXT, "voice": voice, "response_format": "wav"}
+        for path, body in (("/v1/audio/speech", openai), ("/tts", {**tts, "voice": voice})):
+            assert samples_of(client.post(path, json=body).content).tolist() == expected.tolist(), (path, voice)
+    refused = client.post("/v1/audio/speech", json={"model": "tts-1", "input": TEXT, "voice": f"{name}@nobody"})
+    assert refused.status_code == 400 and "no speaker 'nobody'" in refused.json()["error"]["message"]
+    two = client.post("/tts", json={"text": TEXT, "voice": f"{name}@high", "speaker": "low"})
+    assert two.status_code == 400 and two.json()["error"]["param"] == "speaker"
+    assert "error" not in spoken_by_websocket(client, {"voice": f"{name}@high"})
+    assert "error" in spoken_by_websocket(client, {"voice": f"{name}@nobody"})
+
+
 def test_events_of_a_voice_without_word_times_have_no_words(fake: Path) -> None:
     client = served(fake)
     answer = client.post("/tts", json={"text": TEXT, "timestamps": True, "stream": True})
@@ -87,7 +103,7 @@ def spoken_by_websocket(client: Any, settings: dict[str, Any]) -> list[str]:
         for message in ({"type": "start", **settings}, {"type": "text", "text": TEXT}, {"type": "flush"}):
             socket.send_json(message)
         kinds: list[str] = []
-        while "flushed" not in kinds:
+        while not {"flushed", "error"} & set(kinds):
             message = socket.receive()
             kinds.append("sound" if message.get("bytes") else json.loads(message["text"])["type"])
     return kinds
