@@ -316,9 +316,10 @@ def run_voices(args: argparse.Namespace) -> int:
     texts = benchmark_speed.read_texts(args.texts)[-args.n :]
     figures = benchmark_voices.voices(args.voices, texts, args.asr, say, args.language)
     print(benchmark_voices.page(figures))
+    code = _done(args, figures)
     if args.write_cards:
         benchmark_voices.write_cards(figures)
-    return _done(args, figures)
+    return code
 
 
 def run_training(args: argparse.Namespace) -> int:

@@ -79,16 +79,20 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from flowtts_core.errors import ConfigError
     from flowtts_core.voice import split_speaker
     from jobs.corpus.teach import TextLimits
     from jobs.synthesis.input import ReadingOptions
 
     reading = ReadingOptions(lines=args.lines, sentences=True, limit=args.max_sentences)
-    limits, (voice, speaker) = TextLimits(args.min_chars, args.max_chars), split_speaker(args.teacher)
-    args.speaker = args.speaker or speaker
+    limits = TextLimits(args.min_chars, args.max_chars)
+    if args.speaker and split_speaker(args.teacher)[1]:
+        raise ConfigError(
+            f"--teacher {args.teacher} and --speaker {args.speaker} name two speakers", "give one of them"
+        )
     with told_to_go_on():
         summary = make_corpus(
-            args.inputs, args.output, voice, reading, speaking_of(args), limits, options_of(args),
+            args.inputs, args.output, args.teacher, reading, speaking_of(args), limits, options_of(args),
             lexicon=args.lexicon, device=device_of(args),
         )  # fmt: skip
     return tell(summary, args.json)
@@ -97,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
 def make_corpus(
     inputs: Sequence[str],
     output: str,
-    voice: str | None,
+    teacher: str | None,
     reading: ReadingOptions,
     speaking: Speaking,
     limits: TextLimits,
@@ -109,13 +113,17 @@ def make_corpus(
     """Let the voice read the inputs, sentence by sentence, into a corpus; the same call again goes on.
 
     Args:
-        voice: a bundled voice's name, a folder, or flite:VOICE; None is the default voice.
+        teacher: VOICE[@SPEAKER], where VOICE is a bundled voice's name, a folder, or flite:VOICE; None is the default voice.
 
     Raises:
         FlowTTSError: for inputs, voices, settings and outputs that cannot be used.
     """
-    from jobs.corpus.teach import teaching_plan
+    from flowtts_core.voice import split_speaker
+    from jobs.corpus.teach import require_speaker, teaching_plan
     from jobs.synthesis.input import read_plan
 
-    plan = teaching_plan(read_plan(inputs, replace(reading, sentences=True), speaking), voice, speaking, limits)
+    (voice, speaker), speaking = split_speaker(teacher), replace(speaking, whole=True)
+    require_speaker(voice, speaker)
+    plan = read_plan(inputs, replace(reading, sentences=True), speaking)
+    plan = teaching_plan(plan, voice, speaker, speaking, limits)
     return speak_plan(plan, output, voice, speaking, options, lexicon=lexicon, device=device)

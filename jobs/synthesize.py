@@ -341,8 +341,8 @@ def go_on(
     running = Running(least=workers, most=workers, address=address, gpus=float(device == "cuda"))
     plan = Plan(stored.notes["title"], stored.notes["kind"], tuple, tuple(stored.notes["sources"]))
     settings = dict(job["settings"])
-    gate, fingerprint = settings.pop("gate", None), settings.pop("lexicon", "")
-    speaking = Speaking(settings, fingerprint, None if gate is None else _gate(gate))
+    gate, fingerprint, whole = settings.pop("gate", None), settings.pop("lexicon", ""), settings.pop("whole", False)
+    speaking = Speaking(settings, fingerprint, None if gate is None else _gate(gate), whole)
     return run_job(plan, output, engine, speaking, Options(running=running, **formats), resolve, again, stored)
 
 
@@ -424,6 +424,8 @@ def _print(summary: Summary) -> None:
         print(f"  {name} {value:.3g} on average")
     if summary.spoken_again or summary.unverified:
         print(f"  {summary.spoken_again} better in a later take, {summary.unverified} good in none")
+    if summary.in_part:
+        print(f"  {_counted(summary.in_part, 'text')} not spoken in full: column `dropped` of manifest.parquet")
     if summary.failed:
         reason, count = next(iter(summary.reasons.items()))
         print(f"  {summary.failed} set aside in quarantine.jsonl, {count} of them: {reason}")

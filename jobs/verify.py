@@ -77,7 +77,7 @@ def verify(output: str, told: Callable[[int, int], None] = lambda done, rows: No
     storage = Storage(output)
     plan = plans.load(storage)
     if plan is None:
-        raise OutputError(f"{output}: no job of ours", "give the -o of a `flowtts synthesize`")
+        raise OutputError(f"{output}: no job of ours", "give the -o of a `flowtts synthesize` or `flowtts corpus`")
     outputs = (read_json(storage, OUTPUTS) or {}).get(SIZES)
     return audit(
         storage, plan, digest_suffix(plan), FOLDERS, _Sounds, told, outputs if isinstance(outputs, dict) else {}

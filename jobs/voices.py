@@ -31,11 +31,15 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from flowtts_core.voice.card import DEFAULT_VOICE, bundled_voices
+    from flowtts_core.voice.card import DEFAULT_VOICE, FLITE, bundled_voices, find_voice
 
     bundled = bundled_voices()
     rows = [describe(path, name, name == DEFAULT_VOICE) for name, path in bundled.items()]
-    rows += [describe(path, str(path), False) for folder in args.folders for path in voice_folders(folder)]
+    for folder in args.folders:
+        if str(folder).startswith(FLITE):
+            rows.append(describe(find_voice(folder), str(folder), False))
+        else:
+            rows += [describe(path, str(path), False) for path in voice_folders(folder)]
     if args.samples:
         return _listen(args, rows)
     if args.json:

@@ -94,7 +94,9 @@ class FliteVoice(UtteranceSynthesizer):
             if done.returncode or not target.exists():
                 raise AudioError(f"flite -voice {self.voice} failed: {done.stderr.strip() or 'no audio'}")
             waveform, rate = read_audio(target)
-        if not waveform.any() or rate != self.sample_rate:
+        if rate != self.sample_rate:
+            raise AudioError(f"flite -voice {self.voice} gave {rate} Hz, expected {self.sample_rate}")
+        if not waveform.any():
             raise AudioError(f"flite -voice {self.voice} made no sound of it")
         return waveform
 

@@ -12,10 +12,10 @@ import numpy as np
 
 from flowtts_core import config as specs
 from flowtts_core.engines.onnx_voice import GraphConfig, GraphSynthesizer
-from flowtts_core.errors import VoiceError
+from flowtts_core.errors import ConfigError, DependencyError, VoiceError
 from flowtts_core.request import SynthesisRequest
 from flowtts_core.sampling import Sampling
-from flowtts_core.text.frontends import PhonemeConfig
+from flowtts_core.text.frontends import PhonemeConfig, PhonemeFrontend
 from flowtts_core.voice.card import VoiceCard
 
 _INPUTS = ({"input", "input_lengths", "scales"}, {"input", "input_lengths", "scales", "sid"})
@@ -90,6 +90,12 @@ def import_piper(graph: Path, config: Path, folder: Path, *, licence: str = "", 
     frontend = PhonemeConfig(
         phonemizer=settings.phonemizer, language=settings.voice, table=settings.table, begin="^", end="$"
     )
+    try:
+        PhonemeFrontend(frontend)
+    except ConfigError as error:
+        raise VoiceError(f"{config}: {error.message}", "correct espeak.voice") from error
+    except DependencyError:  # it can be imported without its extra, and says so when it is to speak
+        pass
     return write_voice(
         folder,
         model,

@@ -8,7 +8,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +165,9 @@ def find_voice(voice: str | os.PathLike[str] | None = None) -> Path:
 
 def split_speaker(voice: str | None) -> tuple[str | None, str | None]:
     """Return voice and speaker of `VOICE[@SPEAKER]`; None for what is not named."""
-    name, _, speaker = (voice or "").partition("@")
+    name, at, speaker = (voice or "").rpartition("@")
+    if not at or "/" in speaker:  # a folder's name may have such a sign too
+        return voice or None, None
     return name or None, speaker or None
 
 
@@ -186,7 +188,7 @@ def _of_flite(name: str) -> Path:
     card = flite_card(name)
     folder = cache_folder("voices") / name.replace(":", "-")
     try:
-        if not (folder / CARD).is_file() or load_card(folder) != card:
+        if not (folder / CARD).is_file() or replace(load_card(folder), scores={}) != card:
             folder.mkdir(parents=True, exist_ok=True)
             write_card(folder, card)
     except OSError as error:

@@ -74,7 +74,7 @@ def _facts(name: str, language: str | None, texts: list[str]) -> dict[str, Any]:
     voice, speaker = split_speaker(name)
     folder = find_voice(voice)
     asked = json.dumps({"speaker": speaker, "language": language})
-    command = [sys.executable, "-c", _LOAD, str(folder), json.dumps(texts), asked]
+    command = [sys.executable, "-c", _LOAD, str(folder.absolute()), json.dumps(texts), asked]
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
     if done.returncode:
@@ -164,14 +164,21 @@ def write_cards(figures: dict[str, Any]) -> None:
     shared = {"command": "flowtts benchmark voices", "texts": figures["texts"], "asr": figures["asr"]}
     for row in figures["voices"]:
         voice, speaker = split_speaker(row["voice"])
-        if speaker is None:
+        if speaker is not None:
+            print(f"{row['voice']}: not written, the card is that of all its speakers", file=sys.stderr)
+        else:
             folder = find_voice(voice)
             card = load_card(folder)
-            scores = {**card.scores, "voices": {**shared, **{name: row[name] for name in _JUDGED}}}
+            scores = {
+                **card.scores,
+                "voices": {**shared, "language": row["language"], **{name: row[name] for name in _JUDGED}},
+            }
             try:
                 write_card(folder, replace(card, scores=scores))
             except OSError as error:
-                raise OutputError(f"{folder}: the card cannot be written ({error.strerror or error})") from error
+                raise OutputError(
+                    f"{folder}: the card cannot be written ({error.strerror or error})", "copy the voice"
+                ) from error
 
 
 def page(figures: dict[str, Any]) -> str:

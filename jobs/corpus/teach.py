@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from itertools import groupby
 from typing import Any
 
 from flowtts_core.errors import ConfigError, FlowTTSError
+from flowtts_core.text.pieces import Piece
 from jobs.synthesis.plan import Book, Plan
 from jobs.synthesis.settings import Speaking
 from jobs.synthesis.units import Unit
+
+_ORDINAL = re.compile(r"\b(\w+ty) (first|second|third|\w+th)\b")
 
 
 @dataclass(frozen=True)
@@ -33,21 +38,34 @@ class TextLimits:
         return f"longer than {self.most} characters" if len(text) > self.most else ""
 
 
-def teaching_plan(plan: Plan, voice: str | None, speaking: Speaking, limits: TextLimits) -> Plan:
-    """Return the plan with its texts in words, where they are English, and those of unfit length set aside."""
+def require_speaker(voice: str | None, speaker: str | None) -> None:
+    """Raise FlowTTSError for a voice that does not open, or has no such speaker."""
+    from flowtts_core.voice import open_voice
+
+    open_voice(voice).check_settings({"speaker": speaker} if speaker else {})
+
+
+def teaching_plan(plan: Plan, voice: str | None, speaker: str | None, speaking: Speaking, limits: TextLimits) -> Plan:
+    """Return the plan with its texts in words, where they are English, and those of unfit length set aside.
+
+    Args:
+        speaker: of the voice; rows with a voice or speaker of their own keep that.
+    """
     return replace(
         plan,
-        items=lambda: _in_words(plan.items(), voice, speaking, limits),
-        sources=(*plan.sources, [voice, limits.least, limits.most]),
+        items=lambda: _in_words(plan.items(), voice, speaker, speaking, limits),
+        sources=(*plan.sources, [voice, speaker, limits.least, limits.most]),
     )
 
 
 def _in_words(
-    items: Iterable[Book | Unit], voice: str | None, speaking: Speaking, limits: TextLimits
+    items: Iterable[Book | Unit], voice: str | None, speaker: str | None, speaking: Speaking, limits: TextLimits
 ) -> Iterator[Unit]:
     language = lru_cache(1000)(partial(_language, speaking.defaults))
     for item in items:
         assert isinstance(item, Unit)
+        if speaker is not None and item.voice is None:
+            item = replace(item, settings={"speaker": speaker, **item.settings})
         settings = item.settings
         if language(item.voice or voice, settings.get("speaker"), settings.get("language")).startswith("en"):
             item = replace(item, text=words_of(item.text))
@@ -55,18 +73,31 @@ def _in_words(
 
 
 def words_of(text: str) -> str:
-    """Return an English text as it is read aloud, numbers and abbreviations in words; with another script in it, unchanged."""
+    """Return an English text with its numbers, signs and abbreviations in words, and all else as it stands."""
     from flowtts_core.text.english.normalize import normalize
 
-    words: list[str] = []
-    for piece in normalize(text):
-        if piece.kind in ("skip", "ipa"):
-            return text
-        if piece.kind == "mark" and words:
-            words[-1] += piece.text
-        elif piece.spoken:
-            words.append(piece.text)
-    return " ".join(words)
+    out: list[str] = []
+    done = 0
+    for (start, end), group in groupby(normalize(text), lambda piece: (piece.start, piece.end)):
+        parts = [piece for piece in group if piece.kind in ("word", "letter")]
+        if parts and start >= done and _letters("".join(part.text for part in parts)) != _letters(text[start:end]):
+            out += [text[done:start], _written(parts)]
+            done = end
+    return " ".join("".join([*out, text[done:]]).split())
+
+
+def _written(parts: Sequence[Piece]) -> str:
+    """Words with blanks between; letters that are spelled as an abbreviation, and "twenty-second" with its hyphen."""
+    said = []
+    for spelled, run in groupby(parts, lambda part: part.kind == "letter"):
+        texts = [part.text for part in run]
+        letters = "".join(f"{one.upper()}." for one in texts) if len(texts) > 1 else texts[0].upper()
+        said.append(letters if spelled else " ".join(texts))
+    return _ORDINAL.sub(r"\1-\2", " ".join(said))
+
+
+def _letters(text: str) -> str:
+    return "".join(character for character in text.lower() if character.isalnum())
 
 
 def _language(job: dict[str, Any], voice: str | None, speaker: str | None, language: str | None) -> str:

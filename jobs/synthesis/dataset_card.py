@@ -227,7 +227,7 @@ def _limits(facts: CardFacts) -> str:
         [
             judged,
             "- Numbers, names and abbreviations are read as the text front end took them, which may be wrong; see `phonemes`.",
-            "- Word times are those that the model spoke by, not measured from the sound.",
+            "- Word times are those that the model spoke by, or what a program found in the sound: `flowtts voices` says which.",
             "- A voice reads everything in much the same manner: what is trained on it will sound no more varied than that.",
         ]
     )

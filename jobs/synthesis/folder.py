@@ -35,7 +35,9 @@ def stored_job(storage: Storage) -> StoredPlan:
     """The plan of the job in a folder; raises OutputError where there is none."""
     stored = plans.load(storage)
     if stored is None:
-        raise OutputError(f"{storage.root}: no job of ours", "give the -o of a `flowtts synthesize`")
+        raise OutputError(
+            f"{storage.root}: no job of ours", "give the -o of a `flowtts synthesize` or `flowtts corpus`"
+        )
     return stored
 
 

@@ -16,7 +16,7 @@ from cluster.pool import start_early, stop_early
 from cluster.session import default_workers
 from cluster.storage import Storage
 from flowtts_core.config import fingerprint
-from flowtts_core.errors import ConfigError, OutputError
+from flowtts_core.errors import ConfigError, FlowTTSError, OutputError
 from jobs.synthesis.audiobook import BOOK_FORMATS, CHAPTER_FORMATS
 from jobs.synthesis.books import Assembled, assemble_books, planned_outputs
 from jobs.synthesis.careful import JOURNAL
@@ -162,6 +162,16 @@ class _Job:
     watch: Callable[[dict[str, Any]], None] = lambda result: None
 
     def run(self) -> Summary:
+        """Run the job. One that is refused before any work is done (by its voice, above all) leaves no trace of itself."""
+        is_new = self.given is None and not self.storage.exists(JOB)
+        try:
+            return self._run()
+        except FlowTTSError:
+            if is_new and self.storage.exists(JOB) and not shard_indexes(self.storage):
+                clear(self.storage)
+            raise
+
+    def _run(self) -> Summary:
         watch, storage, options = _Stopwatch(), self.storage, self.options
         stored, job = self._planned()
         watch.end("plan_s")

@@ -91,6 +91,7 @@ class Totals:
         spoken_again: rows whose kept take is not the first.
         scores: the mean of each score over the rows that were kept and have it.
         padding: of the frames that went through the model, the part that was padding.
+        in_part: rows of whose text something was not spoken.
     """
 
     planned: int = 0
@@ -103,6 +104,7 @@ class Totals:
     spoken_again: int = 0
     scores: dict[str, float] = field(default_factory=dict)
     padding: float = 0.0
+    in_part: int = 0
 
     @property
     def failed(self) -> int:
@@ -153,7 +155,10 @@ def part_rows(storage: Storage, plan: StoredPlan, part: int) -> pa.Table:
 
 def _rows_of(storage: Storage, shard: Shard) -> pa.Table:
     try:
-        table = _located(read_shard(storage, shard.index, MANIFEST_SCHEMA.names), shard.index)
+        table = read_shard(storage, shard.index, MANIFEST_SCHEMA.names)
+        if "dropped" not in table.column_names:  # of a job that was begun before there was such a column
+            table = table.append_column(MANIFEST_SCHEMA.field("dropped"), pa.nulls(len(table), pa.list_(pa.string())))
+        table = _located(table.select(MANIFEST_SCHEMA.names), shard.index)
     except (pa.ArrowException, OSError, EOFError) as error:
         raise OutputError(
             f"{storage.path(shard_name(shard.index))}: cannot be read ({str(error).splitlines()[0]})",
@@ -178,6 +183,7 @@ class _Sums:
         short = pc.fill_null(pc.invert(table.column("verified")), False)
         totals.unverified += pc.sum(short).as_py() or 0
         totals.spoken_again += pc.sum(pc.greater(pc.fill_null(table.column("takes"), 1), 1)).as_py() or 0
+        totals.in_part += pc.sum(pc.and_(ok, pc.is_valid(table.column("dropped")))).as_py() or 0
         self._add_scores(totals, table.column("scores").filter(ok))
         columns = ["id", "chapter", "text", "reason", "audio", "status", "verified", "scores"]
         rows = table.select(columns).filter(pc.or_(pc.invert(ok), short)).to_pylist()
@@ -273,6 +279,7 @@ def _writing(names: Sequence[str]) -> dict[str, Any]:
         f"words.list.element.{field.name}": "ZSTD" for field in SHARD_SCHEMA.field("words").type.value_type
     } | compression
     codecs |= {f"scores.list.element.{field.name}": "ZSTD" for field in SHARD_SCHEMA.field("scores").type.value_type}
-    for nested in ("words", "scores"):
+    codecs["dropped.list.element"] = "ZSTD"
+    for nested in ("words", "scores", "dropped"):
         codecs.pop(nested, None)
     return {"compression": codecs, "write_page_checksum": True, "use_dictionary": False, "write_statistics": False}

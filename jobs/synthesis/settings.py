@@ -75,11 +75,13 @@ class Speaking:
             prompt is its clip's path.
         lexicon: fingerprint of the user's lexicon.
         gate: what each utterance must keep.
+        whole: sets aside what cannot be spoken in full, as a corpus to train on needs it.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
     lexicon: str = ""
     gate: GateConfig | None = None
+    whole: bool = False
 
     def __post_init__(self) -> None:
         for name, value in self.settings.items():

@@ -178,7 +178,7 @@ class MakeSpeaking:
             plans, reasons = plans_of(units, packed)
             found = {id: StoredSound(reason=reason) for id, reason in reasons.items()}
             speakable = [unit for unit in units.values() if not unit.error and unit.id not in found]
-            if any(unit.voice is None and unit.settings.keys() <= {"seed", "prompt"} for unit in speakable):
+            if any(u.voice is None and u.settings.keys() <= {"seed", "prompt"} for u in units.values() if not u.error):
                 _require_settings(synthesizer.voices.synthesizer(None), self.speaking.defaults)
             characters = sum(len(unit.text) for unit in speakable) or 1
             began, starts = time.perf_counter(), 1
@@ -191,6 +191,8 @@ class MakeSpeaking:
                 patience = (self.limits.seconds or 0) * (1 + len(speakable) / 16)
                 bound = max(self.limits.seconds or 0, _SLOWER * pace * characters) if pace else patience
                 results, starts = careful(task["shard"], speakable, speak, _unspoken, bound or None)
+                if self.speaking.whole:
+                    results = [_whole(sound) for sound in results]
                 found |= dict(zip((unit.id for unit in speakable), results, strict=True))
                 pace = max(pace, (time.perf_counter() - began) / characters)
             attempts = starts + synthesizer.again
@@ -206,6 +208,11 @@ def _require_settings(voice: Any, settings: Mapping[str, Any]) -> None:
     """Raise FlowTTSError where the job's own voice lacks one of the job's settings: no row without its own could be spoken."""
     if settings and hasattr(voice, "check_settings"):
         voice.check_settings(settings)
+
+
+def _whole(sound: StoredSound) -> StoredSound:
+    """The sound, or the reason where something of its text is missing in it."""
+    return StoredSound(reason=f"not spoken: {', '.join(sound.dropped)}") if sound.dropped else sound
 
 
 def _unspoken(_: Any, why: str) -> StoredSound:
@@ -235,6 +242,7 @@ def shard_table(
         "duration": [s.num_samples / s.sample_rate if s.sample_rate else 0.0 for s in results],
         "words": [None if s.words is None or not good else list(s.words) for s, good in zip(results, ok, strict=True)],
         "phonemes": [spoken.phonemes if good else None for spoken, good in zip(results, ok, strict=True)],
+        "dropped": [list(spoken.dropped) or None for spoken in results],
         "status": ["ok" if good else "failed" for good in ok],
         "reason": [spoken.reason or None for spoken in results],
         "attempts": [0 if unit.error else attempts for unit in units],

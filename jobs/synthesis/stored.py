@@ -25,6 +25,7 @@ class StoredSound:
     phonemes: str = ""
     reason: str = ""
     digest: str = ""
+    dropped: tuple[str, ...] = ()
 
 
 def stored(result: Speech | SynthesisFailure | None) -> StoredSound:
@@ -41,7 +42,8 @@ def stored(result: Speech | SynthesisFailure | None) -> StoredSound:
     words = (
         None if speech.words is None else tuple(dict(vars(w)) for w in speech.words)
     )  # `asdict` copies them deeply, 0.13 ms a text
-    return StoredSound(flac, speech.sample_rate, len(speech.waveform), words, speech.phonemes, "", sha256(flac))
+    length, digest = len(speech.waveform), sha256(flac)
+    return StoredSound(flac, speech.sample_rate, length, words, speech.phonemes, "", digest, speech.dropped)
 
 
 def fault(speech: Speech | None) -> str:

@@ -24,8 +24,9 @@ EXIT_QUARANTINED = 3
 class Summary:
     """What a job did; `files` are relative to `output`, the book first. `rtf` is computing time per second of audio.
 
-    `unverified` utterances fell short of the gate in all takes (set aside in a corpus, kept in a book); of `spoken_again` a later
-    take was kept; `scores` are means of what the gate measured, over the utterances that are kept.
+    `in_part` counts rows of whose text something was not spoken (column `dropped` of the manifest). `unverified` utterances fell
+    short of the gate in all takes (set aside in a corpus, kept in a book); of `spoken_again` a later take was kept; `scores` are
+    means of what the gate measured, over the utterances that are kept.
     """
 
     output: str
@@ -46,6 +47,7 @@ class Summary:
     files: tuple[str, ...]
     books: int = 0
     judging_s: float = 0.0
+    in_part: int = 0
     padding: float = 0.0
     timings: dict[str, float] = field(default_factory=dict)
     loudness_lufs: float | None = None
@@ -113,6 +115,7 @@ def summarise(
         files=tuple(files),
         books=len(books),
         judging_s=totals.judging_s,
+        in_part=totals.in_part,
         padding=totals.padding,
         timings=timings,
         loudness_lufs=books[0].written_lufs if len(books) == 1 else None,

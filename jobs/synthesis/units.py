@@ -102,6 +102,7 @@ MANIFEST_SCHEMA = pa.schema(
         ("duration", pa.float64()),  # seconds
         ("words", pa.list_(_WORD)),  # null where the voice knows no durations
         ("phonemes", pa.string()),
+        ("dropped", pa.list_(pa.string())),  # what of the text was not spoken; null: nothing
         ("status", pa.string()),  # "ok" or "failed"
         ("reason", pa.string()),  # why it failed
         ("attempts", pa.int32()),

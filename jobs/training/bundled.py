@@ -17,9 +17,10 @@ from typing import Any
 from cluster.storage import Storage
 from flowtts_core.config import fingerprint
 from flowtts_core.errors import ConfigError, FlowTTSError, TextError
-from flowtts_core.voice import load_card, open_voice, split_speaker
+from flowtts_core.text.frontends import language_read
+from flowtts_core.voice import load_card, split_speaker
 from flowtts_core.voice.card import VoiceCard
-from jobs.corpus.teach import TextLimits, teaching_plan
+from jobs.corpus.teach import TextLimits, require_speaker, teaching_plan
 from jobs.synthesis.settings import Speaking
 from jobs.training.bar import bar
 from jobs.training.recipes import recipe
@@ -81,6 +82,7 @@ def make_bundled(texts: Path, output: Path, config: BundledRecipe, workers: int 
         FlowTTSError: when a stage fails; names its log.
     """
     work = output.absolute().with_name(f"{output.absolute().name}-training")
+    _require_english(config.teacher)
     train_texts, held_out = split_texts(read_texts(texts, config), config)
     with Storage(str(work)).lock():
         return _make(work, output, config, train_texts, held_out, workers)
@@ -119,7 +121,16 @@ def teacher_card(teacher: str) -> VoiceCard:
 
 def _speaking(teacher: str) -> Speaking:
     speaker = split_speaker(teacher)[1]
-    return Speaking({"speaker": speaker} if speaker else {})
+    return Speaking({"speaker": speaker} if speaker else {}, whole=True)
+
+
+def _require_english(teacher: str) -> None:
+    """Raise FlowTTSError for a teacher that does not open, lacks the speaker, or reads another language than the recipe does."""
+    voice, speaker = split_speaker(teacher)
+    require_speaker(voice, speaker)
+    language = language_read(load_card(voice).parts.get("frontend", {}), speaker, None)
+    if not language.startswith("en"):
+        raise ConfigError(f"--teacher {teacher} reads {language or 'no language'}", "the recipe's models read English")
 
 
 def read_texts(path: Path, config: BundledRecipe) -> list[tuple[str, str]]:
@@ -131,7 +142,7 @@ def read_texts(path: Path, config: BundledRecipe) -> list[tuple[str, str]]:
 
     speaking, limits = _speaking(config.teacher), TextLimits(config.min_chars, config.max_chars)
     plan = read_plan([str(path)], ReadingOptions(sentences=True), speaking)
-    units = teaching_plan(plan, split_speaker(config.teacher)[0], speaking, limits).units
+    units = teaching_plan(plan, *split_speaker(config.teacher), speaking, limits).units
     for reason, count in Counter(unit.error for unit in units if unit.error).items():
         print(f"{path.name}: {count} texts left out: {reason}", file=sys.stderr)
     return [(unit.id, unit.text) for unit in units if not unit.error]
@@ -150,7 +161,6 @@ def read_aloud(texts: Sequence[tuple[str, str]], output: Path, teacher: str, wor
     from jobs.synthesize import speak_plan
 
     voice, speaking = split_speaker(teacher)[0], _speaking(teacher)
-    open_voice(voice)  # what is wrong with it shows here, and not in a worker
     plan = plan_corpus([TextRow(key, text) for key, text in texts], speaking, "texts")
     options = Options(running=Running(most=workers), progress=sys.stderr.isatty())
     summary = speak_plan(plan, str(output), voice, speaking, options)

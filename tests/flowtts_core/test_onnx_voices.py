@@ -267,6 +267,7 @@ def test_an_archive_of_styles_is_read(tmp_path: Path) -> None:
         "The FBI's men and the MPs of the B.B.C. met a self-serving man on an x-ray level.",
         "It was the twenty-second of August.",
         "Nobody knew the well-known A-level results of the CIA.",
+        "A.S. Byatt had no F.I.T. test.",
     ],
 )
 def test_abbreviations_and_compounds_sound_as_misaki_has_them(text: str) -> None:
@@ -276,7 +277,7 @@ def test_abbreviations_and_compounds_sound_as_misaki_has_them(text: str) -> None
     encoded = frontend.encode(text)
     assert encoded.phonemes == G2P(british=False)(text.replace("B.B.C.", "BBC")) and not encoded.dropped
     assert [word.text for word in encoded.words] == [
-        word.rstrip(".") if word != "B.B.C." else word for word in text.split()
+        word if word.count(".") > 1 else word.rstrip(".") for word in text.split()
     ]
     own = PhonemeFrontend(replace(frontend.config, lexicon={"serving": "ˈa"}))
     assert "sˈɛlf ˈa" in own.encode("A self-serving man.").phonemes  # a word of the user's own stays a word

@@ -9,8 +9,10 @@ import pytest
 
 from cluster.storage import Storage
 from flowtts_core.errors import OutputError
+from flowtts_core.text.frontends import build
 from flowtts_core.training.examples import DatasetMeta
 from flowtts_core.training.prepare import PrepareConfig
+from flowtts_core.voice import load_card
 from jobs import cli
 from jobs.corpus.teach import TextLimits, teaching_plan, words_of
 from jobs.prepare import prepare
@@ -80,12 +82,66 @@ def test_only_english_is_written_out(tmp_path: Path) -> None:
         + json.dumps({"id": "b", "text": "Page 12", "language": "fr-fr"})
     )
     plan = read_plan([str(tmp_path / "rows.jsonl")], ReadingOptions(sentences=True), Speaking())
-    english, french = teaching_plan(plan, str(voice), Speaking(), TextLimits()).units
+    english, french = teaching_plan(plan, str(voice), None, Speaking(), TextLimits()).units
     assert (english.text, french.text) == ("Page twelve", "Page 12")
-    [unread, _] = teaching_plan(plan, str(tmp_path / "none"), Speaking(), TextLimits()).units
+    [unread, _] = teaching_plan(plan, str(tmp_path / "none"), None, Speaking(), TextLimits()).units
     assert unread.text == "Page 12"  # the job refuses the voice; the text is as it was
 
 
-@pytest.mark.parametrize("text", ["12 日本", "Say [[həˈloʊ]] 12."])
-def test_what_english_cannot_write_out_stays(text: str) -> None:
-    assert words_of(text) == text
+SPOKEN = [
+    'He said, "Yes." It cost $3.50 in the U.S.A., etc.',
+    "Vitamin A and the A-team, A. B. Smith and W. E. B. Du Bois.",
+    """"Now," he cried, "in 1984 the FBI's 3rd self-serving x-ray -- No. 5 -- ended.\"""",
+    "The café had 5 rooms, with naïve Москва people, on the 22nd.",
+    "Say [[həˈloʊ]] 12 times.",
+    "Dr. Jones (1850-1900) lent 10% of £1,234.56 to Henry VIII.",
+]
+
+
+@pytest.mark.parametrize("text", SPOKEN)
+@pytest.mark.parametrize("voice", ["heart", "rms"])
+def test_a_text_in_words_sounds_as_the_text_itself(voice: str, text: str) -> None:
+    frontend = build(load_card(voice).parts["frontend"])
+    said = words_of(text)
+    assert frontend.encode(said).phonemes == frontend.encode(text).phonemes
+    assert not any(character.isdigit() for character in said) and said.count('"') == text.count('"')
+
+
+def test_what_cannot_be_spoken_in_full_is_set_aside(tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("It was Москва in spring.\nIt was late.\n", encoding="utf-8")
+    inputs, output = [str(tmp_path / "texts.txt"), "--lines"], str(tmp_path / "corpus")
+    assert cli.main(["corpus", *inputs, "-o", output]) == 3
+    assert {text: row["reason"] for text, row in rows_of(tmp_path / "corpus").items()} == {
+        "It was Москва in spring.": "not spoken: Москва",
+        "It was late.": None,
+    }
+
+
+def test_a_job_tells_what_it_did_not_speak(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "texts.txt").write_text("It was Москва in spring.\nIt was late.\n", encoding="utf-8")
+    assert cli.main(["synthesize", str(tmp_path / "texts.txt"), "--lines", "-o", str(tmp_path / "out")]) == 0
+    assert "1 text not spoken in full: column `dropped`" in capsys.readouterr().out
+    assert [row["dropped"] for row in rows_of(tmp_path / "out").values()] == [["Москва"], None]
+    assert "not spoken in full" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_teachers_speaker_is_not_that_of_other_voices(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    voice = make_piper_voice(tmp_path / "user@host", speakers=3)
+    rows = [{"id": "a", "text": "one two"}, {"id": "b", "text": "one two", "voice": "heart"}]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = ["corpus", str(tmp_path / "rows.jsonl"), "-o", str(tmp_path / "corpus"), "--teacher"]
+    assert cli.main([*command, f"{voice}@speaker-2", "--speaker", "speaker-1"]) == 2
+    assert "name two speakers" in capsys.readouterr().err
+    assert cli.main([*command, f"{voice}@speaker-2"]) == 0
+    rows = read_manifest(Storage(str(tmp_path / "corpus"))).to_pylist()
+    assert {row["id"]: row["speaker"] for row in rows} == {"a": "speaker-2", "b": None}
+
+
+@pytest.mark.parametrize("teacher", ["heart@nobody", "none", "jf"])
+def test_a_corpus_that_is_refused_leaves_no_trace(tmp_path: Path, teacher: str) -> None:
+    if teacher == "jf":
+        teacher = f"{make_kokoro_voice(tmp_path / 'kokoro')}@nobody"
+    (tmp_path / "texts.txt").write_text("It was late.\n")
+    command = ["corpus", str(tmp_path / "texts.txt"), "--lines", "-o", str(tmp_path / "corpus")]
+    assert cli.main([*command, "--teacher", teacher]) == 1
+    assert cli.main(command) == 0

@@ -55,7 +55,7 @@ class KokoroFrontend(Frontend):
             language = SPOKEN_BY.get(request.speaker[:1], "")
             if not language:
                 raise FlowTTSError(
-                    f"speaker {request.speaker!r} speaks a language that is not read here: name the text's language, "
+                    f"speaker {request.speaker!r} is unknown, or its language is not read here: name the text's language, "
                     f"one of {', '.join(SPOKEN_BY.values())}"
                 )
         else:

@@ -56,6 +56,8 @@ class MisakiPhonemizer:
         for (start, end, whole), group in groupby(pieces, lambda p: (p.start, p.end, p.kind in ("word", "letter"))):
             parts = list(group)
             written = _written([part.text for part in parts], [part.kind == "letter" for part in parts])
+            if len(written) == 1 and written[0].isalpha() and end - start > len(written[0]):
+                written = ["".join(f"{letter}." for letter in written[0])]  # as it stands: "A.S." is no "as"
             compound = "-".join(written)
             one = len(written) == 1 or len(compound) == end - start or _ORDINAL.fullmatch(compound)
             if whole and len(parts) > 1 and one and not any(part.text.lower() in lexicon for part in parts):

@@ -171,6 +171,8 @@ def _signs(text: str, start: int, end: int) -> Iterator[Piece]:
         mark = MARKS.get(sign) or MARKS.get(plain)
         if sign in "〜～" and text[span[1] : span[1] + 1].isdigit():
             yield Piece("カラ", *span, "word")  # from 3 to 5, as misaki reads it
+        elif plain in "-−" and text[span[1] : span[1] + 1].isdigit() and not text[: span[0]][-1:].isalnum():
+            yield Piece("マイナス", *span, "word")
         elif sign.isspace() or mark == " ":
             yield Piece(" ", *span, "space")
         elif mark:
