@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -78,6 +79,8 @@ def run(args: argparse.Namespace) -> int:
             f"{args.output}: {summary['speakers']} speaker(s), {', '.join(card.languages)}, phonemes by "
             f"{summary['phonemizer']}, word times: {WORD_TIMES[card.word_times]}"
         )
+        if summary["phonemizer"] == "espeak" and importlib.util.find_spec("phonemizer") is None:
+            print("before it speaks: pip install 'flowtts[espeak]'")
         print(f'try it: flowtts say "Good evening." --voice {args.output}')
     return 0
 

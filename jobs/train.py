@@ -118,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
     if args.steps is not None:
         settings["trainer.steps"] = args.steps
     if args.vocoder:
-        settings["vocoder"] = args.vocoder
+        settings["vocoder"] = str(Path(args.vocoder).absolute()) if Path(args.vocoder).exists() else args.vocoder
     chosen = recipe(args.recipe or args.model, settings)
     result = train(
         args.data,

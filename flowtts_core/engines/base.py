@@ -144,7 +144,8 @@ class UtteranceSynthesizer(abc.ABC):
     def _require_offered(self, what: str, asked: str, offers: bool) -> None:
         offered: tuple[str, ...] = getattr(self, f"{what}s")
         if not offers:
-            raise FlowTTSError(f"voice {self.name} has no {what} {asked!r} (it has: {', '.join(offered) or 'one'})")
+            choice = f"it has: {', '.join(offered)}" if offered else "there is no choice"
+            raise FlowTTSError(f"voice {self.name} has no {what} {asked!r} ({choice})")
 
     def plan(self, request: SynthesisRequest) -> TextPlan:
         """Check a request and cut its text; raises FlowTTSError for one that cannot be spoken."""

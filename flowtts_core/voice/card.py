@@ -160,6 +160,9 @@ def find_voice(voice: str | os.PathLike[str] | None = None) -> Path:
     if any((Path(name) / card).is_file() for card in (CARD, _OLD_TINY_CARD)):
         return Path(name)
     what = f"{name}: no {CARD} in that folder" if Path(name).is_dir() else f"no voice {name!r}"
+    own, speaker = split_speaker(name)
+    if speaker is not None and (own in bundled or (Path(own or "") / CARD).is_file()):
+        raise VoiceError(what, f"name its speaker apart: --voice {own} --speaker {speaker}")
     raise VoiceError(what, f"give a voice's folder or one of the bundled voices: {', '.join(bundled) or '(none)'}")
 
 

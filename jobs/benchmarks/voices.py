@@ -17,6 +17,7 @@ from flowtts_core.engines.base import Speech, UtteranceSynthesizer
 from flowtts_core.errors import ConfigError, FlowTTSError, OutputError
 from flowtts_core.metrics import bootstrap
 from flowtts_core.metrics.judges import Clip, Panel, PanelConfig, Value
+from flowtts_core.metrics.optional import require
 from flowtts_core.text.frontends import language_read
 from flowtts_core.voice import open_voice, split_speaker
 from flowtts_core.voice.card import find_voice, load_card, write_card
@@ -52,10 +53,12 @@ def voices(
     if len(texts) < 2:
         raise ConfigError(f"{len(texts)} texts have no spread", "give --n 2 or more")
     with Watch() as watch:
+        panel = Panel(PanelConfig(("words", "opinions", "naturalness"), asr=asr))
+        panel.recogniser  # noqa: B018  # a judge that is missing is told before anything is spoken
+        require("distillmos")
         rows = {name: _facts(name, language, [text for _, text in texts[:5]]) for name in names}
         say("speaking in turns")
         speeds, spoken = _speeds(names, texts, language)
-        panel = Panel(PanelConfig(("words", "opinions", "naturalness"), asr=asr))
         for name, row in rows.items():
             say(f"judging {name}")
             row |= {"rtf": speeds[name], **_judged(panel, texts, spoken[name], row["language"])}

@@ -158,7 +158,8 @@ def _rows_of(storage: Storage, shard: Shard) -> pa.Table:
         table = read_shard(storage, shard.index, MANIFEST_SCHEMA.names)
         if "dropped" not in table.column_names:  # of a job that was begun before there was such a column
             table = table.append_column(MANIFEST_SCHEMA.field("dropped"), pa.nulls(len(table), pa.list_(pa.string())))
-        table = _located(table.select(MANIFEST_SCHEMA.names), shard.index)
+        there = [name for name in MANIFEST_SCHEMA.names if name in table.column_names]
+        table = _located(table.select(there), shard.index)
     except (pa.ArrowException, OSError, EOFError) as error:
         raise OutputError(
             f"{storage.path(shard_name(shard.index))}: cannot be read ({str(error).splitlines()[0]})",
