@@ -37,6 +37,11 @@ def naturalness(waveform: np.ndarray, sample_rate: int) -> float:
     return float(np.average(scores, weights=[len(part) for part in parts]))
 
 
+def load() -> None:
+    """Load the model before it is needed; raises DependencyError without distillmos."""
+    _model()
+
+
 @lru_cache(maxsize=1)
 def _model() -> Any:
     from flowtts_core.audio import torchaudio_import  # noqa: F401  # distillmos imports torchaudio, which may need it

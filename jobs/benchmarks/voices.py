@@ -15,9 +15,8 @@ from typing import Any
 from cluster.machine import Watch, describe
 from flowtts_core.engines.base import Speech, UtteranceSynthesizer
 from flowtts_core.errors import ConfigError, FlowTTSError, OutputError
-from flowtts_core.metrics import bootstrap
+from flowtts_core.metrics import bootstrap, naturalness
 from flowtts_core.metrics.judges import Clip, Panel, PanelConfig, Value
-from flowtts_core.metrics.optional import require
 from flowtts_core.text.frontends import language_read
 from flowtts_core.voice import open_voice, split_speaker
 from flowtts_core.voice.card import find_voice, load_card, write_card
@@ -55,7 +54,7 @@ def voices(
     with Watch() as watch:
         panel = Panel(PanelConfig(("words", "opinions", "naturalness"), asr=asr))
         panel.recogniser  # noqa: B018  # a judge that is missing is told before anything is spoken
-        require("distillmos")
+        naturalness.load()
         rows = {name: _facts(name, language, [text for _, text in texts[:5]]) for name in names}
         say("speaking in turns")
         speeds, spoken = _speeds(names, texts, language)
