@@ -157,7 +157,7 @@ def tts_job(body: Any, voices: VoiceList, limits: RequestLimits) -> SpeechJob:
 
 
 def request_of(text: str, body: Any, speaker: str | None = None) -> SynthesisRequest:
-    """Return the request of a body that has `body_fields`.
+    """Return the library's request for the fields of a body (see `body_fields`).
 
     Args:
         speaker: that the name of its voice brought.

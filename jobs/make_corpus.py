@@ -1,4 +1,4 @@
-"""`flowtts corpus`: let a voice read texts, as a corpus to train on."""
+"""`flowtts corpus`: make a training corpus by letting a voice read texts."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from jobs.request_options import add_request_options
 from jobs.synthesize import (
     add_going_on,
     add_running,
+    add_speaking,
     add_verifying,
     device_of,
     options_of,
@@ -69,9 +69,7 @@ def add_parser(subparsers: Any) -> None:
         "--min-chars", type=int, default=4, metavar="N", help="shorter texts are set aside (default: 4)"
     )
     reading.add_argument("--max-chars", type=int, default=250, metavar="N", help="and longer ones (default: 250)")
-    speaking = parser.add_argument_group("how it is spoken")
-    add_request_options(speaking)
-    speaking.add_argument("--lexicon", metavar="FILE", help="your pronunciations: lines of word, tab, IPA; or JSON")
+    add_speaking(parser)
     add_verifying(parser)
     add_going_on(parser.add_argument_group("what is done with a folder that was begun"))
     add_running(parser)

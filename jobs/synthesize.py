@@ -68,7 +68,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="where everything goes; local or s3://")
     parser.add_argument("--voice", help="a bundled voice's name or a voice folder (default: the bundled one)")
     _add_reading(parser.add_argument_group("what is read"))
-    _add_speaking(parser.add_argument_group("how it is spoken"))
+    add_speaking(parser)
     add_verifying(parser)
     output = parser.add_argument_group("what comes out")
     _add_output(output)
@@ -86,7 +86,8 @@ def _add_reading(group: Any) -> None:
     )
 
 
-def _add_speaking(group: Any) -> None:
+def add_speaking(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("how it is spoken")
     add_request_options(group)
     group.add_argument("--lexicon", metavar="FILE", help="your pronunciations: lines of word, tab, IPA; or JSON")
 

@@ -101,7 +101,7 @@ class WordAligner:
 
 
 def _frames_for(tokens: int, samples: int, spec: MelConfig) -> MelConfig:
-    """The mel with its hop halved until each token of fast speech has a frame; at most to a fourth."""
+    """The mel with a hop short enough for fast speech, which needs a frame for each token: a half or a fourth of it."""
     hop = spec.hop_length
     while samples // hop < tokens and hop > spec.hop_length // 4:
         hop //= 2
@@ -154,7 +154,7 @@ def _time_between(word: Word, heard: Sequence[WordTime], seconds: float) -> tupl
 
 
 def _time_at(word: WordTime, place: int) -> float:
-    """When a character of the text is spoken; of those outside the word, its start or end."""
+    """Return the second at which the character at `place` is spoken; outside the word, the word's start or end."""
     share = (place - word.start) / (word.end - word.start)
     return word.start_s + min(max(share, 0.0), 1.0) * (word.end_s - word.start_s)
 

@@ -53,12 +53,12 @@ def teaching_plan(plan: Plan, voice: str | None, speaker: str | None, speaking: 
     """
     return replace(
         plan,
-        items=lambda: _in_words(plan.items(), voice, speaker, speaking, limits),
+        items=lambda: _teaching_units(plan.items(), voice, speaker, speaking, limits),
         sources=(*plan.sources, [voice, speaker, limits.least, limits.most]),
     )
 
 
-def _in_words(
+def _teaching_units(
     items: Iterable[Book | Unit], voice: str | None, speaker: str | None, speaking: Speaking, limits: TextLimits
 ) -> Iterator[Unit]:
     language = lru_cache(1000)(partial(_language, speaking.defaults))

@@ -49,7 +49,7 @@ class Engine:
         return None if self.frontend is None else partial(plan_text, frontend=build(self.frontend))
 
     def language(self, speaker: str | None, language: str | None) -> str:
-        """The language in which it reads such a request."""
+        """The language in which the voice reads a request for this speaker and language; None is the voice's own."""
         from flowtts_core.text.frontends import language_read
 
         asked = language or next(iter(self.languages), "en")

@@ -162,7 +162,7 @@ class _Job:
     watch: Callable[[dict[str, Any]], None] = lambda result: None
 
     def run(self) -> Summary:
-        """Run the job. One that is refused before any work is done (by its voice, above all) leaves no trace of itself."""
+        """Run the job. One that is refused before any work is done (by its voice, above all) leaves no job behind."""
         is_new = self.given is None and not self.storage.exists(JOB)
         try:
             return self._run()

@@ -36,7 +36,7 @@ def language_of(frontend: Frontend, request: SynthesisRequest) -> str:
 
 
 def language_read(spec: Mapping[str, Any], speaker: str | None, language: str | None) -> str:
-    """Return the language of a request to the front end of a spec; see `language_of`."""
+    """Return the language in which the front end of `spec` reads a request; see `language_of`."""
     return language_of(build(spec), SynthesisRequest(text="", speaker=speaker, language=language))
 
 

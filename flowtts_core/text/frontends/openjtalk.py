@@ -98,7 +98,7 @@ class OpenJtalkPhonemizer:
             k += 1
 
     def _units(self, text: str, start: int, stop: int) -> list[_Unit]:
-        """What pyopenjtalk finds in `text[start:stop]`, in order and without gaps; the parts of a number share its span."""
+        """Return the words and marks of `text[start:stop]`, in order and without gaps. All words of a number have its span."""
         part = "".join(map(_plain, text[start:stop]))
         if not part.strip():
             return [_Unit(start, stop, "")] if part else []
@@ -126,7 +126,7 @@ class OpenJtalkPhonemizer:
 
 
 def _joined(units: list[_Unit]) -> list[_Unit]:
-    """Join verbs with their endings, and give words that share a place, or are digits of one number, the whole's span."""
+    """Join verbs with their endings. Words of one number, or of one character, all get the span of the whole."""
     out: list[_Unit] = []
     for unit in units:
         before = out[-1] if out else _Unit(0, 0, "")
