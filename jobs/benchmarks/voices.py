@@ -34,7 +34,11 @@ began = time.perf_counter()
 voice = open_voice(sys.argv[1], threads=1)
 loaded = time.perf_counter() - began
 voice.synthesize([SynthesisRequest(text=text, **json.loads(sys.argv[3])) for text in json.loads(sys.argv[2])])
-print(json.dumps({"load_s": loaded, "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+try:  # the peak of this program alone; that of getrusage begins with the memory of the program that started it
+    kilobytes = open("/proc/self/status").read().partition("VmHWM:")[2].split()[0]
+except OSError:
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(json.dumps({"load_s": loaded, "memory_mb": int(kilobytes) / 1024}))
 """
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import resource
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -268,7 +270,9 @@ def test_voices_are_compared_side_by_side(tmp_path: Path, monkeypatch: pytest.Mo
     assert [row["voice"] for row in figures["voices"]] == voices
     for row in figures["voices"]:
         assert row["rtf"]["1"]["low"] <= row["rtf"]["1"]["median"] <= row["rtf"]["1"]["high"]
-        assert row["naturalness"]["value"] == 0.5 and row["memory_mb"] > 10 and row["load_s"] > 0
+        assert row["naturalness"]["value"] == 0.5 and row["load_s"] > 0
+        if sys.platform == "linux":  # of the voice's own process, which loads no torch
+            assert 10 < row["memory_mb"] < resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - 50
     assert all(voice in benchmark_voices.page(figures) for voice in voices)
     before = load_card(tmp_path / "joe")
     assert before.naturalness is None
