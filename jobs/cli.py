@@ -26,6 +26,7 @@ COMMANDS = {  # name -> (file of this folder, or another package's module, what 
     "corpus": ("make_corpus", "let a voice read texts, to train another"),
     "prepare": ("prepare", "make a corpus ready for training"),
     "train": ("train", "train a voice"),
+    "distill": ("distill", "teach a voice to speak in fewer steps"),
     "import": ("import_voice", "make a voice from a published checkpoint"),
     "benchmark": ("benchmark", "measure a voice's quality and speed"),
     "cluster": ("cluster", "a trial cluster on this machine; the state of any cluster"),
@@ -39,6 +40,7 @@ S3_COMMANDS = (
     "corpus",
     "prepare",
     "train",
+    "distill",
 )  # those that take s3:// places
 INTERRUPTED, TERMINATED = 130, 143  # 128 + SIGINT and SIGTERM, as shells give it
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import abc
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from types import MappingProxyType
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from flowtts_core.audio.mel import MelConfig
+from flowtts_core.errors import FlowTTSError
+from flowtts_core.flow.distillation import Distillation
+from flowtts_core.nn.graph import Graph, Runners
 from flowtts_core.nn.share import Share
 from flowtts_core.sampling import Sampling
 
@@ -88,6 +92,7 @@ class AcousticModel(nn.Module, abc.ABC):
         features: what it makes; its vocoder must read the same.
         guided: follows `Sampling.guidance`.
         prompted: takes a `Prompt`; "none", "optional" or "required".
+        runners: what runs instead of its own modules, by the names of `graphs()`; empty where torch runs all.
     """
 
     features: MelConfig
@@ -95,6 +100,7 @@ class AcousticModel(nn.Module, abc.ABC):
     n_speakers: int
     guided: bool = False
     prompted: str = "none"
+    runners: Runners = MappingProxyType({})
 
     @abc.abstractmethod
     def loss(self, batch: AcousticBatch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
@@ -102,6 +108,20 @@ class AcousticModel(nn.Module, abc.ABC):
 
         Of a batch with a share they are the losses of the whole batch, and their gradients the part of its items.
         """
+
+    def distillation_loss(
+        self, batch: AcousticBatch, teacher: Self, how: Distillation, generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
+        """Return named losses as `loss` does, of a step of `how` against where the teacher, of the same sizes, goes.
+
+        Raises:
+            FlowTTSError: for a model that cannot be distilled.
+        """
+        raise FlowTTSError(f"{type(self).__name__} cannot be distilled", "give a voice whose acoustic model can")
+
+    def graphs(self) -> dict[str, Graph]:
+        """Return the parts that can run outside torch."""
+        return {}
 
     @abc.abstractmethod
     def generate(self, condition: Condition, seeds: Sequence[int], settings: Sampling) -> Generated:

@@ -23,6 +23,7 @@ class MelConfig(AudioSpec):
         magnitude_eps: added to the power under the square root (HiFi-GAN: 1e-9).
         log_floor: mel values are clamped to it before the logarithm (HiFi-GAN and F5-TTS 1e-5, Vocos 1e-7).
         mel_scale, mel_norm: "slaney" or "htk"; "slaney" or None (area normalisation).
+        pitch: a row of pitch follows the bands, for vocoders that build on it; see `audio/pitch.py`.
     """
 
     n_fft: int = 1024
@@ -35,6 +36,7 @@ class MelConfig(AudioSpec):
     log_floor: float = 1e-5
     mel_scale: str = "slaney"
     mel_norm: str | None = "slaney"
+    pitch: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -43,6 +45,11 @@ class MelConfig(AudioSpec):
                 f"MelConfig: hop_length {self.hop_length}, win_length {self.win_length}, n_fft {self.n_fft}",
                 "they must satisfy 0 < hop_length <= win_length <= n_fft",
             )
+
+    @property
+    def rows(self) -> int:
+        """Return the numbers that make a frame: the bands, and pitch where it is asked for."""
+        return self.n_mels + self.pitch
 
 
 BIGVGAN_24K = MelConfig(24000, n_mels=100, f_max=None)
@@ -66,7 +73,10 @@ def mel_filter_bank(config: MelConfig) -> Tensor:
 
 
 class LogMel(nn.Module):
-    """Waveform [B, S] in [-1, 1] to log-mel [B, n_mels, T] (natural logarithm); T is `config.frames_of(S)`."""
+    """Waveform [B, S] in [-1, 1] to log-mel [B, rows, T] (natural logarithm); T is `config.frames_of(S)`.
+
+    Gradients flow through the bands, not through a row of pitch.
+    """
 
     def __init__(self, config: MelConfig) -> None:
         super().__init__()
@@ -91,5 +101,9 @@ class LogMel(nn.Module):
         magnitude = (spectrum.real.square() + spectrum.imag.square() + c.magnitude_eps).sqrt()  # [B, F, T]
         if c.power != 1.0:
             magnitude = magnitude.pow(c.power)
-        mel = torch.matmul(self.bank.T, magnitude)
-        return mel.clamp(min=c.log_floor).log()
+        mel = torch.matmul(self.bank.T, magnitude).clamp(min=c.log_floor).log()
+        if not c.pitch:
+            return mel
+        from flowtts_core.audio.pitch import pitch_rows
+
+        return torch.cat([mel, pitch_rows(waveform.detach(), c, frames)], 1)

@@ -135,12 +135,18 @@ class WindowSource(SentenceSource):
         hop, samples_of = self.model.features.hop_length, self.model.features.samples_of
         lows = [max(0, o.sounded - self.context) for o in opened]
         parts = [whole[:, low:].T for whole, low in zip(features, lows, strict=True)]
+        starts = [self.vocoder.start_at(whole, low) for whole, low in zip(features, lows, strict=True)]
         if self.flow.device.type == "cpu":
-            made = [self.vocoder(part.T[None])[0].float().numpy() for part in parts]
+            made = [
+                self.vocoder(part.T[None], start=None if start is None else start[None])[0].float().numpy()
+                for part, start in zip(parts, starts, strict=True)
+            ]
         else:
             padded = torch.nn.utils.rnn.pad_sequence(parts, batch_first=True).transpose(1, 2)
             lengths = torch.tensor([len(part) for part in parts], device=padded.device)
-            made = list(self.vocoder(padded, lengths).float().cpu().numpy())
+            begun = [start for start in starts if start is not None]
+            start = torch.stack(begun) if begun else None
+            made = list(self.vocoder(padded, lengths, start).float().cpu().numpy())
         waveforms = []
         for o, low, part, waveform in zip(opened, lows, parts, made, strict=True):
             until = self._sound_end(o)

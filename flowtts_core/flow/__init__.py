@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flowtts_core.flow.coupling import COUPLINGS, Coupling, sinkhorn_plan, squared_distances
+from flowtts_core.flow.distillation import Distillation, LongStep, long_step
 from flowtts_core.flow.grid import TIME_GRIDS, TimeGrid
 from flowtts_core.flow.guidance import GUIDANCES, Guidance, classifier_free
 from flowtts_core.flow.loss import masked_flow_loss
@@ -16,14 +17,17 @@ __all__ = [
     "SOLVERS",
     "TIME_GRIDS",
     "Coupling",
+    "Distillation",
     "Guidance",
     "LinearPath",
+    "LongStep",
     "PathSample",
     "Solution",
     "Solver",
     "TimeGrid",
     "VelocityField",
     "classifier_free",
+    "long_step",
     "masked_flow_loss",
     "sinkhorn_plan",
     "squared_distances",

@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flowtts_core.nn.dropout import Dropout
-from flowtts_core.nn.packed import Kept, Linear, is_packable, linear, pack_linear
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -42,7 +41,7 @@ class SnakeBeta(nn.Module):
 
     def __init__(self, channels: int, inner: int) -> None:
         super().__init__()
-        self.proj = Linear(channels, inner)
+        self.proj = nn.Linear(channels, inner)
         self.alpha = nn.Parameter(torch.zeros(inner))
         self.beta = nn.Parameter(torch.zeros(inner))
 
@@ -57,11 +56,10 @@ class GeluLinear(nn.Module):
 
     def __init__(self, channels: int, inner: int) -> None:
         super().__init__()
-        self.proj = Linear(channels, inner, activation="gelu")
+        self.proj = nn.Linear(channels, inner)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.proj(x)
-        return out
+        return F.gelu(self.proj(x))
 
 
 class SelfAttention(nn.Module):
@@ -73,8 +71,7 @@ class SelfAttention(nn.Module):
         self.to_q = nn.Linear(channels, heads * head_channels, bias=False)
         self.to_k = nn.Linear(channels, heads * head_channels, bias=False)
         self.to_v = nn.Linear(channels, heads * head_channels, bias=False)
-        self.to_out = nn.Sequential(Linear(heads * head_channels, channels), Dropout(dropout))
-        self._packed = Kept(pack_linear)
+        self.to_out = nn.Sequential(nn.Linear(heads * head_channels, channels), Dropout(dropout))
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """Attend over [B, T, C].
@@ -82,16 +79,9 @@ class SelfAttention(nn.Module):
         Args:
             bias: [B, 1, 1, T], added to the scores: minus infinity hides a frame.
         """
-        query, key, value = (split_heads(part, self.heads) for part in self._projected(x))
+        query, key, value = (split_heads(part(x), self.heads) for part in (self.to_q, self.to_k, self.to_v))
         mask = None if bias is None else bias.to(query.dtype)
         return self.to_out(merge_heads(F.scaled_dot_product_attention(query, key, value, attn_mask=mask)))
-
-    def _projected(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Return queries, keys and values [B, T, H * D]."""
-        projections = (self.to_q, self.to_k, self.to_v)
-        if is_packable(x, self.to_q.weight):  # one product
-            return linear(x, self._packed.of(*(projection.weight for projection in projections)), None).chunk(3, 2)
-        return tuple(projection(x) for projection in projections)
 
 
 class FrameFeedForward(nn.Module):
@@ -104,7 +94,7 @@ class FrameFeedForward(nn.Module):
     def __init__(self, channels: int, kind: str, dropout: float) -> None:
         super().__init__()
         first = {"gelu": GeluLinear, "snakebeta": SnakeBeta}[kind](channels, 4 * channels)
-        self.net = nn.Sequential(first, Dropout(dropout), Linear(4 * channels, channels))
+        self.net = nn.Sequential(first, Dropout(dropout), nn.Linear(4 * channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x)

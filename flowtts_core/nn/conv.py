@@ -2,8 +2,7 @@
 
 They keep `torch.nn.Conv1d`'s parameters, so published weights load by name. With gradients they run as 2-d convolutions of
 height 1: a contiguous [B, T, C] tensor is the channels-last layout of [B, C, 1, T], so nothing is transposed or copied (one CPU
-thread at 16 x 345 x 128: 5.0 ms against 9.7 ms for `conv1d` on [B, C, T]). Without, on a GPU or an x86
-processor, they are products of matrices.
+thread at 16 x 345 x 128: 5.0 ms against 9.7 ms for `conv1d` on [B, C, T]). Without, on a GPU, they are products of matrices.
 """
 
 from __future__ import annotations
@@ -12,44 +11,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flowtts_core.nn.packed import Kept, conv, is_packable, is_plain, linear, pack_conv, pack_linear
-
 
 class TimeConv(nn.Conv1d):
     """[B, T, C] -> [B, T', C']; "same" padding for odd kernels at stride 1."""
 
     def __init__(self, channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> None:
         super().__init__(channels, out_channels, kernel_size, stride=stride, padding=kernel_size // 2)
-        self._taps = Kept(_taps)
-        self._packed = Kept(_pack_pointwise if self._pointwise else pack_conv)
-
-    @property
-    def _pointwise(self) -> bool:
-        return self.kernel_size[0] == 1 and self.stride[0] == 1
 
     def forward(self, x: Tensor) -> Tensor:
         assert self.bias is not None
-        if is_packable(x, self.weight):
-            packed = self._packed.of(self.weight)
-            if self._pointwise:
-                return linear(x, packed, self.bias)
-            return conv(x, packed, self.bias, self.kernel_size[0], self.stride[0])
-        if self._pointwise:
+        if self.kernel_size[0] == 1 and self.stride[0] == 1:
             return F.linear(x, self.weight.squeeze(2), self.bias)
         if _as_products(x, self.weight):
-            return _products(x, self._taps.of(self.weight), self.bias, self.stride[0])
+            return _products(x, self.weight.permute(2, 1, 0).contiguous(), self.bias, self.stride[0])
         image = x.transpose(1, 2).unsqueeze(2)
         out = F.conv2d(image, self.weight.unsqueeze(2), self.bias, (1, self.stride[0]), (0, int(self.padding[0])))
         return out.squeeze(2).transpose(1, 2)
-
-
-def _taps(weight: Tensor) -> Tensor:
-    """Return a kernel's weights [C', C, K] as K matrices [K, C, C']."""
-    return weight.permute(2, 1, 0).contiguous()
-
-
-def _pack_pointwise(weight: Tensor) -> Tensor:
-    return pack_linear(weight.squeeze(2))
 
 
 def _as_products(x: Tensor, weight: Tensor) -> bool:
@@ -58,11 +35,12 @@ def _as_products(x: Tensor, weight: Tensor) -> bool:
     cuDNN plans anew for each shape, and batches of speech seldom have the same one twice: 400 texts in batches of 16,000
     tokens took an H200 1.4 s with cuDNN, 0.9 s with products, and 1.2 GiB instead of 17.
     """
-    return x.is_cuda and x.dtype in (torch.float32, torch.float64) and is_plain(x, weight)
+    plain = not torch.is_grad_enabled() and x.dtype == weight.dtype and not torch.is_autocast_enabled(x.device.type)
+    return plain and x.is_cuda and x.dtype in (torch.float32, torch.float64) and x.dim() > 1 and x.shape[-2] > 1
 
 
 def _products(x: Tensor, taps: Tensor, bias: Tensor, stride: int = 1) -> Tensor:
-    """Compute a "same" convolution of K taps as K matrix products, one for each tap."""
+    """Compute a "same" convolution as matrix products, one for each of its taps [K, C, C']."""
     batch, time, channels = x.shape
     middle = len(taps) // 2
     if stride > 1:
@@ -90,23 +68,13 @@ class TimeConvTranspose(nn.ConvTranspose1d):
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, channels, 4, stride=2, padding=1)
-        self._packed = Kept(_pack_doubling)
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        if is_packable(x, self.weight):
-            return self._packed_products(x)
         if _as_products(x, self.weight):
             return self._products(x)
         image = x.transpose(1, 2).unsqueeze(2)
         out = F.conv_transpose2d(image, self.weight.unsqueeze(2), self.bias, (1, 2), (0, 1))
         return out.squeeze(2).transpose(1, 2)
-
-    def _packed_products(self, x: Tensor) -> Tensor:
-        """Compute it as one convolution with kernel 2: its output at t holds output frames 2 t and 2 t - 1."""
-        assert self.bias is not None
-        batch, time, channels = x.shape
-        both = conv(x, self._packed.of(self.weight), torch.cat((self.bias, self.bias)), 2)  # [B, T + 1, 2 C]
-        return torch.stack((both[:, :-1, :channels], both[:, 1:, channels:]), 2).view(batch, 2 * time, -1)
 
     def _products(self, x: Tensor) -> Tensor:
         """Compute it by products: output frame 2 t sees input frames t and t - 1, output frame 2 t + 1 sees t and t + 1."""
@@ -117,12 +85,6 @@ class TimeConvTranspose(nn.ConvTranspose1d):
         even[:, 1:] += before[:, :-1]
         odd[:, :-1] += after[:, 1:]
         return torch.stack((even, odd), 2).view(batch, 2 * time, -1) + self.bias
-
-
-def _pack_doubling(weight: Tensor) -> Tensor:
-    """Return weights [C, C', 4] as those of a convolution with kernel 2, [2 C', C, 2]: even output frames, then odd ones."""
-    even, odd = weight[:, :, [3, 1]], weight[:, :, [2, 0]]
-    return pack_conv(torch.cat((even, odd), 1).transpose(0, 1).contiguous())
 
 
 def conv_frames(conv: nn.Conv1d, x: Tensor) -> Tensor:

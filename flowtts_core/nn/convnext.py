@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from flowtts_core.nn.conv import conv_frames
-from flowtts_core.nn.packed import Linear
 
 KERNEL = 7  # of the depthwise convolution, as published
 PAD = KERNEL // 2
@@ -23,12 +22,12 @@ class ConvNeXtBlock(nn.Module):
         super().__init__()
         self.dwconv = nn.Conv1d(dim, dim, KERNEL, padding=PAD, groups=dim)
         self.norm = nn.LayerNorm(dim, eps=1e-6)
-        self.pwconv1 = Linear(dim, intermediate_dim, activation="gelu")
-        self.pwconv2 = Linear(intermediate_dim, dim)
+        self.pwconv1 = nn.Linear(dim, intermediate_dim)
+        self.pwconv2 = nn.Linear(intermediate_dim, dim)
         self.gamma = nn.Parameter(torch.full((dim,), layer_scale))
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, D, T] -> [B, D, T]; the caller sets the input beyond each item's end to zero."""
         hidden = self.norm(conv_frames(self.dwconv, x).transpose(1, 2))
-        hidden = self.pwconv2(self.pwconv1(hidden))
+        hidden = self.pwconv2(nn.functional.gelu(self.pwconv1(hidden)))
         return x + (self.gamma * hidden).transpose(1, 2)

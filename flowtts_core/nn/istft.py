@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from flowtts_core.nn.packed import Linear
-
 
 def centred_window(n_fft: int, win_length: int) -> Tensor:
     """Return a Hann window [n_fft]: win_length samples between zeros, as `torch.stft` places a window shorter than its frame."""
@@ -69,7 +67,7 @@ class InverseSTFT(nn.Module):
 
 
 class ISTFTHead(nn.Module):
-    """Hidden [B, T, D] to waveform [B, S]: log magnitude and phase of each bin, then the inverse STFT.
+    """Log magnitude and phase of each bin, from its layer `out` [B, T, D] -> [B, T, 2 F], to a waveform [B, S].
 
     Args:
         max_magnitude: predicted magnitudes are clipped to it (a safeguard of the published head).
@@ -86,17 +84,17 @@ class ISTFTHead(nn.Module):
     ) -> None:
         super().__init__()
         self.max_magnitude = max_magnitude
-        self.out = Linear(dim, n_fft + 2)
+        self.out = nn.Linear(dim, n_fft + 2)
         self.istft = InverseSTFT(n_fft, hop_length, win_length or n_fft, padding)
 
-    def forward(self, hidden: Tensor, mask: Tensor | None = None, prior: Tensor | None = None) -> Tensor:
-        """Return the waveform.
+    def forward(self, predicted: Tensor, mask: Tensor | None = None, prior: Tensor | None = None) -> Tensor:
+        """Return the waveform of what `out` made, [B, T, 2 F].
 
         Args:
             mask: [B, 1, T], as `InverseSTFT` takes it.
             prior: [B, F, T], added to the log magnitudes.
         """
-        log_magnitude, phase = self.out(hidden).float().transpose(1, 2).chunk(2, dim=1)
+        log_magnitude, phase = predicted.float().transpose(1, 2).chunk(2, dim=1)
         if prior is not None:
             log_magnitude = log_magnitude + prior
         spectrum = torch.polar(log_magnitude.exp().clamp(max=self.max_magnitude), phase)

@@ -104,7 +104,7 @@ class AcousticBatches:
         examples, mine = self.examples, indices if share is None else indices[share.rows.numpy()]
         examples.fetch(mine)
         tokens = torch.zeros(len(mine), int(examples.token_counts[indices].max()), dtype=torch.int64)
-        mel = torch.zeros(len(mine), examples.meta.mel.n_mels, int(examples.frames[indices].max()))
+        mel = torch.zeros(len(mine), examples.meta.mel.rows, int(examples.frames[indices].max()))
         for row, index in enumerate(mine):
             own, picture = examples.tokens(int(index)), examples.mel(int(index))
             tokens[row, : len(own)] = torch.from_numpy(own)

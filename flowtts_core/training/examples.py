@@ -148,9 +148,9 @@ class Examples:
         self._groups.fetch([self._group(folder, int(i)) for i in indices for folder in self._read])
 
     def mel(self, index: int) -> np.ndarray:
-        """Return the clip's log-mel [n_mels, T] float16."""
+        """Return the clip's log-mel [rows, T] float16."""
         data = np.frombuffer(self._value(index, "mel").as_buffer(), dtype=np.float16)
-        return data.reshape(self.meta.mel.n_mels, -1)
+        return data.reshape(self.meta.mel.rows, -1)
 
     def tokens(self, index: int) -> np.ndarray:
         """Return the clip's tokens [L] int64."""

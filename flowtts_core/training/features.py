@@ -98,7 +98,7 @@ class FeatureMaker(Protocol):
 
 
 class MelMaker:
-    """Log-mels as float16 [n_mels, T], row-major, of the clip's whole frames."""
+    """Log-mels as float16 [rows, T], row-major, of the clip's whole frames."""
 
     value_type, rows_per_group = pa.binary(), 1
 

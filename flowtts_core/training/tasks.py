@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from flowtts_core.acoustic.base import AcousticBatch, AcousticModel
 from flowtts_core.audio.mel import LogMel
+from flowtts_core.flow.distillation import Distillation
 from flowtts_core.sampling import Sampling
 from flowtts_core.training.batches import VocoderBatch
 from flowtts_core.training.log import TrainingLog
@@ -41,11 +42,15 @@ class AcousticTask:
     ) -> Iterator[tuple[str, dict[str, Tensor]]]:
         yield "acoustic", self.model.loss(batch, generator)
 
+    def sampling(self) -> Sampling:
+        """Return how samples are made."""
+        return Sampling()
+
     @torch.inference_mode()
     def sample(self, module: nn.Module, step: int, log: TrainingLog) -> None:
         assert isinstance(module, AcousticModel)
         condition = self.probe.condition
-        generated = module.cpu().generate(condition, list(range(len(condition.tokens))), Sampling())
+        generated = module.cpu().generate(condition, list(range(len(condition.tokens))), self.sampling())
         for i, frames in enumerate(generated.lengths.tolist()):
             mel = generated.features[i : i + 1, :, :frames]
             log.mel(step, f"generated-{i}", mel[0])
@@ -53,11 +58,38 @@ class AcousticTask:
             log.audio(step, f"generated-{i}", self.vocoder(mel)[0], module.features.sample_rate)
 
 
+class DistillationTask(AcousticTask):
+    """Trains an acoustic model, which begins as a copy of its teacher, to take fewer steps."""
+
+    def __init__(
+        self,
+        model: AcousticModel,
+        teacher: AcousticModel,
+        how: Distillation,
+        probe: AcousticBatch,
+        vocoder: Vocoder,
+    ) -> None:
+        super().__init__(model, probe, vocoder)
+        self.teacher, self.how = teacher.requires_grad_(False).eval(), how
+
+    def updates(
+        self, batch: AcousticBatch, step: int, generator: torch.Generator
+    ) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        teacher = self.teacher.to(batch.mel.device)
+        yield "acoustic", self.model.distillation_loss(batch, teacher, self.how, generator)
+
+    def sampling(self) -> Sampling:
+        return Sampling(steps=self.how.steps, temperature=self.how.temperature)
+
+
 @dataclass(frozen=True)
 class VocoderTaskConfig:
-    """Weights of a vocoder's losses; the discriminators come in at step `adversarial_from`, spectra alone train it before."""
+    """Weights of a vocoder's losses; the discriminators come in at step `adversarial_from`, spectra alone train it before.
 
-    adversarial_from: int = 1000
+    Without that step there are no discriminators.
+    """
+
+    adversarial_from: int | None = 1000
     mel_weight: float = 15.0
     stft_weight: float = 2.5
     feature_weight: float = 2.0
@@ -71,12 +103,14 @@ class VocoderTask:
 
     def __init__(self, vocoder: Vocoder, probe: VocoderBatch, config: VocoderTaskConfig) -> None:
         self.vocoder, self.probe, self.config = vocoder, probe, config
-        self.discriminators = Discriminators(config.discriminators)
-        self.modules: dict[str, nn.Module] = {"vocoder": vocoder, "discriminators": self.discriminators}
+        self.modules: dict[str, nn.Module] = {"vocoder": vocoder}
+        if config.adversarial_from is not None:
+            self.discriminators = Discriminators(config.discriminators)
+            self.modules["discriminators"] = self.discriminators
         self.mel_loss, self.stft_loss = MultiMelLoss(vocoder.features), MultiSTFTLoss()
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        return {"vocoder": list(self.vocoder.parameters()), "discriminators": list(self.discriminators.parameters())}
+        return {name: list(module.parameters()) for name, module in self.modules.items()}
 
     def updates(
         self, batch: VocoderBatch, step: int, generator: torch.Generator
@@ -85,7 +119,7 @@ class VocoderTask:
         self.stft_loss.to(batch.mel.device)
         c, real, share = self.config, batch.waveform, batch.share
         fake = self.vocoder(batch.mel).float()
-        adversarial = step >= c.adversarial_from
+        adversarial = c.adversarial_from is not None and step >= c.adversarial_from
         if adversarial:
             yield (
                 "discriminators",
@@ -106,7 +140,8 @@ class VocoderTask:
             }
             loss = loss + losses["adversarial"] + c.feature_weight * losses["feature"]
         yield "vocoder", {**losses, "loss": loss}
-        self.discriminators.requires_grad_(True)
+        if adversarial:
+            self.discriminators.requires_grad_(True)
 
     @torch.inference_mode()
     def sample(self, module: nn.Module, step: int, log: TrainingLog) -> None:

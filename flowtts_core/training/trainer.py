@@ -41,7 +41,9 @@ class TrainConfig:
     Attributes:
         precision: "fp32", "bf16", or "auto" (bf16 where the hardware multiplies it natively).
         ema_decay: of the averaged weights that are shipped; the average warms up as (1 + step) / (10 + step).
-        final_lr: share of the learning rate left at the end of the cosine.
+        decay: share of the steps, the last ones, over which the rate falls as half a cosine; it stands still before. A run
+            whose rate falls late can be made longer without losing what it has learnt.
+        final_lr: share of the learning rate left at the end.
         keep: number of checkpoints kept.
     """
 
@@ -50,6 +52,7 @@ class TrainConfig:
     betas: tuple[float, ...] = (0.9, 0.98)
     weight_decay: float = 0.01
     warmup_steps: int = 100
+    decay: float = 1.0
     final_lr: float = 0.05
     grad_clip: float = 1.0
     ema_decay: float = 0.999
@@ -296,11 +299,12 @@ def _fetch_log(files: Files, folder: Path) -> None:
 
 
 def learning_rate_factor(config: TrainConfig, step: int) -> float:
-    """Return the factor at a step: linear warm-up, then half a cosine down to `final_lr`."""
+    """Return the factor at a step: linear warm-up, a plateau, then half a cosine down to `final_lr`."""
     if step < config.warmup_steps:
         return (step + 1) / config.warmup_steps
-    progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    return config.final_lr + (1 - config.final_lr) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    falling = max(1.0, config.decay * (config.steps - config.warmup_steps))
+    progress = min(1.0, max(0.0, 1 - (config.steps - step) / falling))
+    return config.final_lr + (1 - config.final_lr) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:

@@ -2,11 +2,22 @@
 
 from flowtts_core.vocoder.base import Vocoder
 from flowtts_core.vocoder.griffin_lim import GriffinLim, GriffinLimConfig
+from flowtts_core.vocoder.source_filter import SourceFilter, SourceFilterConfig
 from flowtts_core.vocoder.vocos import Vocos, VocosConfig
 
 VOCODERS = {
     "griffin_lim": (GriffinLimConfig, GriffinLim),
+    "source_filter": (SourceFilterConfig, SourceFilter),
     "vocos": (VocosConfig, Vocos),
 }
 
-__all__ = ["VOCODERS", "GriffinLim", "GriffinLimConfig", "Vocoder", "Vocos", "VocosConfig"]
+__all__ = [
+    "VOCODERS",
+    "GriffinLim",
+    "GriffinLimConfig",
+    "SourceFilter",
+    "SourceFilterConfig",
+    "Vocoder",
+    "Vocos",
+    "VocosConfig",
+]

@@ -1,34 +1,48 @@
-"""What a vocoder is: log-mel in, waveform out."""
+"""What a vocoder is: log-mel, with pitch where it needs that, in, waveform out."""
 
 from __future__ import annotations
 
 import abc
+from types import MappingProxyType
 
 from torch import Tensor, nn
 
 from flowtts_core.audio.mel import MelConfig
+from flowtts_core.nn.graph import Graph, Runners
 
 
 class Vocoder(nn.Module, abc.ABC):
-    """Contract: `forward(mel[B, M, T], lengths[B]) -> [B, features.samples_of(T)]`.
+    """Contract: `forward(mel[B, M, T], lengths[B], start) -> [B, features.samples_of(T)]`.
 
-    Padding changes nothing.
+    Padding changes nothing, and a window of the frames gives the samples that the whole has there: where the sources of sound
+    go on from frame to frame, `start` says where they stand.
 
     Attributes:
         features: the mel it reads.
         context_frames: how many frames on either side a frame's samples depend on; None: on all of them.
+        runners: what runs instead of its own modules, by the names of `graphs()`; empty where torch runs all.
     """
 
     features: MelConfig
     context_frames: int | None = None
+    runners: Runners = MappingProxyType({})
+
+    def graphs(self) -> dict[str, Graph]:
+        """Return the parts that can run outside torch."""
+        return {}
+
+    def start_at(self, mel: Tensor, frame: int) -> Tensor | None:
+        """Return where sources of sound stand at a frame of a whole mel [M, T]: [2]; None for a vocoder without any."""
+        return None
 
     @abc.abstractmethod
-    def forward(self, mel: Tensor, lengths: Tensor | None = None) -> Tensor:
+    def forward(self, mel: Tensor, lengths: Tensor | None = None, start: Tensor | None = None) -> Tensor:
         """Return the waveforms of log-mels.
 
         Args:
             mel: [B, M, T], as `MelConfig` makes it.
             lengths: [B] valid frames; samples beyond `features.samples_of(length)` are zero.
+            start: [B, 2] of `start_at`, for windows of longer mels; None where the first frame is that of the whole.
 
         Returns:
             [B, samples_of(T)] float32 in about [-1, 1]; T * hop_length samples for "same" mels, one hop less for "center".

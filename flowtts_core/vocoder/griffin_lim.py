@@ -40,7 +40,7 @@ class GriffinLim(Vocoder):
         self.window: Tensor
 
     @torch.inference_mode()
-    def forward(self, mel: Tensor, lengths: Tensor | None = None) -> Tensor:
+    def forward(self, mel: Tensor, lengths: Tensor | None = None, start: Tensor | None = None) -> Tensor:
         samples = self.features.samples_of(mel.shape[-1])
         waveform = mel.new_zeros(mel.shape[0], samples)
         for b in range(mel.shape[0]):

@@ -20,7 +20,7 @@ class MultiMelLoss(nn.Module):
     ) -> None:
         super().__init__()
         self.mels = nn.ModuleList(
-            LogMel(replace(mel, n_fft=n, win_length=n, hop_length=n // 4, n_mels=m, f_max=mel.f_max, padding="center"))
+            LogMel(replace(mel, n_fft=n, win_length=n, hop_length=n // 4, n_mels=m, pitch=False, padding="center"))
             for n, m in zip(n_ffts, n_mels, strict=True)
         )
 

@@ -16,6 +16,7 @@ from flowtts_core.audio.mel import MelConfig, mel_filter_bank
 from flowtts_core.errors import ConfigError
 from flowtts_core.nn.conv import conv_frames
 from flowtts_core.nn.convnext import KERNEL, PAD, ConvNeXtBlock
+from flowtts_core.nn.graph import Graph
 from flowtts_core.nn.istft import ISTFTHead
 from flowtts_core.nn.masks import length_mask
 from flowtts_core.vocoder.base import Vocoder
@@ -121,10 +122,29 @@ class Vocos(Vocoder):
         self.head = ISTFTHead(config.dim, mel.n_fft, mel.hop_length, mel.padding, mel.win_length, config.max_magnitude)
         self.prior = MelPrior(mel) if config.mel_prior else None
 
-    def forward(self, mel: Tensor, lengths: Tensor | None = None) -> Tensor:
+    def graphs(self) -> dict[str, Graph]:
+        example = {"mel": torch.zeros(1, self.features.n_mels, 64)}
+        return {"spectrum": Graph(_SpectrumGraph(self), example, ("spectrum",), {"mel": 2, "spectrum": 1})}
+
+    def forward(self, mel: Tensor, lengths: Tensor | None = None, start: Tensor | None = None) -> Tensor:
         mask = None
         if lengths is not None and bool((lengths != mel.shape[-1]).any()):
             mask = length_mask(lengths, mel.shape[-1])[:, None].to(mel.dtype)  # [B, 1, T]
-        prior = None if self.prior is None else self.prior(mel)
-        waveform: Tensor = self.head(self.backbone(mel, mask), mask, prior)
+        if "spectrum" in self.runners and mask is None:
+            predicted = torch.cat([self.runners["spectrum"](own[None])[0] for own in mel])
+        else:
+            predicted = self.head.out(self.backbone(mel, mask))
+        waveform: Tensor = self.head(predicted, mask, None if self.prior is None else self.prior(mel))
         return waveform
+
+
+class _SpectrumGraph(nn.Module):
+    """What a Vocos predicts of one item, under the names of its modules."""
+
+    def __init__(self, vocos: Vocos) -> None:
+        super().__init__()
+        self.backbone, self.head = vocos.backbone, nn.Module()
+        self.head.out = vocos.head.out
+
+    def forward(self, mel: Tensor) -> tuple[Tensor]:
+        return (self.head.out(self.backbone(mel)),)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from flowtts_core.config import Table, build
 from flowtts_core.errors import ConfigError, VoiceError
 from flowtts_core.files import write_whole
 from flowtts_core.flow import SOLVERS, TIME_GRIDS
+from flowtts_core.nn.graph import Runners
 from flowtts_core.sampling import SPEEDS
 from flowtts_core.text.frontends import FRONTENDS, Frontend
 from flowtts_core.vocoder import VOCODERS
@@ -40,18 +42,24 @@ class FlowVoice:
     frontend: Frontend
 
 
-def load_parts(voice: str | os.PathLike[str] | None = None, device: torch.device | str = "cpu") -> FlowVoice:
+def load_parts(
+    voice: str | os.PathLike[str] | None = None, device: torch.device | str = "cpu", threads: int | None = None
+) -> FlowVoice:
     """Load a flow voice by its bundled name or folder; None is the bundled one.
+
+    On a CPU its networks run by ONNX Runtime on `threads` threads, where the voice was saved with graphs.
 
     Raises:
         VoiceError: for a missing, truncated or altered file of weights, weights that do not fit their spec, parts that do not
             fit each other (features of acoustic model and vocoder, what the card says of them), or settings out of range.
     """
     folder = find_voice(FLOW_VOICE if voice is None else voice)
-    return parts_of(folder, load_card(folder), device)
+    return parts_of(folder, load_card(folder), device, threads)
 
 
-def parts_of(folder: Path, card: VoiceCard, device: torch.device | str = "cpu") -> FlowVoice:
+def parts_of(
+    folder: Path, card: VoiceCard, device: torch.device | str = "cpu", threads: int | None = None
+) -> FlowVoice:
     """Load the parts of a folder as its card says; raises as `load_parts`."""
     parts: dict[str, nn.Module] = {}
     for part, table in (("acoustic", ACOUSTIC_MODELS), ("vocoder", VOCODERS)):
@@ -61,10 +69,27 @@ def parts_of(folder: Path, card: VoiceCard, device: torch.device | str = "cpu") 
         parts[part] = module.to(device).eval()
     acoustic, vocoder = parts["acoustic"], parts["vocoder"]
     assert isinstance(acoustic, AcousticModel) and isinstance(vocoder, Vocoder)
+    if torch.device(device).type == "cpu":
+        for part, model in (("acoustic", acoustic), ("vocoder", vocoder)):
+            model.runners = _runners(folder, card, part, threads)
     require_same_features(acoustic, vocoder, str(folder))
     frontend: Frontend = _built(FRONTENDS, card, "frontend", folder)
     _check_card(card, acoustic, frontend, folder / CARD)
     return FlowVoice(card, acoustic, vocoder, frontend)
+
+
+def _graph_file(part: str, name: str) -> str:
+    return f"{part}-{name}.onnx"
+
+
+def _runners(folder: Path, card: VoiceCard, part: str, threads: int | None) -> Runners:
+    """Open the graphs of a part; none for a voice that was saved without."""
+    from flowtts_core.engines.runtime import open_runners
+
+    files = {name[len(part) + 1 : -5]: name for name in card.sha256 if name.startswith(f"{part}-")}
+    for name in files.values():
+        _require_digest(folder / name, card.sha256[name])
+    return open_runners(folder, files, threads)
 
 
 def _built(table: Table, card: VoiceCard, part: str, folder: Path) -> Any:
@@ -134,6 +159,8 @@ def save_voice(
         card_fields: further fields of `VoiceCard` (licence, source, scores, sampling, ...).
     """
     require_same_features(acoustic, vocoder, name)
+    from flowtts_core.engines.runtime import export_graph
+
     folder.mkdir(parents=True, exist_ok=True)
     files = {}
     for part, module in (("acoustic", acoustic), ("vocoder", vocoder)):
@@ -141,6 +168,8 @@ def save_voice(
         tensors = {k: _stored(v, half and k in weights) for k, v in module.state_dict().items()}
         if tensors:
             files[WEIGHTS[part]] = save(tensors)
+        for name, graph in copy.deepcopy(module).cpu().eval().graphs().items():
+            files[_graph_file(part, name)] = export_graph(graph, WEIGHTS[part], files[WEIGHTS[part]])
     for file, data in files.items():
         write_whole(folder / file, data)
     card = VoiceCard(
@@ -160,6 +189,15 @@ def _stored(tensor: torch.Tensor, half: bool) -> torch.Tensor:
     return tensor.half() if half and tensor.is_floating_point() else tensor
 
 
+def _require_digest(path: Path, sha256: str) -> None:
+    try:
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise VoiceError(f"{path}: missing", _REMEDY) from error
+    if found != sha256:
+        raise VoiceError(f"{path}: is not the file that the card names (its SHA-256 differs)", _REMEDY)
+
+
 def _load_weights(module: nn.Module, path: Path, sha256: str | None) -> None:
     if not path.is_file():
         raise VoiceError(f"{path}: missing", _REMEDY)
@@ -169,8 +207,7 @@ def _load_weights(module: nn.Module, path: Path, sha256: str | None) -> None:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
         raise VoiceError(f"{path}: cannot be read, perhaps truncated ({error})", _REMEDY) from error
-    if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
-        raise VoiceError(f"{path}: is not the file that the card names (its SHA-256 differs)", _REMEDY)
+    _require_digest(path, sha256)
     wanted = module.state_dict()
     tensors = {k: v.to(wanted[k].dtype) if k in wanted else v for k, v in tensors.items()}
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,26 @@ def quality(
         "ablation": [_row(system, few, of_teacher) for system in ablation],
         "difference": None if judged is None else _difference(ours, judged, chosen),
     }
+
+
+def require_judge() -> None:
+    """Raise DependencyError where the judge of naturalness is not installed."""
+    from flowtts_core.metrics import naturalness as judge_of_naturalness
+
+    judge_of_naturalness.load()
+
+
+def naturalness_by_steps(voices: Mapping[str, str], texts: Sequence[str], steps: Sequence[int]) -> list[dict[str, Any]]:
+    """Judge flow voices, the first speaker of each, on the same texts with so many steps of the solver each."""
+    rows = []
+    for name, voice in voices.items():
+        synthesizer = FlowSynthesizer.load(voice)
+        for count in steps:
+            clips = _clips(synthesizer, [("", text) for text in texts], count)
+            judged = [1.0 if clip is None else naturalness(*clip) for clip in clips]
+            found = bootstrap.mean(judged).to_json()
+            rows.append({"voice": name, "steps": count, "n": len(judged), "naturalness": found})
+    return rows
 
 
 def judge(waveform: np.ndarray, sample_rate: int) -> Judged:

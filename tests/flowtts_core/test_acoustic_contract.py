@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,7 @@ from flowtts_core.acoustic.base import Prompt
 from flowtts_core.acoustic.windows import WindowedModel, plan_windows
 from flowtts_core.config import fingerprint, from_dict, spec_of, to_dict
 from flowtts_core.errors import ConfigError, FlowTTSError
+from flowtts_core.flow import Distillation
 from flowtts_core.sampling import Sampling
 from tests.standins import CHARACTER_MODEL, CharacterModelConfig
 from tests.voices import lengthen
@@ -268,6 +270,41 @@ def test_overfits_a_tiny_batch(model: AcousticModel, variant: Variant) -> None:
         history.append(losses["loss"].item())
     first, last = (sum(part) / 5 - variant.least_loss for part in (history[:5], history[-5:]))
     assert last < 0.6 * first
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_student_learns_its_teachers_long_steps(variant: Variant, steps: int) -> None:
+    """Its one step comes nearer to where the teacher's many end, its encoder stays, and the teacher is not touched."""
+    torch.manual_seed(0)
+    teacher = build(spec_of(variant.name, variant.config)).eval()
+    variant.prepare(teacher)
+    how = Distillation(steps=steps, substeps=4, temperature=1.0)
+    batch = some_batch(teacher, (5, 4))
+    if not hasattr(teacher, "encoder"):
+        with pytest.raises(FlowTTSError, match="cannot be distilled"):
+            teacher.distillation_loss(batch, teacher, how)
+        return
+    student = copy.deepcopy(teacher)
+    teacher.requires_grad_(False)
+    with torch.no_grad():
+        for name, parameter in student.named_parameters():
+            if name.startswith("decoder."):  # it has something to learn
+                parameter.add_(0.05 * torch.randn_like(parameter))
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    optimizer = torch.optim.Adam(student.parameters(), 1e-3)
+    generator = torch.Generator().manual_seed(0)
+    history = []
+    for _ in range(40):
+        loss = student.distillation_loss(batch, teacher, how, generator)["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        history.append(loss.item())
+    assert sum(history[-5:]) < 0.7 * sum(history[:5])
+    for name, value in student.state_dict().items():
+        assert torch.equal(teacher.state_dict()[name], before[name])
+        if name.startswith("encoder."):
+            assert torch.equal(value, before[name])
 
 
 @pytest.mark.parametrize("name", VARIANTS)

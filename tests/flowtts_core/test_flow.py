@@ -17,7 +17,9 @@ from flowtts_core.flow import (
     PATHS,
     SOLVERS,
     TIME_GRIDS,
+    Distillation,
     classifier_free,
+    long_step,
     masked_flow_loss,
     sinkhorn_plan,
     squared_distances,
@@ -231,3 +233,18 @@ def test_a_small_net_learns_the_flow_of_a_known_distribution():
         )
     assert solution.x.mean().item() == pytest.approx(4, abs=0.1)
     assert solution.x.std().item() == pytest.approx(0.5, abs=0.1)
+
+
+def test_long_steps_join_into_the_teachers_path():
+    """Each begins where the one before it ended, and its velocity is the mean of the teacher's over it."""
+    start, field = torch.tensor([[1.0, -2.0], [0.5, 3.0]], dtype=torch.float64), decay
+    how = Distillation(steps=3, substeps=4)
+    steps = [long_step(field, start, which, how) for which in range(3)]
+    torch.testing.assert_close(steps[0].x, start)
+    for step, after in itertools.pairwise(steps):
+        torch.testing.assert_close(step.x + step.velocity / 3, after.x)
+    whole = build(SOLVERS, {"name": "euler"}).solve(field, start, torch.linspace(0, 1, 13, dtype=torch.float64)).x
+    torch.testing.assert_close(steps[2].x + steps[2].velocity / 3, whole, atol=1e-7, rtol=0)
+    assert [float(step.t[0]) for step in steps] == pytest.approx([0, 1 / 3, 2 / 3])
+    with pytest.raises(ConfigError):
+        Distillation(steps=0)

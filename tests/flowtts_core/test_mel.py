@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from flowtts_core.audio.mel import LogMel, MelConfig
+from flowtts_core.audio.pitch import pitch_hz
 
 
 @pytest.mark.parametrize("padding", ["same", "center"])
@@ -27,3 +28,21 @@ def test_center_is_the_stft_of_torch_frame_for_frame():
     ).abs()
     expected = (log_mel.bank.T @ spectrum).clamp(min=config.log_floor).log()
     torch.testing.assert_close(log_mel(audio), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_row_of_pitch_follows_the_bands():
+    """A voice-like tone that glides from 120 to 240 Hz, with silence in the middle, which the row passes over evenly."""
+    config = MelConfig(24000, hop_length=300, n_fft=1200, win_length=1200, n_mels=100, f_max=None, pitch=True)
+    seconds = torch.arange(48_000) / 24_000
+    hz = 120 + 60 * seconds
+    phase = 2 * torch.pi * torch.cumsum(hz / 24_000, 0)
+    tone = sum(torch.sin(k * phase) / k for k in range(1, 12)) * 0.1
+    tone[20_000:28_000] = 0
+    features = LogMel(config)(torch.stack([tone, torch.zeros_like(tone)]))
+    assert features.shape == (2, config.rows, 160) and config.rows == 101
+    plain = LogMel(MelConfig(24000, hop_length=300, n_fft=1200, win_length=1200, n_mels=100, f_max=None))
+    torch.testing.assert_close(features[:1, :100], plain(tone[None]))
+    true = hz[:: config.hop_length]
+    cents = 1200 * torch.log2(pitch_hz(features[0, 100]) / true)
+    assert cents[4:-4].abs().max() < 60
+    assert not features[1, 100].any()  # nothing to hear: the middle of the range

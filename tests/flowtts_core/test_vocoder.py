@@ -13,11 +13,14 @@ from flowtts_core.audio.mel import VOCOS_24K, LogMel, MelConfig, mel_filter_bank
 from flowtts_core.config import build, spec_of
 from flowtts_core.nn.istft import InverseSTFT
 from flowtts_core.vocoder import VOCODERS, GriffinLim, GriffinLimConfig, Vocos, VocosConfig
+from flowtts_core.vocoder.source_filter import pulse_train
 from flowtts_core.vocoder.vocos import MelPrior
 
 SHORT_WINDOW = MelConfig(24000, n_fft=2048, hop_length=300, win_length=1200)
+PITCHED = {"source_filter"}  # vocoders that read a row of pitch
 SMALL = {
     "griffin_lim": {"iterations": 4},
+    "source_filter": {"dim": 32, "intermediate_dim": 64, "num_layers": 3, "free_bins": 100},
     "vocos": {"dim": 32, "intermediate_dim": 64, "num_layers": 3},
 }
 
@@ -38,7 +41,7 @@ def test_equals_published_vocos(parity_dir: Path, padding: str) -> None:
     torch.testing.assert_close(mel.exp(), io[f"mel.{padding}"].exp(), atol=1e-6 * loudest, rtol=1e-4)
     with torch.no_grad():
         audio = vocos(io["mel.center"] if padding == "center" else io["mel.same"])
-        torch.testing.assert_close(vocos.head(io["loud.hidden"]), io[f"loud.audio.{padding}"], atol=1e-4, rtol=1e-5)
+        torch.testing.assert_close(vocos.head(vocos.head.out(io["loud.hidden"])), io[f"loud.audio.{padding}"], atol=1e-4, rtol=1e-5)
     torch.testing.assert_close(audio, io[f"audio_out.{padding}"], atol=1e-4, rtol=0)
 
 
@@ -49,10 +52,10 @@ def test_contract(name: str, padding: str, mel_config: MelConfig) -> None:
     """A padded batch, an item alone, and the promised number of samples agree."""
     torch.manual_seed(0)
     config_type = VOCODERS[name][0]
-    config = config_type(mel=replace(mel_config, padding=padding), **SMALL[name])
+    config = config_type(mel=replace(mel_config, padding=padding, pitch=name in PITCHED), **SMALL[name])
     vocoder = build(VOCODERS, spec_of(name, config)).eval()
     assert vocoder.features == config.mel
-    mel, lengths = torch.randn(2, 80, 30) - 4, torch.tensor([30, 17])
+    mel, lengths = torch.randn(2, config.mel.rows, 30) - 4, torch.tensor([30, 17])
     with torch.no_grad():
         batch = vocoder(mel, lengths)
         alone = vocoder(mel[1:, :, :17])
@@ -60,6 +63,40 @@ def test_contract(name: str, padding: str, mel_config: MelConfig) -> None:
     assert batch.shape == (2, vocoder.features.samples_of(30)) and alone.shape == (1, samples)
     torch.testing.assert_close(batch[1:, :samples], alone, atol=1e-4, rtol=0)
     assert not batch[1, samples:].any()
+
+
+@pytest.mark.parametrize("name", sorted(VOCODERS))
+def test_a_window_has_the_samples_of_the_whole(name: str) -> None:
+    torch.manual_seed(0)
+    mel_config = MelConfig(24000, n_fft=1200, hop_length=300, win_length=1200, pitch=name in PITCHED)
+    vocoder = build(VOCODERS, spec_of(name, VOCODERS[name][0](mel=mel_config, **SMALL[name]))).eval()
+    if vocoder.context_frames is None:
+        pytest.skip("its samples depend on all frames")
+    mel, hop, beside = torch.randn(1, mel_config.rows, 700) - 4, 300, vocoder.context_frames
+    if mel_config.pitch:  # from 110 to 270 Hz, with sudden turns
+        mel[:, -1] = torch.linspace(-5, 9, 700) + torch.randn(700)
+    with torch.no_grad():
+        whole = vocoder(mel)
+        for low in (0, 333, 641):
+            start = vocoder.start_at(mel[0], low)
+            part = vocoder(mel[:, :, low:], start=None if start is None else start[None])
+            first = beside if low else 0
+            torch.testing.assert_close(part[:, first * hop :], whole[:, (low + first) * hop :], atol=1e-4, rtol=0)
+    assert whole.isfinite().all() and whole.abs().max() > 1e-3
+
+
+def test_pulses_have_the_pitch_and_flat_harmonics() -> None:
+    """A steady pitch gives cosines of its multiples, each of amplitude 1, and nothing between them or near Nyquist."""
+    mel = MelConfig(24000, n_fft=1200, hop_length=300, win_length=1200, pitch=True)
+    pulses = pulse_train(torch.full((1, 80), 200.0), mel)[0]
+    assert pulses.shape == (24000,)
+    magnitude = torch.fft.rfft(pulses.double()).abs() / 12000  # one second: a bin is a hertz
+    harmonics = torch.arange(200, 11_001, 200)
+    torch.testing.assert_close(magnitude[harmonics], torch.ones(len(harmonics), dtype=torch.float64), atol=1e-2, rtol=0)
+    magnitude[harmonics] = 0
+    assert magnitude[:].max() < 1e-2
+    gliding = pulse_train(torch.linspace(100, 300, 81)[None], mel)[0]  # 200 cycles a second on average
+    assert gliding.isfinite().all() and (gliding > 20).float().diff().clamp(min=0).sum() == pytest.approx(202, abs=3)
 
 
 @pytest.mark.parametrize("mel_config", [MelConfig(), SHORT_WINDOW])

@@ -108,7 +108,7 @@ class MatchaConfig:
     @property
     def decoder_input(self) -> int:
         """Return the channels of the decoder's input: noisy mel, prior mean and speaker."""
-        return 2 * self.mel.n_mels + (self.speaker_channels if self.n_speakers > 1 else 0)
+        return 2 * self.mel.rows + (self.speaker_channels if self.n_speakers > 1 else 0)
 
     @classmethod
     def published(cls) -> MatchaConfig:

@@ -167,7 +167,7 @@ class VelocityNet(nn.Module):
             )
         )
         self.final_block = Block1D(full, full, c.norm, c.activation)
-        self.final_proj = TimeConv(full, c.mel.n_mels, 1)
+        self.final_proj = TimeConv(full, c.mel.rows, 1)
 
     def embed_time(self, t: Tensor) -> Tensor:
         """Embed flow times [B] as [B, D]."""

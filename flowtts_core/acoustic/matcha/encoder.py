@@ -61,7 +61,7 @@ class RotaryAttention(nn.Module):
         for conv in (self.conv_q, self.conv_k, self.conv_v):
             nn.init.xavier_uniform_(conv.weight)
 
-    def forward(self, x: Tensor, key_mask: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
+    def forward(self, x: Tensor, key_mask: Tensor | None, angles: tuple[Tensor, Tensor]) -> Tensor:
         query = rotate(split_heads(self.conv_q(x), self.heads), angles)
         key = rotate(split_heads(self.conv_k(x), self.heads), angles)
         value = split_heads(self.conv_v(x), self.heads)
@@ -97,7 +97,7 @@ class Transformer(nn.Module):
         self.norm_layers_2 = nn.ModuleList(ChannelNorm(channels) for _ in range(layers))
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor, mask: Tensor, key_mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor, key_mask: Tensor | None) -> Tensor:
         angles = rotary_angles(x.shape[1], self.rotary_width, x.device)
         layers = zip(self.attn_layers, self.norm_layers_1, self.ffn_layers, self.norm_layers_2, strict=True)
         for attention, norm_1, feed_forward, norm_2 in layers:
@@ -144,7 +144,7 @@ class TextEncoder(nn.Module):
             c.encoder_dropout,
             c.encoder_attention_dropout,
         )
-        self.proj_m = TimeConv(width, c.mel.n_mels, 1)
+        self.proj_m = TimeConv(width, c.mel.rows, 1)
         self.proj_w = DurationPredictor(width, c.duration_channels, c.duration_kernel, c.encoder_dropout)
 
     def embed(self, tokens: Tensor, mask: Tensor) -> Tensor:
@@ -154,10 +154,16 @@ class TextEncoder(nn.Module):
 
     def forward(self, tokens: Tensor, lengths: Tensor, speaker: Tensor | None) -> Encoded:
         valid = length_mask(lengths, tokens.shape[1])
-        mask = valid.unsqueeze(2).to(self.emb.weight.dtype)
+        mean, log_durations = self.encode(tokens, speaker, valid.unsqueeze(2).to(self.emb.weight.dtype), valid)
+        return Encoded(mean, log_durations, valid)
+
+    def encode(
+        self, tokens: Tensor, speaker: Tensor | None, mask: Tensor, valid: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return mean and log durations; `mask` [B, L, 1] and `valid` [B, L] say where tokens are (None: all)."""
         x = self.embed(tokens, mask)
         if speaker is not None:
             x = torch.cat((x, speaker.unsqueeze(1).expand(-1, x.shape[1], -1).to(x.dtype)), 2)
-        x = self.encoder(x, mask, valid[:, None, None, :])
+        x = self.encoder(x, mask, None if valid is None else valid[:, None, None, :])
         # The duration loss does not reach the encoder: detached as published.
-        return Encoded(self.proj_m(x) * mask, self.proj_w(x.detach(), mask), valid)
+        return self.proj_m(x) * mask, self.proj_w(x.detach(), mask)

@@ -23,14 +23,15 @@ from flowtts_core.acoustic.matcha.encoder import Encoded, TextEncoder
 from flowtts_core.acoustic.windows import STRIDE, plan_windows
 from flowtts_core.config import build
 from flowtts_core.errors import ConfigError, FlowTTSError
-from flowtts_core.flow import SOLVERS, TIME_GRIDS, LinearPath
+from flowtts_core.flow import SOLVERS, TIME_GRIDS, Distillation, LinearPath, long_step
+from flowtts_core.nn.graph import Graph
 from flowtts_core.nn.masks import length_mask, round_up
 from flowtts_core.nn.share import Share, rows_of
 from flowtts_core.sampling import SPEEDS, Sampling
 
 # A badly trained predictor must not ask for terabytes. Slow speech has about 5 frames a token, and 500 leave room for pauses.
 _MOST_FRAMES, _MOST_FRAMES_PER_TOKEN = 500, 40
-_FRAMES_TOGETHER = 640  # that go through the flow together on a CPU; more gain nothing
+_HIDDEN = 1e9  # taken from the score of a frame that is padding
 _ALIKE = 0.7  # of the longest span of a batch that is padded
 
 Sums = tuple[Tensor, Tensor]  # a loss summed over elements, and how many they are
@@ -102,11 +103,37 @@ class MatchaTTS(AcousticModel):
 
         Window offsets, flow times and noise are drawn from `generator` (of the CPU); dropout from torch's global one.
         """
-        valid = length_mask(batch.mel_lengths, batch.mel.shape[2]).unsqueeze(2)
-        frames = ((batch.mel.transpose(1, 2) - self.mel_mean) / self.mel_std * valid).float()
         return self.losses_of_normalised(
-            batch.condition, frames, batch.mel_lengths, generator=generator, share=batch.share
+            batch.condition, self._normalised(batch), batch.mel_lengths, generator=generator, share=batch.share
         )
+
+    def _normalised(self, batch: AcousticBatch) -> Tensor:
+        """The normalised mel [B, T, M], with zeros beyond each item's end."""
+        valid = length_mask(batch.mel_lengths, batch.mel.shape[2]).unsqueeze(2)
+        return ((batch.mel.transpose(1, 2) - self.mel_mean) / self.mel_std * valid).float()
+
+    def distillation_loss(
+        self, batch: AcousticBatch, teacher: MatchaTTS, how: Distillation, generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
+        """Loss of the velocity net alone, on windows of the batch; the text encoder stays as it is."""
+        frames, lengths = self._normalised(batch), batch.mel_lengths
+        with torch.no_grad():
+            speaker = self.speaker_vector(batch.condition)
+            mean = self.encoder(batch.condition.tokens, batch.condition.token_lengths, speaker).mean.float()
+            path = monotonic_alignment(gaussian_log_likelihood(frames, mean), batch.condition.token_lengths, lengths)
+            draws = self._draw(frames, lengths, generator, batch.share)
+            window, window_path, sizes = self._window(frames, path, lengths, draws.offsets)
+            which = int(torch.randint(how.steps, (), generator=generator))
+            padding = round_up(window.shape[1], 2) - window.shape[1]
+            mean, noise = (
+                nn.functional.pad(part, (0, 0, 0, padding)) for part in (expand_by_path(mean, window_path), draws.noise)
+            )
+            condition = _FlowCondition(mean, speaker, self._frames(sizes, None, mean.shape[1]))
+            step = long_step(teacher._velocity, noise * how.temperature, which, how, condition)
+        valid = length_mask(sizes, mean.shape[1]).unsqueeze(2).float()
+        error = (self._velocity(step.x, step.t, condition).float() - step.velocity).square() * valid
+        [loss] = _ratios([(error.sum(), valid.sum() * mean.shape[2])], batch.share)
+        return {"loss": loss}
 
     def losses_of_normalised(
         self,
@@ -230,17 +257,18 @@ class MatchaTTS(AcousticModel):
         """Lay one item out in time and draw its noise: from its seed and length alone, on the CPU."""
         prior = self.durations.lay_out(item, speed)
         generator = torch.Generator().manual_seed(seed)
-        noise = torch.randn(self.config.mel.n_mels, round_up(prior.frames, STRIDE), generator=generator).T
+        noise = torch.randn(self.config.mel.rows, round_up(prior.frames, STRIDE), generator=generator).T
         return MelDraft(prior, noise.to(prior.mean), self.speaker_vector(item))
 
     @torch.inference_mode()
     def decode(self, drafts: Sequence[MelDraft], spans: Sequence[tuple[int, int]], settings: Sampling) -> list[Tensor]:
         """Return the log-mel [M, high - low] of each draft's frames `[low, high)`; `low` is a multiple of STRIDE.
 
-        On a CPU spans of one length go through the flow together, so that nothing is padded; a GPU pads.
+        A CPU makes one after the other; a GPU many of like lengths together.
         """
         mels: list[Tensor] = [torch.empty(0)] * len(drafts)
-        for rows in _batches([high - low for low, high in spans], drafts[0].noise.is_cuda):
+        sizes = [high - low for low, high in spans]
+        for rows in _batches(sizes) if drafts[0].noise.is_cuda else ([row] for row in range(len(sizes))):
             made = self._decode([drafts[row] for row in rows], [spans[row] for row in rows], settings)
             for row, mel in zip(rows, made, strict=True):
                 mels[row] = mel
@@ -248,7 +276,7 @@ class MatchaTTS(AcousticModel):
 
     def _decode(self, drafts: Sequence[MelDraft], spans: Sequence[tuple[int, int]], settings: Sampling) -> list[Tensor]:
         sizes = [high - low for low, high in spans]
-        mean = drafts[0].prior.mean.new_zeros(len(drafts), round_up(max(sizes), STRIDE), self.config.mel.n_mels)
+        mean = drafts[0].prior.mean.new_zeros(len(drafts), round_up(max(sizes), STRIDE), self.config.mel.rows)
         noise = torch.zeros_like(mean)
         for row, (draft, (low, high)) in enumerate(zip(drafts, spans, strict=True)):
             mean[row, : high - low] = draft.prior.mean[low:high]
@@ -280,17 +308,50 @@ class MatchaTTS(AcousticModel):
         if settings.steps == 0:
             return mean
         time = mean.shape[1]
-        if self.config.masking == "published":
-            own = (lengths + 3) // 4 * 4
-            frames = published_frames(lengths, own if extents is None else extents, time)
-        else:
-            frames = true_frames(lengths, time)
+        frames = self._frames(lengths, extents, time)
         grid = build(TIME_GRIDS, settings.grid or {"name": "uniform"})
         solver = build(SOLVERS, {"name": settings.solver})
         condition = _FlowCondition(mean, speaker, frames)
         return solver.solve(self._velocity, noise * settings.temperature, grid.times(settings.steps), condition).x
 
+    def _frames(self, lengths: Tensor, extents: Tensor | None, time: int) -> Frames:
+        if self.config.masking == "true":
+            return true_frames(lengths, time)
+        own = ((lengths + 3) // 4 * 4).clamp(max=time)
+        return published_frames(lengths, own if extents is None else extents, time)
+
+    def graphs(self) -> dict[str, Graph]:
+        speaker = {"speaker": torch.zeros(1, self.config.speaker_channels)} if self.n_speakers > 1 else {}
+        frames, tokens = torch.zeros(1, 64, self.config.mel.rows), torch.zeros(1, 32, dtype=torch.int64)
+        encoder = Graph(
+            _EncoderGraph(self),
+            {"tokens": tokens, **speaker},
+            ("mean", "log_durations"),
+            {"tokens": 1, "mean": 1, "log_durations": 1},
+        )
+        if self.config.masking == "true" and self.config.norm == "group":  # its norms must be told the length
+            return {"encoder": encoder}
+        velocity = Graph(
+            _VelocityGraph(self),
+            {"x": frames, "t": torch.zeros(1), "mean": frames, "valid": torch.ones(1, 64, 1), **speaker},
+            ("velocity",),
+            {"x": 1, "mean": 1, "valid": 1, "velocity": 1},
+        )
+        return {"encoder": encoder, "velocity": velocity}
+
+    def encode_item(self, item: Condition) -> Encoded:
+        """Encode the tokens of one item (a batch of 1)."""
+        speaker = self.speaker_vector(item)
+        if "encoder" not in self.runners:
+            return self.encoder(item.tokens, item.token_lengths, speaker)
+        own = () if speaker is None else (speaker,)
+        return Encoded(*self.runners["encoder"](item.tokens, *own), torch.ones_like(item.tokens, dtype=torch.bool))
+
     def _velocity(self, x: Tensor, t: Tensor, condition: _FlowCondition) -> Tensor:
+        if "velocity" in self.runners:
+            own = () if condition.speaker is None else (condition.speaker,)
+            valid = x.new_ones(1, x.shape[1], 1) if condition.frames.valid is None else condition.frames.valid
+            return self.runners["velocity"](x, t[:1], condition.mean, valid, *own)[0]
         # one flow time for all: its embedding is one row, whatever the batch (a product of 1 row rounds otherwise than one of 8)
         return self.decoder.estimator(x, t[:1], condition.mean, condition.speaker, condition.frames)
 
@@ -306,6 +367,32 @@ class MatchaTTS(AcousticModel):
         return vector
 
 
+class _EncoderGraph(nn.Module):
+    """The text encoder on one item, under its name in the model."""
+
+    def __init__(self, model: MatchaTTS) -> None:
+        super().__init__()
+        self.encoder = model.encoder
+
+    def forward(self, tokens: Tensor, speaker: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self.encoder.encode(tokens, speaker, torch.ones_like(tokens).unsqueeze(2).float(), None)
+
+
+class _VelocityGraph(nn.Module):
+    """The velocity net on one item, under its name in the model; inputs as `MatchaTTS.graphs` names them."""
+
+    def __init__(self, model: MatchaTTS) -> None:
+        super().__init__()
+        self.decoder, self.published = model.decoder, model.config.masking == "published"
+
+    def forward(
+        self, x: Tensor, t: Tensor, mean: Tensor, valid: Tensor, speaker: Tensor | None = None
+    ) -> tuple[Tensor]:
+        shown = valid.transpose(1, 2).unsqueeze(1)  # [B, 1, 1, T]
+        bias = shown if self.published else (shown - 1) * _HIDDEN  # a published model adds the mask to the scores
+        return (self.decoder.estimator(x, t, mean, speaker, Frames(valid, bias, None)),)
+
+
 class MatchaDurations(DurationModel):
     """Matcha-TTS's duration predictor, on the hidden states of the text encoder."""
 
@@ -317,7 +404,7 @@ class MatchaDurations(DurationModel):
             raise ConfigError(
                 f"speed = {speed}", f"use a value from {SPEEDS[0]} to {SPEEDS[1]}; 1 is the voice's own pace"
             )
-        encoded = self.model.encoder(item.tokens, item.token_lengths, self.model.speaker_vector(item))
+        encoded = self.model.encode_item(item)
         frames = encoded.log_durations.float().exp() * encoded.mask
         # Whole frames add up exactly in float64; upstream adds fractions in float32, which may put a frame on the other
         # side of a boundary that falls on a whole frame.
@@ -333,13 +420,11 @@ class MatchaDurations(DurationModel):
         return Prior(int(lengths[0]), path_durations(path, item.tokens.shape[1])[0], mean[0])
 
 
-def _batches(sizes: Sequence[int], pads: bool) -> Iterator[list[int]]:
-    """Places of spans that go through the flow together: those of one length, or where padding is cheap, of like ones."""
+def _batches(sizes: Sequence[int]) -> Iterator[list[int]]:
+    """Places of spans that go through the flow together: those of like lengths."""
     batch: list[int] = []
     for place in sorted(range(len(sizes)), key=lambda place: -sizes[place]):
-        longest = sizes[batch[0]] if batch else 0
-        fits = sizes[place] >= _ALIKE * longest if pads else sizes[place] == longest
-        if batch and not (fits and (pads or (len(batch) + 1) * longest <= _FRAMES_TOGETHER)):
+        if batch and sizes[place] < _ALIKE * sizes[batch[0]]:
             yield batch
             batch = []
         batch.append(place)

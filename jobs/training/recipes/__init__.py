@@ -7,15 +7,25 @@ from typing import Any
 
 from flowtts_core.config import override
 from flowtts_core.errors import ConfigError
-from jobs.training.recipes.acoustic import AcousticRecipe, bundled_acoustic, matcha, matcha_debug
+from jobs.training.recipes.acoustic import (
+    AcousticRecipe,
+    bundled_acoustic,
+    distillation,
+    matcha,
+    matcha_debug,
+    natural_acoustic,
+)
 from jobs.training.recipes.base import Recipe
-from jobs.training.recipes.vocoder import VocoderRecipe, bundled_vocoder, vocos, vocos_debug
+from jobs.training.recipes.vocoder import VocoderRecipe, bundled_vocoder, natural_vocoder, vocos, vocos_debug
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "bundled_acoustic": bundled_acoustic,
     "bundled_vocoder": bundled_vocoder,
+    "distillation": distillation,
     "matcha": matcha,
     "matcha_debug": matcha_debug,
+    "natural_acoustic": natural_acoustic,
+    "natural_vocoder": natural_vocoder,
     "vocos": vocos,
     "vocos_debug": vocos_debug,
 }

@@ -14,17 +14,19 @@ from torch import nn
 from cluster.storage import Storage, is_remote
 from flowtts_core import acoustic
 from flowtts_core.acoustic import AcousticModel, MatchaConfig
-from flowtts_core.config import build, spec_of
+from flowtts_core.config import build, from_dict, spec_of
+from flowtts_core.errors import ConfigError
+from flowtts_core.flow import Distillation
 from flowtts_core.text import frontends
 from flowtts_core.training.batches import AcousticBatches, Batches
 from flowtts_core.training.examples import DatasetMeta, read_features
 from flowtts_core.training.files import Files
-from flowtts_core.training.tasks import AcousticTask
+from flowtts_core.training.tasks import AcousticTask, DistillationTask
 from flowtts_core.training.trainer import Task, TrainConfig
 from flowtts_core.vocoder import VOCODERS, GriffinLimConfig
 from flowtts_core.vocoder.files import CARD as VOCODER_CARD
 from flowtts_core.vocoder.files import LoadedVocoder, load_vocoder
-from flowtts_core.voice.parts import load_parts, save_voice
+from flowtts_core.voice.parts import FlowVoice, load_parts, save_voice
 from jobs.training.recipes.base import Recipe
 
 
@@ -114,6 +116,54 @@ class AcousticRecipe(Recipe):
         return LoadedVocoder(voice.vocoder, voice.card.parts["vocoder"])
 
 
+@dataclass(frozen=True)
+class DistillationRecipe(AcousticRecipe):
+    """How the acoustic model of a voice is taught to take fewer steps: sizes, features and vocoder are the voice's.
+
+    Attributes:
+        teacher: the voice: a bundled name, a folder or an s3:// place.
+        how: steps, and how its teacher takes them.
+    """
+
+    teacher: str = ""
+    how: Distillation = field(default_factory=Distillation)
+
+    def fit_model(self, data: Files, meta: DatasetMeta) -> Any:
+        card = self._taught_by().card
+        fitted = super().fit_model(data, meta)
+        model = from_dict(type(fitted), {k: v for k, v in card.parts["acoustic"].items() if k != "name"})
+        model.mel.require(fitted.mel, f"voice {self.teacher} and data")
+        same = ("n_symbols", "n_speakers")
+        if any(getattr(model, name) != getattr(fitted, name) for name in same):
+            told = ", ".join(f"{name} {getattr(model, name)} and {getattr(fitted, name)}" for name in same)
+            raise ConfigError(f"voice {self.teacher} and data differ: {told}", "give the data it was trained on")
+        return model
+
+    def task(self, data: Path | Files) -> tuple[Task, Batches]:
+        examples, voice, model = self.examples(data, ["tokens", "mel"]), self._taught_by(), self.module()
+        model.load_state_dict(voice.acoustic.state_dict())
+        batches = AcousticBatches(examples, self.frames_per_batch, self.trainer.seed)
+        probe = batches.items(range(min(self.probe_items, len(examples))))
+        return DistillationTask(model, voice.acoustic, self.how, probe, voice.vocoder), batches
+
+    def write(self, folder: Path, module: nn.Module, meta: DatasetMeta, name: str, **card: Any) -> None:
+        teacher = self._taught_by().card
+        sampling = replace(teacher.sampling, steps=self.how.steps, temperature=self.how.temperature, grid=None)
+        fields = {
+            "sampling": sampling,
+            "licence": teacher.licence,
+            "source": teacher.source,
+            "languages": teacher.languages,
+            "speakers": teacher.speakers,
+            "description": teacher.description,
+        }
+        super().write(folder, module, meta, name, **{**fields, **card})
+
+    def _taught_by(self) -> FlowVoice:
+        with _local_copy(self.teacher) as folder:
+            return load_parts(folder)
+
+
 @contextmanager
 def _local_copy(place: str) -> Iterator[str]:
     """Copy the files of an object store to a folder for a while; a local name is given as it is."""
@@ -137,6 +187,28 @@ def matcha_debug() -> AcousticRecipe:
     """Return `matcha` with a tiny model and few steps."""
     trainer = TrainConfig(steps=20, warmup_steps=5, log_every=5, checkpoint_every=5, sample_every=20)
     return replace(matcha(), model=MatchaConfig.debug(), trainer=trainer, frames_per_batch=1200, probe_items=1)
+
+
+def natural_acoustic() -> AcousticRecipe:
+    """Return the acoustic model of `natural`: `matcha` with windows of 192 frames, some 20 hours of one core."""
+    trainer = TrainConfig(
+        steps=80_000, learning_rate=8e-4, warmup_steps=300, decay=0.15, log_every=10, checkpoint_every=250, keep=3
+    )
+    model = MatchaConfig(
+        speaker_channels=16,
+        encoder_dropout=0.0,  # a teacher reads a text always alike, and there are more texts than can be learnt by heart
+        prenet_dropout=0.0,
+        segment_frames=192,
+    )
+    return replace(matcha(), model=model, trainer=trainer)
+
+
+def distillation() -> DistillationRecipe:
+    """Return how a voice is distilled: a thousand steps, an hour of two cores or minutes of a GPU."""
+    trainer = TrainConfig(
+        steps=1000, learning_rate=3e-4, warmup_steps=50, ema_decay=0.99, log_every=10, checkpoint_every=100
+    )
+    return DistillationRecipe(trainer=trainer, frames_per_batch=6000)
 
 
 def bundled_acoustic() -> AcousticRecipe:

@@ -14,7 +14,7 @@ from flowtts_core.training.examples import DatasetMeta, read_features
 from flowtts_core.training.files import Files
 from flowtts_core.training.tasks import VocoderTask, VocoderTaskConfig
 from flowtts_core.training.trainer import Task, TrainConfig
-from flowtts_core.vocoder import VOCODERS, Vocoder, VocosConfig
+from flowtts_core.vocoder import VOCODERS, SourceFilterConfig, Vocoder, VocosConfig
 from flowtts_core.vocoder.discriminators import DiscriminatorConfig
 from flowtts_core.vocoder.files import save_vocoder
 from jobs.training.recipes.base import Recipe
@@ -80,6 +80,20 @@ def vocos_debug() -> VocoderRecipe:
         batch_size=2,
         crop_frames=32,
         probe_frames=32,
+    )
+
+
+def natural_vocoder() -> VocoderRecipe:
+    """Return the vocoder of `natural`: a source filter on spectral distances alone, half an hour of one core."""
+    trainer = TrainConfig(
+        steps=8000, learning_rate=1e-3, betas=(0.8, 0.99), decay=0.5, sample_every=1000, checkpoint_every=250
+    )
+    return VocoderRecipe(
+        name="source_filter",
+        model=SourceFilterConfig(),
+        trainer=trainer,
+        losses=VocoderTaskConfig(adversarial_from=None),
+        batch_size=8,
     )
 
 

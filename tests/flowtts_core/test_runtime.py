@@ -1,0 +1,98 @@
+"""Graphs of a voice's networks: what ONNX Runtime makes of them is what torch makes, and they hold no weights of their own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from flowtts_core.acoustic import ACOUSTIC_MODELS, Condition, MatchaConfig
+from flowtts_core.audio.mel import MelConfig
+from flowtts_core.config import build, spec_of
+from flowtts_core.errors import VoiceError
+from flowtts_core.sampling import Sampling
+from flowtts_core.text.frontends import PhonemeConfig
+from flowtts_core.vocoder import VOCODERS, SourceFilterConfig, VocosConfig
+from flowtts_core.voice.parts import FlowVoice, load_parts, save_voice
+from tests.voices import lengthen, make_voice
+
+PITCHED = MelConfig(24000, hop_length=300, n_fft=1200, win_length=1200, pitch=True)
+SIZES = {"dim": 32, "intermediate_dim": 64, "num_layers": 2}
+VOICES: dict[str, tuple[MatchaConfig, str, Any]] = {
+    "vocos": (MatchaConfig.debug(), "vocos", VocosConfig(**SIZES)),
+    "source filter, speakers": (
+        replace(MatchaConfig.debug(), mel=PITCHED, n_speakers=3, speaker_channels=8),
+        "source_filter",
+        SourceFilterConfig(PITCHED, free_bins=100, **SIZES),
+    ),
+    "published": (
+        replace(MatchaConfig.debug(), masking="published", norm="group", activation="mish", feed_forward="snakebeta"),
+        "vocos",
+        VocosConfig(mel_prior=True, **SIZES),
+    ),
+    "group norms": (replace(MatchaConfig.debug(), norm="group"), "vocos", VocosConfig(**SIZES)),
+}
+
+
+def saved(folder: Path, name: str, half: bool) -> FlowVoice:
+    torch.manual_seed(0)
+    config, vocoder_name, vocoder_config = VOICES[name]
+    config = replace(config, n_symbols=178)
+    acoustic = build(ACOUSTIC_MODELS, spec_of("matcha", config)).eval()
+    lengthen(acoustic)
+    vocoder_spec = spec_of(vocoder_name, vocoder_config)
+    save_voice(
+        folder,
+        name="amy",
+        acoustic=acoustic,
+        acoustic_spec=spec_of("matcha", config),
+        vocoder=build(VOCODERS, vocoder_spec).eval(),
+        vocoder_spec=vocoder_spec,
+        frontend=spec_of("phonemes", PhonemeConfig()),
+        speakers=("a", "b", "c")[: config.n_speakers] if config.n_speakers > 1 else (),
+        half=half,
+    )
+    return load_parts(folder, threads=1)
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("name", VOICES)
+def test_graphs_give_what_torch_gives(tmp_path: Path, name: str, half: bool) -> None:
+    voice = saved(tmp_path, name, half)
+    acoustic, vocoder = voice.acoustic, voice.vocoder
+    assert set(acoustic.runners) == ({"encoder"} if name == "group norms" else {"encoder", "velocity"})
+    assert len(vocoder.runners) == 1
+    for count in (5, 42):  # lengths that the export did not see; the longer one needs several windows
+        tokens = torch.randint(1, 178, (1, count), generator=torch.Generator().manual_seed(count))
+        speakers = torch.tensor([2]) if acoustic.n_speakers > 1 else None
+        condition = Condition(tokens, torch.tensor([count]), speakers)
+        features = acoustic.generate(condition, [7], Sampling(steps=3)).features
+        with torch.inference_mode():
+            sound = vocoder(features)
+            twin = load_parts(tmp_path)
+            twin.acoustic.runners = twin.vocoder.runners = {}
+            torchs = twin.acoustic.generate(condition, [7], Sampling(steps=3)).features
+            torch.testing.assert_close(features, torchs, atol=1e-4, rtol=1e-4)
+            # of the same features: phases add up differences of the pitch
+            torch.testing.assert_close(sound, twin.vocoder(features), atol=1e-4, rtol=1e-4)
+
+
+def test_a_graph_points_at_the_weights_beside_it(tmp_path: Path) -> None:
+    make_voice(tmp_path)
+    weights = (tmp_path / "acoustic.safetensors").stat().st_size
+    assert (tmp_path / "acoustic-velocity.onnx").stat().st_size < weights
+    assert b"acoustic.safetensors" in (tmp_path / "acoustic-velocity.onnx").read_bytes()
+
+
+@pytest.mark.parametrize("harm", ["changed", "lost"])
+def test_a_damaged_graph_is_refused(tmp_path: Path, harm: str) -> None:
+    graph = make_voice(tmp_path) / "acoustic-encoder.onnx"
+    if harm == "lost":
+        graph.unlink()
+    else:
+        graph.write_bytes(graph.read_bytes() + b"\0")
+    with pytest.raises(VoiceError, match=r"acoustic-encoder\.onnx: (missing|is not the file)"):
+        load_parts(tmp_path)
