@@ -58,8 +58,8 @@ def run(args: argparse.Namespace) -> int:
     from flowtts_core.voice.card import find_voice, found_anywhere
     from jobs.benchmarks.quality import naturalness_by_steps, require_judge
     from jobs.benchmarks.speed import read_texts
-    from jobs.training.recipes import recipe
     from jobs.train import train, workers_of
+    from jobs.training.recipes import recipe
 
     texts = [text for _, text in read_texts(args.texts)][-args.judged :] if args.judged else []
     if texts:
@@ -104,5 +104,7 @@ def _show(table: Sequence[dict[str, Any]]) -> None:
     shown = Table("voice", "steps", "naturalness", "95 %", title=f"{table[0]['n']} texts; 0 steps is the prior alone")
     for row in table:
         value = row["naturalness"]
-        shown.add_row(row["voice"], str(row["steps"]), f"{value['value']:.2f}", f"{value['low']:.2f} to {value['high']:.2f}")
+        shown.add_row(
+            row["voice"], str(row["steps"]), f"{value['value']:.2f}", f"{value['low']:.2f} to {value['high']:.2f}"
+        )
     Console().print(shown)

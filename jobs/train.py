@@ -17,8 +17,15 @@ from flowtts_core.errors import ConfigError
 from jobs.prepare import parse_settings
 
 MOST_CPU_WORKERS = 4  # by default; they share the items of a batch, of which our recipes' have a dozen or two
+WHOLE_RECIPES = (  # that make their data themselves: texts that voices read, or tones
+    "natural",
+    "natural_debug",
+    "bundled",
+    "bundled_debug",
+    "tiny",
+)
 _DEFAULTS: dict[str, Any] = {  # of the options that some recipes have no use for
-    "data": None, "model": "matcha", "texts": None, "teacher": None, "vocoder": "", "steps": None, "workers": None,
+    "data": None, "model": "matcha", "texts": None, "teachers": None, "vocoder": "", "steps": None, "workers": None,
     "device": "auto", "address": None, "settings": [],
 }  # fmt: skip
 
@@ -62,8 +69,8 @@ def add_parser(subparsers: Any) -> None:
         "  flowtts train data/ --model vocos -o vocoders/amy\n"
         "  flowtts train data/ -o voices/amy --vocoder vocoders/amy --steps 40000 --set trainer.learning_rate=3e-4\n"
         "  flowtts train s3://bucket/data -o s3://bucket/voices/amy --workers 1-8 --address ray://head:10001\n"
-        "  flowtts train --recipe bundled --texts book.epub -o voices/mine   # corpus, both models, scores: about 2 hours\n"
-        "  flowtts train --recipe bundled --texts book.epub --teacher heart -o voices/mine   # taught by another voice\n"
+        "  flowtts train --recipe natural --texts texts.tsv -o voices/mine   # corpus, models, scores: a night and more\n"
+        "  flowtts train --recipe natural --texts texts.tsv --teacher heart --teacher kokoro/@am_michael -o voices/two\n"
         "  flowtts train --recipe tiny -o out/tiny                           # two tones on the raw waveform: seconds\n"
         "  tensorboard --logdir voices/amy-training",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -76,11 +83,14 @@ def add_parser(subparsers: Any) -> None:
         "--model", choices=("matcha", "vocos"), default="matcha", help="what to train (default: matcha)"
     )
     parser.add_argument("--recipe", help="a recipe of jobs/training/recipes/ (default: the model's own)")
-    parser.add_argument("--texts", type=Path, help="with --recipe bundled: the book or table that the teacher reads")
+    parser.add_argument("--texts", type=Path, help="with --recipe natural: the book or table that the teachers read")
     parser.add_argument(
         "--teacher",
+        action="append",
+        dest="teachers",
         metavar="VOICE[@SPEAKER]",
-        help="with --recipe bundled: the voice that reads (default: flite:rms); its licence binds its pupil",
+        help="with --recipe natural: a voice that reads; its licence binds its pupil. May be given again: each is a speaker"
+        " (default: the recipe's)",
     )
     parser.add_argument("--vocoder", default="", help="vocoder or voice folder for the voice (default: Griffin-Lim)")
     parser.add_argument("--steps", type=int, help="optimiser steps (default: the recipe's)")
@@ -106,9 +116,9 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.recipe in ("bundled", "bundled_debug", "tiny"):
+    if args.recipe in WHOLE_RECIPES:
         return _run_whole(args)
-    _require_used(args, ("texts", "teacher"))
+    _require_used(args, ("texts", "teachers"))
     if args.data is None or args.output is None:
         raise ConfigError("DATA and -o are needed", "flowtts train data/ -o voices/mine")
     workers = None if args.workers is None else workers_of(args.workers)
@@ -153,7 +163,9 @@ def workers_of(text: str) -> tuple[int, int]:
 def _require_used(args: argparse.Namespace, unused: Sequence[str]) -> None:
     """Raise ConfigError for an option that was given and would change nothing."""
     given = [name for name in unused if getattr(args, name) != _DEFAULTS[name]]
-    names = ", ".join({"data": "DATA", "settings": "--set"}.get(name, f"--{name}") for name in given)
+    names = ", ".join(
+        {"data": "DATA", "settings": "--set", "teachers": "--teacher"}.get(name, f"--{name}") for name in given
+    )
     if given:
         recipe = args.recipe or args.model
         raise ConfigError(f"--recipe {recipe}: {names} change{'s' * (len(given) == 1)} nothing here", "leave it out")
@@ -163,7 +175,7 @@ def _run_whole(args: argparse.Namespace) -> int:
     """Run one of the recipes that make their data themselves."""
     if args.output is None:
         raise ConfigError(f"--recipe {args.recipe}: -o is needed", f"flowtts train --recipe {args.recipe} -o FOLDER")
-    used = () if args.recipe == "tiny" else ("texts", "teacher", "workers")
+    used = () if args.recipe == "tiny" else ("texts", "teachers", "workers")
     _require_used(args, tuple(name for name in _DEFAULTS if name not in used))
     if args.recipe == "tiny":
         from jobs.training.tiny import train_tiny
@@ -179,13 +191,13 @@ def _run_whole(args: argparse.Namespace) -> int:
         raise ConfigError(
             f"--recipe {args.recipe}: --texts is needed", "give a book, a plain text, or a table of texts"
         )
-    from jobs.training.bundled import RECIPES, make_bundled
+    from jobs.training.taught import RECIPES, make_taught
 
     workers = None if args.workers is None else workers_of(args.workers)[1]
     chosen = RECIPES[args.recipe]()
-    if args.teacher is not None:
-        chosen = replace(chosen, teacher=args.teacher)
-    made = make_bundled(args.texts, _local(args.output), chosen, workers)
+    if args.teachers is not None:
+        chosen = replace(chosen, teachers=tuple(args.teachers))
+    made = make_taught(args.texts, _local(args.output), chosen, workers)
     if args.json:
         print(json.dumps(asdict(made)))
     else:

@@ -19,7 +19,7 @@ from flowtts_core.sampling import Sampling
 from flowtts_core.streaming.source import CHARACTER_S, SentenceSource, Stream, StreamPiece
 from flowtts_core.text.plan import Utterance
 
-FRAMES_PER_BATCH, FRAMES_PER_BATCH_CUDA = 640, 10_000  # padded; on a CPU larger batches gain nothing
+FRAMES_PER_BATCH_CUDA = 10_000  # padded; a CPU makes one window after the other
 _TOKEN_FRAMES = 2.6  # frames of a token at speed 1, where they are not known yet
 
 
@@ -50,8 +50,7 @@ class WindowSource(SentenceSource):
         assert self.vocoder.context_frames is not None
         self.context = self.vocoder.context_frames
         cuda = synthesizer.device.type == "cuda"
-        self.most_together = FRAMES_PER_BATCH_CUDA if cuda else FRAMES_PER_BATCH
-        self.alike = 0.6 if cuda else 1.0  # a CPU makes windows of one length together
+        self.most_together, self.alike = FRAMES_PER_BATCH_CUDA if cuda else 1, 0.6
 
     def key(self, request: SynthesisRequest) -> Hashable:
         return repr(replace(self._settings(request), speed=1.0))

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from flowtts_core.acoustic.alignment import gaussian_log_likelihood, monotonic_alignment, path_durations
+from flowtts_core.acoustic.base import Condition
 from flowtts_core.acoustic.matcha.model import MatchaTTS
 from flowtts_core.audio.files import resample
 from flowtts_core.audio.mel import LogMel, MelConfig
@@ -39,11 +40,11 @@ class WordAligner:
     """Finds the words of an English text in its sound; safe to use from several threads.
 
     Args:
-        voice: of a Matcha-TTS acoustic model with one speaker, and an English front end.
+        voice: of a Matcha-TTS acoustic model, of which the first speaker is taken, and an English front end.
     """
 
     def __init__(self, voice: FlowVoice) -> None:
-        assert isinstance(voice.acoustic, MatchaTTS) and voice.acoustic.n_speakers == 1
+        assert isinstance(voice.acoustic, MatchaTTS)
         self.model, self.frontend = voice.acoustic, voice.frontend
         self._reading = threading.Lock()  # front ends fill caches as they read
 
@@ -81,20 +82,22 @@ class WordAligner:
         Args:
             spec: the encoder's mel, perhaps of another hop.
         """
-        model = self.model
-        log_mel = LogMel(spec)(torch.from_numpy(np.ascontiguousarray(waveform, np.float32))[None])[0].T  # [T, M]
+        model, bands = self.model, spec.n_mels
+        log_mel = LogMel(replace(spec, pitch=False))(torch.from_numpy(np.ascontiguousarray(waveform, np.float32))[None])[0].T  # [T, M]
         silent = torch.from_numpy(silences(log_mel.numpy(), _SILENCE_S / spec.seconds_of(1)))
         tokens = torch.tensor([encoded.tokens])
         lengths = torch.tensor([tokens.shape[1]])
-        said = model.encoder(tokens, lengths, None)
+        speaker = torch.tensor([0]) if model.n_speakers > 1 else None
+        said = model.encode_item(Condition(tokens, lengths, speaker))
+        mean = said.mean[..., :bands]  # a row of pitch tells more of the speaker than of the words
         in_word = torch.zeros(tokens.shape[1], dtype=torch.bool)
         for word in encoded.words:
             in_word[word.token_start : word.token_end] = True
         weights = said.log_durations[0].exp() * in_word
-        expected = (said.mean[0] * (weights / weights.sum())[:, None]).sum(0)  # [M], the mean of the words' frames
+        expected = (mean[0] * (weights / weights.sum())[:, None]).sum(0)  # [M], the mean of the words' frames
         frames = (log_mel - model.mel_mean) / model.mel_std
         frames = frames - frames[~silent].mean(0) + expected
-        scores = gaussian_log_likelihood(frames[None], said.mean)
+        scores = gaussian_log_likelihood(frames[None], mean)
         scores[:, silent] = _WORD_IN_SILENCE * in_word.float()
         path = monotonic_alignment(scores, lengths, torch.tensor([len(frames)]))
         return path_durations(path, tokens.shape[1])[0]

@@ -7,9 +7,9 @@ torch did with weights packed for oneDNN.
 
 from __future__ import annotations
 
-import io
 import json
 import struct
+import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,15 +34,14 @@ def export_graph(graph: Graph, weights: str, data: bytes) -> bytes:
         weights: name of the safetensors file that will lie beside it.
         data: content of that file, which has the model's parameters, as float32 or float16.
     """
-    file = io.BytesIO()
-    with warnings.catch_warnings():
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter(
             "ignore"
         )  # the exporter tells of each shape that it takes for a constant; tests compare both
         torch.onnx.export(
             graph.module.eval(),
             tuple(graph.inputs.values()),
-            file,
+            f"{folder}/graph.onnx",
             input_names=list(graph.inputs),
             output_names=list(graph.outputs),
             dynamic_axes={name: {side: "length"} for name, side in graph.growing.items()},
@@ -50,7 +49,7 @@ def export_graph(graph: Graph, weights: str, data: bytes) -> bytes:
             do_constant_folding=False,  # parameters keep their names
             dynamo=False,  # which would need another package
         )
-    model = onnx.load_from_string(file.getvalue())
+        model = onnx.load(f"{folder}/graph.onnx")
     _point_at(model.graph, weights, data)
     del model.metadata_props[:]
     made: bytes = model.SerializeToString()

@@ -71,6 +71,7 @@ class DistillationTask(AcousticTask):
     ) -> None:
         super().__init__(model, probe, vocoder)
         self.teacher, self.how = teacher.requires_grad_(False).eval(), how
+        teacher.runners = {}  # which take one item at a time
 
     def updates(
         self, batch: AcousticBatch, step: int, generator: torch.Generator

@@ -143,8 +143,7 @@ class _SpectrumGraph(nn.Module):
 
     def __init__(self, vocos: Vocos) -> None:
         super().__init__()
-        self.backbone, self.head = vocos.backbone, nn.Module()
-        self.head.out = vocos.head.out
+        self.backbone, self.head = vocos.backbone, nn.ModuleDict({"out": vocos.head.out})
 
     def forward(self, mel: Tensor) -> tuple[Tensor]:
-        return (self.head.out(self.backbone(mel)),)
+        return (self.head["out"](self.backbone(mel)),)

@@ -59,7 +59,13 @@ class System:
 
 
 def quality(
-    voice: str | None, texts: Texts, n: int, ablation_n: int, teacher: str | Path | None, workers: int | None
+    voice: str | None,
+    texts: Texts,
+    n: int,
+    ablation_n: int,
+    teacher: str | Path | None,
+    workers: int | None,
+    speaker: str | None = None,
 ) -> dict[str, Any]:
     """Judge the teacher, the voice with its own settings, and over fewer texts an ablation that tells where quality is lost.
 
@@ -68,6 +74,7 @@ def quality(
 
     Args:
         teacher: VOICE[@SPEAKER], or the folder of its recordings ID.wav; None is `DEFAULT_TEACHER`, where it is installed.
+        speaker: of the voice; by default its first.
 
     Returns:
         `systems` and `ablation` (rows with intervals), and `difference` of the voice from the teacher, in pairs.
@@ -76,10 +83,10 @@ def quality(
     synthesizer = FlowSynthesizer.load(voice)
     read = _teacher(chosen, teacher)
     judged = None if read is None else _judge_all(read[0], read[1], workers)
-    ours = _voice("voice", synthesizer, chosen, None, workers)
+    ours = _voice("voice", synthesizer, chosen, None, workers, speaker)
     systems = [ours] if judged is None else [judged, ours]
     few = chosen[:ablation_n]
-    ablation = [_voice(f"{steps} steps", synthesizer, few, steps, workers) for steps in STEPS] if few else []
+    ablation = [_voice(f"{steps} steps", synthesizer, few, steps, workers, speaker) for steps in STEPS] if few else []
     if few and read is not None:
         ours_vocoder = synthesizer.voice.vocoder
         for name, vocoder in (
@@ -154,15 +161,26 @@ def _resynthesized(vocoder: Vocoder, clips: Sequence[Clip]) -> list[Clip]:
     return [(vocoder(log_mel(waveform))[0].numpy().clip(-1.0, 1.0), mel.sample_rate) for waveform in waveforms]
 
 
-def _voice(name: str, synthesizer: FlowSynthesizer, texts: Texts, steps: int | None, workers: int | None) -> System:
+def _voice(
+    name: str,
+    synthesizer: FlowSynthesizer,
+    texts: Texts,
+    steps: int | None,
+    workers: int | None,
+    speaker: str | None = None,
+) -> System:
     """Speak the texts with seeds 0, 1, 2, ... and judge them."""
     started = time.perf_counter()
-    clips = list(_clips(synthesizer, texts, steps))
+    clips = list(_clips(synthesizer, texts, steps, speaker))
     return _judge_all(name, clips, workers, time.perf_counter() - started)
 
 
-def _clips(synthesizer: FlowSynthesizer, texts: Texts, steps: int | None) -> Iterator[Clip | None]:
-    requests = [SynthesisRequest(text=text, seed=number, steps=steps) for number, (_, text) in enumerate(texts)]
+def _clips(
+    synthesizer: FlowSynthesizer, texts: Texts, steps: int | None, speaker: str | None = None
+) -> Iterator[Clip | None]:
+    requests = [
+        SynthesisRequest(text=text, seed=number, steps=steps, speaker=speaker) for number, (_, text) in enumerate(texts)
+    ]
     for first in range(0, len(requests), AT_ONCE):
         for result in synthesizer.synthesize(requests[first : first + AT_ONCE]):
             yield (result.waveform, result.sample_rate) if isinstance(result, Speech) else None

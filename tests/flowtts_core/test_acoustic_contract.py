@@ -51,6 +51,7 @@ VARIANTS = {
     "matcha published": matcha(masking="published", norm="group", activation="mish", feed_forward="snakebeta"),
     "matcha speakers": matcha(n_speakers=3, speaker_channels=8),
     "matcha windows": matcha(segment_frames=16),
+    "matcha data": matcha(predicts="data"),
     "characters": Variant(CHARACTER_MODEL, CharacterModelConfig()),
     "characters with a prompt": Variant(CHARACTER_MODEL, CharacterModelConfig(prompted="required")),
 }

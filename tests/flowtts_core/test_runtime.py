@@ -24,7 +24,7 @@ SIZES = {"dim": 32, "intermediate_dim": 64, "num_layers": 2}
 VOICES: dict[str, tuple[MatchaConfig, str, Any]] = {
     "vocos": (MatchaConfig.debug(), "vocos", VocosConfig(**SIZES)),
     "source filter, speakers": (
-        replace(MatchaConfig.debug(), mel=PITCHED, n_speakers=3, speaker_channels=8),
+        replace(MatchaConfig.debug(), mel=PITCHED, n_speakers=3, speaker_channels=8, predicts="data"),
         "source_filter",
         SourceFilterConfig(PITCHED, free_bins=100, **SIZES),
     ),
@@ -63,7 +63,7 @@ def saved(folder: Path, name: str, half: bool) -> FlowVoice:
 def test_graphs_give_what_torch_gives(tmp_path: Path, name: str, half: bool) -> None:
     voice = saved(tmp_path, name, half)
     acoustic, vocoder = voice.acoustic, voice.vocoder
-    assert set(acoustic.runners) == ({"encoder"} if name == "group norms" else {"encoder", "velocity"})
+    assert set(acoustic.runners) == ({"encoder"} if name == "group norms" else {"encoder", "decoder"})
     assert len(vocoder.runners) == 1
     for count in (5, 42):  # lengths that the export did not see; the longer one needs several windows
         tokens = torch.randint(1, 178, (1, count), generator=torch.Generator().manual_seed(count))
@@ -83,8 +83,8 @@ def test_graphs_give_what_torch_gives(tmp_path: Path, name: str, half: bool) -> 
 def test_a_graph_points_at_the_weights_beside_it(tmp_path: Path) -> None:
     make_voice(tmp_path)
     weights = (tmp_path / "acoustic.safetensors").stat().st_size
-    assert (tmp_path / "acoustic-velocity.onnx").stat().st_size < weights
-    assert b"acoustic.safetensors" in (tmp_path / "acoustic-velocity.onnx").read_bytes()
+    assert (tmp_path / "acoustic-decoder.onnx").stat().st_size < weights
+    assert b"acoustic.safetensors" in (tmp_path / "acoustic-decoder.onnx").read_bytes()
 
 
 @pytest.mark.parametrize("harm", ["changed", "lost"])

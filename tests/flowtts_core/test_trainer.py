@@ -347,7 +347,10 @@ def test_learning_rate_warms_up_and_falls_to_its_last_share(tmp_path):
 
 def test_a_rate_that_falls_late_stands_still_before():
     short, long = (
-        [learning_rate_factor(TrainConfig(steps=steps, warmup_steps=10, decay=0.5, final_lr=0.1), step) for step in range(111)]
+        [
+            learning_rate_factor(TrainConfig(steps=steps, warmup_steps=10, decay=0.5, final_lr=0.1), step)
+            for step in range(111)
+        ]
         for steps in (110, 410)
     )
     assert short[10:60] == [1.0] * 50 and short[110] == pytest.approx(0.1) and short[85] == pytest.approx(0.55)

@@ -41,7 +41,9 @@ def test_equals_published_vocos(parity_dir: Path, padding: str) -> None:
     torch.testing.assert_close(mel.exp(), io[f"mel.{padding}"].exp(), atol=1e-6 * loudest, rtol=1e-4)
     with torch.no_grad():
         audio = vocos(io["mel.center"] if padding == "center" else io["mel.same"])
-        torch.testing.assert_close(vocos.head(vocos.head.out(io["loud.hidden"])), io[f"loud.audio.{padding}"], atol=1e-4, rtol=1e-5)
+        torch.testing.assert_close(
+            vocos.head(vocos.head.out(io["loud.hidden"])), io[f"loud.audio.{padding}"], atol=1e-4, rtol=1e-5
+        )
     torch.testing.assert_close(audio, io[f"audio_out.{padding}"], atol=1e-4, rtol=0)
 
 

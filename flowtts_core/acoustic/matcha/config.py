@@ -39,6 +39,9 @@ class MatchaConfig:
         norm: of decoder blocks, "layer" (each frame by itself) or "group" (over time; published).
         activation: of decoder blocks, "silu" or "mish" (published; 9 times the time of silu on a CPU).
         feed_forward: of decoder transformers, "gelu" or "snakebeta" (published).
+        predicts: what the decoder's output is: "velocity" (published), or "data", the clean frames from which the velocity
+            follows. A narrow net need not carry the noise through to its output then (arXiv 2511.13720), and a single step
+            gives the mean of what may be said without any of it. Training prefers early times then.
         segment_frames: train the flow on a random window of so many frames (None: whole utterances).
         sigma_min: noise left at the end of the path.
     """
@@ -70,11 +73,13 @@ class MatchaConfig:
     norm: str = "layer"
     activation: str = "silu"
     feed_forward: str = "gelu"
+    predicts: str = "velocity"
     segment_frames: int | None = 192
     sigma_min: float = 1e-4
 
     def __post_init__(self) -> None:
         _choose("masking", self.masking, ("true", "published"))
+        _choose("predicts", self.predicts, ("velocity", "data"))
         _choose("norm", self.norm, ("layer", "group"))
         _choose("activation", self.activation, ("silu", "mish"))
         _choose("feed_forward", self.feed_forward, ("gelu", "snakebeta"))

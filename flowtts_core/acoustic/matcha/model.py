@@ -31,6 +31,7 @@ from flowtts_core.sampling import SPEEDS, Sampling
 
 # A badly trained predictor must not ask for terabytes. Slow speech has about 5 frames a token, and 500 leave room for pauses.
 _MOST_FRAMES, _MOST_FRAMES_PER_TOKEN = 500, 40
+_NEAR_END = 0.01  # of time; no step that a solver takes begins so late
 _HIDDEN = 1e9  # taken from the score of a frame that is padding
 _ALIKE = 0.7  # of the longest span of a batch that is padded
 
@@ -184,6 +185,8 @@ class MatchaTTS(AcousticModel):
             offsets = (places * (room + 1)).long().minimum(room).to(frames.device)
             time = size
         t = torch.rand(batch, generator=generator)[rows]
+        if self.config.predicts == "data":
+            t = t.square()
         noise = torch.randn(batch, time, n_mels, generator=generator)[rows]
         return Draws(t.to(frames.device), noise.to(frames.device), offsets)
 
@@ -204,7 +207,7 @@ class MatchaTTS(AcousticModel):
     def _flow_loss(self, window: Tensor, mean: Tensor, lengths: Tensor, speaker: Tensor | None, draws: Draws) -> Sums:
         time = window.shape[1]
         point = LinearPath(self.config.sigma_min).sample(draws.noise, window, draws.t)
-        x_t, target = point.x_t, point.velocity
+        x_t, target = point.x_t, window if self.config.predicts == "data" else point.velocity
         padding = round_up(time, 2) - time
         if padding:
             x_t, mean = (nn.functional.pad(part, (0, 0, 0, padding)) for part in (x_t, mean))
@@ -331,13 +334,13 @@ class MatchaTTS(AcousticModel):
         )
         if self.config.masking == "true" and self.config.norm == "group":  # its norms must be told the length
             return {"encoder": encoder}
-        velocity = Graph(
-            _VelocityGraph(self),
+        decoder = Graph(
+            _DecoderGraph(self),
             {"x": frames, "t": torch.zeros(1), "mean": frames, "valid": torch.ones(1, 64, 1), **speaker},
-            ("velocity",),
-            {"x": 1, "mean": 1, "valid": 1, "velocity": 1},
+            ("predicted",),
+            {"x": 1, "mean": 1, "valid": 1, "predicted": 1},
         )
-        return {"encoder": encoder, "velocity": velocity}
+        return {"encoder": encoder, "decoder": decoder}
 
     def encode_item(self, item: Condition) -> Encoded:
         """Encode the tokens of one item (a batch of 1)."""
@@ -345,13 +348,21 @@ class MatchaTTS(AcousticModel):
         if "encoder" not in self.runners:
             return self.encoder(item.tokens, item.token_lengths, speaker)
         own = () if speaker is None else (speaker,)
-        return Encoded(*self.runners["encoder"](item.tokens, *own), torch.ones_like(item.tokens, dtype=torch.bool))
+        mean, log_durations = self.runners["encoder"](item.tokens, *own)
+        return Encoded(mean, log_durations, torch.ones_like(item.tokens, dtype=torch.bool))
 
     def _velocity(self, x: Tensor, t: Tensor, condition: _FlowCondition) -> Tensor:
-        if "velocity" in self.runners:
+        if "decoder" in self.runners:
             own = () if condition.speaker is None else (condition.speaker,)
             valid = x.new_ones(1, x.shape[1], 1) if condition.frames.valid is None else condition.frames.valid
-            return self.runners["velocity"](x, t[:1], condition.mean, valid, *own)[0]
+            predicted = self.runners["decoder"](x, t[:1], condition.mean, valid, *own)[0]
+        else:
+            predicted = self._predicted(x, t, condition)
+        if self.config.predicts == "velocity":
+            return predicted
+        return (predicted - x) / (1 - t[:, None, None]).clamp(min=_NEAR_END)
+
+    def _predicted(self, x: Tensor, t: Tensor, condition: _FlowCondition) -> Tensor:
         # one flow time for all: its embedding is one row, whatever the batch (a product of 1 row rounds otherwise than one of 8)
         return self.decoder.estimator(x, t[:1], condition.mean, condition.speaker, condition.frames)
 
@@ -378,8 +389,8 @@ class _EncoderGraph(nn.Module):
         return self.encoder.encode(tokens, speaker, torch.ones_like(tokens).unsqueeze(2).float(), None)
 
 
-class _VelocityGraph(nn.Module):
-    """The velocity net on one item, under its name in the model; inputs as `MatchaTTS.graphs` names them."""
+class _DecoderGraph(nn.Module):
+    """The decoder on one item, under its name in the model; inputs as `MatchaTTS.graphs` names them."""
 
     def __init__(self, model: MatchaTTS) -> None:
         super().__init__()

@@ -11,21 +11,31 @@ from jobs.training.recipes.acoustic import (
     AcousticRecipe,
     bundled_acoustic,
     distillation,
+    distillation_debug,
     matcha,
     matcha_debug,
     natural_acoustic,
 )
 from jobs.training.recipes.base import Recipe
-from jobs.training.recipes.vocoder import VocoderRecipe, bundled_vocoder, natural_vocoder, vocos, vocos_debug
+from jobs.training.recipes.vocoder import (
+    VocoderRecipe,
+    bundled_vocoder,
+    natural_vocoder,
+    source_filter_debug,
+    vocos,
+    vocos_debug,
+)
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "bundled_acoustic": bundled_acoustic,
     "bundled_vocoder": bundled_vocoder,
     "distillation": distillation,
+    "distillation_debug": distillation_debug,
     "matcha": matcha,
     "matcha_debug": matcha_debug,
     "natural_acoustic": natural_acoustic,
     "natural_vocoder": natural_vocoder,
+    "source_filter_debug": source_filter_debug,
     "vocos": vocos,
     "vocos_debug": vocos_debug,
 }

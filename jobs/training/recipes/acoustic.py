@@ -198,6 +198,7 @@ def natural_acoustic() -> AcousticRecipe:
         speaker_channels=16,
         encoder_dropout=0.0,  # a teacher reads a text always alike, and there are more texts than can be learnt by heart
         prenet_dropout=0.0,
+        predicts="data",
         segment_frames=192,
     )
     return replace(matcha(), model=model, trainer=trainer)
@@ -209,6 +210,12 @@ def distillation() -> DistillationRecipe:
         steps=1000, learning_rate=3e-4, warmup_steps=50, ema_decay=0.99, log_every=10, checkpoint_every=100
     )
     return DistillationRecipe(trainer=trainer, frames_per_batch=6000)
+
+
+def distillation_debug() -> DistillationRecipe:
+    """Return `distillation` with few steps."""
+    trainer = TrainConfig(steps=8, warmup_steps=2, log_every=2, checkpoint_every=4, sample_every=8)
+    return replace(distillation(), trainer=trainer, frames_per_batch=1200, probe_items=1)
 
 
 def bundled_acoustic() -> AcousticRecipe:

@@ -97,6 +97,15 @@ def natural_vocoder() -> VocoderRecipe:
     )
 
 
+def source_filter_debug() -> VocoderRecipe:
+    """Return `natural_vocoder` with a tiny model and few steps."""
+    trainer = replace(
+        natural_vocoder().trainer, steps=8, warmup_steps=2, log_every=2, checkpoint_every=4, sample_every=8
+    )
+    model = SourceFilterConfig(dim=32, intermediate_dim=64, num_layers=2, free_bins=64)
+    return replace(natural_vocoder(), model=model, trainer=trainer, batch_size=2, crop_frames=32, probe_frames=32)
+
+
 def bundled_vocoder() -> VocoderRecipe:
     """Return the bundled voice's vocoder: `vocos` on the first 1,600 clips, within an hour and a half of one core."""
     return replace(vocos(), limit=1600, trainer=replace(vocos().trainer, steps=6500))
