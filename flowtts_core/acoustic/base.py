@@ -119,6 +119,19 @@ class AcousticModel(nn.Module, abc.ABC):
         """
         raise FlowTTSError(f"{type(self).__name__} cannot be distilled", "give a voice whose acoustic model can")
 
+    def aligned_features(self, recording: AcousticBatch, seed: int, settings: Sampling) -> Tensor:
+        """Return what the model makes of the text of a recording (a batch of 1), [D, T], in the time that the recording takes.
+
+        Vocoders that are tuned on such features read those of the model better (Tacotron 2, arXiv 1712.05884, section 2.3).
+
+        Raises:
+            FlowTTSError: for a model that does not align texts with recordings.
+        """
+        raise FlowTTSError(
+            f"{type(self).__name__} does not align texts with recordings",
+            "train the vocoder on the recordings' own mels",
+        )
+
     def graphs(self) -> dict[str, Graph]:
         """Return the parts that can run outside torch."""
         return {}

@@ -83,7 +83,9 @@ class WordAligner:
             spec: the encoder's mel, perhaps of another hop.
         """
         model, bands = self.model, spec.n_mels
-        log_mel = LogMel(replace(spec, pitch=False))(torch.from_numpy(np.ascontiguousarray(waveform, np.float32))[None])[0].T  # [T, M]
+        log_mel = LogMel(replace(spec, pitch=False))(
+            torch.from_numpy(np.ascontiguousarray(waveform, np.float32))[None]
+        )[0].T  # [T, M]
         silent = torch.from_numpy(silences(log_mel.numpy(), _SILENCE_S / spec.seconds_of(1)))
         tokens = torch.tensor([encoded.tokens])
         lengths = torch.tensor([tokens.shape[1]])

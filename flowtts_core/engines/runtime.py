@@ -84,11 +84,12 @@ def open_runners(folder: Path, files: Mapping[str, str], threads: int | None) ->
         VoiceError: where ONNX Runtime cannot make a session of one.
     """
     return {
-        name: _Runner(open_session(str(folder / file), folder / file, threads=threads)) for name, file in files.items()
+        name: SessionRunner(open_session(str(folder / file), folder / file, threads=threads))
+        for name, file in files.items()
     }
 
 
-class _Runner:
+class SessionRunner:
     """Runs a session on torch's tensors."""
 
     def __init__(self, session: onnxruntime.InferenceSession) -> None:

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flowtts_core.acoustic.base import AcousticBatch, Condition
+from flowtts_core.acoustic.base import AcousticBatch, AcousticModel, Condition
 from flowtts_core.errors import ConfigError
 from flowtts_core.nn.share import Share
+from flowtts_core.sampling import Sampling
 from flowtts_core.training.distributed import ALONE, Ranks
 from flowtts_core.training.examples import Examples
 
@@ -153,5 +154,41 @@ class VocoderBatches:
     def _crop(self, clip: int, start: int) -> tuple[np.ndarray, np.ndarray]:
         """Return mel [M, T] and waveform [samples_of(T)] from frame `start` on."""
         mel_config, crop = self.examples.meta.mel, self.crop_frames
-        mel = self.examples.mel(clip)[:, start : start + crop].astype(np.float32)
+        mel = self._mel(clip)[:, start : start + crop].astype(np.float32)
         return mel, self.examples.audio(clip, start * mel_config.hop_length, mel_config.samples_of(crop))
+
+    def _mel(self, clip: int) -> np.ndarray:
+        return self.examples.mel(clip)
+
+
+class AlignedVocoderBatches(VocoderBatches):
+    """The same with the mels that an acoustic model makes of the texts, in the time and with the pitch of the recordings.
+
+    Each clip's is made once and kept.
+
+    Args:
+        model: on the CPU.
+        settings: with which it is sampled.
+    """
+
+    def __init__(
+        self,
+        examples: Examples,
+        batch_size: int,
+        crop_frames: int,
+        seed: int,
+        model: AcousticModel,
+        settings: Sampling,
+    ) -> None:
+        super().__init__(examples, batch_size, crop_frames, seed)
+        self._recordings = AcousticBatches(examples, 1, seed)
+        self._model, self._settings, self._made = model, settings, dict[int, np.ndarray]()
+
+    def _mel(self, clip: int) -> np.ndarray:
+        if clip not in self._made:
+            recording = self._recordings.items([clip])
+            mel = self._model.aligned_features(recording, clip, self._settings)
+            if self.examples.meta.mel.pitch:  # the sound is compared with the recording, harmonic by harmonic
+                mel = torch.cat([mel[:-1], recording.mel[0, -1:]])
+            self._made[clip] = mel.numpy().astype(np.float16)
+        return self._made[clip]

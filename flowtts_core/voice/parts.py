@@ -82,13 +82,22 @@ def _graph_file(part: str, name: str) -> str:
     return f"{part}-{name}.onnx"
 
 
+def graph_files(card: VoiceCard) -> dict[tuple[str, str], str]:
+    """Return the files of a voice's graphs by part and name; none for a voice that was saved without."""
+    found = {}
+    for file in card.sha256:
+        part, dash, name = file.removesuffix(".onnx").partition("-")
+        if dash and part in WEIGHTS and file == _graph_file(part, name):
+            found[part, name] = file
+    return found
+
+
 def _runners(folder: Path, card: VoiceCard, part: str, threads: int | None) -> Runners:
-    """Open the graphs of a part; none for a voice that was saved without."""
     from flowtts_core.engines.runtime import open_runners
 
-    files = {name[len(part) + 1 : -5]: name for name in card.sha256 if name.startswith(f"{part}-")}
-    for name in files.values():
-        _require_digest(folder / name, card.sha256[name])
+    files = {name: file for (own, name), file in graph_files(card).items() if own == part}
+    for file in files.values():
+        _require_digest(folder / file, card.sha256[file])
     return open_runners(folder, files, threads)
 
 

@@ -102,19 +102,17 @@ def _first(url: str) -> dict[str, Any]:
 
 
 def _goodput(url: str, seconds: float, say: Say) -> dict[str, Any]:
-    """Measure the throughput of the saturated server, and of the bare engine with and without batches, in turns."""
-    from flowtts_core.engines.flow_stream import FRAMES_PER_BATCH
+    """Measure the throughput of the saturated server, and of the bare engine, in turns."""
     from jobs.benchmarks.engine import goodput
 
     synthesizer, loads = _bare_engine(), []
-    bare: dict[str, list[float]] = {"batches": [], "single": []}
+    bare: list[float] = []
     for turn in range(1, TURNS + 1):
         loads.append(_for_seconds(url, USERS, seconds / TURNS))
-        for name, frames in (("batches", FRAMES_PER_BATCH), ("single", 1)):
-            bare[name].append(goodput(synthesizer, frames, USERS, seconds / TURNS))
+        bare.append(goodput(synthesizer, 1, USERS, seconds / TURNS))
         say(f"goodput: turn {turn} of {TURNS}, {summed(loads[-1])['goodput']:.1f} s of sound a second; "
-            f"bare {bare['batches'][-1]:.1f} in batches, {bare['single'][-1]:.1f} piece by piece")  # fmt: skip
-    return {**summed_loads(loads), "bare": {name: statistics.fmean(rates) for name, rates in bare.items()}}
+            f"bare {bare[-1]:.1f}")  # fmt: skip
+    return {**summed_loads(loads), "bare": statistics.fmean(bare)}
 
 
 def _for_seconds(url: str, users: int, seconds: float) -> list[Answered]:
@@ -194,12 +192,8 @@ def _bars(figures: dict[str, Any]) -> list[dict[str, Any]]:
             ("added by HTTP and Serve, p50, ms", 1e3 * added, "8", added <= 0.008),
         ]
     if goodput := figures.get("goodput"):
-        bare = goodput["bare"]
-        gain, share = bare["batches"] / bare["single"], goodput["goodput"] / bare["batches"]
-        found += [
-            ("batches against none", gain, "1.5", gain >= 1.5),
-            ("of the bare engine", share, "0.85", share >= 0.85),
-        ]
+        share = goodput["goodput"] / goodput["bare"]
+        found.append(("of the bare engine", share, "0.85", share >= 0.85))
     if overload := figures.get("overload"):
         times = overload["flooded"]["first_s"]["p99"] / overload["calm"]["first_s"]["p99"]
         lost = overload["flooded"]["lost_before_sound"] + overload["flooded"]["cut_in_sound"]
@@ -227,10 +221,7 @@ def page(figures: dict[str, Any]) -> str:
     if first := figures.get("first"):
         lines.append(f"bare engine: first sound, ms: {_milliseconds(first['bare_first_s'])}")
     if goodput := figures.get("goodput"):
-        rates = goodput["bare"]
-        lines.append(
-            f"bare engine: {rates['batches']:.1f} s of sound a second in batches, {rates['single']:.1f} piece by piece"
-        )
+        lines.append(f"bare engine: {goodput['bare']:.1f} s of sound a second")
     if memory := figures.get("memory"):
         lines.append(f"memory, MiB after each tenth of {memory['requests']}: {[round(mib) for mib in memory['mib']]}")
     lines += [

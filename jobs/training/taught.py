@@ -18,6 +18,7 @@ from typing import Any
 from cluster.storage import Storage
 from flowtts_core.audio.mel import MelConfig
 from flowtts_core.config import fingerprint, to_dict
+from flowtts_core.engines.int8 import quantize
 from flowtts_core.errors import ConfigError, FlowTTSError, TextError
 from flowtts_core.text.frontends import language_read
 from flowtts_core.training.features import whole_frontend
@@ -29,6 +30,7 @@ from jobs.training.bar import bar
 from jobs.training.recipes import recipe
 from jobs.training.run import TrainingRun, open_run, read_progress, trained_module, write_result
 
+SAMPLES = 12  # texts that show how large activations become
 TSV_HEADER = "id\ttext\n"
 NATURAL_MEL = MelConfig(24_000, 300, n_fft=1200, win_length=1200, n_mels=100, f_max=12_000.0, pitch=True)
 
@@ -44,8 +46,10 @@ class TaughtRecipe:
         min_chars, max_chars: texts outside are not read.
         mel, frontend: features that the models are trained on, by the fields in which they differ from the defaults.
         acoustic, vocoder: names of the recipes of both models, trained at the same time.
-        steps: that the voice is distilled to; None leaves it as it was trained.
-        distillation: name of the recipe for that.
+        distillation: name of the recipe by which the voice learns to take `steps` steps; none where it is empty.
+        tuning: name of the recipe by which the vocoder is tuned to the acoustic model; none where it is empty.
+        steps: that the voice takes.
+        int8: whether its graphs compute products in int8.
         judged: held-out texts that are judged for each speaker; 0 leaves the voice unmeasured.
     """
 
@@ -60,8 +64,10 @@ class TaughtRecipe:
     frontend: dict[str, Any] = field(default_factory=lambda: {"name": "phonemes"})
     acoustic: str = "natural_acoustic"
     vocoder: str = "natural_vocoder"
-    steps: int | None = None
-    distillation: str = "distillation"
+    distillation: str = ""
+    tuning: str = ""
+    steps: int = 4
+    int8: bool = False
     judged: int = 200
     ablation_judged: int = 30
 
@@ -71,7 +77,7 @@ def natural() -> TaughtRecipe:
 
     Some 20 hours on two cores, most of them the acoustic model's; minutes on a GPU.
     """
-    return TaughtRecipe(mel=NATURAL_MEL, frontend=_misaki(), steps=1)
+    return TaughtRecipe(mel=NATURAL_MEL, frontend=_misaki(), tuning="tuning", steps=1, int8=True)
 
 
 def natural_debug() -> TaughtRecipe:
@@ -85,6 +91,7 @@ def natural_debug() -> TaughtRecipe:
         acoustic="matcha_debug",
         vocoder="source_filter_debug",
         distillation="distillation_debug",
+        tuning="tuning_debug",
     )
 
 
@@ -160,12 +167,14 @@ def _make(
         _prepare(work, config, workers)
     with _timed(seconds, "train"):
         _train(work, config, ["acoustic", "vocoder"])
-    if config.steps is not None:
-        with _timed(seconds, "distil"):
-            _pack(work, work / "undistilled", config, "acoustic", clips)
-            _train(work, config, ["distilled"])
+    for stage in [part for part in ("distilled", "tuned") if _recipe_of(part, config)]:
+        with _timed(seconds, stage):
+            _pack(work, _before(work, stage), config, stage, clips)
+            _train(work, config, [stage])
     with _timed(seconds, "pack"):
-        _pack(work, output, config, "acoustic" if config.steps is None else "distilled", clips)
+        _pack(work, output, config, "", clips)
+        if config.int8:
+            quantize(output, [text for _, text in train_texts[:SAMPLES]])
     with _timed(seconds, "measure"):
         scores = measure(output, work / "held_out.tsv", config, workers) if config.judged else {}
     return Made(str(output), clips, {k: round(v, 1) for k, v in seconds.items()}, scores)
@@ -285,7 +294,7 @@ def _licence(config: TaughtRecipe) -> str:
 
 
 def _train(work: Path, config: TaughtRecipe, parts: Sequence[str]) -> None:
-    """Train "acoustic", "vocoder" or "distilled" at the same time, in one process with one thread each.
+    """Train some of "acoustic", "vocoder", "distilled", "tuned" at the same time, in one process with one thread each.
 
     Where this process is killed, they train on to their end. A next start of the recipe is refused meanwhile, by the locks
     of their folders.
@@ -314,17 +323,24 @@ def _train(work: Path, config: TaughtRecipe, parts: Sequence[str]) -> None:
 
 
 def _recipe_of(part: str, config: TaughtRecipe) -> str:
-    return {"acoustic": config.acoustic, "vocoder": config.vocoder, "distilled": config.distillation}[part]
+    names = {"acoustic": config.acoustic, "vocoder": config.vocoder}
+    return {**names, "distilled": config.distillation, "tuned": config.tuning}[part]
+
+
+def _before(work: Path, stage: str) -> Path:
+    """The voice that a later stage begins with."""
+    return work / f"voice-to-be-{stage}"
 
 
 def _settings(work: Path, part: str, config: TaughtRecipe) -> dict[str, Any]:
-    if part != "distilled":
-        return {}
-    return {"teacher": str(work / "undistilled"), "vocoder": str(work / "vocoder"), "how.steps": config.steps}
+    if part == "distilled":
+        voice = str(_before(work, part))
+        return {"teacher": voice, "vocoder": voice, "how.steps": config.steps}
+    return {"voice": str(_before(work, part))} if part == "tuned" else {}
 
 
 def _open(work: Path, part: str, config: TaughtRecipe, **settings: Any) -> TrainingRun:
-    """Open the run of the "acoustic" model, the "vocoder" or the "distilled" model."""
+    """Open the run of a part: "acoustic", "vocoder", "distilled" (another acoustic model) or "tuned" (another vocoder)."""
     settings = {**_settings(work, part, config), **settings}
     return open_run(work / f"{part}-training", work / "data", recipe(_recipe_of(part, config), settings))
 
@@ -341,12 +357,14 @@ def _watch(runs: dict[str, Any], children: dict[str, subprocess.Popen[bytes]]) -
                 shown.update(task, completed=int(read_progress(runs[name]).get("step", 0)))
 
 
-def _pack(work: Path, output: Path, config: TaughtRecipe, part: str, clips: int) -> None:
-    """Write the averaged weights of the run of `part` and of the vocoder as one voice, at half precision."""
+def _pack(work: Path, output: Path, config: TaughtRecipe, stage: str, clips: int) -> None:
+    """Write the averaged weights as one voice, at half precision: those that `stage` begins with, or of all stages."""
     from flowtts_core.sampling import Sampling
     from flowtts_core.training.pace import relative_length
 
-    run = _open(work, part, config, vocoder=str(work / "vocoder"))
+    acoustic = "distilled" if config.distillation and stage != "distilled" else "acoustic"
+    vocoder = "tuned" if config.tuning and not stage else "vocoder"
+    run = _open(work, acoustic, config, vocoder=str(work / vocoder))
     model: Any = trained_module(run)
     speed = min(4.0, max(0.25, relative_length(model, run.recipe.examples(work / "data", ["tokens"]))))
     cards = {teacher: teacher_card(teacher) for teacher in config.teachers}
@@ -358,7 +376,7 @@ def _pack(work: Path, output: Path, config: TaughtRecipe, part: str, clips: int)
         run,
         output,
         half=True,
-        sampling=Sampling(steps=config.steps or Sampling().steps, speed=round(speed, 3)),
+        sampling=Sampling(steps=config.steps, speed=round(speed, 3)),
         licence=_licence(config),
         description=f"taught by {', '.join(config.teachers)}",
         source=f"{clips} clips read by {read}",

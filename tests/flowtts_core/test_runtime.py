@@ -12,6 +12,7 @@ import torch
 from flowtts_core.acoustic import ACOUSTIC_MODELS, Condition, MatchaConfig
 from flowtts_core.audio.mel import MelConfig
 from flowtts_core.config import build, spec_of
+from flowtts_core.engines.int8 import quantize
 from flowtts_core.errors import VoiceError
 from flowtts_core.sampling import Sampling
 from flowtts_core.text.frontends import PhonemeConfig
@@ -96,3 +97,22 @@ def test_a_damaged_graph_is_refused(tmp_path: Path, harm: str) -> None:
         graph.write_bytes(graph.read_bytes() + b"\0")
     with pytest.raises(VoiceError, match=r"acoustic-encoder\.onnx: (missing|is not the file)"):
         load_parts(tmp_path)
+
+
+def test_int8_graphs_sound_alike(tmp_path: Path) -> None:
+    voice = saved(tmp_path, "source filter, speakers", half=False)
+    condition = Condition(torch.randint(1, 178, (1, 30)), torch.tensor([30]), torch.tensor([1]))
+    whole = voice.acoustic.generate(condition, [7], Sampling(steps=1))
+    card = quantize(tmp_path, ["The rain has stopped.", "She put the kettle on, and waited."])
+    assert card.fingerprint != voice.card.fingerprint and card.sha256.keys() == voice.card.sha256.keys()
+    ours = load_parts(tmp_path)
+    made = ours.acoustic.generate(condition, [7], Sampling(steps=1))
+    assert made.features.shape == whole.features.shape
+    error = (made.features - whole.features).abs().mean() / (whole.features - whole.features.mean()).abs().mean()
+    assert 1e-6 < error < 0.1
+    with torch.inference_mode():  # a window of the vocoder's is what the whole is: scales are fixed
+        features, beside = torch.randn(1, PITCHED.rows, 200), ours.vocoder.context_frames
+        sound = ours.vocoder(features)
+        part = ours.vocoder(features[:, :, 60:], start=ours.vocoder.start_at(features[0], 60)[None])
+    hop = PITCHED.hop_length
+    torch.testing.assert_close(part[:, beside * hop :], sound[:, (60 + beside) * hop :], atol=1e-4, rtol=0)

@@ -240,6 +240,15 @@ class MatchaTTS(AcousticModel):
         mel = nn.utils.rnn.pad_sequence([mel.T for mel in mels], batch_first=True).transpose(1, 2)
         return Generated(mel, lengths, durations)
 
+    @torch.inference_mode()
+    def aligned_features(self, recording: AcousticBatch, seed: int, settings: Sampling) -> Tensor:
+        item, frames = recording.condition, self._normalised(recording)
+        mean = self.encode_item(item).mean.float()
+        path = monotonic_alignment(gaussian_log_likelihood(frames, mean), item.token_lengths, recording.mel_lengths)
+        durations = path_durations(path, mean.shape[1])[0]
+        draft = self._drafted(Prior(frames.shape[1], durations, expand_by_path(mean, path)[0]), item, seed)
+        return self._made([draft], settings)[0]
+
     def _made(self, drafts: Sequence[MelDraft], settings: Sampling) -> list[Tensor]:
         """The log-mel [M, T] of each draft, window by window where the model can."""
         if not self.windowed:
@@ -258,7 +267,9 @@ class MatchaTTS(AcousticModel):
     @torch.inference_mode()
     def draft(self, item: Condition, seed: int, speed: float) -> MelDraft:
         """Lay one item out in time and draw its noise: from its seed and length alone, on the CPU."""
-        prior = self.durations.lay_out(item, speed)
+        return self._drafted(self.durations.lay_out(item, speed), item, seed)
+
+    def _drafted(self, prior: Prior, item: Condition, seed: int) -> MelDraft:
         generator = torch.Generator().manual_seed(seed)
         noise = torch.randn(self.config.mel.rows, round_up(prior.frames, STRIDE), generator=generator).T
         return MelDraft(prior, noise.to(prior.mean), self.speaker_vector(item))

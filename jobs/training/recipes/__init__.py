@@ -22,6 +22,8 @@ from jobs.training.recipes.vocoder import (
     bundled_vocoder,
     natural_vocoder,
     source_filter_debug,
+    tuning,
+    tuning_debug,
     vocos,
     vocos_debug,
 )
@@ -36,6 +38,8 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "natural_acoustic": natural_acoustic,
     "natural_vocoder": natural_vocoder,
     "source_filter_debug": source_filter_debug,
+    "tuning": tuning,
+    "tuning_debug": tuning_debug,
     "vocos": vocos,
     "vocos_debug": vocos_debug,
 }

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
 from torch import nn
 
-from cluster.storage import Storage, is_remote
 from flowtts_core import acoustic
 from flowtts_core.acoustic import AcousticModel, MatchaConfig
 from flowtts_core.config import build, from_dict, spec_of
@@ -27,7 +23,7 @@ from flowtts_core.vocoder import VOCODERS, GriffinLimConfig
 from flowtts_core.vocoder.files import CARD as VOCODER_CARD
 from flowtts_core.vocoder.files import LoadedVocoder, load_vocoder
 from flowtts_core.voice.parts import FlowVoice, load_parts, save_voice
-from jobs.training.recipes.base import Recipe
+from jobs.training.recipes.base import Recipe, local_copy
 
 
 @dataclass(frozen=True)
@@ -109,7 +105,7 @@ class AcousticRecipe(Recipe):
         if not self.vocoder:
             spec = spec_of("griffin_lim", GriffinLimConfig(mel=self.model.mel))
             return LoadedVocoder(build(VOCODERS, spec), spec)
-        with _local_copy(self.vocoder) as folder:
+        with local_copy(self.vocoder) as folder:
             if (Path(folder) / VOCODER_CARD).is_file():
                 return load_vocoder(Path(folder))
             voice = load_parts(folder)
@@ -160,22 +156,8 @@ class DistillationRecipe(AcousticRecipe):
         super().write(folder, module, meta, name, **{**fields, **card})
 
     def _taught_by(self) -> FlowVoice:
-        with _local_copy(self.teacher) as folder:
+        with local_copy(self.teacher) as folder:
             return load_parts(folder)
-
-
-@contextmanager
-def _local_copy(place: str) -> Iterator[str]:
-    """Copy the files of an object store to a folder for a while; a local name is given as it is."""
-    if not is_remote(place):
-        yield place
-        return
-    storage = Storage(place)
-    with tempfile.TemporaryDirectory() as folder:
-        for name, size in storage.list().items():
-            if size >= 0:
-                Path(folder, name).write_bytes(storage.read(name))
-        yield folder
 
 
 def matcha() -> AcousticRecipe:

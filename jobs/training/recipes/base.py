@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import abc
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
 from torch import nn
 
+from cluster.storage import Storage, is_remote
 from flowtts_core.config import to_dict
 from flowtts_core.training.batches import Batches
 from flowtts_core.training.examples import DatasetMeta, Examples
@@ -76,3 +80,17 @@ class Recipe(abc.ABC):
             name: of what is written.
             card: further fields of its card.
         """
+
+
+@contextmanager
+def local_copy(place: str) -> Iterator[str]:
+    """Copy the files of an object store to a folder for a while; a local name is given as it is."""
+    if not is_remote(place):
+        yield place
+        return
+    storage = Storage(place)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, size in storage.list().items():
+            if size >= 0:
+                Path(folder, name).write_bytes(storage.read(name))
+        yield folder

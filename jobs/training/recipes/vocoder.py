@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from torch import nn
 
-from flowtts_core.config import build, spec_of
-from flowtts_core.training.batches import Batches, VocoderBatches
+from flowtts_core.config import build, from_dict, spec_of
+from flowtts_core.training.batches import AlignedVocoderBatches, Batches, VocoderBatches
 from flowtts_core.training.examples import DatasetMeta, read_features
 from flowtts_core.training.files import Files
 from flowtts_core.training.tasks import VocoderTask, VocoderTaskConfig
@@ -17,7 +17,8 @@ from flowtts_core.training.trainer import Task, TrainConfig
 from flowtts_core.vocoder import VOCODERS, SourceFilterConfig, Vocoder, VocosConfig
 from flowtts_core.vocoder.discriminators import DiscriminatorConfig
 from flowtts_core.vocoder.files import save_vocoder
-from jobs.training.recipes.base import Recipe
+from flowtts_core.voice.parts import FlowVoice, load_parts
+from jobs.training.recipes.base import Recipe, local_copy
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,38 @@ class VocoderRecipe(Recipe):
         save_vocoder(folder, module, spec_of(self.name, self.model), **{**notes, **card})
 
 
+@dataclass(frozen=True)
+class TuningRecipe(VocoderRecipe):
+    """How the vocoder of a voice is tuned to the mels that its acoustic model makes, which are smoother than recordings'.
+
+    Attributes:
+        voice: a bundled name, a folder or an s3:// place; sizes of the vocoder are its own.
+    """
+
+    voice: str = ""
+
+    def fit_model(self, data: Files, meta: DatasetMeta) -> Any:
+        fitted = super().fit_model(data, meta)
+        spec = self._voice().card.parts["vocoder"]
+        model = from_dict(VOCODERS[spec["name"]][0], {k: v for k, v in spec.items() if k != "name"})
+        model.mel.require(fitted.mel, f"voice {self.voice} and data")
+        return model
+
+    def fit(self, data: Files) -> Self:
+        return replace(super().fit(data), name=self._voice().card.parts["vocoder"]["name"])
+
+    def task(self, data: Path | Files) -> tuple[Task, Batches]:
+        examples, voice, vocoder = self.examples(data, ["mel", "audio", "tokens"]), self._voice(), self.module()
+        vocoder.load_state_dict(voice.vocoder.state_dict())
+        sizes = (self.batch_size, self.crop_frames, self.trainer.seed)
+        crops = AlignedVocoderBatches(examples, *sizes, voice.acoustic, voice.card.sampling)
+        return VocoderTask(vocoder, crops.at(0), self.losses), crops
+
+    def _voice(self) -> FlowVoice:
+        with local_copy(self.voice) as folder:
+            return load_parts(folder, threads=1)
+
+
 def vocos() -> VocoderRecipe:
     """Return Vocos with magnitudes that begin at the mel's own; spectra alone train it for the first 2,000 steps."""
     trainer = TrainConfig(steps=10_500, learning_rate=5e-4, betas=(0.8, 0.99), sample_every=500, checkpoint_every=250)
@@ -95,6 +128,26 @@ def natural_vocoder() -> VocoderRecipe:
         losses=VocoderTaskConfig(adversarial_from=None),
         batch_size=8,
     )
+
+
+def tuning() -> TuningRecipe:
+    """Return how the vocoder of `natural` is tuned: a quarter of an hour of one core."""
+    trainer = TrainConfig(
+        steps=4000,
+        learning_rate=5e-4,
+        betas=(0.8, 0.99),
+        warmup_steps=50,
+        decay=0.7,
+        sample_every=1000,
+        checkpoint_every=250,
+    )
+    return TuningRecipe(trainer=trainer, losses=VocoderTaskConfig(adversarial_from=None), batch_size=8, limit=3000)
+
+
+def tuning_debug() -> TuningRecipe:
+    """Return `tuning` with few steps."""
+    trainer = replace(tuning().trainer, steps=8, warmup_steps=2, log_every=2, checkpoint_every=4, sample_every=8)
+    return replace(tuning(), trainer=trainer, batch_size=2, crop_frames=32, probe_frames=32)
 
 
 def source_filter_debug() -> VocoderRecipe:
