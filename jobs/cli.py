@@ -28,6 +28,7 @@ COMMANDS = {  # name -> (file of this folder, or another package's module, what 
     "train": ("train", "train a voice"),
     "distill": ("distill", "teach a voice to speak in fewer steps"),
     "import": ("import_voice", "make a voice from a published checkpoint"),
+    "export": ("export_voice", "write a flow voice as one ONNX file"),
     "benchmark": ("benchmark", "measure a voice's quality and speed"),
     "cluster": ("cluster", "a trial cluster on this machine; the state of any cluster"),
     "doctor": ("doctor", "what this machine has, and what is missing"),

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 from torch import Tensor
 
@@ -116,6 +117,9 @@ def _fold(graph: Path, whole: str) -> None:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.optimized_model_filepath = whole
     onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    model = onnx.load(whole, load_external_data=False)
+    onnx.load_external_data_for_model(model, str(graph.parent))  # weights that needed no change are still outside
+    onnx.save(model, whole)
 
 
 @contextmanager

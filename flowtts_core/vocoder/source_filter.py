@@ -180,7 +180,7 @@ def pulse_train(hz: Tensor, mel: MelConfig, phase: Tensor | None = None) -> Tens
     hop, rate = mel.hop_length, mel.sample_rate
     hz = hz.double()
     step = torch.arange(hop, device=hz.device, dtype=torch.float64) / rate  # seconds into the frame
-    slope = torch.diff(hz, dim=1, append=hz[:, -1:]) * (rate / hop)  # Hz per second
+    slope = (torch.cat([hz[:, 1:], hz[:, -1:]], 1) - hz) * (rate / hop)  # Hz per second
     begins = _cycles(hz, mel)
     if phase is not None:
         begins = begins + phase.to(hz)[:, None]

@@ -26,11 +26,12 @@ from deploy.serve import serving
 from flowtts_core.audio.files import _decode_by_ffmpeg, read_audio
 from flowtts_core.engines.tiny import save_tiny
 from flowtts_core.tiny.model import TinyConfig, TinyModel
+from flowtts_core.voice.card import FLOW_VOICE, load_card
 
 openai = pytest.importorskip("openai")
 pytestmark = pytest.mark.timeout(280)
 TEXT = "The kettle boiled, and the cat slept on. Nobody came to the door that night."
-RATE = 22_050
+RATE = load_card(FLOW_VOICE).sample_rate
 OPTIONS = {"without_keys": True, "local_only": True, "cache_mb": 0, "min_replicas": 2, "max_replicas": 2}
 
 
@@ -39,7 +40,9 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("tiny")
     torch.manual_seed(0)
     save_tiny(folder, TinyModel(TinyConfig()))
-    with serving({**OPTIONS, "voices": ["rms", f"tiny={folder}"], "limits": {"body_s": 1.0}}, "127.0.0.1", 0) as url:
+    with serving(
+        {**OPTIONS, "voices": [FLOW_VOICE, f"tiny={folder}"], "limits": {"body_s": 1.0}}, "127.0.0.1", 0
+    ) as url:
         yield url
 
 
@@ -128,7 +131,7 @@ def test_openais_client_gets_every_format(client: Any, wav: bytes) -> None:
 
 def test_openais_client_streams(client: Any, wav: bytes) -> None:
     with client.audio.speech.with_streaming_response.create(
-        model="tts-1", voice="rms", input=TEXT, response_format="wav"
+        model="tts-1", voice=FLOW_VOICE, input=TEXT, response_format="wav"
     ) as answer:
         pieces = list(answer.iter_bytes())
     assert len(pieces) > 2 and answer.headers["x-sample-rate"] == str(RATE)
@@ -203,11 +206,11 @@ def test_hostile_requests_are_refused_and_harm_nobody(url: str) -> None:
     tricks = [
         "../../etc/passwd",
         "/etc/passwd",
-        "rms/../rms",
+        f"{FLOW_VOICE}/../{FLOW_VOICE}",
         "file:///etc/passwd",
         "s3://bucket/voice",
         "~",
-        "rms\u0000",
+        f"{FLOW_VOICE}\u0000",
         "." * 64,
     ]
     bodies: list[Any] = [{"text": "a", "voice": trick} for trick in tricks]

@@ -8,13 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from deploy.serve import serving
+from flowtts_core.voice.card import FLOW_VOICE
 from tests.deploy.test_serve import OPTIONS, TEXT, post, replicas
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_speakers_go_to_zero_and_come_back() -> None:
-    options = {**OPTIONS, "min_replicas": 0, "max_replicas": 2, "downscale_delay_s": 2.0, "voices": ["rms"]}
+    options = {**OPTIONS, "min_replicas": 0, "max_replicas": 2, "downscale_delay_s": 2.0, "voices": [FLOW_VOICE]}
     with serving(options, "127.0.0.1", 0) as url:
         until = time.monotonic() + 60
         while replicas("Speaker") and time.monotonic() < until:

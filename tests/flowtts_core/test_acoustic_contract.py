@@ -273,6 +273,17 @@ def test_overfits_a_tiny_batch(model: AcousticModel, variant: Variant) -> None:
     assert last < 0.6 * first
 
 
+def test_aligned_features_take_the_time_of_their_recording(model: AcousticModel) -> None:
+    recording = some_batch(model, (23,))
+    if not hasattr(model, "encoder"):
+        with pytest.raises(FlowTTSError, match="does not align"):
+            model.aligned_features(recording, 0, Sampling(steps=1))
+        return
+    first, again, other = (model.aligned_features(recording, seed, Sampling(steps=1)) for seed in (3, 3, 4))
+    assert first.shape == (model.features.rows, int(recording.mel_lengths[0])) and first.isfinite().all()
+    assert torch.equal(first, again) and not torch.allclose(first, other)
+
+
 @pytest.mark.parametrize("steps", [1, 2])
 def test_a_student_learns_its_teachers_long_steps(variant: Variant, steps: int) -> None:
     """Its one step comes nearer to where the teacher's many end, its encoder stays, and the teacher is not touched."""

@@ -16,7 +16,7 @@ from flowtts_core.request import SynthesisRequest
 from flowtts_core.streaming.engine import StreamingEngine
 from flowtts_core.text.frontends.base import Word
 from flowtts_core.voice import bundled_voices, load_card, open_voice
-from flowtts_core.voice.card import write_card
+from flowtts_core.voice.card import FLOW_VOICE, write_card
 from tests.onnx_graphs import make_kokoro_voice, make_piper_voice
 
 TEXTS = [
@@ -35,7 +35,7 @@ def aligner() -> WordAligner:
 @pytest.fixture(scope="module")
 def spoken() -> list[Speech]:
     """The bundled flow voice's speech, whose own durations are the truth."""
-    results = open_voice("rms", threads=1).synthesize([SynthesisRequest(text=text) for text in TEXTS])
+    results = open_voice(FLOW_VOICE, threads=1).synthesize([SynthesisRequest(text=text) for text in TEXTS])
     return [speech for speech in results if isinstance(speech, Speech)]
 
 
@@ -61,7 +61,7 @@ def test_its_own_voices_words_are_found(aligner: WordAligner, spoken: list[Speec
 
 
 def test_fast_speech_has_word_times_too(aligner: WordAligner) -> None:
-    [speech] = open_voice("rms", threads=1).synthesize([SynthesisRequest(text=TEXTS[3], speed=4.0)])
+    [speech] = open_voice(FLOW_VOICE, threads=1).synthesize([SynthesisRequest(text=TEXTS[3], speed=4.0)])
     assert isinstance(speech, Speech)
     off = errors_s(found(aligner, TEXTS[3], speech.waveform, speech.sample_rate), speech.words)
     assert np.median(np.abs(off)) < 0.02
@@ -172,6 +172,6 @@ def test_a_voice_of_several_languages_has_those_of_english(tmp_path: Path) -> No
 
 def test_cards_tell_where_word_times_come_from(tmp_path: Path) -> None:
     told = {name: load_card(name) for name in bundled_voices()}
-    assert {name: card.word_times for name, card in told.items()} == {"heart": "model", "rms": "model"}
-    assert told["heart"].fingerprint == "04683a6aac396973" and told["rms"].fingerprint == "2cedb3b74bf3ec4a"
+    assert {name: card.word_times for name, card in told.items()} == {"heart": "model", FLOW_VOICE: "model"}
+    assert told["heart"].fingerprint == "04683a6aac396973" and told[FLOW_VOICE].fingerprint == "0b4ea65e300a3e30"
     assert load_card(make_piper_voice(tmp_path / "joe")).word_times == "model"

@@ -16,8 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from flowtts_core.acoustic import MatchaConfig, MatchaTTS
+from flowtts_core.audio.mel import MelConfig
 from flowtts_core.errors import ConfigError, FlowTTSError
-from flowtts_core.training.batches import AcousticBatches, VocoderBatches
+from flowtts_core.sampling import Sampling
+from flowtts_core.training.batches import AcousticBatches, AlignedVocoderBatches, VocoderBatches
 from flowtts_core.training.checkpoints import checkpoint_steps
 from flowtts_core.training.distributed import ALONE, Ranks, TorchRanks
 from flowtts_core.training.examples import Examples
@@ -52,6 +54,31 @@ def vocoder_trainer(data: Path, folder: Path, config: TrainConfig = FAST, ranks:
     vocoder = Vocos(VocosConfig(dim=16, intermediate_dim=32, num_layers=1))
     task = VocoderTask(vocoder, batches.at(0), VocoderTaskConfig(adversarial_from=3, discriminators=DISCRIMINATORS))
     return Trainer(task, batches, config, folder, ranks=ranks)
+
+
+def test_vocoders_are_tuned_on_mels_of_the_model_with_the_pitch_of_the_recordings(tmp_path: Path):
+    data = write_examples(tmp_path, [60, 80, 100], mel=MelConfig(pitch=True))
+    examples = Examples(data, ["tokens", "mel", "audio"])
+    model = MatchaTTS(dataclasses.replace(MatchaConfig.debug(), mel=examples.meta.mel, **statistics_of(data))).eval()
+    plain = VocoderBatches(examples, 2, 16, 0)
+    tuned = AlignedVocoderBatches(examples, 2, 16, 0, model, Sampling(steps=1))
+    for step in (0, 1):
+        true, made = plain.at(step), tuned.at(step)
+        assert torch.equal(made.waveform, true.waveform) and made.mel.shape == true.mel.shape
+        assert torch.equal(made.mel[:, -1], true.mel[:, -1])
+        assert (made.mel[:, :-1] - true.mel[:, :-1]).abs().mean() > 0.1
+        assert torch.equal(made.mel, tuned.at(step).mel)
+
+
+def test_a_vocoder_can_be_trained_without_discriminators(data: Path, tmp_path: Path):
+    vocoder, batches = (
+        Vocos(VocosConfig(dim=16, intermediate_dim=32, num_layers=1)),
+        VocoderBatches(Examples(data, ["mel", "audio"]), 2, 16, 0),
+    )
+    task = VocoderTask(vocoder, batches.at(0), VocoderTaskConfig(adversarial_from=None))
+    assert set(task.modules) == {"vocoder"}
+    scalars = Trainer(task, batches, FAST, tmp_path).fit()
+    assert np.isfinite(scalars["vocoder/loss"]) and not any(name.startswith("discriminators") for name in scalars)
 
 
 class Quadratic:

@@ -147,13 +147,17 @@ def test_a_job_begun_with_another_default_voice_goes_on_with_it(
     (tmp_path / "rows.txt").write_text("One sentence.\nAnother sentence.\n")
     reading, inputs, output = ReadingOptions(lines=True), [str(tmp_path / "rows.txt")], str(tmp_path / "out")
     with monkeypatch.context() as patch:
-        patch.setattr(card, "DEFAULT_VOICE", "rms")
+        patch.setattr(card, "DEFAULT_VOICE", card.FLOW_VOICE)
         synthesize(inputs, output, reading=reading)
     whole = rows_of(tmp_path / "out")
     next((tmp_path / "out" / "audio").iterdir()).unlink()
     assert synthesize(inputs, output, reading=reading).failed == 0
     assert rows_of(tmp_path / "out") == whole
-    assert {row["model"] for row in whole.values()} == {load_card("rms").fingerprint} != {load_card().fingerprint}
+    assert (
+        {row["model"] for row in whole.values()}
+        == {load_card(card.FLOW_VOICE).fingerprint}
+        != {load_card().fingerprint}
+    )
     synthesize(inputs, str(tmp_path / "new"), reading=reading)
     assert {row["model"] for row in rows_of(tmp_path / "new").values()} == {load_card().fingerprint}
 

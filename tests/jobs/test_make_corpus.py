@@ -13,6 +13,7 @@ from flowtts_core.text.frontends import build
 from flowtts_core.training.examples import DatasetMeta
 from flowtts_core.training.prepare import PrepareConfig
 from flowtts_core.voice import load_card
+from flowtts_core.voice.card import FLOW_VOICE
 from jobs import cli
 from jobs.corpus.teach import TextLimits, teaching_plan, words_of
 from jobs.prepare import prepare
@@ -99,7 +100,7 @@ SPOKEN = [
 
 
 @pytest.mark.parametrize("text", SPOKEN)
-@pytest.mark.parametrize("voice", ["heart", "rms"])
+@pytest.mark.parametrize("voice", ["heart", FLOW_VOICE])
 def test_a_text_in_words_sounds_as_the_text_itself(voice: str, text: str) -> None:
     frontend = build(load_card(voice).parts["frontend"])
     said = words_of(text)

@@ -14,6 +14,7 @@ import pytest
 
 from flowtts_core.audio.files import read_audio
 from flowtts_core.text.sentences import split_sentences
+from flowtts_core.voice.card import FLOW_VOICE
 from jobs.verify import verify
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,7 +46,7 @@ def speakers(job: subprocess.Popen[bytes]) -> list[Any]:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @linux
-@pytest.mark.parametrize(("voice", "count", "apart"), [("rms", 400, 1e-4), ("heart", 1500, 0.0)])
+@pytest.mark.parametrize(("voice", "count", "apart"), [(FLOW_VOICE, 400, 1e-4), ("heart", 1500, 0.0)])
 def test_three_workers_with_kills_sound_as_one_alone(tmp_path: Path, voice: str, count: int, apart: float) -> None:
     """An ONNX voice speaks utterance by utterance, so its samples are the same; batches of a flow voice differ a little."""
     sentences = [" ".join(sentence.text.split()) for sentence in split_sentences(BOOK.read_text())]

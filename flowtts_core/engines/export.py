@@ -1,0 +1,238 @@
+"""A flow voice as one ONNX file, from tokens to the waveform, for programs without torch or FlowTTS."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from flowtts_core.acoustic.matcha.model import MatchaTTS
+from flowtts_core.audio.mel import MelConfig
+from flowtts_core.audio.pitch import pitch_hz
+from flowtts_core.errors import VoiceError
+from flowtts_core.nn.istft import centred_window
+from flowtts_core.vocoder.source_filter import SourceFilter, pulse_train
+from flowtts_core.vocoder.vocos import Vocos
+from flowtts_core.voice.parts import FlowVoice
+
+_OPSET = 17
+_NOISE_FRAMES = 1024  # after which the flow's noise repeats
+_STRIDE = 4  # the decoder halves the frame rate
+
+
+def export_voice(voice: FlowVoice) -> bytes:
+    """Return the ONNX file of a voice.
+
+    Inputs: `tokens` int64 [1, L]; `speed` float32 [1]; `temperature` float32 [1]; `speaker` int64 [1], of a voice with several.
+    Outputs: `waveform` float32 [1, S] and `durations` float32 [1, L], frames of each token. The noise of the flow is part of
+    the file, so that a text always sounds alike.
+
+    Raises:
+        VoiceError: for a voice whose parts cannot be written so.
+    """
+    acoustic, vocoder = voice.acoustic, voice.vocoder
+    if not isinstance(acoustic, MatchaTTS) or acoustic.config.masking != "true" or acoustic.config.norm != "layer":
+        raise VoiceError(f"voice {voice.card.name}: its acoustic model cannot be exported", "export a voice of our own")
+    if not isinstance(vocoder, Vocos | SourceFilter):
+        raise VoiceError(
+            f"voice {voice.card.name}: its vocoder cannot be exported", "pair the voice with a trained one"
+        )
+    module = _Voice(voice).eval()
+    inputs: dict[str, Tensor] = {
+        "tokens": torch.ones(1, 40, dtype=torch.int64),
+        "speed": torch.ones(1),
+        "temperature": torch.full((1,), voice.card.sampling.temperature),
+    }
+    if acoustic.n_speakers > 1:
+        inputs["speaker"] = torch.zeros(1, dtype=torch.int64)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        path = f"{folder}/voice.onnx"
+        torch.onnx.export(
+            module,
+            tuple(inputs.values()),
+            path,
+            input_names=list(inputs),
+            output_names=["waveform", "durations"],
+            dynamic_axes={"tokens": {1: "tokens"}, "waveform": {1: "samples"}, "durations": {1: "tokens"}},
+            opset_version=_OPSET,
+            dynamo=False,  # which would need another package
+        )
+        model = onnx.load(path)
+    for key, value in {"sample_rate": voice.card.sample_rate, "licence": voice.card.licence}.items():
+        model.metadata_props.append(onnx.StringStringEntryProto(key=key, value=str(value)))
+    data: bytes = model.SerializeToString()
+    return data
+
+
+class _Voice(nn.Module):
+    """Tokens to waveform, with operations that ONNX has."""
+
+    def __init__(self, voice: FlowVoice) -> None:
+        super().__init__()
+        assert isinstance(voice.acoustic, MatchaTTS)
+        self.acoustic, self.sampling = voice.acoustic, voice.card.sampling
+        self.decoder = voice.acoustic.graphs()["decoder"].module
+        self.sound: nn.Module = (
+            _SourceFilterSound(voice.vocoder) if isinstance(voice.vocoder, SourceFilter) else _VocosSound(voice.vocoder)
+        )
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.randn(_NOISE_FRAMES, voice.acoustic.config.mel.rows, generator=generator)
+        self.register_buffer("noise", noise)
+        self.noise: Tensor
+
+    def forward(
+        self, tokens: Tensor, speed: Tensor, temperature: Tensor, speaker: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        model = self.acoustic
+        vector = None if speaker is None else model.spk_emb(speaker)
+        mean, log_durations = model.encoder.encode(tokens, vector, torch.ones_like(tokens).unsqueeze(2).float(), None)
+        frames = (log_durations.exp() * 64).round() / 64
+        ends = frames.double().cumsum(1)[0] / (speed * self.sampling.speed)  # [L]
+        count = ends[-1].clamp(min=1).long()
+        place = torch.arange((count + _STRIDE - 1) // _STRIDE * _STRIDE)  # of each frame, padding included
+        valid = (place < count).float()[:, None]  # [T, 1]
+        token = (place[:, None] >= ends[None]).sum(1).clamp(max=tokens.shape[1] - 1)
+        durations = ((token[None] == torch.arange(tokens.shape[1])[:, None]) * valid[None, :, 0]).sum(1)[None]
+        expanded, x = mean[:, token] * valid, self.noise[place % _NOISE_FRAMES][None] * temperature
+        own = () if vector is None else (vector,)
+        for step in range(self.sampling.steps):
+            t = x.new_full((1,), step / self.sampling.steps)
+            predicted = self.decoder(x, t, expanded, valid[None], *own)[0]
+            velocity = predicted if model.config.predicts == "velocity" else (predicted - x) / (1 - t)
+            x = x + velocity / self.sampling.steps
+        mel = (x * model.mel_std + model.mel_mean)[:, :count].transpose(1, 2)
+        return self.sound(mel), durations
+
+
+class _Spectra(nn.Module):
+    """STFT and its inverse by convolutions with sines, since ONNX has no complex numbers."""
+
+    def __init__(self, mel: MelConfig, trim: int) -> None:
+        super().__init__()
+        self.hop, self.n_fft, self.trim = mel.hop_length, mel.n_fft, trim
+        window = centred_window(mel.n_fft, mel.win_length).double()
+        bins = torch.arange(mel.n_fft // 2 + 1, dtype=torch.float64)
+        angle = 2 * math.pi * bins[:, None] * torch.arange(mel.n_fft, dtype=torch.float64) / mel.n_fft
+        weight = torch.full_like(bins, 2.0)
+        weight[0] = weight[-1] = 1.0
+        inverse = torch.cat([weight[:, None] * angle.cos(), -weight[:, None] * angle.sin()]) / mel.n_fft * window
+        forward = torch.cat([angle.cos(), -angle.sin()]) * (window / (window.sum() / 2))
+        self.register_buffer("inverse", inverse[:, None].float())  # [2 F, 1, N]
+        self.register_buffer("ahead", forward[:, None].float())
+        self.register_buffer("square", window.square()[None, None].float())
+        self.inverse: Tensor
+        self.ahead: Tensor
+        self.square: Tensor
+
+    def spectrum(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
+        """Return real and imaginary parts [B, F, T] of T * hop samples; a cosine of amplitude 1 has the magnitude 1."""
+        padded = F.pad(waveform[:, None], (self.trim, self.n_fft - self.hop - self.trim))
+        real, imaginary = F.conv1d(padded, self.ahead, stride=self.hop).chunk(2, 1)
+        return real, imaginary
+
+    def waveform(self, real: Tensor, imaginary: Tensor) -> Tensor:
+        sound = F.conv_transpose1d(torch.cat([real, imaginary], 1), self.inverse, stride=self.hop)
+        weight = F.conv_transpose1d(torch.ones_like(real[:, :1]), self.square, stride=self.hop)
+        whole = (sound / weight.clamp(min=1e-11))[:, 0]
+        return whole[:, self.trim : whole.shape[1] - self.trim]
+
+
+class _VocosSound(nn.Module):
+    def __init__(self, vocoder: Vocos) -> None:
+        super().__init__()
+        self.vocoder, self.spectra = vocoder, _Spectra(vocoder.features, vocoder.head.istft.trim)
+
+    def forward(self, mel: Tensor) -> Tensor:
+        vocoder = self.vocoder
+        magnitude, phase = vocoder.head.out(vocoder.backbone(mel)).transpose(1, 2).chunk(2, 1)
+        if vocoder.prior is not None:
+            magnitude = magnitude + vocoder.prior(mel)
+        magnitude = magnitude.exp().clamp(max=vocoder.head.max_magnitude)
+        waveform: Tensor = self.spectra.waveform(magnitude * phase.cos(), magnitude * phase.sin())
+        return waveform
+
+
+class _SourceFilterSound(nn.Module):
+    def __init__(self, vocoder: SourceFilter) -> None:
+        super().__init__()
+        self.vocoder, self.spectra = vocoder, _Spectra(vocoder.features, vocoder.istft.trim)
+        self.register_buffer("noise", torch.view_as_real(vocoder.noise).permute(2, 0, 1).contiguous())  # [2, F, N]
+        self.noise: Tensor
+
+    def forward(self, mel: Tensor) -> Tensor:
+        vocoder, bins, free = self.vocoder, self.vocoder.filter.bins, self.vocoder.config.free_bins
+        shaped = vocoder.filter(mel).transpose(1, 2).clamp(max=7.0)
+        harmonic, phase, noisy, level, angle = shaped.split([bins, bins, bins, free, free], 1)
+        real, imaginary = self.spectra.spectrum(pulse_train(pitch_hz(mel[:, -1]), vocoder.features))
+        size, cos, sin = harmonic.exp(), phase.cos(), phase.sin()
+        frames = torch.arange(mel.shape[2]) % self.noise.shape[2]
+        loud = noisy.exp()
+        out_real = size * (real * cos - imaginary * sin) + loud * self.noise[0][:, frames]
+        out_imaginary = size * (real * sin + imaginary * cos) + loud * self.noise[1][:, frames]
+        rest, beside = level.exp(), (0, 0, 0, bins - free)
+        waveform: Tensor = self.spectra.waveform(
+            out_real + F.pad(rest * angle.cos(), beside), out_imaginary + F.pad(rest * angle.sin(), beside)
+        )
+        return waveform
+
+
+def readme(voice: FlowVoice, name: str) -> str:
+    """Return what a reader of the file must know: inputs, outputs, and an example that speaks a sentence."""
+    card = voice.card
+    text = "The rain has stopped."
+    tokens = voice.frontend.encode(text).tokens
+    temperature = f"np.full(1, {card.sampling.temperature}, np.float32)"
+    several = '"speaker": np.array([0]), ' if card.speakers else ""
+    speakers = (
+        f"| `speaker` | int64 [1] | {', '.join(f'{i} {s}' for i, s in enumerate(card.speakers))} |\n"
+        if card.speakers
+        else ""
+    )
+    return f"""# {name}
+
+The voice {card.name} of FlowTTS as one ONNX file (opset {_OPSET}), from tokens to sound at {card.sample_rate} Hz.
+Licence: {card.licence or "not stated"}. Source: {card.source or "not stated"}.
+
+| input | type | what |
+|---|---|---|
+| `tokens` | int64 [1, L] | of the front end, `{card.parts["frontend"]["name"]}` in voice.json |
+| `speed` | float32 [1] | 1 is the voice's own pace, 2 twice as fast |
+| `temperature` | float32 [1] | of the flow's noise; {card.sampling.temperature} is the voice's own |
+{speakers}
+| output | type | what |
+|---|---|---|
+| `waveform` | float32 [1, S] | in about [-1, 1] |
+| `durations` | float32 [1, L] | frames of each token, of {voice.acoustic.features.hop_length} samples |
+
+Tokens of other texts come from Python: `flowtts_core.voice.open_voice(VOICE).frontend.encode(text).tokens`. Give one sentence
+at a time.
+
+```python
+import numpy as np, onnxruntime, soundfile
+
+session = onnxruntime.InferenceSession("{name}")
+tokens = {list(tokens)}  # {text}
+feeds = {{"tokens": np.array([tokens]), {several}"speed": np.ones(1, np.float32), "temperature": {temperature}}}
+waveform, durations = session.run(None, feeds)
+soundfile.write("out.wav", waveform[0], {card.sample_rate})
+```
+"""
+
+
+def write_export(voice: FlowVoice, path: Path) -> dict[str, Any]:
+    """Write the file, and `README.md` beside it under its name; returns what was written."""
+    from flowtts_core.files import write_whole
+
+    data = export_voice(voice)
+    write_whole(path, data)
+    notes = path.with_suffix(".md")
+    write_whole(notes, readme(voice, path.name).encode())
+    return {"file": str(path), "notes": str(notes), "megabytes": round(len(data) / 1e6, 1)}
