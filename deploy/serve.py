@@ -25,7 +25,7 @@ from flowtts_core.errors import ConfigError
 EPILOG = """\
 examples:
   flowtts serve                                             the bundled voice, for this machine alone
-  flowtts serve --voice rms --voice voices/mine             two voices; the first is the default
+  flowtts serve --voice natural --voice voices/mine         two voices; the first is the default
   flowtts serve --keys keys.jsonl --new-key alice           make a key; it is shown once
   flowtts serve --host 0.0.0.0 --keys keys.jsonl            for others, who need a key
   flowtts serve --replicas 0-4                              as many replicas as the queue needs, none when nobody asks"""

@@ -163,7 +163,7 @@ def _add_voices(kinds: Any) -> None:
         kinds, "voices", run_voices,
         help="voices side by side: naturalness, words understood, speed, size, memory",
         description="Speak the same texts with each voice, in turns, on one thread and on two; judge what they said.",
-        example="flowtts benchmark voices heart rms voices/joe voices/kokoro@am_michael --texts held_out.tsv --n 40",
+        example="flowtts benchmark voices heart natural@michael voices/joe voices/kokoro@am_michael --texts held_out.tsv --n 40",
     )  # fmt: skip
     voices.add_argument("voices", nargs="+", metavar="VOICE", help="a voice's name or folder, or VOICE@SPEAKER")
     voices.add_argument(

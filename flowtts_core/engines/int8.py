@@ -28,6 +28,7 @@ from flowtts_core.voice.card import VoiceCard, load_card, write_card
 from flowtts_core.voice.parts import graph_files
 
 Feeds = dict[str, np.ndarray]
+KEPT = ("encoder",)  # graphs that run once for each token, not for each frame: int8 would save little time and add a file's size
 
 
 def quantize(folder: Path, texts: Sequence[str]) -> VoiceCard:
@@ -40,7 +41,7 @@ def quantize(folder: Path, texts: Sequence[str]) -> VoiceCard:
         VoiceError: for a voice without graphs.
     """
     card = load_card(folder)
-    files = graph_files(card)
+    files = {(part, name): file for (part, name), file in graph_files(card).items() if name not in KEPT}
     if not files:
         raise VoiceError(f"{folder}: has no graphs", "save the voice again")
     seen = _observed(folder, texts)
@@ -98,12 +99,12 @@ def _quantized(graph: Path, feeds: Sequence[Feeds]) -> bytes:
             made,
             Reader(),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=["MatMul"],  # convolutions over time are products too, but for depthwise ones
+            op_types_to_quantize=["MatMul", "Gemm"],  # convolutions over time are products too, but for depthwise ones
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             extra_options={
-                "OpTypesToExcludeOutputQuantization": ["MatMul"],
+                "OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"],
                 "QDQOpTypePerChannelSupportToAxis": {"MatMul": 1},
             },
         )

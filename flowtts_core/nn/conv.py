@@ -99,6 +99,9 @@ class TimeConvTranspose(nn.ConvTranspose1d):
 
 def conv_frames(conv: nn.Conv1d, x: Tensor) -> Tensor:
     """Apply a "same" convolution, plain or depthwise, to [B, C, T]; on a GPU without cuDNN (see `_as_products`)."""
+    if torch.onnx.is_in_onnx_export() and conv.groups == 1:
+        assert conv.bias is not None
+        return _one_product(x.transpose(1, 2), conv.weight, conv.bias, 1).transpose(1, 2)
     if _as_products(x.transpose(1, 2), conv.weight):
         return _shifted(conv, x)
     out: Tensor = conv(x)

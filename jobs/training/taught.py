@@ -96,7 +96,7 @@ def natural_debug() -> TaughtRecipe:
 
 
 def bundled() -> TaughtRecipe:
-    """Return the recipe of the voice `rms`: 22.05 kHz, gruut's phonemes, about two hours on two cores."""
+    """Return a recipe of two hours: taught by flite, 22.05 kHz, gruut's phonemes, on two cores."""
     return TaughtRecipe(("flite:rms",), acoustic="bundled_acoustic", vocoder="bundled_vocoder")
 
 
