@@ -80,9 +80,8 @@ class _Voice(nn.Module):
         assert isinstance(voice.acoustic, MatchaTTS)
         self.acoustic, self.sampling = voice.acoustic, voice.card.sampling
         self.decoder = voice.acoustic.graphs()["decoder"].module
-        self.sound: nn.Module = (
-            _SourceFilterSound(voice.vocoder) if isinstance(voice.vocoder, SourceFilter) else _VocosSound(voice.vocoder)
-        )
+        vocoder: Any = voice.vocoder
+        self.sound = _SourceFilterSound(vocoder) if isinstance(vocoder, SourceFilter) else _VocosSound(vocoder)
         generator = torch.Generator().manual_seed(0)
         noise = torch.randn(_NOISE_FRAMES, voice.acoustic.config.mel.rows, generator=generator)
         self.register_buffer("noise", noise)
@@ -97,7 +96,8 @@ class _Voice(nn.Module):
         frames = (log_durations.exp() * 64).round() / 64
         ends = frames.double().cumsum(1)[0] / (speed * self.sampling.speed)  # [L]
         count = ends[-1].clamp(min=1).long()
-        place = torch.arange((count + _STRIDE - 1) // _STRIDE * _STRIDE)  # of each frame, padding included
+        padded: Any = (count + _STRIDE - 1) // _STRIDE * _STRIDE  # a tensor, which is traced
+        place = torch.arange(padded)  # of each frame
         valid = (place < count).float()[:, None]  # [T, 1]
         token = (place[:, None] >= ends[None]).sum(1).clamp(max=tokens.shape[1] - 1)
         durations = ((token[None] == torch.arange(tokens.shape[1])[:, None]) * valid[None, :, 0]).sum(1)[None]
@@ -171,7 +171,7 @@ class _SourceFilterSound(nn.Module):
         vocoder, bins, free = self.vocoder, self.vocoder.filter.bins, self.vocoder.config.free_bins
         shaped = vocoder.filter(mel).transpose(1, 2).clamp(max=7.0)
         harmonic, phase, noisy, level, angle = shaped.split([bins, bins, bins, free, free], 1)
-        real, imaginary = self.spectra.spectrum(pulse_train(pitch_hz(mel[:, -1]), vocoder.features))
+        real, imaginary = self.spectra.spectrum(pulse_train(pitch_hz(mel[:, -1].double()), vocoder.features))
         size, cos, sin = harmonic.exp(), phase.cos(), phase.sin()
         frames = torch.arange(mel.shape[2]) % self.noise.shape[2]
         loud = noisy.exp()

@@ -93,7 +93,7 @@ class FlowSynthesizer(UtteranceSynthesizer):
         """From a bundled flow voice's name or a folder; `threads` limits torch's threads in this process."""
         if threads is not None:
             torch.set_num_threads(threads)
-        return cls(load_parts(voice, device, threads), device=device)
+        return cls(load_parts(voice, device), device=device)
 
     def check(self, request: SynthesisRequest) -> None:
         super().check(request)
@@ -246,7 +246,7 @@ def open_flow(folder: Path, card: VoiceCard, device: str, threads: int | None = 
     """Open a flow voice's folder; `threads` limits torch's threads in this process."""
     if threads is not None:
         torch.set_num_threads(threads)
-    return FlowSynthesizer(parts_of(folder, card, device, threads), device=device)
+    return FlowSynthesizer(parts_of(folder, card, device), device=device)
 
 
 class _Stopwatch:

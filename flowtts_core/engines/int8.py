@@ -28,7 +28,9 @@ from flowtts_core.voice.card import VoiceCard, load_card, write_card
 from flowtts_core.voice.parts import graph_files
 
 Feeds = dict[str, np.ndarray]
-KEPT = ("encoder",)  # graphs that run once for each token, not for each frame: int8 would save little time and add a file's size
+KEPT = (
+    "encoder",
+)  # graphs that run once for each token, not for each frame: int8 would save little time and add a file's size
 
 
 def quantize(folder: Path, texts: Sequence[str]) -> VoiceCard:

@@ -163,7 +163,7 @@ class SourceFilter(Vocoder):
         if valid is not None:
             last = pitch.gather(1, valid.sum(1, keepdim=True) - 1)
             pitch = torch.where(valid, pitch, last)
-        pulses = pulse_train(pitch_hz(pitch), mel, None if start is None else start[:, 0])
+        pulses = pulse_train(pitch_hz(pitch.double()), mel, None if start is None else start[:, 0])
         if valid is not None:
             pulses = pulses * valid.repeat_interleave(mel.hop_length, 1)
         left = self.istft.trim
@@ -185,13 +185,13 @@ def pulse_train(hz: Tensor, mel: MelConfig, phase: Tensor | None = None) -> Tens
     if phase is not None:
         begins = begins + phase.to(hz)[:, None]
     cycles = (begins[:, :, None] + hz[:, :, None] * step + 0.5 * slope[:, :, None] * step.square()).flatten(1)
-    half = (math.pi * (cycles % 1.0)).float()  # x / 2
-    f0 = (hz[:, :, None] + slope[:, :, None] * step).flatten(1).float()
+    half = math.pi * (cycles % 1.0)  # x / 2, in float64: near its zeros the quotient multiplies rounding errors
+    f0 = (hz[:, :, None] + slope[:, :, None] * step).flatten(1)
     count = (_HIGHEST * rate / 2 / f0).floor()
     low = 2 * half.sin()
-    near = low.abs() < 2e-3
+    near = low.abs() < 1e-7
     pulses = ((2 * count + 1) * half).sin() / torch.where(near, torch.ones_like(low), low)
-    return torch.where(near, count + 0.5, pulses) - 0.5
+    return torch.where(near, count + 0.5, pulses).float() - 0.5
 
 
 def _cycles(hz: Tensor, mel: MelConfig) -> Tensor:

@@ -42,24 +42,20 @@ class FlowVoice:
     frontend: Frontend
 
 
-def load_parts(
-    voice: str | os.PathLike[str] | None = None, device: torch.device | str = "cpu", threads: int | None = None
-) -> FlowVoice:
+def load_parts(voice: str | os.PathLike[str] | None = None, device: torch.device | str = "cpu") -> FlowVoice:
     """Load a flow voice by its bundled name or folder; None is the bundled one.
 
-    On a CPU its networks run by ONNX Runtime on `threads` threads, where the voice was saved with graphs.
+    On a CPU its networks run by ONNX Runtime, where the voice was saved with graphs.
 
     Raises:
         VoiceError: for a missing, truncated or altered file of weights, weights that do not fit their spec, parts that do not
             fit each other (features of acoustic model and vocoder, what the card says of them), or settings out of range.
     """
     folder = find_voice(FLOW_VOICE if voice is None else voice)
-    return parts_of(folder, load_card(folder), device, threads)
+    return parts_of(folder, load_card(folder), device)
 
 
-def parts_of(
-    folder: Path, card: VoiceCard, device: torch.device | str = "cpu", threads: int | None = None
-) -> FlowVoice:
+def parts_of(folder: Path, card: VoiceCard, device: torch.device | str = "cpu") -> FlowVoice:
     """Load the parts of a folder as its card says; raises as `load_parts`."""
     parts: dict[str, nn.Module] = {}
     for part, table in (("acoustic", ACOUSTIC_MODELS), ("vocoder", VOCODERS)):
@@ -71,7 +67,7 @@ def parts_of(
     assert isinstance(acoustic, AcousticModel) and isinstance(vocoder, Vocoder)
     if torch.device(device).type == "cpu":
         for part, model in (("acoustic", acoustic), ("vocoder", vocoder)):
-            model.runners = _runners(folder, card, part, threads)
+            model.runners = _runners(folder, card, part)
     require_same_features(acoustic, vocoder, str(folder))
     frontend: Frontend = _built(FRONTENDS, card, "frontend", folder)
     _check_card(card, acoustic, frontend, folder / CARD)
@@ -92,13 +88,13 @@ def graph_files(card: VoiceCard) -> dict[tuple[str, str], str]:
     return found
 
 
-def _runners(folder: Path, card: VoiceCard, part: str, threads: int | None) -> Runners:
+def _runners(folder: Path, card: VoiceCard, part: str) -> Runners:
     from flowtts_core.engines.runtime import open_runners
 
     files = {name: file for (own, name), file in graph_files(card).items() if own == part}
     for file in files.values():
         _require_digest(folder / file, card.sha256[file])
-    return open_runners(folder, files, threads)
+    return open_runners(folder, files)
 
 
 def _built(table: Table, card: VoiceCard, part: str, folder: Path) -> Any:
@@ -177,8 +173,8 @@ def save_voice(
         tensors = {k: _stored(v, half and k in weights) for k, v in module.state_dict().items()}
         if tensors:
             files[WEIGHTS[part]] = save(tensors)
-        for name, graph in copy.deepcopy(module).cpu().eval().graphs().items():
-            files[_graph_file(part, name)] = export_graph(graph, WEIGHTS[part], files[WEIGHTS[part]])
+        for graph_name, graph in copy.deepcopy(module).cpu().eval().graphs().items():
+            files[_graph_file(part, graph_name)] = export_graph(graph, WEIGHTS[part], files[WEIGHTS[part]])
     for file, data in files.items():
         write_whole(folder / file, data)
     card = VoiceCard(

@@ -57,7 +57,7 @@ def test_its_own_voices_words_are_found(aligner: WordAligner, spoken: list[Speec
         for text, s in zip(TEXTS, spoken, strict=True)
     ]
     every = np.abs(np.concatenate(off))
-    assert np.median(every) < 0.015 and np.percentile(every, 95) < 0.05 and every.max() < 0.25
+    assert np.median(every) < 0.015 and np.percentile(every, 95) < 0.08 and every.max() < 0.25
 
 
 def test_fast_speech_has_word_times_too(aligner: WordAligner) -> None:

@@ -56,7 +56,7 @@ def saved(folder: Path, name: str, half: bool) -> FlowVoice:
         speakers=("a", "b", "c")[: config.n_speakers] if config.n_speakers > 1 else (),
         half=half,
     )
-    return load_parts(folder, threads=1)
+    return load_parts(folder)
 
 
 @pytest.mark.parametrize("half", [False, True])

@@ -346,7 +346,7 @@ def test_a_kind_that_this_version_does_not_know_is_named(folder: Path) -> None:
 
 
 def test_a_folder_that_is_no_voice_is_named(tmp_path: Path) -> None:
-    with pytest.raises(VoiceError, match=r"no voice\.json in that folder\n.*bundled voices: heart, rms"):
+    with pytest.raises(VoiceError, match=r"no voice\.json in that folder\n.*bundled voices: heart, natural"):
         open_voice(tmp_path)
     with pytest.raises(VoiceError, match=r"nowhere://x: no voice can be copied from there"):
         open_voice("nowhere://x")

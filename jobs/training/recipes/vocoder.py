@@ -91,7 +91,7 @@ class TuningRecipe(VocoderRecipe):
 
     def _voice(self) -> FlowVoice:
         with local_copy(self.voice) as folder:
-            return load_parts(folder, threads=1)
+            return load_parts(folder)
 
 
 def vocos() -> VocoderRecipe:
