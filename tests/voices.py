@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -12,6 +14,7 @@ from flowtts_core.audio.mel import MelConfig
 from flowtts_core.config import spec_of
 from flowtts_core.text.frontends import PhonemeConfig
 from flowtts_core.vocoder import Vocos, VocosConfig
+from flowtts_core.voice.card import load_card, write_card
 from flowtts_core.voice.parts import save_voice
 
 
@@ -23,23 +26,33 @@ def lengthen(model: MatchaTTS, log_frames: float = 1.0) -> None:
 
 def make_voice(folder: Path, *, mel: MelConfig | None = None, n_speakers: int = 1, seed: int = 0) -> Path:
     """Write a random voice whose tokens last a few frames each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in _voice_files(mel or MelConfig(), n_speakers, seed).items():
+        (folder / name).write_bytes(data)
+    write_card(folder, replace(load_card(folder), name=folder.name))
+    return folder
+
+
+@cache
+def _voice_files(mel: MelConfig, n_speakers: int, seed: int) -> dict[str, bytes]:
+    """The files of such a voice: exporting its graphs takes seconds, and many tests want one."""
     torch.manual_seed(seed)
-    mel = mel or MelConfig()
     acoustic_config = replace(
         MatchaConfig.debug(), n_symbols=178, mel=mel, mel_mean=-5.5, mel_std=2.2, n_speakers=n_speakers
     )
     vocoder_config = VocosConfig(mel, dim=32, intermediate_dim=64, num_layers=2)
     acoustic, vocoder = MatchaTTS(acoustic_config).eval(), Vocos(vocoder_config).eval()
     lengthen(acoustic)
-    save_voice(
-        folder,
-        name=folder.name,
-        acoustic=acoustic,
-        acoustic_spec=spec_of("matcha", acoustic_config),
-        vocoder=vocoder,
-        vocoder_spec=spec_of("vocos", vocoder_config),
-        frontend=spec_of("phonemes", PhonemeConfig()),
-        speakers=tuple(f"speaker-{i}" for i in range(n_speakers)) if n_speakers > 1 else (),
-        licence="CC0-1.0",
-    )
-    return folder
+    with tempfile.TemporaryDirectory() as place:
+        save_voice(
+            Path(place),
+            name="voice",
+            acoustic=acoustic,
+            acoustic_spec=spec_of("matcha", acoustic_config),
+            vocoder=vocoder,
+            vocoder_spec=spec_of("vocos", vocoder_config),
+            frontend=spec_of("phonemes", PhonemeConfig()),
+            speakers=tuple(f"speaker-{i}" for i in range(n_speakers)) if n_speakers > 1 else (),
+            licence="CC0-1.0",
+        )
+        return {file.name: file.read_bytes() for file in Path(place).iterdir()}
