@@ -75,7 +75,7 @@ class TaughtRecipe:
 def natural() -> TaughtRecipe:
     """Return the recipe of voices that sound human: 24 kHz, the phonemes of Kokoro's family, one step of the flow.
 
-    Some 20 hours on two cores, most of them the acoustic model's; minutes on a GPU.
+    Some 15 hours on two cores, most of them the acoustic model's.
     """
     return TaughtRecipe(mel=NATURAL_MEL, frontend=_misaki(), tuning="tuning", steps=1, int8=True)
 

@@ -172,7 +172,7 @@ def matcha_debug() -> AcousticRecipe:
 
 
 def natural_acoustic() -> AcousticRecipe:
-    """Return the acoustic model of `natural`: `matcha` with windows of 192 frames, some 20 hours of one core."""
+    """Return the acoustic model of `natural`: `matcha` with windows of 192 frames, some 13 hours of one core."""
     trainer = TrainConfig(
         steps=80_000, learning_rate=8e-4, warmup_steps=300, decay=0.15, log_every=10, checkpoint_every=250, keep=3
     )
@@ -183,7 +183,7 @@ def natural_acoustic() -> AcousticRecipe:
         predicts="data",
         segment_frames=192,
     )
-    return replace(matcha(), model=model, trainer=trainer)
+    return replace(matcha(), model=model, trainer=trainer, frames_per_batch=6000)
 
 
 def distillation() -> DistillationRecipe:
