@@ -1,8 +1,7 @@
 """How a voice's networks run on a CPU: by ONNX Runtime, on graphs that were exported when the voice was saved.
 
 A graph holds no weights of its own: it points into the safetensors file beside it, which torch reads where there is a GPU.
-Several times the products of a small network are bound by calls and memory: one core ran a velocity net 1.4 times as fast so as
-torch did with weights packed for oneDNN.
+One core ran Matcha's decoder 1.4 times as fast so as torch did with weights packed for oneDNN.
 """
 
 from __future__ import annotations
