@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.prepare import parse_settings
+from jobs.train import add_run_options, train, workers_of
 
 JUDGED_STEPS = (0, 1, 2, 4)
 JUDGED_TEXTS = 24
@@ -35,35 +36,27 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("-o", "--output", required=True, help="folder or s3:// place of the voice to make")
     parser.add_argument("--steps", type=int, choices=(1, 2, 4), default=1, help="that it will take (default: 1)")
     parser.add_argument("--updates", type=int, help="optimiser steps of the training (default: the recipe's)")
-    parser.add_argument("--workers", help="as of `flowtts train`")
-    parser.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto", help="default: GPUs if any")
-    parser.add_argument("--address", help="a Ray cluster, for example ray://head:10001 (default: this machine)")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="settings",
-        help="change the recipe: how.substeps, trainer.X, frames_per_batch, ... (an unknown key lists the valid ones)",
-    )
     parser.add_argument("--texts", type=Path, help="what both are judged on, as of `flowtts benchmark synthesis`")
     parser.add_argument(
-        "--judged", type=int, default=JUDGED_TEXTS, help="so many of the texts; 0 for none (default: %(default)s)"
+        "--judged",
+        type=int,
+        default=JUDGED_TEXTS,
+        help="the last so many of the texts; 0 for none (default: %(default)s)",
     )
-    parser.add_argument("--json", action="store_true", help="print a summary as JSON")
+    add_run_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    from flowtts_core.voice.card import find_voice, found_anywhere
+    from flowtts_core.voice.card import find_voice, found_anywhere, require_flow
     from jobs.benchmarks.quality import naturalness_by_steps, require_judge
     from jobs.benchmarks.speed import read_texts
-    from jobs.train import train, workers_of
     from jobs.training.recipes import recipe
 
     texts = [text for _, text in read_texts(args.texts)][-args.judged :] if args.judged else []
     if texts:
         require_judge()  # before hours of training
+    require_flow(args.voice, "distilled")
     voice = args.voice if found_anywhere(args.voice) else str(find_voice(args.voice).absolute())
     settings: dict[str, Any] = {**parse_settings(args.settings), "teacher": voice, "vocoder": voice}
     settings["how.steps"] = args.steps

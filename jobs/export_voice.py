@@ -28,16 +28,12 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     from flowtts_core.engines.export import write_export
     from flowtts_core.errors import ConfigError, OutputError
-    from flowtts_core.voice.card import find_voice, load_card
+    from flowtts_core.voice.card import find_voice, require_flow
     from flowtts_core.voice.parts import parts_of
 
     if args.output.suffix != ".onnx":
         raise ConfigError(f"-o {args.output}: the file's name must end in .onnx", "flowtts export rms -o rms.onnx")
-    folder = find_voice(args.voice)
-    card = load_card(folder)
-    if card.kind != "flow":
-        raise ConfigError(f"voice {card.name} is of kind {card.kind}", "only flow voices can be exported")
-    voice = parts_of(folder, card)
+    voice = parts_of(find_voice(args.voice), require_flow(args.voice, "exported"))
     try:
         made = write_export(voice, args.output)
     except OSError as error:

@@ -17,13 +17,6 @@ from flowtts_core.errors import ConfigError
 from jobs.prepare import parse_settings
 
 MOST_CPU_WORKERS = 4  # by default; they share the items of a batch, of which our recipes' have a dozen or two
-WHOLE_RECIPES = (  # that make their data themselves: texts that voices read, or tones
-    "natural",
-    "natural_debug",
-    "bundled",
-    "bundled_debug",
-    "tiny",
-)
 _DEFAULTS: dict[str, Any] = {  # of the options that some recipes have no use for
     "data": None, "model": "matcha", "texts": None, "teachers": None, "vocoder": "", "steps": None, "workers": None,
     "device": "auto", "address": None, "settings": [],
@@ -94,6 +87,12 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--vocoder", default="", help="vocoder or voice folder for the voice (default: Griffin-Lim)")
     parser.add_argument("--steps", type=int, help="optimiser steps (default: the recipe's)")
+    add_run_options(parser)
+    parser.set_defaults(run=run)
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of how a training runs: those of `distill` too."""
     parser.add_argument(
         "--workers",
         help="processes, or the fewest and the most, as in 1-4: as many as there is room for"
@@ -112,11 +111,12 @@ def add_parser(subparsers: Any) -> None:
         help="change the recipe: trainer.X, model.X, frames_per_batch, ... (an unknown key lists the valid ones)",
     )
     parser.add_argument("--json", action="store_true", help="print a summary as JSON")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.recipe in WHOLE_RECIPES:
+    from jobs.training import taught
+
+    if args.recipe == "tiny" or args.recipe in taught.RECIPES:
         return _run_whole(args)
     _require_used(args, ("texts", "teachers"))
     if args.data is None or args.output is None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +12,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flowtts_core.acoustic.matcha.model import MatchaTTS
+from flowtts_core.acoustic.windows import STRIDE
 from flowtts_core.audio.mel import MelConfig
 from flowtts_core.audio.pitch import pitch_hz
+from flowtts_core.engines.runtime import OPSET, trace
 from flowtts_core.errors import VoiceError
+from flowtts_core.nn.graph import Graph
 from flowtts_core.nn.istft import centred_window
-from flowtts_core.vocoder.source_filter import SourceFilter, pulse_train
+from flowtts_core.vocoder.source_filter import LARGEST, SourceFilter, pulse_train
 from flowtts_core.vocoder.vocos import Vocos
 from flowtts_core.voice.parts import FlowVoice
 
-_OPSET = 17
 _NOISE_FRAMES = 1024  # after which the flow's noise repeats
-_STRIDE = 4  # the decoder halves the frame rate
 
 
 def export_voice(voice: FlowVoice) -> bytes:
@@ -44,7 +43,7 @@ def export_voice(voice: FlowVoice) -> bytes:
         raise VoiceError(
             f"voice {voice.card.name}: its vocoder cannot be exported", "pair the voice with a trained one"
         )
-    module = _Voice(voice).eval()
+    module = _Voice(voice)
     inputs: dict[str, Tensor] = {
         "tokens": torch.ones(1, 40, dtype=torch.int64),
         "speed": torch.ones(1),
@@ -52,20 +51,8 @@ def export_voice(voice: FlowVoice) -> bytes:
     }
     if acoustic.n_speakers > 1:
         inputs["speaker"] = torch.zeros(1, dtype=torch.int64)
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        path = f"{folder}/voice.onnx"
-        torch.onnx.export(
-            module,
-            tuple(inputs.values()),
-            path,
-            input_names=list(inputs),
-            output_names=["waveform", "durations"],
-            dynamic_axes={"tokens": {1: "tokens"}, "waveform": {1: "samples"}, "durations": {1: "tokens"}},
-            opset_version=_OPSET,
-            dynamo=False,  # which would need another package
-        )
-        model = onnx.load(path)
+    growing = {"tokens": 1, "waveform": 1, "durations": 1}
+    model = trace(Graph(module, inputs, ("waveform", "durations"), growing), fold=True)
     for key, value in {"sample_rate": voice.card.sample_rate, "licence": voice.card.licence}.items():
         model.metadata_props.append(onnx.StringStringEntryProto(key=key, value=str(value)))
     data: bytes = model.SerializeToString()
@@ -73,7 +60,7 @@ def export_voice(voice: FlowVoice) -> bytes:
 
 
 class _Voice(nn.Module):
-    """Tokens to waveform, with operations that ONNX has."""
+    """Tokens to waveform, by operations that ONNX has alone."""
 
     def __init__(self, voice: FlowVoice) -> None:
         super().__init__()
@@ -93,10 +80,10 @@ class _Voice(nn.Module):
         model = self.acoustic
         vector = None if speaker is None else model.spk_emb(speaker)
         mean, log_durations = model.encoder.encode(tokens, vector, torch.ones_like(tokens).unsqueeze(2).float(), None)
-        frames = (log_durations.exp() * 64).round() / 64
+        frames = (log_durations.exp() * 64).round() / 64  # as `MatchaDurations` lays an item out
         ends = frames.double().cumsum(1)[0] / (speed * self.sampling.speed)  # [L]
         count = ends[-1].clamp(min=1).long()
-        padded: Any = (count + _STRIDE - 1) // _STRIDE * _STRIDE  # a tensor, which is traced
+        padded: Any = (count + STRIDE - 1) // STRIDE * STRIDE  # a tensor, which is traced
         place = torch.arange(padded)  # of each frame
         valid = (place < count).float()[:, None]  # [T, 1]
         token = (place[:, None] >= ends[None]).sum(1).clamp(max=tokens.shape[1] - 1)
@@ -169,7 +156,7 @@ class _SourceFilterSound(nn.Module):
 
     def forward(self, mel: Tensor) -> Tensor:
         vocoder, bins, free = self.vocoder, self.vocoder.filter.bins, self.vocoder.config.free_bins
-        shaped = vocoder.filter(mel).transpose(1, 2).clamp(max=7.0)
+        shaped = vocoder.filter(mel).transpose(1, 2).clamp(max=LARGEST)
         harmonic, phase, noisy, level, angle = shaped.split([bins, bins, bins, free, free], 1)
         real, imaginary = self.spectra.spectrum(pulse_train(pitch_hz(mel[:, -1].double()), vocoder.features))
         size, cos, sin = harmonic.exp(), phase.cos(), phase.sin()
@@ -198,7 +185,7 @@ def readme(voice: FlowVoice, name: str) -> str:
     )
     return f"""# {name}
 
-The voice {card.name} of FlowTTS as one ONNX file (opset {_OPSET}), from tokens to sound at {card.sample_rate} Hz.
+The voice {card.name} of FlowTTS as one ONNX file (opset {OPSET}), from tokens to sound at {card.sample_rate} Hz.
 Licence: {card.licence or "not stated"}. Source: {card.source or "not stated"}.
 
 | input | type | what |

@@ -28,9 +28,9 @@ from flowtts_core.voice.card import VoiceCard, load_card, write_card
 from flowtts_core.voice.parts import graph_files
 
 Feeds = dict[str, np.ndarray]
-KEPT = (
-    "encoder",
-)  # graphs that run once for each token, not for each frame: int8 would save little time and add a file's size
+# Graphs that stay as they are: the encoder runs once for each token, not for each frame, so that int8 would save little
+# time, and such a graph brings weights of its own.
+KEPT = ("encoder",)
 
 
 def quantize(folder: Path, texts: Sequence[str]) -> VoiceCard:
@@ -73,7 +73,7 @@ def _observed(folder: Path, texts: Sequence[str]) -> dict[tuple[str, str], list[
 
 
 class _Observer:
-    """Runs a session, and keeps what it is fed."""
+    """Runs a session and keeps its inputs."""
 
     def __init__(self, run: SessionRunner, kept: list[Feeds]) -> None:
         self.run, self.kept = run, kept
@@ -114,7 +114,7 @@ def _quantized(graph: Path, feeds: Sequence[Feeds]) -> bytes:
 
 
 def _fold(graph: Path, whole: str) -> None:
-    """Write a graph with its weights in it, each as the product reads it."""
+    """Write a graph that holds its weights, transposed as its products need them, to the path `whole`."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC

@@ -22,7 +22,7 @@ from onnx import TensorProto, helper
 from flowtts_core.engines.onnx_voice import open_session
 from flowtts_core.nn.graph import Graph, Runners
 
-_OPSET = 17
+OPSET = 17
 _TYPES = {"F32": TensorProto.FLOAT, "F16": TensorProto.FLOAT16}
 
 
@@ -33,30 +33,34 @@ def export_graph(graph: Graph, weights: str, data: bytes) -> bytes:
         weights: name of the safetensors file that will lie beside it.
         data: content of that file, which has the model's parameters, as float32 or float16.
     """
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # the exporter tells of each shape that it takes for a constant; tests compare both
-        torch.onnx.export(
-            graph.module.eval(),
-            tuple(graph.inputs.values()),
-            f"{folder}/graph.onnx",
-            input_names=list(graph.inputs),
-            output_names=list(graph.outputs),
-            dynamic_axes={name: {side: "length"} for name, side in graph.growing.items()},
-            opset_version=_OPSET,
-            do_constant_folding=False,  # parameters keep their names
-            dynamo=False,  # which would need another package
-        )
-        model = onnx.load(f"{folder}/graph.onnx")
+    model = trace(graph, fold=False)  # parameters keep their names
     _point_at(model.graph, weights, data)
     del model.metadata_props[:]
     made: bytes = model.SerializeToString()
     return made
 
 
+def trace(graph: Graph, *, fold: bool) -> onnx.ModelProto:
+    """Return the ONNX model of a part; `fold`: what depends on parameters alone is computed now."""
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
+        # the exporter warns of each shape that it takes for a constant; tests compare both runtimes at other lengths
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            graph.module.eval(),
+            tuple(graph.inputs.values()),
+            f"{folder}/graph.onnx",
+            input_names=list(graph.inputs),
+            output_names=list(graph.outputs),
+            dynamic_axes={name: {side: f"{name}_length"} for name, side in graph.growing.items()},
+            opset_version=OPSET,
+            do_constant_folding=fold,
+            dynamo=False,  # which would need another package
+        )
+        return onnx.load(f"{folder}/graph.onnx")
+
+
 def _point_at(graph: onnx.GraphProto, weights: str, data: bytes) -> None:
-    """Replace the initializers that a safetensors file holds by places in it."""
+    """Replace each weight that a safetensors file holds by its place in that file."""
     size = struct.unpack("<Q", data[:8])[0]
     header = json.loads(data[8 : 8 + size])
     for tensor in graph.initializer:
@@ -97,3 +101,6 @@ class SessionRunner:
     def __call__(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         feeds = {name: np.ascontiguousarray(value.numpy()) for name, value in zip(self.inputs, inputs, strict=True)}
         return tuple(torch.from_numpy(value) for value in self.session.run(None, feeds))
+
+    def __deepcopy__(self, memo: dict[int, object]) -> SessionRunner:
+        return self  # a copy of a model shares its sessions, which do not change

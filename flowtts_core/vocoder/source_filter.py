@@ -1,9 +1,8 @@
 """A source-filter vocoder: a pulse train of the pitch and noise, each shaped by a predicted spectrum, then an inverse STFT.
 
 The source is that of neural source-filter models (Wang et al. 2019, arXiv 1904.12088) with harmonics and noise apart
-(1908.10256, section 2); the filter works on spectra at the frame rate, as Vocos does (2306.00814). With the harmonics given, a
-network has to learn envelopes and phases alone: 25 minutes of one core gave clips that lost 0.16 of 4.42 in naturalness, where
-Vocos lost 1.07 of 4.63 in 30.
+(1908.10256, section 2); the filter works on spectra at the frame rate, as Vocos does (2306.00814). The harmonics are
+given, so that a network has to learn envelopes and phases alone, which takes minutes; docs/measurements.md has how well.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from flowtts_core.vocoder.vocos import MelPrior, VocosBackbone
 
 _HIGHEST = 0.92  # of the Nyquist frequency: harmonics above are left out
 _NOISE_FRAMES = 512  # after which the noise repeats: 6 s
-_LARGEST = 7.0  # a log magnitude; a safeguard
+LARGEST = 7.0  # of the log magnitudes; a safeguard
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class SourceFilterConfig:
 
 
 class SpectralFilter(nn.Module):
-    """Features [B, rows, T] to what shapes the sources: all that is learnt.
+    """The part that learns: features [B, rows, T] to the spectra that shape the sources.
 
     Returns [B, T, 3 F + 2 free_bins]: log magnitudes and phases of the harmonics, log magnitudes of the noise, log magnitudes
     and phases of the free part.
@@ -140,9 +139,9 @@ class SourceFilter(Vocoder):
         return torch.stack([cycles[frame] % 1.0, cycles.new_tensor(float(frame))])
 
     def _spectrum(self, shaped: Tensor, pulses: Tensor, start: Tensor | None) -> Tensor:
-        """The spectrum [B, F, T] of the sources, of which `pulses` [B, F, T] is one, as `shaped` says."""
+        """Shape the sources, of which `pulses` [B, F, T] is one, and add them up to a spectrum [B, F, T]."""
         bins, free = self.filter.bins, self.config.free_bins
-        harmonic, phase, noisy, level, angle = shaped.clamp(max=_LARGEST).split([bins, bins, bins, free, free], 1)
+        harmonic, phase, noisy, level, angle = shaped.clamp(max=LARGEST).split([bins, bins, bins, free, free], 1)
         spectrum = torch.polar(harmonic.exp(), phase) * pulses
         spectrum = spectrum + noisy.exp() * self._noise(pulses.shape[2], start)
         rest = torch.polar(level.exp(), angle)

@@ -166,6 +166,14 @@ def find_voice(voice: str | os.PathLike[str] | None = None) -> Path:
     raise VoiceError(what, f"give a voice's folder or one of the bundled voices: {', '.join(bundled) or '(none)'}")
 
 
+def require_flow(voice: str | os.PathLike[str], what: str) -> VoiceCard:
+    """Return a voice's card; raises ConfigError, saying that it cannot be `what` ("exported"), unless it is a flow voice."""
+    card = load_card(voice)
+    if card.kind != "flow":
+        raise ConfigError(f"voice {card.name} is of kind {card.kind}", f"only flow voices can be {what}")
+    return card
+
+
 def split_speaker(voice: str | None) -> tuple[str | None, str | None]:
     """Return voice and speaker of `VOICE[@SPEAKER]`; None for what is not named."""
     name, at, speaker = (voice or "").rpartition("@")

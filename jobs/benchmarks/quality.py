@@ -118,6 +118,7 @@ def naturalness_by_steps(voices: Mapping[str, str], texts: Sequence[str], steps:
     for name, voice in voices.items():
         synthesizer = FlowSynthesizer.load(voice)
         for count in steps:
+            print(f"judging {name}, {count} steps: {len(texts)} clips", file=sys.stderr, flush=True)
             clips = _clips(synthesizer, [("", text) for text in texts], count)
             judged = [1.0 if clip is None else naturalness(*clip) for clip in clips]
             found = bootstrap.mean(judged).to_json()

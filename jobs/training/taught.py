@@ -23,7 +23,7 @@ from flowtts_core.errors import ConfigError, FlowTTSError, TextError
 from flowtts_core.text.frontends import language_read
 from flowtts_core.training.features import whole_frontend
 from flowtts_core.voice import load_card, split_speaker
-from flowtts_core.voice.card import VoiceCard
+from flowtts_core.voice.card import CARD, VoiceCard
 from jobs.corpus.teach import TextLimits, require_speaker, teaching_plan
 from jobs.synthesis.settings import Speaking
 from jobs.training.bar import bar
@@ -40,6 +40,7 @@ class TaughtRecipe:
     """The whole way to a voice.
 
     Attributes:
+        name: of the recipe, on the command line.
         teachers: who read the texts: VOICE[@SPEAKER] each. Several make a voice with as many speakers.
         others_read: so many of the texts are read by each teacher but the first, which reads all.
         held_out: texts kept out of training to measure on (at most a tenth of all).
@@ -53,6 +54,7 @@ class TaughtRecipe:
         judged: held-out texts that are judged for each speaker; 0 leaves the voice unmeasured.
     """
 
+    name: str = "natural"
     teachers: tuple[str, ...] = ("heart",)
     others_read: int = 1500
     held_out: int = 200
@@ -81,9 +83,10 @@ def natural() -> TaughtRecipe:
 
 
 def natural_debug() -> TaughtRecipe:
-    """Return the stages of `natural` in a minute: few texts, tiny models, nothing judged."""
+    """Return the stages of `natural`, and a distillation, in minutes: few texts, tiny models, nothing judged."""
     return replace(
         natural(),
+        name="natural_debug",
         held_out=4,
         limit=24,
         others_read=12,
@@ -97,12 +100,13 @@ def natural_debug() -> TaughtRecipe:
 
 def bundled() -> TaughtRecipe:
     """Return a recipe of two hours: taught by flite, 22.05 kHz, gruut's phonemes, on two cores."""
-    return TaughtRecipe(("flite:rms",), acoustic="bundled_acoustic", vocoder="bundled_vocoder")
+    return TaughtRecipe("bundled", ("flite:rms",), acoustic="bundled_acoustic", vocoder="bundled_vocoder")
 
 
 def bundled_debug() -> TaughtRecipe:
-    """Return the stages of `bundled` in a minute."""
-    return replace(bundled(), held_out=4, limit=24, acoustic="matcha_debug", vocoder="vocos_debug", judged=0)
+    """Return the stages of `bundled` in minutes."""
+    tiny = replace(bundled(), name="bundled_debug", acoustic="matcha_debug", vocoder="vocos_debug")
+    return replace(tiny, held_out=4, limit=24, judged=0)
 
 
 def _misaki() -> dict[str, Any]:
@@ -169,7 +173,8 @@ def _make(
         _train(work, config, ["acoustic", "vocoder"])
     for stage in [part for part in ("distilled", "tuned") if _recipe_of(part, config)]:
         with _timed(seconds, stage):
-            _pack(work, _before(work, stage), config, stage, clips)
+            if not (_before(work, stage) / CARD).exists():  # the card is written last
+                _pack(work, _before(work, stage), config, stage, clips)
             _train(work, config, [stage])
     with _timed(seconds, "pack"):
         _pack(work, output, config, "", clips)
@@ -407,7 +412,7 @@ def measure(voice: Path, held_out: Path, config: TaughtRecipe, workers: int | No
         }
     figures |= {"speed": speed(str(voice), [text for _, text in pairs])}
     taught = " ".join(f"--teacher {teacher}" for teacher in config.teachers)
-    scores = {"command": f"flowtts train --recipe natural {taught}", **figures}
+    scores = {"command": f"flowtts train --recipe {config.name} {taught}", **figures}
     write_card(voice, replace(load_card(voice), scores=scores))
     return scores
 

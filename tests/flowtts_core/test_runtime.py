@@ -81,6 +81,20 @@ def test_graphs_give_what_torch_gives(tmp_path: Path, name: str, half: bool) -> 
             torch.testing.assert_close(sound, twin.vocoder(features), atol=1e-4, rtol=1e-4)
 
 
+def test_a_loaded_voice_can_be_saved_again(tmp_path: Path) -> None:
+    voice = load_parts(make_voice(tmp_path / "amy"))
+    card = save_voice(
+        tmp_path / "twin",
+        name="twin",
+        acoustic=voice.acoustic,
+        acoustic_spec=voice.card.parts["acoustic"],
+        vocoder=voice.vocoder,
+        vocoder_spec=voice.card.parts["vocoder"],
+        frontend=voice.card.parts["frontend"],
+    )
+    assert card.name == "twin" and card.sha256 == voice.card.sha256
+
+
 def test_a_graph_points_at_the_weights_beside_it(tmp_path: Path) -> None:
     make_voice(tmp_path)
     weights = (tmp_path / "acoustic.safetensors").stat().st_size

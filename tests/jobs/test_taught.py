@@ -128,7 +128,7 @@ def test_speakers_have_their_teachers_names() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "teachers"),
-    [("bundled_debug", ("flite:rms",)), ("natural_debug", ("heart",)), ("natural_debug", ("heart", "rms"))],
+    [("bundled_debug", ("flite:rms",)), ("natural_debug", ("heart",)), ("natural_debug", ("heart", "natural"))],
 )
 def test_recipe_makes_a_voice_and_goes_on(tmp_path: Path, name: str, teachers: tuple[str, ...]) -> None:
     if teachers[0].startswith("flite") and shutil.which("flite") is None:

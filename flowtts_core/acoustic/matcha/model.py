@@ -31,7 +31,7 @@ from flowtts_core.sampling import SPEEDS, Sampling
 
 # A badly trained predictor must not ask for terabytes. Slow speech has about 5 frames a token, and 500 leave room for pauses.
 _MOST_FRAMES, _MOST_FRAMES_PER_TOKEN = 500, 40
-_NEAR_END = 0.01  # of time; no step that a solver takes begins so late
+_NEAR_END = 0.01  # of time before the end: there a velocity from clean frames divides by no less
 _HIDDEN = 1e9  # taken from the score of a frame that is padding
 _ALIKE = 0.7  # of the longest span of a batch that is padded
 

@@ -187,7 +187,7 @@ def natural_acoustic() -> AcousticRecipe:
 
 
 def distillation() -> DistillationRecipe:
-    """Return how a voice is distilled: a thousand steps, an hour of two cores or minutes of a GPU."""
+    """Return how a voice is distilled to fewer steps of the flow: 1,000 updates of its decoder."""
     trainer = TrainConfig(
         steps=1000, learning_rate=3e-4, warmup_steps=50, ema_decay=0.99, log_every=10, checkpoint_every=100
     )

@@ -131,7 +131,7 @@ def natural_vocoder() -> VocoderRecipe:
 
 
 def tuning() -> TuningRecipe:
-    """Return how the vocoder of `natural` is tuned: a quarter of an hour of one core."""
+    """Return how the vocoder of `natural` is tuned: some 20 minutes of one core."""
     trainer = TrainConfig(
         steps=4000,
         learning_rate=5e-4,
