@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from cluster.storage import Storage, is_remote
-from flowtts_core.config import fingerprint, override, to_dict
+from flowtts_core.audio.mel import MelConfig
+from flowtts_core.config import fingerprint, from_dict, override, to_dict
 from flowtts_core.errors import ConfigError, OutputError, TextError
 from flowtts_core.training.example_files import AUDIO, INDEX, NOTE, Index, file_name
 from flowtts_core.training.examples import META, DatasetMeta
@@ -64,6 +65,7 @@ def add_parser(subparsers: Any) -> None:
         "  flowtts prepare clips.jsonl -o data/ --resample --max-seconds 12\n"
         "  flowtts prepare LJSpeech-1.1/ -o s3://bucket/data     # keys and endpoint from the AWS_ variables\n"
         "  flowtts prepare corpus.parquet -o data/ --set mel.sample_rate=24000 --set frontend.add_blank=false\n"
+        "  flowtts prepare clips.jsonl -o data/ --like natural --resample   # to fine-tune that voice\n"
         "  flowtts prepare data/ -o data/ --set mel.n_mels=100   # another mel beside the first",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -77,6 +79,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--workers", type=int, help="processes (default: the cores of this machine)")
     parser.add_argument("--address", help="a Ray cluster, for example http://head:8265 (default: this machine)")
     parser.add_argument("--resample", action="store_true", help="convert other sample rates")
+    parser.add_argument(
+        "--like", metavar="VOICE", help="make the features of a voice, to fine-tune it: `flowtts train --from VOICE`"
+    )
     parser.add_argument("--max-seconds", type=float, help="set longer clips aside (default: 20)")
     parser.add_argument("--lexicon", type=Path, help="JSON object of word -> IPA that goes before the phonemizer")
     parser.add_argument("--licence", default="", help="licence of the corpus, noted in dataset.json")
@@ -127,18 +132,29 @@ def config_of(args: argparse.Namespace) -> PrepareConfig:
     if _is_own(args.input, args.output):
         meta = DatasetMeta.load(_storage(args.output))
         base = replace(base, mel=meta.mel, frontend=meta.frontend)
+    there = replace(base, resample=False).of_audio
+    if args.like is not None:
+        base = replace(base, **_features_of(args.like))
     config: PrepareConfig = override(replace(base, frontend={}), parse_settings(args.settings))
     frontend = changed_frontend(whole_frontend(base.frontend), config.frontend)
     if args.lexicon is not None:
         frontend = changed_frontend(frontend, {"lexicon": read_lexicon(args.lexicon)})
     if args.max_seconds is not None:
         config = override(config, {"limits.max_seconds": args.max_seconds})
-    if _is_own(args.input, args.output) and config.of_audio != replace(base, resample=False).of_audio:
+    if _is_own(args.input, args.output) and config.of_audio != there:
         raise ConfigError(
             "--resample, --max-seconds, limits.X and mel.sample_rate decide about the audio, which is prepared already",
             "prepare the corpus again into another folder",
         )
     return replace(config, frontend=frontend)
+
+
+def _features_of(voice: str) -> dict[str, Any]:
+    """Return the `mel` and `frontend` of a voice."""
+    from flowtts_core.voice.card import require_flow
+
+    parts = require_flow(voice, "prepared for").parts
+    return {"mel": from_dict(MelConfig, parts["acoustic"]["mel"]), "frontend": parts["frontend"]}
 
 
 def parse_settings(settings: list[str]) -> dict[str, str]:

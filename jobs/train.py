@@ -18,7 +18,8 @@ from jobs.prepare import parse_settings
 
 MOST_CPU_WORKERS = 4  # by default; they share the items of a batch, of which our recipes' have a dozen or two
 _DEFAULTS: dict[str, Any] = {  # of the options that some recipes have no use for
-    "data": None, "model": "matcha", "texts": None, "teachers": None, "vocoder": "", "steps": None, "workers": None,
+    "data": None, "start": None, "speaker": "", "model": "matcha", "texts": None, "teachers": None, "vocoder": "",
+    "steps": None, "workers": None,
     "device": "auto", "address": None, "settings": [],
 }  # fmt: skip
 
@@ -61,6 +62,7 @@ def add_parser(subparsers: Any) -> None:
         "  flowtts train data/ -o voices/amy\n"
         "  flowtts train data/ --model vocos -o vocoders/amy\n"
         "  flowtts train data/ -o voices/amy --vocoder vocoders/amy --steps 40000 --set trainer.learning_rate=3e-4\n"
+        "  flowtts train data/ -o voices/jo --from natural --speaker jo      # fine-tune, from ten minutes of speech on\n"
         "  flowtts train s3://bucket/data -o s3://bucket/voices/amy --workers 1-8 --address ray://head:10001\n"
         "  flowtts train --recipe natural --texts texts.tsv -o voices/mine   # corpus, models, scores: a night and more\n"
         "  flowtts train --recipe natural --texts texts.tsv --teacher heart --teacher kokoro/@am_michael -o voices/two\n"
@@ -75,6 +77,14 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--model", choices=("matcha", "vocos"), default="matcha", help="what to train (default: matcha)"
     )
+    parser.add_argument(
+        "--from",
+        dest="start",
+        metavar="VOICE|CHECKPOINT",
+        help="fine-tune: go on from a bundled voice, a voice folder (imported ones too), or a training's checkpoint;"
+        " data are prepared with `flowtts prepare --like VOICE`. With --recipe tuning: its vocoder",
+    )
+    parser.add_argument("--speaker", default="", help="with --from: who reads the clips, where they name no speaker")
     parser.add_argument("--recipe", help="a recipe of jobs/training/recipes/ (default: the model's own)")
     parser.add_argument("--texts", type=Path, help="with --recipe natural: the book or table that the teachers read")
     parser.add_argument(
@@ -127,9 +137,13 @@ def run(args: argparse.Namespace) -> int:
     settings: dict[str, Any] = dict(parse_settings(args.settings))
     if args.steps is not None:
         settings["trainer.steps"] = args.steps
+    if args.start is not None:
+        settings["voice"] = str(Path(args.start).absolute()) if Path(args.start).exists() else args.start
+    if args.speaker:
+        settings["speaker"] = args.speaker
     if args.vocoder:
         settings["vocoder"] = str(Path(args.vocoder).absolute()) if Path(args.vocoder).exists() else args.vocoder
-    chosen = recipe(args.recipe or args.model, settings)
+    chosen = recipe(args.recipe or (args.model if args.start is None else "fine_tuning"), settings)
     result = train(
         args.data,
         args.output,
@@ -164,7 +178,8 @@ def _require_used(args: argparse.Namespace, unused: Sequence[str]) -> None:
     """Raise ConfigError for an option that was given and would change nothing."""
     given = [name for name in unused if getattr(args, name) != _DEFAULTS[name]]
     names = ", ".join(
-        {"data": "DATA", "settings": "--set", "teachers": "--teacher"}.get(name, f"--{name}") for name in given
+        {"data": "DATA", "settings": "--set", "start": "--from", "teachers": "--teacher"}.get(name, f"--{name}")
+        for name in given
     )
     if given:
         recipe = args.recipe or args.model

@@ -5,7 +5,7 @@ So a resumed run sees what an uncut one would, and goes on with the same batches
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -69,10 +69,17 @@ class AcousticBatches:
     Args:
         frames_per_batch: budget of a global batch, padding included.
         seed: of the shuffling.
+        speaker_rows: the number that the model has for each of the corpus's speakers (one where it names none); by default
+            they are counted from 0, and a corpus of one speaker asks for none.
     """
 
-    def __init__(self, examples: Examples, frames_per_batch: int, seed: int) -> None:
+    def __init__(
+        self, examples: Examples, frames_per_batch: int, seed: int, speaker_rows: Sequence[int] | None = None
+    ) -> None:
         self.examples, self.frames_per_batch, self.seed = examples, frames_per_batch, seed
+        if speaker_rows is None and len(examples.meta.speakers) > 1:
+            speaker_rows = range(len(examples.meta.speakers))
+        self._speaker_rows = None if speaker_rows is None else torch.tensor(list(speaker_rows))
         self._epoch, self._plan = -1, self._plan_epoch(0)
         self.per_epoch = len(self._plan)
 
@@ -111,7 +118,8 @@ class AcousticBatches:
             tokens[row, : len(own)] = torch.from_numpy(own)
             mel[row, :, : picture.shape[1]] = torch.from_numpy(picture.astype(np.float32))
         lengths = torch.from_numpy(examples.token_counts[mine].astype(np.int64))
-        speakers = torch.from_numpy(examples.speaker_ids[mine]) if len(examples.meta.speakers) > 1 else None
+        rows, ids = self._speaker_rows, torch.from_numpy(examples.speaker_ids[mine])
+        speakers = None if rows is None else rows[ids]
         mel_lengths = torch.from_numpy(examples.frames[mine].astype(np.int64))
         return AcousticBatch(Condition(tokens, lengths, speakers), mel, mel_lengths, share)
 
@@ -169,6 +177,7 @@ class AlignedVocoderBatches(VocoderBatches):
     Args:
         model: on the CPU.
         settings: with which it is sampled.
+        speaker_rows: as of `AcousticBatches`.
     """
 
     def __init__(
@@ -179,9 +188,10 @@ class AlignedVocoderBatches(VocoderBatches):
         seed: int,
         model: AcousticModel,
         settings: Sampling,
+        speaker_rows: Sequence[int] | None = None,
     ) -> None:
         super().__init__(examples, batch_size, crop_frames, seed)
-        self._recordings = AcousticBatches(examples, 1, seed)
+        self._recordings = AcousticBatches(examples, 1, seed, speaker_rows)
         self._model, self._settings, self._made = model, settings, dict[int, np.ndarray]()
 
     def _mel(self, clip: int) -> np.ndarray:

@@ -26,7 +26,7 @@ from flowtts_core.vocoder.losses import MultiMelLoss, MultiSTFTLoss
 
 
 class AcousticTask:
-    """Trains an acoustic model on its own loss; samples the first items of `probe`."""
+    """Trains an acoustic model on its own loss, those weights that want a gradient; samples the first items of `probe`."""
 
     ema_module = "acoustic"
 
@@ -35,7 +35,7 @@ class AcousticTask:
         self.model, self.probe, self.vocoder = model, probe, vocoder
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        return {"acoustic": list(self.model.parameters())}
+        return {"acoustic": [weight for weight in self.model.parameters() if weight.requires_grad]}
 
     def updates(
         self, batch: AcousticBatch, step: int, generator: torch.Generator

@@ -17,6 +17,7 @@ from jobs.training.recipes.acoustic import (
     natural_acoustic,
 )
 from jobs.training.recipes.base import Recipe
+from jobs.training.recipes.fine_tuning import fine_tuning, fine_tuning_debug
 from jobs.training.recipes.vocoder import (
     VocoderRecipe,
     bundled_vocoder,
@@ -33,6 +34,8 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "bundled_vocoder": bundled_vocoder,
     "distillation": distillation,
     "distillation_debug": distillation_debug,
+    "fine_tuning": fine_tuning,
+    "fine_tuning_debug": fine_tuning_debug,
     "matcha": matcha,
     "matcha_debug": matcha_debug,
     "natural_acoustic": natural_acoustic,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from torch import nn
 
 from cluster.storage import Storage, is_remote
 from flowtts_core.config import to_dict
+from flowtts_core.errors import ConfigError
 from flowtts_core.training.batches import Batches
 from flowtts_core.training.examples import DatasetMeta, Examples
 from flowtts_core.training.files import Files
@@ -80,6 +81,26 @@ class Recipe(abc.ABC):
             name: of what is written.
             card: further fields of its card.
         """
+
+
+def readers_of(meta: DatasetMeta, alone: str) -> tuple[str, ...]:
+    """Return the speakers of a corpus; of one that names none, `alone` or else the corpus's own name."""
+    return meta.speakers or (alone or Path(meta.source).stem or "new",)
+
+
+def speaker_rows(readers: Sequence[str], speakers: Sequence[str]) -> list[int] | None:
+    """Return the rows that a voice's table has for a corpus's readers; None for a voice of one speaker.
+
+    Raises:
+        ConfigError: for a reader that the voice does not know.
+    """
+    if not speakers:
+        return None
+    unknown = [name for name in readers if name not in speakers]
+    if unknown:
+        known = ", ".join(speakers)
+        raise ConfigError(f"the voice has no speaker {unknown[0]!r}, which the data have", f"its speakers: {known}")
+    return [speakers.index(name) for name in readers]
 
 
 @contextmanager

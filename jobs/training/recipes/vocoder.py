@@ -18,7 +18,7 @@ from flowtts_core.vocoder import VOCODERS, SourceFilterConfig, Vocoder, VocosCon
 from flowtts_core.vocoder.discriminators import DiscriminatorConfig
 from flowtts_core.vocoder.files import save_vocoder
 from flowtts_core.voice.parts import FlowVoice, load_parts
-from jobs.training.recipes.base import Recipe, local_copy
+from jobs.training.recipes.base import Recipe, local_copy, readers_of, speaker_rows
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,11 @@ class TuningRecipe(VocoderRecipe):
 
     Attributes:
         voice: a bundled name, a folder or an s3:// place; sizes of the vocoder are its own.
+        speaker: of a voice with several, who reads a corpus that names none (default: the corpus's own name).
     """
 
     voice: str = ""
+    speaker: str = ""
 
     def fit_model(self, data: Files, meta: DatasetMeta) -> Any:
         fitted = super().fit_model(data, meta)
@@ -86,7 +88,8 @@ class TuningRecipe(VocoderRecipe):
         examples, voice, vocoder = self.examples(data, ["mel", "audio", "tokens"]), self._voice(), self.module()
         vocoder.load_state_dict(voice.vocoder.state_dict())
         sizes = (self.batch_size, self.crop_frames, self.trainer.seed)
-        crops = AlignedVocoderBatches(examples, *sizes, voice.acoustic, voice.card.sampling)
+        rows = speaker_rows(readers_of(examples.meta, self.speaker), voice.card.speakers)
+        crops = AlignedVocoderBatches(examples, *sizes, voice.acoustic, voice.card.sampling, rows)
         return VocoderTask(vocoder, crops.at(0), self.losses), crops
 
     def _voice(self) -> FlowVoice:
