@@ -33,6 +33,10 @@ class ConfigError(FlowTTSError):
     exit_code = 2
 
 
+class DivergedError(FlowTTSError):
+    """A training's numbers are no longer finite; to start it again from the same checkpoint would end alike."""
+
+
 class AudioError(FlowTTSError):
     """An audio file or waveform cannot be used."""
 

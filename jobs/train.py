@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +33,10 @@ class Trained:
         resumed_from: the step it went on from.
         starts: how often its workers were started in all, by this command and those before.
         workers: how many there were at the last start.
+        steps: the last step; before the recipe's where validations stopped the training.
         loss: the last one that was logged.
+        validation: the loss of the held-out clips by the weights that were written; None where nothing was held out.
+        best_step: the step whose validation loss was the lowest.
     """
 
     output: str
@@ -45,6 +49,8 @@ class Trained:
     workers: int
     gpu: bool
     loss: float | None
+    validation: float | None
+    best_step: int | None
     wall_s: float
 
 
@@ -245,18 +251,21 @@ def train(
         workers: how many, or the fewest and the most.
 
     Raises:
+        DivergedError: where the training did not stay finite; nothing is written then.
         FlowTTSError: what a worker raised, after several starts without progress.
     """
     began = time.perf_counter()
     from cluster.session import session
     from cluster.storage import Storage
+    from jobs.training.outcome import noted
     from jobs.training.run import open_run, parameters_of, read_progress, runs_of, write_result
     from jobs.training.starts import read_starts
     from jobs.training.workers import fit
 
     this = open_run(runs_of(output), data, recipe)  # fails on wrong input before Ray starts
+    _tell_of_validation(recipe, this)
     resumed, gpu = this.last_step, False
-    if resumed < this.steps:
+    if not this.ended:
         asked = (workers, workers) if isinstance(workers, int) else workers
         with session(address, asked[1] if asked else _cores(), data=False) as info:
             gpu = _use_gpu(device, info.gpus)
@@ -264,23 +273,55 @@ def train(
             least, most = asked or (count, count)
             if gpu and least > info.gpus:  # Ray would wait for them for ever
                 raise ConfigError(f"--workers {least}: Ray sees {info.gpus} GPUs", "fewer --workers, or --device cpu")
-            with Storage(this.folder).lock(), _progress(this, quiet):
+            with Storage(this.folder).lock(), noted(this.files), _progress(this, quiet):
                 fit(this, (least, most), gpu, info.embedded)
-    starts = read_starts(this.files)
+    starts, shown = read_starts(this.files), read_progress(this)
     write_result(this, output)
     return Trained(
         output=str(output),
         run=this.folder,
         model=this.recipe.name,
         parameters=parameters_of(this),
-        steps=this.steps,
+        steps=this.last_step,
         resumed_from=resumed,
         starts=len(starts),
         workers=starts[-1].workers if starts else 0,
         gpu=gpu,
-        loss=next((v for k, v in read_progress(this).items() if k.endswith("/loss")), None),
+        loss=_training_loss(shown),
+        validation=shown.get("validation/best" if this.recipe.trainer.patience else "validation/loss"),
+        best_step=shown.get("validation/best_step"),
         wall_s=round(time.perf_counter() - began, 2),
     )
+
+
+def _tell_of_validation(asked: Any, this: Any) -> None:
+    """Say where nothing is held out though it was asked for, and where a run without validation could be gone on with."""
+    from jobs.training.run import run_without_validation
+
+    if this.recipe.trainer.validation:
+        before = run_without_validation(this)
+        if before.last_step and not this.last_step:
+            print(
+                f"a run that held nothing out is at step {before.last_step} in {before.folder};"
+                " --set trainer.validation=0 goes on with it",
+                file=sys.stderr,
+            )
+    elif asked.trainer.validation:
+        print("too few clips to hold some out: there is no validation loss", file=sys.stderr)
+
+
+def _training_loss(seen: dict[str, Any]) -> float | None:
+    """Return the first of the losses in what rank 0 reported: of validation there may be one too."""
+    return next((v for k, v in seen.items() if k.endswith("/loss") and not k.startswith("validation/")), None)
+
+
+def _losses_told(seen: dict[str, Any]) -> str:
+    """Return the losses of training and validation, for the progress bar."""
+    loss, held_out = _training_loss(seen), seen.get("validation/loss")
+    told = "loss not finite" if loss is None else f"loss {loss:.3f}"
+    if held_out is not None:
+        told += f", validation {held_out:.3f} (best at {seen['validation/best_step']:.0f})"
+    return told
 
 
 def _cores() -> int:
@@ -331,9 +372,8 @@ def _watch(this: Any, update: Callable[..., None], tell: Callable[[str], None], 
             now, step = time.monotonic(), seen["step"]
             first = (now, step) if first is None or step < first[1] else first
             speed = (step - first[1]) / (now - first[0]) if now > first[0] else 0.0
-            loss = next((f"loss {value:.3f}" for name, value in seen.items() if name.endswith("/loss")), "")
-            update(completed=step, loss=loss, speed=f"{speed:.1f} steps/s" if speed else "")
-            if seen.get("trouble", "") != told:
+            update(completed=step, loss=_losses_told(seen), speed=f"{speed:.1f} steps/s" if speed else "")
+            if seen.get("trouble", told) != told:
                 told = seen["trouble"]
                 tell(told)
         if last_look:

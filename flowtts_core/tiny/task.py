@@ -49,6 +49,10 @@ class TinyBatches:
         angle = 2 * math.pi * np.outer(tones.pitches_hz, np.arange(model.samples) / model.sample_rate)
         self._waves = np.stack((np.sin(angle), np.cos(angle)), 1).astype(np.float32)  # [P, 2, S]
 
+    def validation(self) -> tuple[()]:
+        """Return nothing: no batch comes twice, so there is nothing to hold out."""
+        return ()
+
     def at(self, step: int, ranks: Ranks = ALONE) -> TinyBatch:
         """Return the batch of a step; only one process may train."""
         assert ranks.size == 1
@@ -81,13 +85,20 @@ class TinyTask:
     def updates(
         self, batch: TinyBatch, step: int, generator: torch.Generator
     ) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        yield "tiny", {"loss": self._loss(self.model, batch, generator)}
+
+    def validation(self, module: nn.Module, batch: TinyBatch, generator: torch.Generator) -> Tensor:
+        assert isinstance(module, TinyModel)
+        return self._loss(module, batch, generator)
+
+    def _loss(self, model: TinyModel, batch: TinyBatch, generator: torch.Generator) -> Tensor:
         noise = torch.randn(batch.waveform.shape, generator=generator).to(batch.waveform.device)
         for phoneme in batch.phonemes.unique():
             rows = (batch.phonemes == phoneme).nonzero().squeeze(1)
             noise[rows] = noise[rows][self.coupling.pair(noise[rows], batch.waveform[rows], generator)]
         t = 1 - torch.rand(len(noise), generator=generator).pow(1 / 3).to(noise.device)
-        point = self.model.path.sample(noise, batch.waveform, t)
-        yield "tiny", {"loss": masked_flow_loss(self.model(point.x_t, point.t, batch.phonemes), point.velocity)}
+        point = model.path.sample(noise, batch.waveform, t)
+        return masked_flow_loss(model(point.x_t, point.t, batch.phonemes), point.velocity)
 
     @torch.inference_mode()
     def sample(self, module: nn.Module, step: int, log: TrainingLog) -> None:

@@ -34,9 +34,14 @@ class VocoderBatch:
 
 
 class Batches(Protocol):
-    """`at(step, ranks)` gives this process's share of the global batch of a step: whatever the task takes, with `to(device)`."""
+    """`at(step, ranks)` gives this process's share of the global batch of a step: whatever the task takes, with `to(device)`.
+
+    `validation()` gives the batches of what is held out, always the same; none where nothing is.
+    """
 
     def at(self, step: int, ranks: Ranks = ALONE) -> Any: ...
+
+    def validation(self) -> Sequence[Any]: ...
 
 
 def split(frames: np.ndarray, parts: int) -> list[np.ndarray]:
@@ -93,6 +98,13 @@ class AcousticBatches:
     def items(self, indices: Iterable[int]) -> AcousticBatch:
         """Return a batch of chosen examples."""
         return self._collate(np.array(list(indices), dtype=np.int64), None)
+
+    def validation(self) -> list[AcousticBatch]:
+        held_out = self.examples.held_out
+        if held_out is None:
+            return []
+        batches = AcousticBatches(held_out, self.frames_per_batch, self.seed)
+        return [batches.at(step) for step in range(batches.per_epoch)]
 
     def _plan_epoch(self, epoch: int) -> list[np.ndarray]:
         """Return an epoch's batches: a jittered sort by length, cut by the budget.
@@ -159,6 +171,24 @@ class VocoderBatches:
         mels, waveforms = (torch.from_numpy(np.stack(part)) for part in zip(*crops, strict=True))
         return VocoderBatch(mels, waveforms, share)
 
+    def validation(self) -> list[VocoderBatch]:
+        """Return the middles of the clips that are held out, as far as they are long enough."""
+        held_out = self.examples.held_out
+        if held_out is None or held_out.frames.max() < self.crop_frames:
+            return []
+        batches = self._over(held_out)
+        clips = np.split(batches.usable, range(self.batch_size, len(batches.usable), self.batch_size))
+        return [batches._middles(part) for part in clips]
+
+    def _over(self, examples: Examples) -> VocoderBatches:
+        """Return the same batches of other clips."""
+        return VocoderBatches(examples, self.batch_size, self.crop_frames, self.seed)
+
+    def _middles(self, clips: np.ndarray) -> VocoderBatch:
+        crops = [self._crop(int(clip), int(self.examples.frames[clip] - self.crop_frames) // 2) for clip in clips]
+        mels, waveforms = (torch.from_numpy(np.stack(part)) for part in zip(*crops, strict=True))
+        return VocoderBatch(mels, waveforms)
+
     def _crop(self, clip: int, start: int) -> tuple[np.ndarray, np.ndarray]:
         """Return mel [M, T] and waveform [samples_of(T)] from frame `start` on."""
         mel_config, crop = self.examples.meta.mel, self.crop_frames
@@ -193,6 +223,10 @@ class AlignedVocoderBatches(VocoderBatches):
         super().__init__(examples, batch_size, crop_frames, seed)
         self._recordings = AcousticBatches(examples, 1, seed, speaker_rows)
         self._model, self._settings, self._made = model, settings, dict[int, np.ndarray]()
+
+    def _over(self, examples: Examples) -> VocoderBatches:
+        sizes = (self.batch_size, self.crop_frames, self.seed)
+        return AlignedVocoderBatches(examples, *sizes, self._model, self._settings)
 
     def _mel(self, clip: int) -> np.ndarray:
         if clip not in self._made:

@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowtts_core.errors import FlowTTSError
+from flowtts_core.errors import FlowTTSError, VoiceError
 from flowtts_core.training.files import Files, files_of, patiently, warn
 
 _DAMAGE = (RuntimeError, EOFError, pickle.UnpicklingError)  # what torch.load raises for a cut or altered file
+BEST = "best.pt"  # the averaged weights whose validation loss was the lowest, their step and that loss
 _NAME = re.compile(r"checkpoint-(\d+)\.pt")
 
 
@@ -72,6 +73,30 @@ def load_checkpoint(place: Path | Files, step: int) -> dict[str, Any]:
     return state
 
 
+def save_best(place: Path | Files, state: dict[str, Any]) -> None:
+    """Write the averaged weights of a state that was validated as the best so far."""
+    buffer = io.BytesIO()
+    torch.save({"step": state["step"], "loss": state["validated"]["best"], "ema": state["ema"]}, buffer)
+    files_of(place).write(BEST, buffer.getvalue())
+
+
+def load_best(place: Path | Files) -> dict[str, Any]:
+    """Return "step", "loss" and "ema" of the best validation.
+
+    Raises:
+        VoiceError: where there is none, or it is damaged.
+    """
+    files = files_of(place)
+    try:
+        data = patiently(lambda: files.read(BEST), f"reading {files.path(BEST)}")
+        best: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except (FileNotFoundError, *_DAMAGE) as error:
+        raise VoiceError(
+            f"{files.path(BEST)} cannot be read: {error}", "--set trainer.patience=0 takes the last checkpoint instead"
+        ) from error
+    return best
+
+
 class CheckpointWriter:
     """Writes checkpoints in a thread, so that training goes on meanwhile; at most one is under way.
 
@@ -113,6 +138,8 @@ class CheckpointWriter:
 
     def _write(self, state: dict[str, Any]) -> None:
         what = f"writing {self._files.path(checkpoint_name(state['step']))}"
+        if (state.get("validated") or {}).get("best_step") == state["step"]:  # before the checkpoint that speaks of it
+            patiently(lambda: save_best(self._files, state), f"writing {self._files.path(BEST)}", self._tell)
         patiently(lambda: save_checkpoint(self._files, state, self._keep), what, self._tell)
         try:
             self._beside()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 from collections.abc import Iterable, Mapping
@@ -17,6 +18,7 @@ from flowtts_core.errors import ConfigError, TextError
 from flowtts_core.training.example_files import AUDIO, Group, Index, RowGroups
 from flowtts_core.training.features import FEATURES, FeatureSet, changed_frontend, changed_mel, mel_set, token_set
 from flowtts_core.training.files import Files, files_of, patiently
+from flowtts_core.training.validation import held_out_places
 
 META, FORMAT = "dataset.json", 2
 CACHE_BYTES = 1 << 30  # of a process; a corpus that fits is read once
@@ -113,7 +115,13 @@ class Examples:
         limit: use the first so many clips, all by default.
         cache_bytes: how much of the clips stays in memory.
         mel, frontend: fields in which the features differ from the folder's default.
+        validation: share of the clips that is held out.
+
+    Attributes:
+        held_out: the clips that were held out, which are not among these; None where there are none.
     """
+
+    held_out: Examples | None = None
 
     def __init__(
         self,
@@ -123,6 +131,7 @@ class Examples:
         cache_bytes: int = CACHE_BYTES,
         mel: Mapping[str, Any] | None = None,
         frontend: Mapping[str, Any] | None = None,
+        validation: float = 0.0,
     ) -> None:
         files = files_of(place)
         self.meta = DatasetMeta.load(files).with_features(mel or {}, frontend or {})
@@ -139,6 +148,30 @@ class Examples:
         self.speaker_ids = np.array([speakers.get(n, 0) for n in self._index[AUDIO].speakers], dtype=np.int64)
         self._read = sorted(self._folders[column] for column in columns)
         self._groups = RowGroups(files, {f: ["audio" if f == AUDIO else "value"] for f in self._read}, cache_bytes)
+        if validation > 0:
+            self._hold_out(files, validation)
+
+    def _hold_out(self, files: Files, share: float) -> None:
+        """Move a share of the clips to `held_out`."""
+        places = held_out_places(self._ids(files), share)
+        if len(places):
+            self.held_out = copy.copy(self)
+            self.held_out._keep(places)
+            self._keep(np.setdiff1d(np.arange(len(self)), places))
+
+    def _keep(self, places: np.ndarray) -> None:
+        self._index = {folder: index.taken(places) for folder, index in self._index.items()}
+        self.frames, self.token_counts = self.frames[places], self.token_counts[places]
+        self.speaker_ids = self.speaker_ids[places]
+
+    def _ids(self, files: Files) -> list[str]:
+        """Return the ids of the clips, from the files of their tokens, which are the smallest."""
+        folder = self._folders["tokens"]
+        where, groups = self._index[folder], RowGroups(files, {folder: ["id"]}, CACHE_BYTES)
+        places = [(folder, int(s), int(g)) for s, g in zip(where.shards, where.groups, strict=True)]
+        groups.fetch(places)
+        columns = {place: groups.get(*place).column(0).to_pylist() for place in dict.fromkeys(places)}
+        return [columns[place][int(row)] for place, row in zip(places, where.rows, strict=True)]
 
     def __len__(self) -> int:
         return len(self.frames)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,10 @@ class TrainingLog:
         # tensorboard's writer has no types
         self.writer: Any = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_step + 1)  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
-    def scalars(self, step: int, values: dict[str, float]) -> None:
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Log numbers of a step; those that are not finite are null in `log.jsonl`."""
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **{k: round(v, 6) for k, v in values.items()}}) + "\n")
+            file.write(json.dumps({"step": step, **finite(values)}, allow_nan=False) + "\n")
         for name, value in values.items():
             self.writer.add_scalar(name, value, step)
 
@@ -62,6 +64,11 @@ class TrainingLog:
 
     def close(self) -> None:
         self.writer.close()
+
+
+def finite(values: Mapping[str, float]) -> dict[str, float | None]:
+    """Return scalars as JSON can hold them: what is not finite becomes None."""
+    return {name: round(value, 6) if math.isfinite(value) else None for name, value in values.items()}
 
 
 def _drop_later_lines(path: Path, step: int) -> None:

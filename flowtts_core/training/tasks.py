@@ -42,6 +42,10 @@ class AcousticTask:
     ) -> Iterator[tuple[str, dict[str, Tensor]]]:
         yield "acoustic", self.model.loss(batch, generator)
 
+    def validation(self, module: nn.Module, batch: AcousticBatch, generator: torch.Generator) -> Tensor:
+        assert isinstance(module, AcousticModel)
+        return module.loss(batch, generator)["loss"]
+
     def sampling(self) -> Sampling:
         """Return how samples are made."""
         return Sampling()
@@ -78,6 +82,11 @@ class DistillationTask(AcousticTask):
     ) -> Iterator[tuple[str, dict[str, Tensor]]]:
         teacher = self.teacher.to(batch.mel.device)
         yield "acoustic", self.model.distillation_loss(batch, teacher, self.how, generator)
+
+    def validation(self, module: nn.Module, batch: AcousticBatch, generator: torch.Generator) -> Tensor:
+        assert isinstance(module, AcousticModel)
+        teacher = self.teacher.to(batch.mel.device)
+        return module.distillation_loss(batch, teacher, self.how, generator)["loss"]
 
     def sampling(self) -> Sampling:
         return Sampling(steps=self.how.steps, temperature=self.how.temperature)
@@ -143,6 +152,13 @@ class VocoderTask:
         yield "vocoder", {**losses, "loss": loss}
         if adversarial:
             self.discriminators.requires_grad_(True)
+
+    def validation(self, module: nn.Module, batch: VocoderBatch, generator: torch.Generator) -> Tensor:
+        """Return the distance of mels alone: what the discriminators say of a sound changes with them."""
+        self.mel_loss.to(batch.mel.device)
+        fake = module(batch.mel).float()
+        with torch.autocast(batch.mel.device.type, enabled=False):
+            return self.mel_loss(fake, batch.waveform)
 
     @torch.inference_mode()
     def sample(self, module: nn.Module, step: int, log: TrainingLog) -> None:

@@ -11,18 +11,19 @@ from __future__ import annotations
 import copy
 import logging
 import math
+import struct
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from flowtts_core.errors import FlowTTSError
+from flowtts_core.errors import DivergedError, FlowTTSError
 from flowtts_core.files import drop_partial
 from flowtts_core.nn.share import computing
 from flowtts_core.seeds import hash_seed
@@ -32,6 +33,10 @@ from flowtts_core.training.checkpoints import CheckpointWriter, checkpoint_steps
 from flowtts_core.training.distributed import ALONE, Ranks
 from flowtts_core.training.files import Files, files_of, patiently, warn
 from flowtts_core.training.log import LOG, TrainingLog
+from flowtts_core.training.validation import Validated, validated
+
+MOST_LEFT_OUT = 20  # steps in a row without finite gradients; one more, and the training has diverged
+_MOST_AT_END = 2  # of them at the end of a training, where nothing shows any more that it would recover
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,11 @@ class TrainConfig:
         decay: share of the steps, the last ones, over which the rate falls as half a cosine; it stands still before. A run
             whose rate falls late can be made longer without losing what it has learnt.
         final_lr: share of the learning rate left at the end.
-        keep: number of checkpoints kept.
+        keep: number of checkpoints kept, beside that of the best validation.
+        validation: share of the clips that is held out, and whose loss is measured with each checkpoint; 0 for none.
+        patience: stop after so many validations in a row without a lower loss, and ship the weights of the lowest; 0, which
+            is the default, trains to the last step and ships the last weights. A falling learning rate gains most at its
+            end, and a voice may still come to sound better while its loss stands still.
     """
 
     steps: int = 1000
@@ -62,6 +71,8 @@ class TrainConfig:
     checkpoint_every: int = 500
     sample_every: int = 1000
     keep: int = 2
+    validation: float = 0.02
+    patience: int = 0
 
 
 class Task(Protocol):
@@ -74,6 +85,10 @@ class Task(Protocol):
 
     def updates(self, batch: Any, step: int, generator: torch.Generator) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """Yield one (group name, losses) at a time: the loop steps that group on `losses["loss"]` before asking for the next."""
+        ...
+
+    def validation(self, module: nn.Module, batch: Any, generator: torch.Generator) -> Tensor:
+        """Return the loss of a batch by the averaged module, as a scalar."""
         ...
 
     def sample(self, module: nn.Module, step: int, log: TrainingLog) -> None:
@@ -92,7 +107,7 @@ class Trainer:
         place: where checkpoints and logs stand: a folder, or another place that all processes see.
         ranks: the processes that train together.
         on_step: called with (step, last scalars) after each step, for a progress bar.
-        tell: called with a sentence for each try at writing a checkpoint that failed.
+        tell: called with a sentence for each try at writing a checkpoint that failed, and for each step that is left out.
     """
 
     def __init__(
@@ -123,6 +138,9 @@ class Trainer:
         self.ema = {k: v.detach().clone() for k, v in self._ema_source().state_dict().items()}
         self.step, self.scalars = 0, dict[str, float]()
         self.skipped = dict.fromkeys(self.groups, 0)  # steps in a row that each group's optimiser left out
+        self.validated: Validated | None = None
+        self._owed = False  # whether a checkpoint is due, as soon as gradients are finite
+        self._kept = 0  # step of the newest checkpoint
 
     def _ema_source(self) -> nn.Module:
         return self.task.modules[self.task.ema_module]
@@ -130,30 +148,48 @@ class Trainer:
     def fit(self, stop_at: int | None = None) -> dict[str, float]:
         """Train to `config.steps` (or `stop_at`, as if cut there); returns the last scalars.
 
+        It ends earlier where `config.patience` is exhausted.
+
         Raises:
             MustGo: on every rank, after a checkpoint of this step, when one of them was told to go.
+            DivergedError: on every rank, when gradients stay without finite values, or the weights or their loss at the end
+                are not finite. The last checkpoint with finite gradients stays.
         """
         if self.step == 0:
             self.resume()
         last = min(self.config.steps, stop_at or self.config.steps)
+        held_out = self.batches.validation() if self.ranks.rank == 0 else ()
+        validates = bool(self.ranks.first(len(held_out), self.device))
         with self._output() as output, Ahead(self.batches, self.ranks, self.step, last) as ahead:
             began, began_step = time.monotonic(), self.step
-            while self.step < last:
+            while self.step < last and not self.stopped_early:
                 self._one_step(ahead.next())
                 speed = (self.step - began_step) / (time.monotonic() - began)
                 going = self.ranks.told_to_go(self.device)
+                due = self._checkpoint_is_due(self.step == last)
+                if due and validates and (self.step == last or not going):  # who must go has no time for it
+                    self._validate(held_out)
+                ends = self.step == last or self.stopped_early
+                if ends and last == self.config.steps:
+                    self._require_sound()
+                if due or going:
+                    self._kept = self.step
                 if output is not None:
-                    self._write(output, last, speed, going)
+                    self._write(output, ends, due or going, speed)
                 if self.on_step is not None:
-                    self.on_step(self.step, self.scalars)
-                if going and self.step < last:
+                    self.on_step(self.step, self._shown())
+                if going and not ends:
                     if output is not None:
                         output.writer.wait()
                     self.ranks.first(self.step, self.device)  # the others wait here for rank 0's checkpoint
                     raise MustGo(f"told to go at step {self.step}")
             if output is not None:
                 output.writer.wait()
-        return self.scalars
+        return self._shown()
+
+    def _shown(self) -> dict[str, float]:
+        """Return the scalars of the last step, and those of the last validation."""
+        return self.scalars | ({} if self.validated is None else self.validated.scalars())
 
     @contextmanager
     def _output(self) -> Iterator[_Output | None]:
@@ -176,14 +212,77 @@ class Trainer:
                 writer.close()
                 log.close()
 
-    def _write(self, output: _Output, last: int, speed: float, going: bool) -> None:
+    @property
+    def stopped_early(self) -> bool:
+        """Return whether the validations have not become better for as long as `patience` allows."""
+        return self.validated is not None and 0 < self.config.patience <= self.validated.since
+
+    def _checkpoint_is_due(self, at_end: bool) -> bool:
+        """Return whether one is; while gradients are not finite it waits, so that those from before are kept."""
+        self._owed |= self.step % self.config.checkpoint_every == 0
+        due = at_end or (self._owed and not any(self.skipped.values()))
+        self._owed &= not due
+        return due
+
+    def _validate(self, held_out: Sequence[Any]) -> None:
+        loss = self._same(self._loss_of(held_out) if self.ranks.rank == 0 else math.nan)
+        self.validated = validated(self.validated, self.step, loss)
+
+    @torch.no_grad()
+    def _loss_of(self, batches: Sequence[Any]) -> float:
+        """Return the averaged module's mean loss over whole batches, with the same random draws whenever it is asked."""
+        module, losses = self.averaged_module(), list[float]()
+        for number, batch in enumerate(batches):
+            generator = torch.Generator().manual_seed(hash_seed(self.config.seed, "validation", number))
+            with autocast(self.config.precision, self.device):
+                losses.append(float(self.task.validation(module, batch.to(self.device), generator)))
+        return sum(losses) / len(losses)
+
+    def _same(self, number: float) -> float:
+        """Return rank 0's number on every process."""
+        (bits,) = struct.unpack("<q", struct.pack("<d", number))
+        (same,) = struct.unpack("<d", struct.pack("<q", self.ranks.first(bits, self.device)))
+        return float(same)
+
+    def _require_sound(self) -> None:
+        """Raise DivergedError for a training that ends in what cannot be used."""
+        for name, count in self.skipped.items():
+            if count > _MOST_AT_END:
+                raise self._diverged(f"gradients of {name} were not finite in the last {count} steps")
+        modules = (value for module in self.task.modules.values() for value in module.state_dict().values())
+        if not all(bool(value.isfinite().all()) for value in (*modules, *self.ema.values())):
+            raise self._diverged("weights are not finite")
+        if self.validated is not None and self.validated.step == self.step:
+            loss = self.validated.loss
+        else:  # the last batch that was trained on; if it is at fault itself, one before it is not
+            last = (
+                [self.batches.at(step) for step in range(max(0, self.step - 3), self.step)]
+                if self.ranks.rank == 0
+                else []
+            )
+            losses = (self._loss_of([batch]) for batch in reversed(last))
+            loss = self._same(next(filter(math.isfinite, losses), math.nan))
+        if not math.isfinite(loss):
+            raise self._diverged("the loss of the averaged weights is not finite")
+
+    def _diverged(self, what: str) -> DivergedError:
+        """Return the error, with what to try and what is kept."""
+        kept = f"the checkpoint of step {self._kept} is kept in" if self._kept else "no checkpoint was written to"
+        rate = self.config.learning_rate
+        return DivergedError(
+            f"step {self.step}: {what}: the training has diverged; {kept} {self.files.path()}",
+            f"lower the learning rate (--set trainer.learning_rate={rate / 10:g}; it is {rate:g}), warm up longer"
+            f" (trainer.warmup_steps, {self.config.warmup_steps}), or use --set trainer.precision=fp32",
+        )
+
+    def _write(self, output: _Output, ends: bool, checkpoint: bool, speed: float) -> None:
         """Write what is due after a step: scalars, samples, a checkpoint."""
-        at_end = self.step == last
-        if self.step % self.config.log_every == 0 or at_end:
-            output.log.scalars(self.step, {**self.scalars, "steps_per_second": speed})
-        if self.step % self.config.sample_every == 0 or at_end:
+        validates = self.validated is not None and self.validated.step == self.step
+        if self.step % self.config.log_every == 0 or validates or ends:
+            output.log.scalars(self.step, {**(self._shown() if validates else self.scalars), "steps_per_second": speed})
+        if self.step % self.config.sample_every == 0 or ends:
             self._sample(output.log)
-        if self.step % self.config.checkpoint_every == 0 or at_end or going:
+        if checkpoint:
             output.writer.submit(self.state())
 
     def _sample(self, log: TrainingLog) -> None:
@@ -224,10 +323,11 @@ class Trainer:
             self.skipped[name] = 0
         else:
             self.skipped[name] += 1
-            if self.skipped[name] > 20:
-                raise FlowTTSError(
-                    f"step {self.step}: gradients of {name} have not been finite for 20 steps",
-                    "lower learning_rate, or use precision=fp32",
+            if self.skipped[name] > MOST_LEFT_OUT:
+                raise self._diverged(f"gradients of {name} have not been finite for {MOST_LEFT_OUT} steps")
+            if self.ranks.rank == 0:
+                self.tell(
+                    f"step {self.step}: gradients of {name} are not finite: left out ({self.skipped[name]} in a row)"
                 )
         return {f"{name}/{k}": float(v.detach()) for k, v in losses.items()} | {f"{name}/grad_norm": norm}
 
@@ -253,6 +353,8 @@ class Trainer:
             "modules": {k: m.state_dict() for k, m in self.task.modules.items()},
             "optimizers": {k: o.state_dict() for k, o in self.optimizers.items()},
             "ema": self.ema,
+            "skipped": dict(self.skipped),
+            "validated": None if self.validated is None else asdict(self.validated),
         }
 
     def resume(self) -> int:
@@ -282,7 +384,10 @@ class Trainer:
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
         self.ema = {name: tensor.to(self.device) for name, tensor in state["ema"].items()}
-        self.step = state["step"]
+        self.step = self._kept = state["step"]
+        self.skipped |= state.get("skipped", {})  # an older version's checkpoint has none
+        shown = state.get("validated")
+        self.validated = None if shown is None else Validated(**shown)
 
 
 @dataclass(frozen=True)

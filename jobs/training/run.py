@@ -17,14 +17,17 @@ from torch import nn
 
 from cluster.storage import Storage, is_remote
 from flowtts_core.config import fingerprint
-from flowtts_core.errors import VoiceError
-from flowtts_core.training.checkpoints import checkpoint_steps, load_newest
+from flowtts_core.errors import DivergedError, VoiceError
+from flowtts_core.training.checkpoints import checkpoint_steps, load_best, load_newest
 from flowtts_core.training.distributed import ALONE, Ranks
 from flowtts_core.training.example_files import AUDIO
 from flowtts_core.training.examples import DatasetMeta, read_features
 from flowtts_core.training.files import Files, files_of, patiently
+from flowtts_core.training.log import finite
 from flowtts_core.training.trainer import Trainer
+from jobs.training.outcome import DIVERGED, FINISHED, Outcome, note_outcome, read_outcome
 from jobs.training.recipes import Recipe
+from jobs.training.recipes.base import without_validation
 
 RECORD, PROGRESS = "run.json", "progress.json"
 REPORT_EVERY_S = {False: 0.5, True: 5.0}  # by whether the run lies in an object store
@@ -69,6 +72,15 @@ class TrainingRun:
         return self.recipe.trainer.steps if self.stop_at is None else self.stop_at
 
     @property
+    def ended(self) -> bool:
+        """Return whether nothing is left to train: the last step is done, or validations have stopped it earlier."""
+        if self.last_step >= self.steps:
+            return True
+        outcome, patience = read_outcome(self.files), self.recipe.trainer.patience
+        early = outcome is not None and outcome.state == FINISHED and 0 < patience <= outcome.since
+        return early and outcome is not None and self.last_step >= outcome.step
+
+    @property
     def last_step(self) -> int:
         """Return the step of the newest checkpoint, 0 where there is none."""
         return (checkpoint_steps(self.files) or [0])[-1]
@@ -81,14 +93,26 @@ def open_run(runs: str | Path, data: str | Path, recipe: Recipe) -> TrainingRun:
         FlowTTSError: as `Recipe.fit`.
     """
     files = files_of(place_of(data))
-    fitted = recipe.fit(files)
-    this = TrainingRun("", files.path().rstrip("/"), fitted)
-    identity = {"recipe": fitted.identity(), "data": data_fingerprint(files, this.meta)}
-    folder = f"{files_of(place_of(runs)).path().rstrip('/')}/{fitted.name}-{fingerprint(identity)}"
-    this = replace(this, folder=folder)
+    this = TrainingRun("", files.path().rstrip("/"), recipe.fit(files))
+    this = replace(this, folder=_folder(files_of(place_of(runs)).path().rstrip("/"), this))
     if RECORD not in this.files.list():
-        _write_json(this.files, RECORD, {**identity, "data_folder": str(data)})
+        _write_json(this.files, RECORD, {**_identity(this), "data_folder": str(data)})
     return this
+
+
+def run_without_validation(run: TrainingRun) -> TrainingRun:
+    """Return the run of the same settings that holds no clips out, which need not exist."""
+    other = replace(run, recipe=without_validation(run.recipe))
+    return replace(other, folder=_folder(run.folder.rpartition("/")[0], other))
+
+
+def _folder(runs: str, run: TrainingRun) -> str:
+    return f"{runs}/{run.recipe.name}-{fingerprint(_identity(run))}"
+
+
+def _identity(run: TrainingRun) -> dict[str, Any]:
+    """Return what tells a run from others."""
+    return {"recipe": run.recipe.identity(), "data": data_fingerprint(files_of(place_of(run.data)), run.meta)}
 
 
 def data_fingerprint(data: Files, meta: DatasetMeta) -> str:
@@ -125,21 +149,34 @@ def train_rank(
         tell=progress.tell,
     )
     on_resume(trainer.resume())
-    return trainer.fit(run.stop_at)
+    try:
+        scalars = trainer.fit(run.stop_at)
+    except DivergedError as error:
+        if ranks.rank == 0:
+            note_outcome(run.files, Outcome(DIVERGED, trainer.step, error.message, error.remedy))
+        raise
+    if ranks.rank == 0:
+        since = 0 if trainer.validated is None else trainer.validated.since
+        note_outcome(run.files, Outcome(FINISHED, trainer.step, since=since))
+    return scalars
 
 
 def trained_module(run: TrainingRun) -> nn.Module:
-    """Return the averaged module of the run's last checkpoint.
+    """Return the averaged module of the run's last checkpoint, or of its best validation where it may stop early.
 
     Raises:
         VoiceError: where the run has not reached its end, or its last checkpoint is damaged.
+        DivergedError: where weights are not finite.
     """
     state = load_newest(run.files)
     step = 0 if state is None else state["step"]
-    if state is None or step < run.recipe.trainer.steps:
+    if state is None or not (step >= run.recipe.trainer.steps or run.ended):
         raise VoiceError(f"{run.folder}: at step {step} of {run.steps}", "run the same command again: it goes on")
+    weights = load_best(run.files)["ema"] if run.recipe.trainer.patience else state["ema"]
+    if not all(bool(value.isfinite().all()) for value in weights.values()):
+        raise DivergedError(f"{run.folder}: weights of step {step} are not finite", "lower trainer.learning_rate")
     module = run.recipe.module()
-    module.load_state_dict(state["ema"])
+    module.load_state_dict(weights)
     return module.eval()
 
 
@@ -164,11 +201,12 @@ def _output_folder(output: str) -> Iterator[Path]:
 
 
 class _Progress:
-    """Rank 0's step and loss in `progress.json`, for whoever shows the progress, and what went wrong meanwhile."""
+    """Rank 0's step, losses and speed in `progress.json`, for whoever shows the progress, and what went wrong meanwhile."""
 
     def __init__(self, run: TrainingRun) -> None:
         self._files, self._steps, self._next, self._trouble = run.files, run.steps, 0.0, ""
         self._every = REPORT_EVERY_S[is_remote(run.folder)]
+        self._began: tuple[int, float] | None = None  # step and time of the first report
 
     def tell(self, trouble: str) -> None:
         self._trouble = trouble
@@ -177,14 +215,20 @@ class _Progress:
         now = time.monotonic()
         if now >= self._next or step == self._steps:
             self._next = now + self._every
-            losses = {name: value for name, value in scalars.items() if name.endswith("loss")}
+            first_step, began = self._began = self._began or (step, now)
+            shown = {name: value for name, value in scalars.items() if name.endswith("loss") or "validation/" in name}
+            speed = {"steps_per_second": (step - first_step) / (now - began)} if now > began else {}
             told = {"trouble": self._trouble} if self._trouble else {}
+            values = {"step": step, **finite(shown | speed), **told, "time": round(time.time(), 2)}
             with suppress(Exception):  # a store out of reach must not end the training over its progress
-                _write_json(self._files, PROGRESS, {"step": step, **losses, **told})
+                _write_json(self._files, PROGRESS, values)
 
 
 def read_progress(run: TrainingRun) -> dict[str, Any]:
-    """Return what rank 0 reported last: `step`, losses and `trouble`; empty before the first step."""
+    """Return what rank 0 reported last; empty before the first step.
+
+    `step`, losses (None where not finite), `steps_per_second`, `time` (seconds since 1970), and `trouble`.
+    """
     try:
         progress: dict[str, Any] = json.loads(run.files.read(PROGRESS))
     except Exception:  # not there yet, or a store out of reach: it is looked for again
@@ -193,7 +237,7 @@ def read_progress(run: TrainingRun) -> dict[str, Any]:
 
 
 def _write_json(files: Files, name: str, value: Any) -> None:
-    files.write(name, (json.dumps(value, indent=1) + "\n").encode())
+    files.write(name, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
 
 
 def parameters_of(run: TrainingRun) -> int:

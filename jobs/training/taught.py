@@ -307,7 +307,7 @@ def _train(work: Path, config: TaughtRecipe, parts: Sequence[str]) -> None:
     runs = {name: _open(work, name, config) for name in parts}
     children = {}
     for name, run in runs.items():
-        if run.last_step < run.steps or not any((work / name).glob("*.safetensors")):
+        if not run.ended or not any((work / name).glob("*.safetensors")):
             command = [sys.executable, "-m", "jobs.cli", "train", str(work / "data"), "-o", str(work / name)]
             command += ["--recipe", _recipe_of(name, config), "--workers", "1", "--json"]
             command += [

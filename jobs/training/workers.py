@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from cluster.storage import is_remote
-from flowtts_core.errors import ConfigError, FlowTTSError
+from flowtts_core.errors import ConfigError, DivergedError, FlowTTSError
+from jobs.training.outcome import read_outcome
 from jobs.training.starts import note_start
 
 MAX_FAILURES = 3  # restarts of the worker group without progress before the run gives up
@@ -30,13 +31,15 @@ def fit(this: Any, workers: tuple[int, int], gpu: bool, embedded: bool) -> None:
     them whatever became of Ray; Ray's own notes go into a folder that lives as long as this call.
 
     Raises:
+        DivergedError: at once, when the training diverged.
         FlowTTSError: what a worker raised, after `MAX_FAILURES` restarts without progress.
     """
     if embedded:  # a cluster may have lost the node that Ray waits for
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", _START_S)
     notes = Path(tempfile.mkdtemp()) if embedded else None
     try:
-        while (began := this.last_step) < this.steps:
+        while not this.ended:
+            began = this.last_step
             try:
                 with (
                     open(os.devnull, "w") as nowhere,
@@ -46,6 +49,9 @@ def fit(this: Any, workers: tuple[int, int], gpu: bool, embedded: bool) -> None:
             except Exception as error:
                 if this.last_step <= began:
                     raise _told(this, error) from error
+            outcome = read_outcome(this.files)
+            if outcome is not None:
+                outcome.require_sound()
     finally:
         _drop_notes(this, notes)
 
@@ -130,7 +136,8 @@ def train_worker(config: dict[str, Any]) -> None:
         if ranks.rank == 0:
             note_start(this.files, step, ranks.size)
 
-    train_rank(this, ranks, device=device, on_resume=on_resume)
+    with suppress(DivergedError):  # all workers raise it together, and it is noted: Ray would only start them again
+        train_rank(this, ranks, device=device, on_resume=on_resume)
 
 
 def _watch_for_drain() -> None:

@@ -100,15 +100,24 @@ class Quadratic:
         squares = (self.model(batch) - 3 * batch).square()
         yield "model", {"loss": self.ranks.total(squares.sum()) / 4}
 
+    def validation(self, module: nn.Module, batch: Tensor, generator: torch.Generator) -> Tensor:
+        return (module(batch) - 3 * batch).square().mean()
+
     def sample(self, module: nn.Module, step: int, log: TrainingLog) -> None:
         self.sampled.append(step)
 
 
 class Numbers:
-    """A batch of four numbers for each step, dealt out to the ranks; of `poisoned` steps the first is not a number."""
+    """A batch of four numbers for each step, dealt out to the ranks; of `poisoned` steps the first is not a number.
 
-    def __init__(self, poisoned: frozenset[int] = frozenset()) -> None:
-        self.poisoned = poisoned
+    Of `held_out` there are as many batches.
+    """
+
+    def __init__(self, poisoned: frozenset[int] = frozenset(), held_out: int = 0) -> None:
+        self.poisoned, self.held_out = poisoned, held_out
+
+    def validation(self) -> list[Tensor]:
+        return [Numbers().at(1000 + number) for number in range(self.held_out)]
 
     def at(self, step: int, ranks: Ranks = ALONE) -> Tensor:
         values = torch.from_numpy(np.random.default_rng(step).normal(size=(4, 1)).astype(np.float32))

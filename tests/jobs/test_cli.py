@@ -273,7 +273,8 @@ def test_more_training_workers_than_gpus_are_refused(tmp_path: Path, monkeypatch
         yield session.SessionInfo(8, 1, True)
 
     monkeypatch.setattr(session, "session", one_gpu)
-    monkeypatch.setattr(training_run, "open_run", lambda *_: SimpleNamespace(last_step=0, steps=1))
+    monkeypatch.setattr(training_run, "open_run", lambda *_: SimpleNamespace(last_step=0, ended=False))
+    monkeypatch.setattr(train, "_tell_of_validation", lambda *_: None)
     with pytest.raises(ConfigError, match="Ray sees 1 GPUs"):
         train.train(tmp_path / "data", tmp_path / "out", None, workers=2)
 

@@ -109,7 +109,9 @@ def test_the_child_that_failed_is_blamed(tmp_path: Path, monkeypatch: pytest.Mon
     def child(command: list[str], **options: object) -> subprocess.Popen:
         return real([sys.executable, f"{command[command.index('-o') + 1]}.py"], **options)
 
-    monkeypatch.setattr(taught, "_open", lambda *_: SimpleNamespace(last_step=0, steps=1, folder=str(tmp_path)))
+    monkeypatch.setattr(
+        taught, "_open", lambda *_: SimpleNamespace(last_step=0, steps=1, ended=False, folder=str(tmp_path))
+    )
     monkeypatch.setattr(taught.subprocess, "Popen", child)
     with pytest.raises(FlowTTSError, match="training the vocoder failed:\nno room"):
         taught._train(tmp_path, natural_debug(), ["acoustic", "vocoder"])

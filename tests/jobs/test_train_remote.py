@@ -198,7 +198,8 @@ class Failing:
 
     def fit(self) -> None:
         self.run.last_step += self.progress.pop(0)
-        if self.run.last_step < self.run.steps:
+        self.run.ended = self.run.last_step >= self.run.steps
+        if not self.run.ended:
             error = RuntimeError("2 workers failed")
             error.worker_failures = {
                 0: RuntimeError("Connection closed by peer"),
@@ -207,9 +208,9 @@ class Failing:
             raise error
 
 
-def test_only_failures_without_progress_end_a_run(monkeypatch):
+def test_only_failures_without_progress_end_a_run(tmp_path, monkeypatch):
     def run(progress: list[int]) -> SimpleNamespace:
-        this = SimpleNamespace(steps=100, last_step=0, folder="nowhere")
+        this = SimpleNamespace(steps=100, last_step=0, ended=False, folder="nowhere", files=LocalFiles(tmp_path))
         monkeypatch.setattr(train_workers, "_trainer", lambda *_: Failing(this, progress))
         train_workers.fit(this, (1, 1), False, True)
         return this

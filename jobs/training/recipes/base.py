@@ -19,8 +19,9 @@ from flowtts_core.training.batches import Batches
 from flowtts_core.training.examples import DatasetMeta, Examples
 from flowtts_core.training.files import Files
 from flowtts_core.training.trainer import Task, TrainConfig
+from flowtts_core.training.validation import FEWEST_CLIPS
 
-_BOOKKEEPING = ("log_every", "checkpoint_every", "sample_every", "keep")  # change nothing of what is trained
+_BOOKKEEPING = ("log_every", "checkpoint_every", "sample_every", "keep", "patience")  # change no weights
 
 
 @dataclass(frozen=True)
@@ -45,20 +46,33 @@ class Recipe(abc.ABC):
 
         Raises:
             TextError: where the folder is not prepared, or lacks the recipe's features.
+            ConfigError: for early stopping without validation.
             FlowTTSError: where the recipe does not go with the data.
         """
         meta = DatasetMeta.load(data).with_features(self.mel, self.frontend)
-        return replace(self, model=self.fit_model(data, meta), mel=to_dict(meta.mel), frontend=meta.frontend)
+        model = self.fit_model(data, meta)
+        clips = len(Examples(data, [], self.limit, mel=self.mel, frontend=self.frontend))
+        validation = self.trainer.validation if clips >= FEWEST_CLIPS else 0.0
+        if self.trainer.patience and not validation:
+            raise ConfigError(
+                f"trainer.patience = {self.trainer.patience}: nothing is held out of {clips} clips to measure by",
+                f"set trainer.patience=0, or trainer.validation above 0 with {FEWEST_CLIPS} clips or more",
+            )
+        trainer = replace(self.trainer, validation=validation)
+        return replace(self, model=model, trainer=trainer, mel=to_dict(meta.mel), frontend=meta.frontend)
 
     def identity(self) -> dict[str, Any]:
         """Return the settings that decide what is trained: of equal ones a run goes on with the other's checkpoints."""
         settings = to_dict(self)
         settings["trainer"] = {name: v for name, v in settings["trainer"].items() if name not in _BOOKKEEPING}
+        if not settings["trainer"]["validation"]:  # as runs of versions that held nothing out
+            del settings["trainer"]["validation"]
         return settings
 
     def examples(self, data: Path | Files, columns: list[str]) -> Examples:
-        """Open the examples that a fitted recipe trains on."""
-        return Examples(data, columns, self.limit, mel=self.mel, frontend=self.frontend)
+        """Open the examples that a fitted recipe trains on; beside them are those that it holds out."""
+        held_out = self.trainer.validation
+        return Examples(data, columns, self.limit, mel=self.mel, frontend=self.frontend, validation=held_out)
 
     @abc.abstractmethod
     def fit_model(self, data: Files, meta: DatasetMeta) -> Any:
@@ -101,6 +115,11 @@ def speaker_rows(readers: Sequence[str], speakers: Sequence[str]) -> list[int] |
         known = ", ".join(speakers)
         raise ConfigError(f"the voice has no speaker {unknown[0]!r}, which the data have", f"its speakers: {known}")
     return [speakers.index(name) for name in readers]
+
+
+def without_validation(recipe: Recipe) -> Recipe:
+    """Return a recipe that holds nothing out."""
+    return replace(recipe, trainer=replace(recipe.trainer, validation=0.0, patience=0))
 
 
 @contextmanager
