@@ -84,7 +84,7 @@ class AcousticBatches:
         self.examples, self.frames_per_batch, self.seed = examples, frames_per_batch, seed
         if speaker_rows is None and len(examples.meta.speakers) > 1:
             speaker_rows = range(len(examples.meta.speakers))
-        self._speaker_rows = None if speaker_rows is None else torch.tensor(list(speaker_rows))
+        self.speaker_rows = speaker_rows
         self._epoch, self._plan = -1, self._plan_epoch(0)
         self.per_epoch = len(self._plan)
 
@@ -103,7 +103,7 @@ class AcousticBatches:
         held_out = self.examples.held_out
         if held_out is None:
             return []
-        batches = AcousticBatches(held_out, self.frames_per_batch, self.seed)
+        batches = AcousticBatches(held_out, self.frames_per_batch, self.seed, self.speaker_rows)
         return [batches.at(step) for step in range(batches.per_epoch)]
 
     def _plan_epoch(self, epoch: int) -> list[np.ndarray]:
@@ -130,8 +130,8 @@ class AcousticBatches:
             tokens[row, : len(own)] = torch.from_numpy(own)
             mel[row, :, : picture.shape[1]] = torch.from_numpy(picture.astype(np.float32))
         lengths = torch.from_numpy(examples.token_counts[mine].astype(np.int64))
-        rows, ids = self._speaker_rows, torch.from_numpy(examples.speaker_ids[mine])
-        speakers = None if rows is None else rows[ids]
+        rows = self.speaker_rows
+        speakers = None if rows is None else torch.tensor([rows[number] for number in examples.speaker_ids[mine]])
         mel_lengths = torch.from_numpy(examples.frames[mine].astype(np.int64))
         return AcousticBatch(Condition(tokens, lengths, speakers), mel, mel_lengths, share)
 
@@ -226,7 +226,7 @@ class AlignedVocoderBatches(VocoderBatches):
 
     def _over(self, examples: Examples) -> VocoderBatches:
         sizes = (self.batch_size, self.crop_frames, self.seed)
-        return AlignedVocoderBatches(examples, *sizes, self._model, self._settings)
+        return AlignedVocoderBatches(examples, *sizes, self._model, self._settings, self._recordings.speaker_rows)
 
     def _mel(self, clip: int) -> np.ndarray:
         if clip not in self._made:
