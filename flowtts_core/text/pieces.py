@@ -1,4 +1,4 @@
-"""A piece of text to be read: a word, spelled letter, inline IPA, mark or space, and where it stands in the source."""
+"""A piece of text to be read: a word, spelled letter, inline IPA, mark or space; and how a place of the text is read."""
 
 from __future__ import annotations
 
@@ -22,3 +22,11 @@ class Piece(NamedTuple):
     @property
     def spoken(self) -> bool:
         return self.kind in ("word", "letter", "ipa")
+
+
+class Reading(NamedTuple):
+    """`text[start:end]` is read as `words`, separated by blanks. `^x` is the letter x, a comma a pause."""
+
+    start: int
+    end: int
+    words: str

@@ -74,7 +74,7 @@ def _teaching_units(
 
 def words_of(text: str) -> str:
     """Return an English text with its numbers, signs and abbreviations in words, and all else as it stands."""
-    from flowtts_core.text.english.normalize import normalize
+    from flowtts_core.text.normalize import normalize
 
     out: list[str] = []
     done = 0

@@ -160,7 +160,7 @@ def test_a_wrong_lexicon_names_its_line(tmp_path: Path, name: str, content: str,
 
 @pytest.mark.parametrize(
     "config",
-    [PhonemeConfig(phonemizer="festival"), PhonemeConfig(language="de"), PhonemeConfig(symbols="arpabet")],
+    [PhonemeConfig(phonemizer="festival"), PhonemeConfig(language="fr"), PhonemeConfig(symbols="arpabet")],
 )
 def test_unknown_settings_are_refused(config: PhonemeConfig) -> None:
     with pytest.raises(ConfigError):

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from flowtts_core.text.english.normalize import normalize
 from flowtts_core.text.frontends.gruut import GruutPhonemizer
+from flowtts_core.text.normalize import normalize
 
 KNOWS = GruutPhonemizer().knows
 
@@ -284,7 +284,7 @@ def read_out(text: str, is_word: Callable[[str], bool] | None = None) -> str:
     """English text as it is read, for people: words as they are spoken, spelled letters as capitals."""
     out = ""
     glued = True  # nothing to part from
-    for piece in normalize(text, True, is_word):
+    for piece in normalize(text, "en-us", is_word):
         if piece.kind == "mark":
             out += piece.text
             glued = out.count('"') % 2 == 1 and piece.text == '"'
@@ -305,7 +305,7 @@ def test_readings(written: str, read: str) -> None:
 
 @pytest.mark.parametrize("text", [written for written, _ in READINGS])
 def test_pieces_stand_in_order_within_the_text(text: str) -> None:
-    pieces = normalize(text, True, KNOWS)
+    pieces = normalize(text, "en-us", KNOWS)
     assert all(0 <= p.start <= p.end <= len(text) for p in pieces)
     assert all(
         a.end <= b.start or (a.start, a.end) == (b.start, b.end) for a, b in zip(pieces, pieces[1:], strict=False)
@@ -326,7 +326,7 @@ def test_what_one_character_became_does_not_overlap(text: str) -> None:
 
 
 def test_other_languages_keep_their_superscripts() -> None:
-    assert [p.text for p in normalize("5 m²", english=False) if p.spoken] == ["5", "m²"]
+    assert [p.text for p in normalize("5 m²", "fr") if p.spoken] == ["5", "m²"]
 
 
 def test_plain_text_is_left_as_it_is() -> None:

@@ -6,10 +6,11 @@ import re
 from collections.abc import Callable, Iterator
 
 from flowtts_core.text.english import numbers as say
-from flowtts_core.text.english.expand_common import Context, Reading, Rule, compiled
+from flowtts_core.text.english.expand_common import Context, Rule, compiled
 from flowtts_core.text.english.expand_digits import DIGIT_RULES
 from flowtts_core.text.english.expand_letters import AFTER_LETTER, LETTER_RULES, SYMBOL_RULES
 from flowtts_core.text.english.wordlists import ABBREVIATIONS, BARE, BEFORE_NUMBER, NUMBERED, RULERS, SOUNDS, SYMBOLS
+from flowtts_core.text.pieces import Reading
 
 # Of each list the first rule that answers is taken: where a word starts with a digit (or a mark before one), where it
 # starts with a letter, and at any other character.

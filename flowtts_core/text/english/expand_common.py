@@ -9,14 +9,6 @@ from typing import NamedTuple
 from flowtts_core.text.english.wordlists import ABBREVIATIONS, NUMBER_WORDS, STARTERS, UNITS
 
 
-class Reading(NamedTuple):
-    """`text[start:end]` is read as `words`, separated by blanks. `^x` is the letter x, a comma a pause."""
-
-    start: int
-    end: int
-    words: str
-
-
 class Context(NamedTuple):
     text: str
     headline: bool  # the text is in capitals throughout

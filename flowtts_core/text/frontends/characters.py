@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flowtts_core.errors import ConfigError
-from flowtts_core.text.english.normalize import normalize
 from flowtts_core.text.frontends.base import EncodedText, Frontend, encode_pieces
+from flowtts_core.text.normalize import normalize
 
 LATIN = " '-,.;:!?\"abcdefghijklmnopqrstuvwxyz"
 
@@ -17,7 +17,7 @@ class CharacterConfig:
 
     Attributes:
         characters: those that have a token, in order; the first is token 1, and 0 is padding.
-        language: English ("en...") is written out in words first; other texts are taken as they stand.
+        language: English ("en...") and German ("de...") are written out in words first; other texts are taken as they stand.
         lower_case: letters are lower-cased first.
     """
 
@@ -42,7 +42,7 @@ class CharacterFrontend(Frontend):
         return len(self._ids) + 1
 
     def encode(self, text: str) -> EncodedText:
-        pieces = normalize(text, english=self.config.language.lower().startswith("en"))
+        pieces = normalize(text, self.config.language)
         return encode_pieces(text, pieces, self._symbols, f"among the characters {self.config.characters[:40]!r}")
 
     def load(self) -> None:
@@ -70,7 +70,7 @@ class ByteFrontend(Frontend):
         self.config = config
 
     def encode(self, text: str) -> EncodedText:
-        pieces = normalize(text, english=self.config.language.lower().startswith("en"))
+        pieces = normalize(text, self.config.language)
         return encode_pieces(
             text, pieces, lambda part: ([b + 1 for b in part.encode("utf-8", "replace")], []), "in bytes"
         )

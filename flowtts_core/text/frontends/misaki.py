@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from flowtts_core.errors import ConfigError, DependencyError
-from flowtts_core.text.english.normalize import normalize
+from flowtts_core.text.normalize import normalize
 from flowtts_core.text.pieces import Piece
 
 LANGUAGES = {"en-us": False, "en-gb": True}  # and whether it is British

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from flowtts_core.errors import ConfigError
-from flowtts_core.text.english.normalize import normalize
 from flowtts_core.text.frontends.base import EncodedText, Frontend, Word, nothing_to_say
 from flowtts_core.text.frontends.espeak import JOINED, EspeakPhonemizer
-from flowtts_core.text.frontends.gruut import GruutPhonemizer, plural_ending
+from flowtts_core.text.frontends.gruut import gruut_phonemizer, plural_ending
 from flowtts_core.text.frontends.misaki import MisakiPhonemizer, to_misaki
 from flowtts_core.text.frontends.openjtalk import OpenJtalkPhonemizer
 from flowtts_core.text.frontends.symbols import symbol_table
+from flowtts_core.text.normalize import normalize
 from flowtts_core.text.pieces import Piece
 
 log = logging.getLogger(__name__)
@@ -102,7 +102,6 @@ class PhonemeFrontend(Frontend):
             known = ", ".join(sorted(PHONEMIZERS))
             raise ConfigError(f"unknown phonemizer {self.config.phonemizer!r}", f"use one of: {known}")
         self._phonemizer: Phonemizer = PHONEMIZERS[self.config.phonemizer](self.config.language)
-        self._english = self.config.language.lower().startswith("en")
         self._is_word = getattr(self._phonemizer, "knows", None)
         self._pieces = getattr(self._phonemizer, "pieces", None)
         self._lexicon = {word.lower(): ipa for word, ipa in (self.config.lexicon or {}).items()}
@@ -118,7 +117,7 @@ class PhonemeFrontend(Frontend):
             TextError: when nothing in the text can be spoken (for instance another script), naming the characters.
         """
         if self._pieces is None:
-            pieces = normalize(text, english=self._english, is_word=self._is_word)
+            pieces = normalize(text, self.config.language, self._is_word)
         else:
             pieces = self._pieces(text, self._lexicon)
         spoken = self._transcribe(pieces)
@@ -277,7 +276,7 @@ class LetterPhonemizer:
 
 
 PHONEMIZERS: dict[str, Any] = {
-    "gruut": GruutPhonemizer,
+    "gruut": gruut_phonemizer,
     "misaki": MisakiPhonemizer,
     "openjtalk": OpenJtalkPhonemizer,
     "espeak": EspeakPhonemizer,

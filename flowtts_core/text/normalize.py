@@ -1,14 +1,17 @@
-"""Turn written English into the words that are read, each with its characters in the source."""
+"""Turn a written text into the words that are read, each with its characters in the source: English and German."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from flowtts_core.text.books.clean import clean
-from flowtts_core.text.english.expand import readings
-from flowtts_core.text.english.expand_common import Reading
-from flowtts_core.text.pieces import Piece
+from flowtts_core.text.english import expand as english
+from flowtts_core.text.german import expand as german
+from flowtts_core.text.pieces import Piece, Reading
+
+Readings = Callable[[str, Callable[[str], bool] | None], Iterable[Reading]]
+_READINGS: dict[str, Readings] = {"en": english.readings, "de": german.readings}
 
 _TOKEN = re.compile(
     r"(?P<ipa>\[\[(?P<inner>[^\[\]]*)\]\])"
@@ -63,16 +66,23 @@ def _is_possessive(text: str, end: int, pieces: list[Piece]) -> bool:
     return end < len(text) and text[end] == " " and not any("'" in text[max(0, p.start - 1) : p.start] for p in pieces)
 
 
-def normalize(text: str, english: bool = True, is_word: Callable[[str], bool] | None = None) -> list[Piece]:
-    """Return the pieces to read of any text, with their characters in it. It never raises."""
-    plain, starts, ends = clean(text, powers=english)
+def normalize(text: str, language: str = "en-us", is_word: Callable[[str], bool] | None = None) -> list[Piece]:
+    """Return the pieces to read of any text, with their characters in it. It never raises.
+
+    Args:
+        language: what is written in figures and signs is read in English (`en...`) and German (`de...`); a text of another
+            language is taken as it stands.
+        is_word: whether the lexicon has a word, which may stand in capitals.
+    """
+    readings = _READINGS.get(language.lower().replace("_", "-").partition("-")[0])
+    plain, starts, ends = clean(text, powers=readings is not None)
     pieces: list[Piece] = []
     done = 0
-    for reading in readings(plain, is_word) if english else ():
-        pieces += tokenize(plain, english, done, reading.start)
+    for reading in readings(plain, is_word) if readings else ():
+        pieces += tokenize(plain, True, done, reading.start)
         pieces += _read(reading)
         done = reading.end
-    pieces += tokenize(plain, english, done)
+    pieces += tokenize(plain, readings is not None, done)
     if starts is None or ends is None:
         return pieces
     return _placed(pieces, starts, ends)

@@ -1,0 +1,1 @@
+"""German text written out in words."""

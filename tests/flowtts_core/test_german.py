@@ -1,0 +1,137 @@
+"""German: what is written and how it is read, its sounds, and where its sentences end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flowtts_core.errors import DependencyError
+from flowtts_core.text import frontends
+from flowtts_core.text.normalize import normalize
+
+READINGS = [
+    # numbers
+    ("3 Männer", "drei Männer"),
+    ("1 Mann und 1 Frau", "ein Mann und eine Frau"),
+    ("Platz 1", "Platz eins"),
+    ("1.234.567", "eine Million zweihundertvierunddreißigtausendfünfhundertsiebenundsechzig"),
+    ("10 000 Menschen", "zehntausend Menschen"),
+    ("3,14", "drei Komma eins vier"),
+    ("-5 Grad", "minus fünf Grad"),
+    ("007", "null null sieben"),
+    ("Version 2.0.1", "Version zwei Punkt null Punkt eins"),
+    ("2,5 Mio. Menschen", "zwei Komma fünf Millionen Menschen"),
+    ("1/2 Liter, 3/4 und 2½", "ein halb Liter, drei viertel und zwei und ein halb"),
+    ("10–20 Leute", "zehn bis zwanzig Leute"),
+    ("Es stand 3:2.", "Es stand drei zu zwei."),
+    # years
+    ("Er wurde 1984 geboren.", "Er wurde neunzehnhundertvierundachtzig geboren."),
+    ("1066", "eintausendsechsundsechzig"),
+    ("1905 und 2024", "neunzehnhundertfünf und zweitausendvierundzwanzig"),
+    ("1914–1918", "neunzehnhundertvierzehn bis neunzehnhundertachtzehn"),
+    ("die 80er Jahre, die 1960er", "die achtziger Jahre, die neunzehnhundertsechziger"),
+    ("300 v. Chr.", "dreihundert vor Christus."),
+    # dates, ordinals and times
+    ("am 3. Oktober 1990", "am dritten Oktober neunzehnhundertneunzig"),
+    ("Der 3. Oktober", "Der dritte Oktober"),
+    ("3. Oktober 1990", "dritter Oktober neunzehnhundertneunzig"),
+    ("am 03.10.1990", "am dritten Oktober neunzehnhundertneunzig"),
+    ("bis 24.12.", "bis vierundzwanzigsten zwölften"),
+    ("vom 1. bis 3. Mai", "vom ersten bis dritten Mai"),
+    ("im 19. Jahrhundert", "im neunzehnten Jahrhundert"),
+    ("3. Kapitel", "drittes Kapitel"),
+    ("in der 2. Runde", "in der zweiten Runde"),
+    ("Der 2. Weltkrieg", "Der zweite Weltkrieg"),
+    ("Er wurde 30.", "Er wurde dreißig."),
+    ("um 14:30 Uhr", "um vierzehn Uhr dreißig"),
+    ("um 8.05 Uhr", "um acht Uhr fünf"),
+    ("um 1 Uhr", "um ein Uhr"),
+    ("1990-10-03", "dritter Oktober neunzehnhundertneunzig"),
+    # money, percent, measures
+    ("3,50 €", "drei Euro fünfzig"),
+    ("€ 1,00", "ein Euro"),
+    ("0,99 €", "neunundneunzig Cent"),
+    ("5 Mrd. Euro", "fünf Milliarden Euro"),
+    ("20 $ und $20", "zwanzig Dollar und zwanzig Dollar"),
+    ("12,5 %", "zwölf Komma fünf Prozent"),
+    ("1 km, 2 kg, 1 t, 3 t", "ein Kilometer, zwei Kilogramm, eine Tonne, drei Tonnen"),
+    ("-3 °C bei 120 km/h", "minus drei Grad Celsius bei einhundertzwanzig Kilometer pro Stunde"),
+    ("50 m² in 2 h", "fünfzig Quadratmeter in zwei Stunden"),
+    # abbreviations
+    ("z. B. Obst, d.h. Äpfel", "zum Beispiel Obst, das heißt Äpfel"),
+    ("Äpfel usw.", "Äpfel und so weiter."),
+    ("Dr. Müller bzw. Prof. Maier", "Doktor Müller beziehungsweise Professor Maier"),
+    ("ca. 30, Nr. 5, S. 7", "circa dreißig, Nummer fünf, Seite sieben"),
+    ("Hauptstr. 5", "Hauptstraße fünf"),
+    ("St. Gallen", "Sankt Gallen"),
+    # letters and symbols
+    ("ARD und USA", "A R D und U S A"),
+    ("die NATO", "die NATO"),
+    ("eine GmbH & Co.", "eine G M B H und Co."),
+    ("USB-Kabel, CO2", "U S B Kabel, C O zwei"),
+    ("J. S. Bach", "J S Bach"),
+    ("2 + 2 = 4, § 5", "zwei plus zwei gleich vier, Paragraph fünf"),
+    ("Ludwig XIV. kam", "Ludwig der vierzehnte kam"),
+    ("von Ludwig XIV. und Kapitel IV", "von Ludwig dem vierzehnten und Kapitel vier"),
+    ("info@example.de", "info at example Punkt D E"),
+    ("0151 2345678", "null eins fünf eins, zwei drei vier fünf sechs sieben acht"),
+]
+
+
+def read(text: str) -> str:
+    """Words with blanks between, letters in capitals, marks on the word before."""
+    out = ""
+    for piece in normalize(text, "de"):
+        if piece.kind in ("word", "letter"):
+            out += f" {piece.text.upper() if piece.kind == 'letter' else piece.text}"
+        elif piece.kind == "mark":
+            out += piece.text
+    return out.strip()
+
+
+@pytest.mark.parametrize(("written", "spoken"), READINGS)
+def test_what_is_written_is_read(written: str, spoken: str) -> None:
+    assert read(written) == spoken
+
+
+SOUNDS = {
+    "ich": "ˈɪç", "ach": "ˈax", "Straße": "ʃtʁˈaːsə", "Strasse": "ʃtʁˈasə", "schön": "ʃˈøːn", "Buch": "bˈuːx",
+    "Mädchen": "mˈɛːtçən", "Chor": "kˈoːɐ", "Journal": "ʒʊʁnˈaːl", "über": "ˈyːbɐ", "Pferd": "pfˈeːɐt", "heute": "hˈɔʏtə",
+    "zwölf": "tsvˈœlf", "geht's": "ɡˈeːts", "Sprachsynthese": "ʃpʁˈaːxzˌʏntəsə", "Nebenstraße": "nˌeːbənʃtʁˌaːsə",
+    "zweiundvierzig": "tsvˈaɪʊndvˌiːɐtsɪç", "Purkersdorf": "pˈʊɐkɐsdˌɔʁf",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def german() -> frontends.Frontend:
+    """The German front end (skips where the extra is not installed)."""
+    try:
+        return frontends.build({"name": "phonemes", "language": "de"})
+    except DependencyError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize(("word", "ipa"), SOUNDS.items())
+def test_how_a_word_sounds(german: frontends.Frontend, word: str, ipa: str) -> None:
+    assert german.encode(word).phonemes == ipa
+
+
+def test_letters_are_named_and_a_plural_has_its_s(german: frontends.Frontend) -> None:
+    assert german.encode("Y, ZDF und Lkws").phonemes == "ˈʏpsilɔn, tsˈɛt dˈeː ˈɛf ʊnt ˈɛl kˈaː vˈeːs"
+
+
+def test_every_sound_of_the_corpus_has_a_symbol(german: frontends.Frontend, shared_data: Path) -> None:
+    rows = (shared_data / "kerstin" / "metadata.csv").read_text(encoding="utf-8").splitlines()
+    dropped = {row: found for row in rows if (found := german.encode(row.split("|")[-1]).dropped)}
+    assert len(rows) == 420 and dropped == {}
+
+
+def test_what_cannot_be_spoken_is_told(german: frontends.Frontend) -> None:
+    assert german.encode("Das Wort 東京 bleibt.").dropped == ("東京",)
+
+
+def test_without_its_package_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(DependencyError, match=r"flowtts\[german\]"):
+        frontends.build({"name": "phonemes", "language": "de"})
