@@ -17,6 +17,7 @@ from cluster.storage import Storage, is_remote
 from flowtts_core.audio.mel import MelConfig
 from flowtts_core.config import fingerprint, from_dict, override, to_dict
 from flowtts_core.errors import ConfigError, OutputError, TextError
+from flowtts_core.text import frontends
 from flowtts_core.training.example_files import AUDIO, INDEX, NOTE, Index, file_name
 from flowtts_core.training.examples import META, DatasetMeta
 from flowtts_core.training.features import (
@@ -66,6 +67,7 @@ def add_parser(subparsers: Any) -> None:
         "  flowtts prepare LJSpeech-1.1/ -o s3://bucket/data     # keys and endpoint from the AWS_ variables\n"
         "  flowtts prepare corpus.parquet -o data/ --set mel.sample_rate=24000 --set frontend.add_blank=false\n"
         "  flowtts prepare clips.jsonl -o data/ --like natural --resample   # to fine-tune that voice\n"
+        "  flowtts prepare kerstin/ -o data/ --resample --language de   # German: pip install 'flowtts[german]'\n"
         "  flowtts prepare data/ -o data/ --set mel.n_mels=100   # another mel beside the first",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -83,6 +85,11 @@ def add_parser(subparsers: Any) -> None:
         "--like", metavar="VOICE", help="make the features of a voice, to fine-tune it: `flowtts train --from VOICE`"
     )
     parser.add_argument("--max-seconds", type=float, help="set longer clips aside (default: 20)")
+    parser.add_argument(
+        "--language",
+        help="of the texts, as the phonemizer names it: en-us (default) and de are gruut's; the same as --set"
+        " frontend.language=... It becomes the language of the voice",
+    )
     parser.add_argument("--lexicon", type=Path, help="JSON object of word -> IPA that goes before the phonemizer")
     parser.add_argument("--licence", default="", help="licence of the corpus, noted in dataset.json")
     parser.add_argument("--clips-per-file", type=int, default=128, help="bound of each Parquet file (default: 128)")
@@ -137,8 +144,11 @@ def config_of(args: argparse.Namespace) -> PrepareConfig:
         base = replace(base, **_features_of(args.like))
     config: PrepareConfig = override(replace(base, frontend={}), parse_settings(args.settings))
     frontend = changed_frontend(whole_frontend(base.frontend), config.frontend)
+    if args.language is not None:
+        frontend = changed_frontend(frontend, {"language": args.language})
     if args.lexicon is not None:
         frontend = changed_frontend(frontend, {"lexicon": read_lexicon(args.lexicon)})
+    frontends.build(frontend)  # a language that the phonemizer lacks ends the run before any work
     if args.max_seconds is not None:
         config = override(config, {"limits.max_seconds": args.max_seconds})
     if _is_own(args.input, args.output) and config.of_audio != there:

@@ -1,4 +1,4 @@
-"""What of a text counts for error rates, in each language: English words, other letters, Japanese readings."""
+"""What of a text counts for error rates, in each language: English and German words, other letters, Japanese readings."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import re
 import unicodedata
 from collections.abc import Callable
 from functools import lru_cache
+from itertools import groupby
 
 from flowtts_core.metrics.english import normalize_english
+from flowtts_core.text.normalize import normalize
 
 WITHOUT_SPACES = ("ja", "zh", "th")  # their words have no spaces between them, so there is no word error rate
 
 
 def normalizer_of(language: str) -> Callable[[str], str]:
-    """Return what both sides of a comparison go through; `language` as Whisper names it ("en", "ja").
+    """Return what both sides of a comparison go through; `language` as Whisper names it ("en", "de", "ja").
 
     Raises:
         DependencyError: for Japanese without its extra.
@@ -22,7 +24,21 @@ def normalizer_of(language: str) -> Callable[[str], str]:
         return normalize_english
     if language == "ja":
         return _reading()
+    if language == "de":
+        return normalize_german
     return _unspaced if language in WITHOUT_SPACES else _letters
+
+
+def normalize_german(text: str) -> str:
+    """Return lower-case German words as they are spoken: figures, signs and abbreviations written out, ss for ß.
+
+    The letters of an acronym make one word, and the parts of a hyphenated word one each.
+    """
+    spoken = [piece for piece in normalize(text, "de") if piece.kind in ("word", "letter")]
+    said = []
+    for letters, run in groupby(spoken, lambda piece: (piece.start, piece.end) if piece.kind == "letter" else None):
+        said.append(("" if letters else " ").join(piece.text for piece in run))
+    return _letters(" ".join(said).replace("'", "")).replace("ß", "ss")
 
 
 def _letters(text: str) -> str:

@@ -111,12 +111,14 @@ def errors_of(
     return found.substitutions + found.deletions + found.insertions, found.hits + found.substitutions + found.deletions
 
 
-def alignment(said: str, heard: str) -> list[tuple[str, str, str]]:
-    """Align the words heard with the words of the text: runs of (kind, words said, words heard).
+def alignment(
+    said: str, heard: str, normalizer: Callable[[str], str] = normalize_english
+) -> list[tuple[str, str, str]]:
+    """Align the words heard with the words of the text, after `normalizer`: runs of (kind, words said, words heard).
 
     The kind is "equal", "substitute", "delete" (in the text, not heard) or "insert" (heard, not in the text).
     """
-    said, heard = normalize_english(said), normalize_english(heard)
+    said, heard = normalizer(said), normalizer(heard)
     if not said or not heard:
         return [("delete", said, "")] if said else [("insert", "", heard)] if heard else []
     found = require("jiwer").process_words(said, heard)

@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from flowtts_core.audio.files import encode, resample
 from flowtts_core.errors import FlowTTSError
+from flowtts_core.metrics.languages import normalizer_of
 from flowtts_core.metrics.wer import alignment
 from jobs.evaluation.compare import differing
 from jobs.evaluation.figures import Run, directed, of_clip
@@ -224,5 +225,6 @@ def _take(run: Run, row: dict[str, Any], sounds: ClipSounds) -> ClipTake:
     if row["status"] != "ok":
         return ClipTake(run, row["reason"], [], None, None)
     figures = [(name, v) for name in directed(run.evaluation.scores) if (v := of_clip(row, name)) is not None]
-    words = None if row["heard"] is None else alignment(row["text"] or "", row["heard"])
+    compared = normalizer_of(run.evaluation.panel.language)
+    words = None if row["heard"] is None else alignment(row["text"] or "", row["heard"], compared)
     return ClipTake(run, "", figures, words, sounds.of(run, row))

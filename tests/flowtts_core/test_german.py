@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from flowtts_core.errors import DependencyError
+from flowtts_core.metrics.languages import normalizer_of
+from flowtts_core.metrics.wer import alignment, errors_of
 from flowtts_core.text import frontends
 from flowtts_core.text.normalize import normalize
 
@@ -135,3 +137,21 @@ def test_without_its_package_the_error_says_what_to_install(monkeypatch: pytest.
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(DependencyError, match=r"flowtts\[german\]"):
         frontends.build({"name": "phonemes", "language": "de"})
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Am 3. Oktober 1990 um 14:30 Uhr.", "am dritten Oktober neunzehnhundertneunzig um vierzehn Uhr dreißig"),
+        ("Das kostet 3,50 €, d. h. 5 % mehr.", "Das kostet drei Euro fünfzig, das heißt fünf Prozent mehr"),
+        ("Die USA und die Straße", "die U.S.A. und die Strasse"),
+        ("Weißenburg-Gunzenhausen", "weißenburg gunzenhausen!"),
+    ],
+)
+def test_texts_that_sound_alike_have_no_word_errors(one: str, other: str) -> None:
+    assert errors_of(one, other, normalizer=normalizer_of("de"))[0] == 0
+
+
+def test_other_words_are_errors() -> None:
+    assert errors_of("Er kam um 14 Uhr.", "Er kam um 15 Uhr.", normalizer=normalizer_of("de")) == (1, 5)
+    assert alignment("Schöne Grüße", "schöne Füße", normalizer_of("de"))[1] == ("substitute", "grüsse", "füsse")

@@ -32,7 +32,7 @@ def gruut_phonemizer(language: str) -> GruutPhonemizer | GermanPhonemizer:
     if named in ("de", "de-de"):
         return GermanPhonemizer()
     raise ConfigError(
-        f"phonemizer 'gruut' has no language {language!r}", "use en-us or de, or phonemizer 'espeak' for another"
+        f"phonemizer 'gruut' has no language {language!r}", "use en-us or de; for another, phonemizer 'espeak'"
     )
 
 

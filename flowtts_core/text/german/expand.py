@@ -333,7 +333,7 @@ _LETTER_RULES: list[tuple[str, _Rule]] = [
     (rf"(?:{_any(WORDS)})\b", _word),
     (r"([A-ZÄÖÜ]{2,})(s?)(?![^\W\d_])", _capitals),
 ]
-_RULES = {
+_RULES: dict[str, list[tuple[re.Pattern[str], _Rule]]] = {
     "digit": [(re.compile(pattern), rule) for pattern, rule in _DIGIT_RULES],
     "letter": [(re.compile(pattern), rule) for pattern, rule in _LETTER_RULES],
     "symbol": [(re.compile(r"§§?|[\s\S]"), _symbol)],
