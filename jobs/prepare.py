@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -31,7 +32,8 @@ from flowtts_core.training.features import (
     whole_frontend,
 )
 from flowtts_core.training.prepare import PrepareConfig
-from jobs.corpus.clips import SourceClip, read_clips
+from jobs.corpus.clips import LAYOUTS, SourceClip, read_corpus
+from jobs.corpus.columns import ROLES, Reading
 from jobs.corpus.prepare_worker import Note, ShardPreparer, feature_print
 
 QUARANTINE = "quarantine.jsonl"
@@ -68,13 +70,25 @@ def add_parser(subparsers: Any) -> None:
         "  flowtts prepare corpus.parquet -o data/ --set mel.sample_rate=24000 --set frontend.add_blank=false\n"
         "  flowtts prepare clips.jsonl -o data/ --like natural --resample   # to fine-tune that voice\n"
         "  flowtts prepare kerstin/ -o data/ --resample --language de   # German: pip install 'flowtts[german]'\n"
-        "  flowtts prepare data/ -o data/ --set mel.n_mels=100   # another mel beside the first",
+        "  flowtts prepare data/ -o data/ --set mel.n_mels=100   # another mel beside the first\n"
+        "  flowtts prepare filelist.txt -o data/ --columns audio,text,speaker   # where the rows leave it open\n\n"
+        "layouts, which are recognised, or forced by --layout:\n"
+        + "\n".join(f"  {name:<12} {layout.says}" for name, layout in LAYOUTS.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "input",
-        help="an LJSpeech-format folder, a .jsonl (audio, text, speaker, language, id), Parquet, or a prepared folder",
+        help="a corpus: a folder or a list in one of the layouts below, or a prepared folder. How it is read is printed first",
     )
+    parser.add_argument("--layout", default="", choices=list(LAYOUTS), metavar="NAME", help="how the corpus is kept")
+    parser.add_argument(
+        "--columns",
+        default="",
+        metavar="A,B,...",
+        help=f"what each column of a list without names holds: {', '.join(ROLES)} (not used)",
+    )
+    for role in ("text", "audio", "speaker"):
+        parser.add_argument(f"--{role}-column", default="", metavar="NAME", help=f"the column that holds the {role}")
     parser.add_argument(
         "-o", "--output", required=True, help="folder or s3:// place to make; the workers must see it too"
     )
@@ -104,7 +118,7 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.clips_per_file < 1 or (args.workers is not None and args.workers < 1):
         raise ConfigError("--workers and --clips-per-file must be 1 or more")
-    config = config_of(args)
+    config, reading = config_of(args), reading_of(args)
     from jobs.training.bar import bar
 
     with bar(quiet=args.json) as shown:
@@ -118,6 +132,8 @@ def run(args: argparse.Namespace) -> int:
             clips_per_file=args.clips_per_file,
             licence=args.licence,
             overwrite=args.overwrite,
+            reading=reading,
+            tell=lambda summary: print(summary, file=sys.stderr),
             report=lambda done, total: shown.update(task, completed=done, total=total),
         )
     if args.json:
@@ -167,6 +183,22 @@ def _features_of(voice: str) -> dict[str, Any]:
     return {"mel": from_dict(MelConfig, parts["acoustic"]["mel"]), "frontend": parts["frontend"]}
 
 
+def reading_of(args: argparse.Namespace) -> Reading:
+    """Return what the command line says about the corpus.
+
+    Raises:
+        ConfigError: for a column that there is not, or anything of it about a prepared folder, which is no corpus any more.
+    """
+    columns = tuple(role.strip().lower() for role in args.columns.split(",")) if args.columns else ()
+    columns = tuple("normalised" if role == "normalized" else role for role in columns)
+    reading = Reading(args.layout, columns, args.text_column, args.audio_column, args.speaker_column)
+    if reading != Reading() and _is_own(args.input, args.output):
+        raise ConfigError(
+            "--layout and --columns say how a corpus is read, which this prepared folder was", "leave them out"
+        )
+    return reading
+
+
 def parse_settings(settings: list[str]) -> dict[str, str]:
     """Turn `["a.b=1"]` into `{"a.b": "1"}`."""
     wrong = [setting for setting in settings if "=" not in setting]
@@ -200,6 +232,8 @@ def prepare(
     clips_per_file: int = 128,
     licence: str = "",
     overwrite: bool = False,
+    reading: Reading | None = None,
+    tell: Callable[[str], None] = lambda summary: None,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Prepared:
     """Prepare a corpus into a folder; files that an interrupted run finished are kept.
@@ -210,6 +244,8 @@ def prepare(
 
     Args:
         source: the corpus, or the output itself, to which features are then added.
+        reading: what is known of the corpus's layout and columns.
+        tell: called with how the corpus was read.
         report: called with (clips done, clips in all).
 
     Raises:
@@ -219,7 +255,7 @@ def prepare(
     began = time.perf_counter()
     config, storage = config or PrepareConfig(), _storage(output)
     own = _is_own(source, output)
-    clips = [] if own else read_clips(Path(source))
+    clips = [] if own else _clips(Path(source), reading, tell)
     sets = (mel_set(config.mel), token_set(config.frontend))
     shards = {i: clips[at : at + clips_per_file] for i, at in enumerate(range(0, len(clips), clips_per_file))}
     with storage.lock():
@@ -238,6 +274,12 @@ def prepare(
             done += _size(record)
             report(done, total)
         return _finish(storage, records, sets, config, Path(source).name, licence, began)
+
+
+def _clips(source: Path, reading: Reading | None, tell: Callable[[str], None]) -> list[SourceClip]:
+    corpus = read_corpus(source, reading)
+    tell(corpus.summary)
+    return corpus.clips
 
 
 def _storage(output: str | Path) -> Storage:
@@ -270,9 +312,9 @@ def _size(record: Record) -> int:
 
 def _audio_print(config: PrepareConfig, clips: list[SourceClip]) -> str:
     """Return what changes with the settings of the audio, the texts, and the size or time of the audio files."""
-    stats = [_stat(path) for path in dict.fromkeys(clip.path for clip in clips)]
+    stats = [_stat(path) for path in dict.fromkeys(clip.path for clip in clips if clip.path)]
     rate, limits, resample = config.of_audio
-    return fingerprint([rate, to_dict(limits), resample, [asdict(clip) for clip in clips], stats])
+    return fingerprint([rate, to_dict(limits), resample, [clip.to_json() for clip in clips], stats])
 
 
 def _stat(path: str) -> list[float]:

@@ -40,6 +40,23 @@ class MelConfig(AudioSpec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.n_mels < 1 or self.sample_rate < 1:
+            raise ConfigError(f"MelConfig: n_mels {self.n_mels}, sample_rate {self.sample_rate}", "use 1 or more")
+        if not 0 <= self.f_min < (self.f_max or self.sample_rate / 2):
+            raise ConfigError(
+                f"MelConfig: f_min {self.f_min}, f_max {self.f_max}",
+                "they must satisfy 0 <= f_min < f_max; without f_max it is half the sample rate",
+            )
+        if self.power <= 0 or self.magnitude_eps < 0 or self.log_floor <= 0:
+            raise ConfigError(
+                f"MelConfig: power {self.power}, magnitude_eps {self.magnitude_eps}, log_floor {self.log_floor}",
+                "power and log_floor must be above 0, magnitude_eps 0 or more",
+            )
+        if self.mel_scale not in ("slaney", "htk") or self.mel_norm not in ("slaney", None):
+            raise ConfigError(
+                f"MelConfig: mel_scale {self.mel_scale!r}, mel_norm {self.mel_norm!r}",
+                "use 'slaney' or 'htk'; 'slaney' or null",
+            )
         if not 0 < self.hop_length <= self.win_length <= self.n_fft:
             raise ConfigError(
                 f"MelConfig: hop_length {self.hop_length}, win_length {self.win_length}, n_fft {self.n_fft}",

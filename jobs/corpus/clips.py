@@ -1,59 +1,87 @@
-"""The forms of a corpus that `flowtts prepare` reads: LJSpeech folders, JSONL lists, and Parquet, as prepared folders are."""
+"""The clips of a corpus, in whichever of the known layouts it is: `LAYOUTS` has an entry for each."""
 
 from __future__ import annotations
 
-import json
+import csv
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from flowtts_core.errors import TextError
+from flowtts_core.errors import ConfigError, TextError
+from jobs.corpus.columns import Reading, is_header
+from jobs.corpus.folders import has_texts, is_kaldi, is_vctk, read_kaldi, read_texts, read_vctk
+from jobs.corpus.lists import FORMS, delimiter_of, read_jsonl, read_list, read_parquet
+from jobs.corpus.source import AUDIO_SUFFIXES as AUDIO_SUFFIXES
+from jobs.corpus.source import Corpus
+from jobs.corpus.source import SourceClip as SourceClip
+from jobs.corpus.source import audio_of as audio_of
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a")
-FORMS = "a folder with metadata.csv (`id|text|normalised text`) and wavs/ or audio/, a .jsonl with audio and text, or .parquet"
+LISTS = (".csv", ".txt", ".tsv")
 
 
 @dataclass(frozen=True)
-class SourceClip:
-    """A clip to prepare. `row` is its row in the Parquet file `path`, -1 where `path` is the audio itself.
+class Layout:
+    """A way to keep a corpus.
 
-    `problem` says why it cannot be used, where that shows without reading the audio.
+    Attributes:
+        says: what is where.
+        find: returns the files to read of a source; none where it is not of this layout.
+        read: makes the corpus of those files.
     """
 
-    id: str
-    text: str
-    path: str
-    speaker: str = ""
-    language: str = ""
-    row: int = -1
-    problem: str = ""
+    says: str
+    find: Callable[[Path, Reading], list[Path]]
+    read: Callable[[list[Path], Reading], Corpus]
 
 
-def read_clips(source: Path) -> list[SourceClip]:
-    """Read the clips of a corpus in its own order; a repeated id is marked as a problem.
+def read_clips(source: Path, reading: Reading | None = None) -> list[SourceClip]:
+    """Read the clips of a corpus: those of `read_corpus`."""
+    return read_corpus(source, reading).clips
+
+
+def read_corpus(source: Path, reading: Reading | None = None) -> Corpus:
+    """Read the clips of a corpus in its own order. A repeated id, or no speaker where others have one, is a problem.
+
+    Args:
+        reading: what the user says of it; the rest is looked at.
 
     Raises:
-        TextError: when the source is none of these forms or lists no clip.
+        TextError: when the source is of no known layout, lists no clip, or does not show which column is which.
+        ConfigError: when what the user said does not fit it.
     """
-    source = source.absolute()
-    if (source / "metadata.csv").is_file():
-        clips = list(_ljspeech(source))
-    elif source.is_dir() and (files := sorted([*source.glob("*.parquet"), *source.glob("audio/*.parquet")])):
-        clips = [clip for file in files for clip in _parquet(file)]
-    elif source.is_dir() and len(lists := sorted(source.glob("*.jsonl"))) == 1:
-        clips = list(_jsonl(lists[0]))
-    elif source.suffix == ".jsonl" and source.is_file():
-        clips = list(_jsonl(source))
-    elif source.suffix == ".parquet" and source.is_file():
-        clips = list(_parquet(source))
-    else:
-        problem = "not a corpus" if source.exists() else "no such file or folder"
-        raise TextError(f"{source}: {problem}", f"give {FORMS}")
-    if not clips:
-        raise TextError(f"{source}: lists no clips", f"give {FORMS}")
-    return _mark_repeated(clips)
+    source, reading = source.absolute(), reading or Reading()
+    if not source.exists():
+        raise TextError(f"{source}: no such file or folder", f"give {_forms()}")
+    corpus = _forced(source, reading) if reading.layout else _recognised(source, reading)
+    if not corpus.clips:
+        raise TextError(f"{source}: lists no clips", f"give {_forms()}")
+    return replace(corpus, clips=_mark_unnamed(_mark_repeated(corpus.clips)))
+
+
+def _recognised(source: Path, reading: Reading) -> Corpus:
+    for name in ("kaldi", "vctk", "list", "parquet", "jsonl", "texts"):
+        if files := LAYOUTS[name].find(source, reading):
+            return LAYOUTS[name].read(files, reading)
+    raise TextError(f"{source}: not a corpus", f"give {_forms()}")
+
+
+def _forced(source: Path, reading: Reading) -> Corpus:
+    if reading.layout not in LAYOUTS:
+        raise ConfigError(f"--layout {reading.layout}: no such layout", f"use one of: {', '.join(LAYOUTS)}")
+    layout = LAYOUTS[reading.layout]
+    files = layout.find(source, reading)
+    if not files:
+        raise TextError(f"{source}: not of the layout {reading.layout}: {layout.says}", "leave --layout out")
+    corpus = layout.read(files, reading)
+    if corpus.layout != reading.layout and reading.layout != "list":
+        raise ConfigError(f"{corpus.source}: its columns are of the layout {corpus.layout}", "leave --layout out")
+    return corpus
+
+
+def _forms() -> str:
+    return "one of these: " + "; ".join(f"{name}: {layout.says}" for name, layout in LAYOUTS.items())
 
 
 def _mark_repeated(clips: list[SourceClip]) -> list[SourceClip]:
@@ -66,103 +94,107 @@ def _mark_repeated(clips: list[SourceClip]) -> list[SourceClip]:
     return marked
 
 
-def _ljspeech(folder: Path) -> Iterator[SourceClip]:
-    audio = next((folder / name for name in ("wavs", "audio") if (folder / name).is_dir()), folder / "wavs")
-    for number, line in enumerate(_lines(folder / "metadata.csv"), 1):
-        if not line.strip():
-            continue
-        key, *texts = (part.strip() for part in line.split("|"))
-        if not key or not texts:
-            yield SourceClip(f"line {number}", "", "", problem=f"metadata.csv, line {number}: not `id|text`")
-            continue
-        text = next((text for text in reversed(texts[:2]) if text), "")
-        yield SourceClip(key, text, str(_audio_file(audio, key)))
+def _mark_unnamed(clips: list[SourceClip]) -> list[SourceClip]:
+    """Set clips without a speaker aside where others have one: they would be taken for one speaker more."""
+    if not any(clip.speaker for clip in clips if not clip.problem):
+        return clips
+    problem = "no speaker, where other clips have one"
+    return [clip if clip.speaker or clip.problem else replace(clip, problem=problem) for clip in clips]
 
 
-def _lines(file: Path) -> list[str]:
-    data = file.read_bytes()
-    try:
-        return data.decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise TextError(f"{file}, line {line}: not UTF-8 ({error.reason})", "save the file as UTF-8") from None
+def _text_list(source: Path, reading: Reading) -> list[Path]:
+    """Return the list of a folder, or the source itself where it is one."""
+    if source.is_file():
+        return [source] if source.suffix.lower() in LISTS else []
+    named = [source / f"metadata{suffix}" for suffix in LISTS if (source / f"metadata{suffix}").is_file()]
+    if named or _parquet(source, reading) or _json_lists(source):
+        return named[:1]
+    files = (file for file in sorted(source.iterdir()) if file.suffix.lower() in LISTS and file.is_file())
+    return _only(source, [file for file in files if _is_list(file, reading)])
 
 
-def _audio_file(folder: Path, key: str) -> Path:
-    """Return `folder/key.wav`, or the file with another known suffix where that exists."""
-    named = folder / key
-    if named.suffix.lower() in AUDIO_SUFFIXES:
-        return named
-    candidates = [folder / f"{key}{suffix}" for suffix in AUDIO_SUFFIXES]
-    return next((path for path in candidates if path.exists()), candidates[0])
+def _is_list(file: Path, reading: Reading) -> bool:
+    """Return whether the first line of a file has columns; the text of an audio file beside it is no list."""
+    if any(file.with_suffix(suffix).exists() for suffix in AUDIO_SUFFIXES):
+        return False
+    with file.open(encoding="utf-8-sig", errors="replace", newline="\n") as opened:
+        first = next((line for line in opened if line.strip()), "")
+    sign = delimiter_of(first)
+    return sign != "," or is_header(next(csv.reader([first]), []), reading)
 
 
-def _jsonl(file: Path) -> Iterator[SourceClip]:
-    for number, line in enumerate(_lines(file), 1):
-        if not line.strip():
-            continue
-        where = f"{file.name}, line {number}"
-        try:
-            row: Any = json.loads(line)
-        except json.JSONDecodeError as error:
-            yield SourceClip(f"line {number}", "", "", problem=f"{where}: not JSON ({error.msg})")
-            continue
-        if not isinstance(row, dict) or not isinstance(row.get("audio"), str) or not isinstance(row.get("text"), str):
-            yield SourceClip(f"line {number}", "", "", problem=f"{where}: needs the strings `audio` and `text`")
-            continue
-        key = str(row.get("id") or Path(row["audio"]).with_suffix("").as_posix())
-        yield SourceClip(key, row["text"], str(file.parent / row["audio"]), *_whose(row))
+def _only(folder: Path, files: list[Path]) -> list[Path]:
+    if len(files) > 1:
+        names = ", ".join(file.name for file in files[:9])
+        raise TextError(f"{folder}: holds several lists: {names}", f"give one of them, as {files[0]}, or join them")
+    return files
 
 
-def _whose(row: dict[str, Any]) -> tuple[str, str]:
-    """Return the speaker and the language of a row."""
-    return str(row.get("speaker") or ""), str(row.get("language") or "")
+def _json_list(source: Path, reading: Reading) -> list[Path]:
+    if source.is_file():
+        return [source] if source.suffix.lower() in (".jsonl", ".json") else []
+    return _only(source, _json_lists(source))
 
 
-def _parquet(file: Path) -> Iterator[SourceClip]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        names = set(pq.read_schema(file).names)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise TextError(f"{file}: not a Parquet file ({error})", f"give {FORMS}") from error
-    if not {"audio", "text"} <= names:
-        raise TextError(f"{file}: columns {', '.join(sorted(names))}", "a Parquet corpus needs audio and text")
-    wanted = [name for name in ("id", "text", "speaker", "language") if name in names]
-    for number, row in enumerate(pq.read_table(file, columns=wanted).to_pylist()):
-        key = str(row["id"]) if row.get("id") is not None else f"{file.stem}-{number}"
-        yield SourceClip(key, row["text"] or "", str(file), *_whose(row), number)
+def _json_lists(folder: Path) -> list[Path]:
+    """Return the .jsonl files of a folder; without them, the .json files that are NeMo's manifests."""
+    return sorted(folder.glob("*.jsonl")) or [file for file in sorted(folder.glob("*.json")) if _is_manifest(file)]
 
 
-def audio_of(clips: list[SourceClip]) -> Iterator[bytes | str]:
-    """Yield the audio of clips in order: a path, or the bytes that stand in a Parquet file (read once for neighbours)."""
-    held: dict[tuple[str, int], bytes] = {}
-    for i, clip in enumerate(clips):
-        if clip.row < 0:
-            yield clip.path
-            continue
-        if (clip.path, clip.row) not in held:
-            rows = [c.row for c in clips[i:] if c.path == clip.path]
-            held = {(clip.path, row): data for row, data in _parquet_audio(clip.path, rows)}
-        yield held.pop((clip.path, clip.row))
+def _is_manifest(file: Path) -> bool:
+    with file.open("rb") as opened:
+        return b'"audio_filepath"' in opened.readline(100_000)
 
 
-def _parquet_audio(path: str, rows: list[int]) -> Iterator[tuple[int, bytes]]:
-    """Yield the audio bytes of some rows of a file, reading only the row groups that hold them.
+def _parquet(source: Path, reading: Reading) -> list[Path]:
+    if source.is_file():
+        return [source] if source.suffix.lower() == ".parquet" else []
+    return sorted([*source.glob("*.parquet"), *source.glob("audio/*.parquet"), *source.glob("data/*.parquet")])
 
-    The column may be binary, or the struct with a field `bytes` that the `datasets` library writes.
-    """
-    import pyarrow.parquet as pq
 
-    wanted, first = set(rows), 0
-    with pq.ParquetFile(path) as file:
-        for group in range(file.num_row_groups):
-            count = file.metadata.row_group(group).num_rows
-            inside = [row for row in wanted if first <= row < first + count]
-            if inside:
-                column = file.read_row_group(group, columns=["audio"])["audio"]
-                for row in inside:
-                    value = column[row - first].as_py()
-                    yield row, (value.get("bytes") if isinstance(value, dict) else value) or b""
-            first += count
+def _folder_if(fits: Callable[[Path], bool], source: Path, reading: Reading) -> list[Path]:
+    return [source] if source.is_dir() and fits(source) else []
+
+
+def _read_folder(read: Callable[[Path], Corpus], files: list[Path], reading: Reading) -> Corpus:
+    if reading.columns or reading.names:
+        raise ConfigError(f"{files[0]}: a corpus of folders and tables has no columns to name", "leave the option out")
+    return read(files[0])
+
+
+def _read_list(form: str, files: list[Path], reading: Reading) -> Corpus:
+    if form and reading.columns:
+        raise ConfigError("--layout and --columns say the same", "give one of them")
+    return read_list(files[0], reading, form)
+
+
+def _folder(says: str, fits: Callable[[Path], bool], read: Callable[[Path], Corpus]) -> Layout:
+    return Layout(says, partial(_folder_if, fits), partial(_read_folder, read))
+
+
+def _list(says: str, form: str = "") -> Layout:
+    return Layout(says, _text_list, partial(_read_list, form))
+
+
+def _json(says: str) -> Layout:
+    return Layout(says, _json_list, lambda files, reading: read_jsonl(files[0], reading))
+
+
+LAYOUTS = {
+    **{name: _list(" or ".join("|".join(columns) for columns in forms), name) for name, forms in FORMS.items()},
+    "list": _list("lines with | or tabs; --columns, or the rows, say which column is which"),
+    "coqui": _list("lines with |, the first names the columns: audio_file|text|speaker_name"),
+    "csv": _list("CSV whose first line names the columns: audio, text, speaker"),
+    "tsv": _list("the same with tabs: path, sentence, client_id"),
+    "audiofolder": Layout(
+        "metadata.csv or metadata.jsonl with file_name and transcription",
+        lambda source, reading: _text_list(source, reading) or _json_list(source, reading),
+        lambda files, reading: (read_jsonl if files[0].suffix == ".jsonl" else read_list)(files[0], reading),
+    ),
+    "jsonl": _json("a line of JSON each: audio, text, speaker, language, id"),
+    "nemo": _json("a manifest: audio_filepath, text, duration, offset, speaker"),
+    "parquet": Layout("audio (bytes, path, or both) and text, speaker, language, id", _parquet, read_parquet),
+    "kaldi": _folder("wav.scp and text, with utt2spk and segments", is_kaldi, read_kaldi),
+    "vctk": _folder("txt/SPEAKER/ID.txt and wav48/SPEAKER/ID.wav", is_vctk, read_vctk),
+    "texts": _folder("ID.txt beside each ID.wav, in one folder or in one for each speaker", has_texts, read_texts),
+}
