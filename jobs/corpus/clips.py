@@ -12,11 +12,12 @@ from pathlib import Path
 from flowtts_core.errors import ConfigError, TextError
 from jobs.corpus.columns import Reading, is_header
 from jobs.corpus.folders import has_texts, is_kaldi, is_vctk, read_kaldi, read_texts, read_vctk
-from jobs.corpus.lists import FORMS, delimiter_of, read_jsonl, read_list, read_parquet
+from jobs.corpus.lists import is_job, read_job, read_jsonl, read_list, read_parquet
 from jobs.corpus.source import AUDIO_SUFFIXES as AUDIO_SUFFIXES
 from jobs.corpus.source import Corpus
 from jobs.corpus.source import SourceClip as SourceClip
 from jobs.corpus.source import audio_of as audio_of
+from jobs.corpus.text_lists import FORMS, delimiter_of
 
 LISTS = (".csv", ".txt", ".tsv")
 
@@ -61,7 +62,7 @@ def read_corpus(source: Path, reading: Reading | None = None) -> Corpus:
 
 
 def _recognised(source: Path, reading: Reading) -> Corpus:
-    for name in ("kaldi", "vctk", "list", "parquet", "jsonl", "texts"):
+    for name in ("flowtts", "kaldi", "vctk", "list", "parquet", "jsonl", "texts"):
         if files := LAYOUTS[name].find(source, reading):
             return LAYOUTS[name].read(files, reading)
     raise TextError(f"{source}: not a corpus", f"give {_forms()}")
@@ -194,6 +195,7 @@ LAYOUTS = {
     "jsonl": _json("a line of JSON each: audio, text, speaker, language, id"),
     "nemo": _json("a manifest: audio_filepath, text, duration, offset, speaker"),
     "parquet": Layout("audio (bytes, path, or both) and text, speaker, language, id", _parquet, read_parquet),
+    "flowtts": _folder("what flowtts synthesize and flowtts corpus write", is_job, read_job),
     "kaldi": _folder("wav.scp and text, with utt2spk and segments", is_kaldi, read_kaldi),
     "vctk": _folder("txt/SPEAKER/ID.txt and wav48/SPEAKER/ID.wav", is_vctk, read_vctk),
     "texts": _folder("ID.txt beside each ID.wav, in one folder or in one for each speaker", has_texts, read_texts),

@@ -1,8 +1,7 @@
-"""Lists of clips: lines of text with `|`, tabs or commas between the columns, JSON lines, and Parquet."""
+"""The clips of lists: lines of text with `|`, tabs or commas between the columns, JSON lines, and Parquet."""
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,188 +9,67 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from flowtts_core.errors import ConfigError, TextError
-from jobs.corpus.columns import UNUSED, Reading, by_evidence, by_name, is_header, usual_width
+from flowtts_core.errors import TextError
+from jobs.corpus.columns import UNUSED, Reading, by_name
 from jobs.corpus.find_audio import AudioFinder
-from jobs.corpus.source import AUDIO_SUFFIXES, Corpus, SourceClip, shown
+from jobs.corpus.source import AUDIO_SUFFIXES, Corpus, SourceClip
+from jobs.corpus.text_lists import TextList, lines_of, parse_list
 
-FORMS = {  # layout -> the columns of its lists; a layout may have several
-    "ljspeech": (("id", "text", "normalised"),),
-    "piper": (("id", "text"), ("id", "speaker", "text")),
-    "vits": (("audio", "text"), ("audio", "speaker", "text")),
-    "styletts2": (("audio", "text", "speaker"),),
-}
-Numbered = tuple[int, list[str]]  # a line's number from 1, and its cells
+JOB_FILES = ("metadata.csv", "audio/metadata.jsonl")  # of a corpus that `flowtts synthesize` or `flowtts corpus` made
 
 
 def read_lines(file: Path) -> list[str]:
-    """Return the lines of a file; only a line feed, with or without a carriage return, ends one.
-
-    Raises:
-        TextError: when it is not UTF-8; it names the line.
-    """
-    data = file.read_bytes()
-    try:
-        return [line.removesuffix("\r") for line in data.decode("utf-8-sig").split("\n")]
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise TextError(f"{file}, line {line}: not UTF-8 ({error.reason})", "save the file as UTF-8") from None
-
-
-def delimiter_of(line: str) -> str:
-    """Return what stands between the columns of a list, as its first line shows."""
-    return next((sign for sign in ("|", "\t") if sign in line), ",")
+    """Return the lines of a file of UTF-8; see `lines_of`."""
+    return lines_of(str(file), file.read_bytes())
 
 
 def read_list(file: Path, reading: Reading, form: str = "") -> Corpus:
-    """Read a list of text. Its columns have names in the first line, or are known by `--columns`, the layout or the rows.
-
-    A list with names is CSV, with its quotes. In one without, quotes belong to the text, as in LJSpeech's.
-
-    Args:
-        form: a name of `FORMS`, where the user gave one.
-
-    Raises:
-        TextError: when nothing decides which column is which.
-        ConfigError: when what the user said does not fit the list.
-    """
-    lines = read_lines(file)
-    first = next((line for line in lines if line.strip()), "")
-    sign, finder = delimiter_of(first), AudioFinder(file.parent)
-    cells = next(csv.reader([first], delimiter=sign), [])
-    if not form and is_header(cells, reading):
-        return _with_names(file, lines, sign, reading, finder)
-    if reading.names:
-        raise ConfigError(
-            f"{file}: its first line names no column {' or '.join(reading.names.values())}: {first[:200]}",
-            "name the columns in the first line, or give --columns",
-        )
-    if sign == "," and not reading.columns:
-        raise TextError(
-            f"{file}: the first line names no columns for audio and text: {first[:200]}",
-            "name the columns in the first line, as file_name,text, or give --columns or --text-column and --audio-column",
-        )
-    rows = [(number, _cells(line, sign)) for number, line in enumerate(lines, 1) if line.strip()]
-    roles = _roles(file, [cells for _, cells in rows], reading, form, finder)
-    clips = [_clip_of_cells(f"{file.name}, line {number}", number, cells, roles, finder) for number, cells in rows]
-    return _corpus(form or _layout(roles), file, roles, [cells for _, cells in rows], clips)
+    """Read a list of text; see `parse_list`."""
+    finder = AudioFinder(file.parent)
+    found = parse_list(str(file), read_lines(file), finder.has, reading, form)
+    clips = [
+        _clip_of_cells(found, f"{file.name}, line {number}", number, cells, finder) for number, cells in found.rows
+    ]
+    return _corpus(found.layout, file, found.roles, [cells for _, cells in found.rows], clips, found.names)
 
 
-def _cells(line: str, sign: str) -> list[str]:
-    cells = next(csv.reader([line])) if sign == "," else line.split(sign)
-    return [cell.strip() for cell in cells]
+def _clip_of_cells(found: TextList, where: str, number: int, cells: list[str], finder: AudioFinder) -> SourceClip:
+    values = found.values(cells)
+    unnamed, key = f"line {number}", values.get("id") or values.get("audio") or ""
+    if problem := found.problem(cells):
+        return SourceClip(key if len(cells) > 1 and key else unnamed, "", "", problem=f"{where}: {problem}")
+    clip = clip_of(where, unnamed, values, finder)
+    return clip if "/" in key or found.names else replace(clip, id=key)  # the id of a bare name is all of it
 
 
-def _roles(
-    file: Path, rows: Sequence[Sequence[str]], reading: Reading, form: str, finder: AudioFinder
-) -> tuple[str, ...]:
-    """Return the role of each column of a list without names."""
-    width = usual_width(rows)
-    if reading.columns:
-        if len(reading.columns) != width:
-            raise ConfigError(
-                f"--columns {','.join(reading.columns)}: {file} has {width} columns", _question(rows, "name each")
-            )
-        return reading.columns
-    if form:
-        fitting = [
-            roles for roles in FORMS[form] if len(roles) == width or (width == 2 and roles[2:] == ("normalised",))
-        ]
-        if not fitting:
-            forms = " or ".join("|".join(roles) for roles in FORMS[form])
-            raise ConfigError(
-                f"{file}: {width} columns, where {form} has {forms}", _question(rows, "leave --layout out")
-            )
-        return fitting[0]
-    if usual_width(rows) < 2:
-        raise TextError(f"{file}: no list of clips", "give a list with id|text, or a header that names its columns")
-    roles = by_evidence(rows, finder.has)
-    if roles is None:
-        what = f"{file}: the rows do not show which of the {width} columns holds what"
-        raise TextError(what, _question(rows, "say which is which"))
-    return roles
-
-
-def _question(rows: Sequence[Sequence[str]], request: str) -> str:
-    example = {2: "id,text", 3: "id,text,speaker"}.get(usual_width(rows), "id,speaker,text,-")
-    return "\n".join([f"{request}, as --columns {example}. The first rows:", *shown(rows[:3])])
-
-
-def _layout(roles: tuple[str, ...]) -> str:
-    return next((name for name, forms in FORMS.items() if roles in forms), "list")
-
-
-def _clip_of_cells(
-    where: str, number: int, cells: list[str], roles: tuple[str, ...], finder: AudioFinder
-) -> SourceClip:
-    values = {role: cell for role, cell in zip(roles, cells, strict=False) if role != UNUSED}
-    key = values.get("id") or values.get("audio")
-    if len(cells) < 2 or not key or "text" not in values:
-        return SourceClip(f"line {number}", "", "", problem=f"{where}: not `{'|'.join(roles[:2])}`")
-    if len(cells) > len(roles):
-        problem = (
-            f"{where}: {len(cells)} columns where the list has {len(roles)}: a text cannot hold what parts the columns"
-        )
-        return SourceClip(key, "", "", problem=problem)
-    text = values.pop("normalised", "") or values["text"]
-    clip = clip_of(where, f"line {number}", {**values, "text": text}, finder)
-    return clip if "/" in key else replace(clip, id=key)  # a bare name is the id as it stands
-
-
-def _with_names(file: Path, lines: list[str], sign: str, reading: Reading, finder: AudioFinder) -> Corpus:
-    """Read a list whose first line names the columns."""
-    records = _csv_records(file, lines) if sign == "," else _plain_records(lines, sign)
-    (_, header), *rows = records
-    names = by_name(header, reading, str(file))
-    clips = []
-    for number, cells in rows:
-        where = f"{file.name}, line {number}"
-        if len(cells) != len(header):
-            problem = f"{where}: {len(cells)} columns where the first line names {len(header)}"
-            clips.append(SourceClip(f"line {number}", "", "", problem=problem))
-            continue
-        row = dict(zip(header, cells, strict=True))
-        clips.append(clip_of(where, f"line {number}", {role: row[name] for role, name in names.items()}, finder))
-    layout = "audiofolder" if names.get("audio") == "file_name" else {"|": "coqui", "\t": "tsv"}.get(sign, "csv")
-    roles = {name: role for role, name in names.items()}
-    return _corpus(
-        layout, file, [roles.get(name, UNUSED) for name in header], [cells for _, cells in rows], clips, header
-    )
-
-
-def _csv_records(file: Path, lines: list[str]) -> list[Numbered]:
-    """Return the records of CSV and the line where each ends; a quoted cell may hold commas, quotes and line feeds."""
-    reader = csv.reader((f"{line}\n" for line in lines), strict=True)
-    records: list[Numbered] = []
-    began = 0
-    try:
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                records.append((reader.line_num, [cell.strip() for cell in cells]))
-            began = reader.line_num
-    except csv.Error as error:
-        raise TextError(f"{file}, line {began + 1}: bad CSV ({error})", "check the quotes of that record") from error
-    return records
-
-
-def _plain_records(lines: list[str], sign: str) -> list[Numbered]:
-    """Return the records of a list with names between bars or tabs, one a line; quotes are for cells that need them."""
-    records: list[Numbered] = []
-    for number, line in enumerate(lines, 1):
+def read_job(folder: Path) -> Corpus:
+    """Read what a job of ours made: its metadata.csv, and of audio/metadata.jsonl the speakers, where there are several."""
+    corpus = read_list(folder / JOB_FILES[0], Reading())
+    spoken = {}
+    for line in read_lines(folder / JOB_FILES[1]):
         if line.strip():
-            cells, quoted = line.split(sign), next(csv.reader([line], delimiter=sign), [])
-            width = len(records[0][1]) if records else len(cells)
-            chosen = quoted if len(cells) != width == len(quoted) else [_unquoted(cell) for cell in cells]
-            records.append((number, [cell.strip() for cell in chosen]))
-    return records
+            row = json.loads(line)
+            spoken[_id_of_path(row["file_name"])] = (row["voice"], row["speaker"])
+    voices = {voice for voice, _ in spoken.values()}
+    if len({*spoken.values()}) < 2:
+        return replace(corpus, layout="flowtts")
+
+    def named(clip: SourceClip) -> SourceClip:
+        voice, speaker = spoken.get(clip.id, ("", ""))
+        return replace(clip, speaker="@".join(filter(None, (voice if len(voices) > 1 or not speaker else "", speaker))))
+
+    clips = [named(clip) for clip in corpus.clips]
+    rows = tuple((*row, clip.speaker) for row, clip in zip(corpus.rows, clips, strict=False))
+    return Corpus("flowtts", corpus.source, (*corpus.columns, f"speaker ({JOB_FILES[1]})"), rows, clips)
 
 
-def _unquoted(cell: str) -> str:
-    """Return a cell without a spreadsheet's quoting ("He said ""no""."). Quotes that belong to the text stay."""
-    inner = cell[1:-1]
-    if len(cell) > 2 and cell[0] == cell[-1] == '"' and '""' in inner and '"' not in inner.replace('""', ""):
-        return inner.replace('""', '"')
-    return cell
+def is_job(folder: Path) -> bool:
+    """Return whether a folder holds what a job of ours made."""
+    if not all((folder / name).is_file() for name in JOB_FILES):
+        return False
+    with (folder / JOB_FILES[1]).open("rb") as opened:
+        first = opened.readline(100_000)
+    return all(f'"{key}"'.encode() in first for key in ("file_name", "voice", "speaker"))
 
 
 def read_jsonl(file: Path, reading: Reading) -> Corpus:

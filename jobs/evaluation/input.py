@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from cluster.storage import Storage
 from flowtts_core.audio.files import read_audio
 from flowtts_core.errors import AudioError, TextError
+from jobs.corpus.text_lists import lines_of, parse_list
 from jobs.synthesis.manifest import MANIFEST, SHARDS, read_manifest, read_shard, shard_stats
 from jobs.synthesis.webdataset import TarReader, samples, split_place
 
@@ -190,23 +191,28 @@ def _costs_of_shard(storage: Storage, durations: dict[str, float], index: int) -
 
 def _of_ljspeech(storage: Storage, files: dict[str, int]) -> Iterator[Item]:
     places = {_stem(file): file for file in files if _is_audio(file)}
-    for line in storage.read("metadata.csv").decode("utf-8-sig", errors="replace").splitlines():
-        parts = line.split("|")
-        if len(parts) >= 2 and parts[0]:
-            place = places.get(_stem(parts[0]), "")
-            error = "" if place else f"metadata.csv names {parts[0]}, not there"
-            yield Item(
-                _stem(parts[0]), parts[-1], place, error, stamp=_stamp(storage, place, files[place]) if place else ""
-            )
+    name = storage.path("metadata.csv")
+    listed = parse_list(name, lines_of(name, storage.read("metadata.csv")), lambda key: _stem(key) in places)
+    for number, cells in listed.rows:
+        values = listed.values(cells)
+        key, place = values.get("id") or values.get("audio") or f"line {number}", ""
+        error = listed.problem(cells)
+        if error:
+            error = f"metadata.csv, line {number}: {error}"
+        elif place := places.get(_stem(key), ""):
+            stamp = _stamp(storage, place, files[place])
+        else:
+            error = f"metadata.csv names {key}, not there"
+        yield Item(_stem(key), values.get("text"), place, error, stamp=stamp if place else "")
 
 
 def _of_files(storage: Storage, files: dict[str, int]) -> Iterator[Item]:
     texts: dict[str, str] = {}
     for file in files:
         if file.endswith(".trans.txt"):  # LibriSpeech: one line a clip
-            for line in storage.read(file).decode("utf-8", errors="replace").splitlines():
+            for line in storage.read(file).decode("utf-8", errors="replace").split("\n"):
                 id, _, text = line.partition(" ")
-                texts[id] = text
+                texts[id] = text.strip()
     audio = [file for file in files if _is_audio(file)]
     unique = len({_stem(file) for file in audio}) == len(audio)
     for file in audio:

@@ -59,6 +59,8 @@ def test_clips_of_a_folder_and_of_ljspeech(tmp_path: Path) -> None:
     there, lost = find_items(str(folder))
     assert (there.text, there.error) == ("Read 0", "")
     assert "c07" in lost.error
+    (folder / "metadata.csv").write_text("c00|0|Read\u20280\nc01|0|Read 1\n", encoding="utf-8")
+    assert [item.text for item in find_items(str(folder))] == ["Read\u20280", "Read 1"]
 
 
 def test_clips_of_librispeech_and_equal_names(tmp_path: Path) -> None:
