@@ -8,7 +8,8 @@ import math
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,8 @@ from flowtts_core.audio.mel import MelConfig
 from flowtts_core.config import fingerprint, from_dict, override, to_dict
 from flowtts_core.errors import ConfigError, OutputError, TextError
 from flowtts_core.text import frontends
+from flowtts_core.text.languages import INSTALL, detector_is_there
+from flowtts_core.training.corpus_checks import ClipMeasures, kind_of, unlike_the_rest
 from flowtts_core.training.example_files import AUDIO, INDEX, NOTE, Index, file_name
 from flowtts_core.training.examples import META, DatasetMeta
 from flowtts_core.training.features import (
@@ -34,6 +37,7 @@ from flowtts_core.training.features import (
 from flowtts_core.training.prepare import PrepareConfig
 from jobs.corpus.clips import LAYOUTS, SourceClip, read_corpus
 from jobs.corpus.columns import ROLES, Reading
+from jobs.corpus.outlier_page import OUTLIERS, ClipPlace, outlier_page, texts_of
 from jobs.corpus.prepare_worker import Note, ShardPreparer, feature_print
 
 QUARANTINE = "quarantine.jsonl"
@@ -43,7 +47,13 @@ _NAME = re.compile(r"clips-\d{5}\.parquet")
 
 @dataclass(frozen=True)
 class Prepared:
-    """What became of a corpus. `mel_mean`, `mel_std` are over all values of all log-mels."""
+    """What became of a corpus.
+
+    Attributes:
+        mel_mean, mel_std: over all values of all log-mels.
+        reasons: how many clips were set aside for what.
+        languages: how texts in other languages were looked for, as `limits.language` says.
+    """
 
     clips: int
     set_aside: int
@@ -53,6 +63,8 @@ class Prepared:
     files: int
     speakers: int
     wall_s: float
+    reasons: dict[str, int]
+    languages: str
 
 
 def add_parser(subparsers: Any) -> None:
@@ -60,12 +72,17 @@ def add_parser(subparsers: Any) -> None:
         "prepare",
         help="make a corpus ready for training",
         description="Keep the audio and text of a corpus in Parquet, and the features that training reads (mels, tokens)"
-        " beside them. Clips that cannot be trained on are listed with their reason in quarantine.jsonl. Run it again after"
-        " an interruption: it goes on. Run it on the prepared folder itself to add features of another configuration.",
+        " beside them. Silence at the ends and a constant offset are removed, and each clip is brought to one loudness"
+        " (--set cleaning.lufs=-23). Clips that cannot be trained on, or would spoil a voice, are listed with their reason in"
+        " quarantine.jsonl: among them texts that are too long or too short for their clip, one recording under several texts,"
+        " and texts that are not in the front end's language. Hear them, and the most extreme of those that were kept, in"
+        f" {OUTLIERS}. Run it again after an interruption: it goes on. Run it on the prepared folder itself to add features of"
+        " another configuration.",
         epilog="exit codes: 0 all clips prepared, 3 some were set aside, 1 failed, 2 wrong usage, 130 interrupted,\n"
         "143 terminated\n\nexamples:\n"
         "  flowtts prepare LJSpeech-1.1/ -o data/\n"
         "  flowtts prepare clips.jsonl -o data/ --resample --max-seconds 12\n"
+        "  flowtts prepare LJSpeech-1.1/ -o data/ --no-trim --no-loudness --set limits.rate_spread=0\n"
         "  flowtts prepare LJSpeech-1.1/ -o s3://bucket/data     # keys and endpoint from the AWS_ variables\n"
         "  flowtts prepare corpus.parquet -o data/ --set mel.sample_rate=24000 --set frontend.add_blank=false\n"
         "  flowtts prepare clips.jsonl -o data/ --like natural --resample   # to fine-tune that voice\n"
@@ -104,11 +121,18 @@ def add_parser(subparsers: Any) -> None:
         help="of the texts, as the phonemizer names it: en-us (default) and de are gruut's; the same as --set"
         " frontend.language=... It becomes the language of the voice",
     )
+    parser.add_argument("--no-trim", action="store_true", help="keep the silence at the ends of clips")
+    parser.add_argument("--no-loudness", action="store_true", help="keep each clip's own loudness")
     parser.add_argument("--lexicon", type=Path, help="JSON object of word -> IPA that goes before the phonemizer")
     parser.add_argument("--licence", default="", help="licence of the corpus, noted in dataset.json")
     parser.add_argument("--clips-per-file", type=int, default=128, help="bound of each Parquet file (default: 128)")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help="mel.X, frontend.X or limits.X"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="settings",
+        help="mel.X, frontend.X, limits.X or cleaning.X",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a folder that was prepared otherwise")
     parser.add_argument("--json", action="store_true", help="print a summary as JSON")
@@ -140,8 +164,14 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(asdict(result)))
     else:
         print(f"{args.output}: {result.clips} clips, {result.hours:.2f} h, in {result.wall_s:.0f} s")
+        where = Storage(args.output)
         if result.set_aside:
-            print(f"{result.set_aside} clips set aside: {Storage(args.output).path(QUARANTINE)} says why")
+            print(f"{result.set_aside} clips set aside: {where.path(QUARANTINE)} says why")
+            for reason, count in result.reasons.items():
+                print(f"{count:8d}  {reason}")
+        print(f"hear them, and the most extreme of the others: {where.path(OUTLIERS)}")
+    if result.languages != config.limits.language:
+        print(f"nobody looked whether the texts are in the front end's language: {INSTALL}", file=sys.stderr)
     return SOME_SET_ASIDE if result.set_aside else 0
 
 
@@ -165,11 +195,15 @@ def config_of(args: argparse.Namespace) -> PrepareConfig:
     if args.lexicon is not None:
         frontend = changed_frontend(frontend, {"lexicon": read_lexicon(args.lexicon)})
     frontends.build(frontend)  # a language that the phonemizer lacks ends the run before any work
+    for option, setting in ((args.no_trim, "cleaning.trim"), (args.no_loudness, "cleaning.loudness")):
+        if option:
+            config = override(config, {setting: False})
     if args.max_seconds is not None:
         config = override(config, {"limits.max_seconds": args.max_seconds})
     if _is_own(args.input, args.output) and config.of_audio != there:
         raise ConfigError(
-            "--resample, --max-seconds, limits.X and mel.sample_rate decide about the audio, which is prepared already",
+            "--resample, --no-trim, --no-loudness, --max-seconds, cleaning.X, limits.X and mel.sample_rate decide about the"
+            " audio, which is prepared already",
             "prepare the corpus again into another folder",
         )
     return replace(config, frontend=frontend)
@@ -256,6 +290,7 @@ def prepare(
     config, storage = config or PrepareConfig(), _storage(output)
     own = _is_own(source, output)
     clips = [] if own else _clips(Path(source), reading, tell)
+    config = _as_prepared(config, DatasetMeta.load(storage)) if own else _detecting(config)
     sets = (mel_set(config.mel), token_set(config.frontend))
     shards = {i: clips[at : at + clips_per_file] for i, at in enumerate(range(0, len(clips), clips_per_file))}
     with storage.lock():
@@ -291,6 +326,20 @@ def _is_own(source: str | Path, output: str | Path) -> bool:
     return str(source).rstrip("/") == str(output).rstrip("/") or _storage(source) == _storage(output)
 
 
+def _detecting(config: PrepareConfig) -> PrepareConfig:
+    """Return the settings that can be followed here: without the detector only marked languages are looked at."""
+    if config.limits.language != "detect" or detector_is_there():
+        return config
+    return replace(config, limits=replace(config.limits, language="marked"))
+
+
+def _as_prepared(config: PrepareConfig, meta: DatasetMeta) -> PrepareConfig:
+    """Return the settings with those that the audio of a prepared folder was made with."""
+    kept: dict[str, Any] = {name: meta.audio[name] for name in ("limits", "cleaning") if name in meta.audio}
+    settings: PrepareConfig = from_dict(PrepareConfig, kept)
+    return replace(config, limits=settings.limits, cleaning=settings.cleaning)
+
+
 Record = dict[str, Note]  # of a shard, by kind
 
 
@@ -315,6 +364,8 @@ def _audio_print(config: PrepareConfig, clips: list[SourceClip]) -> str:
     stats = [_stat(path) for path in dict.fromkeys(clip.path for clip in clips if clip.path)]
     rate, limits, resample = config.of_audio
     return fingerprint([rate, to_dict(limits), resample, [clip.to_json() for clip in clips], stats])
+    stats = [_stat(path) for path in dict.fromkeys(clip.path for clip in clips)]
+    return fingerprint([config.of_audio, [asdict(clip) for clip in clips], stats])
 
 
 def _stat(path: str) -> list[float]:
@@ -423,15 +474,24 @@ def _finish(
     licence: str,
     began: float,
 ) -> Prepared:
-    """Write the indices, what is known of the features, the quarantine and, last, `dataset.json`."""
+    """Write the indices, what is known of the features, the quarantine with its page and, last, `dataset.json`."""
     audio = [entry for record in records.values() for entry in record[AUDIO]["index"]]
-    mels, tokens = ([n for record in records.values() for n in record[kind]["index"]] for kind in ("mel", "tokens"))
+    places = _places(records)
+    odd = unlike_the_rest([place.measures for place in places], config.limits)
+    lengths = {
+        kind: {i: _lengths(record, kind, odd) for i, record in records.items()} for kind in MAKERS
+    }  # 0 leaves a clip out
+    mels, tokens = ([n for of_shard in lengths[kind].values() for n in of_shard] for kind in ("mel", "tokens"))
     usable = [(frames, count) for frames, count in zip(mels, tokens, strict=True) if 0 < count <= frames]
     aside = [entry for record in records.values() for kind in (AUDIO, *MAKERS) for entry in record[kind]["set_aside"]]
     reasons = [(entry[0], crowded(*both)) for entry, *both in zip(audio, mels, tokens, strict=True) if min(both) > 0]
-    aside += [{"id": key, "reason": reason} for key, reason in reasons if reason]
+    aside += [{"id": key, "reason": reason} for key, reason in [*reasons, *odd.items()] if reason]
+    bare = {entry["id"] for entry in aside if "text" not in entry}
+    texts = texts_of(storage, [place for place in places if place.measures.id in bare])
+    aside = [entry if "text" in entry else {**entry, "text": texts.get(entry["id"], "")} for entry in aside]
     lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in aside)
     storage.write(QUARANTINE, lines.encode("utf-8", "replace"))
+    storage.write(OUTLIERS, outlier_page(storage, source, places, aside, config).encode("utf-8", "replace"))
     if not usable:
         reason = f": {aside[0]['id']}: {aside[0]['reason']}" if aside else ""
         raise TextError(f"{source}: no clip can be trained on{reason}", f"{storage.path(QUARANTINE)} says why for each")
@@ -439,14 +499,13 @@ def _finish(
     storage.write(f"{AUDIO}/{INDEX}", Index.of(samples, 1, [entry[2] for entry in audio]).to_bytes())
     mean, std = _statistics([record["mel"] for record in records.values()])
     for features in sets:
-        lengths = {i: record[features.kind]["index"] for i, record in records.items()}
-        index = Index.of(lengths, MAKERS[features.kind].rows_per_group)
+        index = Index.of(lengths[features.kind], MAKERS[features.kind].rows_per_group)
         storage.write(f"{features.folder}/{INDEX}", index.to_bytes())
         known = {"spec": features.spec, **({"mean": mean, "std": std} if features.kind == "mel" else {})}
         storage.write(f"{features.folder}/{FEATURES}", (json.dumps(known, indent=1) + "\n").encode())
     speakers, languages = (tuple(sorted({entry[k] for entry in audio} - {""})) for k in (2, 3))
     if not storage.exists(META):
-        meta = DatasetMeta(config.mel, sets[1].spec, speakers, languages, licence, source)
+        meta = DatasetMeta(config.mel, sets[1].spec, speakers, languages, licence, source, config.of_audio)
         storage.write(META, meta.to_bytes())
     return Prepared(
         clips=len(usable),
@@ -457,7 +516,24 @@ def _finish(
         files=len(records),
         speakers=len(speakers),
         wall_s=round(time.perf_counter() - began, 2),
+        reasons=dict(Counter(kind_of(entry["reason"]) for entry in aside).most_common()),
+        languages=config.limits.language,
     )
+
+
+def _places(records: dict[int, Record]) -> list[ClipPlace]:
+    """Return where each clip that is kept lies, and its measures; none of files that an earlier version wrote."""
+    return [
+        ClipPlace(shard, row, ClipMeasures(*values))
+        for shard, record in records.items()
+        for row, values in enumerate(record[AUDIO].get("measures", []))
+    ]
+
+
+def _lengths(record: Record, kind: str, odd: Mapping[str, str]) -> list[int]:
+    """Return the lengths of a shard's features, 0 for clips that are set aside for what the corpus shows."""
+    pairs = zip(record[AUDIO]["index"], record[kind]["index"], strict=True)
+    return [0 if entry[0] in odd else length for entry, length in pairs]
 
 
 def _statistics(notes: list[Note]) -> tuple[float, float]:

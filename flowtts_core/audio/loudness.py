@@ -66,6 +66,13 @@ class LoudnessMeter:
         return float(_lufs(gated.mean()))
 
 
+def loudness_of(waveform: np.ndarray, sample_rate: int) -> float:
+    """Return the integrated loudness of a clip [S] in LUFS; -inf for silence. A clip under 400 ms is measured repeated."""
+    meter = LoudnessMeter(sample_rate)
+    meter.update(np.resize(waveform, max(len(waveform), math.ceil(2 * BLOCK_S * sample_rate))))
+    return meter.integrated()
+
+
 def gain_to(target_lufs: float, measured_lufs: float, limit_db: float = 40.0) -> float:
     """Return the linear gain from a measured loudness to a target, 1.0 for silence, at most `limit_db` either way."""
     if not math.isfinite(measured_lufs):

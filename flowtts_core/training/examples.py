@@ -6,7 +6,7 @@ import copy
 import io
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ class DatasetMeta:
         mel, frontend: of the features that training takes by default; `frontend` is a spec with all its fields.
         speakers, languages: of the clips, sorted.
         licence, source: of the corpus.
+        audio: the settings that the audio was prepared with, `limits` and `cleaning` among them; empty where an earlier version
+            prepared it. Features that are added later keep to them.
     """
 
     mel: MelConfig
@@ -40,6 +42,7 @@ class DatasetMeta:
     languages: tuple[str, ...] = ()
     licence: str = ""
     source: str = ""
+    audio: dict[str, Any] = field(default_factory=dict)
     format: int = FORMAT
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import astuple
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from cluster.storage import PARTIAL, Storage
 from flowtts_core.audio.files import read_audio
 from flowtts_core.config import fingerprint
 from flowtts_core.errors import TextError
+from flowtts_core.text.languages import other_language
+from flowtts_core.training.corpus_checks import measures_of
 from flowtts_core.training.example_files import AUDIO, AUDIO_SCHEMA, feature_schema, file_name, table_bytes
 from flowtts_core.training.features import MAKERS, FeatureMaker, FeatureSet, mel_set, token_set
 from flowtts_core.training.prepare import PrepareConfig, flac_of, prepare_audio
@@ -52,7 +55,7 @@ class ShardPreparer:
         # a new run sweeps the notes of the old one away: it needs no name
         stored = [] if AUDIO in missing else self._stored(index, "mel" in missing)
         journal = Journal(self._storage, f"{PARTIAL}journal-{index:05d}.json", "", len(clips) + len(stored))
-        aside: list[dict[str, str]] = []
+        aside: list[dict[str, Any]] = []
         rows: list[dict[str, Any]] = []
         made: dict[str, list[dict[str, Any]]] = {kind: [] for kind in missing if kind != AUDIO}
         failed: dict[str, list[dict[str, str]]] = {kind: [] for kind in made}
@@ -66,6 +69,7 @@ class ShardPreparer:
         notes: dict[str, Note] = {}
         if AUDIO in missing:
             notes[AUDIO] = {"print": print_, "set_aside": aside, "index": [_entry(row) for row in rows]}
+            notes[AUDIO]["measures"] = [row.pop("measures") for row in rows]
             self._storage.write(f"{AUDIO}/{file_name(index)}", table_bytes(rows, AUDIO_SCHEMA, 1, notes[AUDIO]))
         for kind, values in made.items():
             notes[kind] = self._write(index, kind, print_, values, failed[kind])
@@ -73,7 +77,7 @@ class ShardPreparer:
         return notes
 
     def _prepared(
-        self, clips: list[SourceClip], journal: Journal, aside: list[dict[str, str]]
+        self, clips: list[SourceClip], journal: Journal, aside: list[dict[str, Any]]
     ) -> Iterator[dict[str, Any]]:
         """Yield the audio rows of the clips; those that cannot be trained on go to `aside`."""
         rate = self._config.mel.sample_rate
@@ -82,12 +86,14 @@ class ShardPreparer:
             problem = problem or (_DEADLY if clip.id in journal.deadly else "")
             if journal.careful and not problem:
                 journal.enter(clip.id)
-            waveform = problem or prepare_audio(audio, self._config)
-            if isinstance(waveform, str):
-                aside.append({"id": clip.id, "reason": waveform, "audio": clip.path, "text": clip.text})
+            clean = problem or prepare_audio(audio, self._config)
+            if isinstance(clean, str):
+                where = {"audio": clip.path} if clip.row < 0 else {"audio": clip.path, "row": clip.row}
+                aside.append({"id": clip.id, "reason": clean, **where, "text": clip.text})
                 continue
-            row = {"id": clip.id, "text": clip.text, "speaker": clip.speaker, "language": clip.language}
-            yield {**row, "sample_rate": rate, "samples": len(waveform), "audio": flac_of(waveform, rate)}
+            row: dict[str, Any] = {"id": clip.id, "text": clip.text, "speaker": clip.speaker, "language": clip.language}
+            row["measures"] = astuple(measures_of(clip.id, clip.text, clip.language, clean, rate))
+            yield {**row, "sample_rate": rate, "samples": len(clean.waveform), "audio": flac_of(clean.waveform, rate)}
 
     def _stored(self, index: int, with_audio: bool) -> list[dict[str, Any]]:
         import pyarrow.parquet as pq
@@ -103,11 +109,20 @@ class ShardPreparer:
         try:
             if deadly:
                 raise TextError(_DEADLY)
+            if kind == "tokens":
+                self._require_language(row)
             length, value = self._makers[kind].make(row["text"], waveform)
         except TextError as error:
             failed.append({"id": row["id"], "reason": error.message, "text": row["text"]})
             length, value = 0, None
         return {"id": row["id"], "length": length, "value": value}
+
+    def _require_language(self, row: dict[str, Any]) -> None:
+        check, read = self._config.limits.language, self._sets["tokens"].spec.get("language", "")
+        if check != "any":
+            problem = other_language(row["text"], row["language"] or "", read, check == "detect")
+            if problem:
+                raise TextError(problem)
 
     def _write(
         self, index: int, kind: str, print_: str, rows: list[dict[str, Any]], failed: list[dict[str, str]]

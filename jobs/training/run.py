@@ -120,7 +120,8 @@ def data_fingerprint(data: Files, meta: DatasetMeta) -> str:
     known = [read_features(data, features) for features in meta.feature_sets]
     folders = [AUDIO, *(features.folder for features in meta.feature_sets)]
     sizes = [[n, size] for folder in folders for n, size in sorted(data.list(folder).items()) if n.endswith(".parquet")]
-    return fingerprint([meta.speakers, known, sizes])
+    settings = [meta.audio] if meta.audio else []  # folders of earlier versions keep their fingerprint
+    return fingerprint([meta.speakers, known, sizes, *settings])
 
 
 def train_rank(

@@ -285,11 +285,12 @@ def split_texts(
 
 
 def _prepare(work: Path, config: TaughtRecipe, workers: int | None) -> None:
-    from flowtts_core.training.prepare import PrepareConfig
+    from flowtts_core.training.prepare import AS_RECORDED, ClipLimits, PrepareConfig
     from jobs.prepare import prepare
 
     if not (work / "data" / "dataset.json").exists():
-        how = PrepareConfig(config.mel, whole_frontend(config.frontend), resample=True)
+        # what teachers read of chosen texts is clean, at their own level, and in English
+        how = PrepareConfig(config.mel, whole_frontend(config.frontend), ClipLimits(language="any"), True, AS_RECORDED)
         prepare(work / "clips.jsonl", work / "data", how, workers=workers, licence=_licence(config))
 
 
