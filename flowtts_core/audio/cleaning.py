@@ -6,7 +6,8 @@ import numpy as np
 
 _FRAME_S = 0.01
 _ABOVE_NOISE_DB = 9.0  # a frame so far above the noise of the recording is sound
-_LOWEST_DB, _HIGHEST_DB = -45.0, -30.0  # sound begins within these bounds, relative to the loud parts of speech
+_LOUD_FRAMES = 5  # so many are louder than what is called loud: a click is no speech, 50 ms may be
+_LOWEST_DB, _HIGHEST_DB = -50.0, -34.0  # sound begins within these bounds, relative to the loud parts of speech
 
 
 def without_offset(waveform: np.ndarray) -> np.ndarray:
@@ -27,7 +28,7 @@ def sound_bounds(waveform: np.ndarray, sample_rate: int, keep_s: float) -> tuple
         return 0, len(waveform)
     frames = waveform[: count * frame].reshape(count, frame).astype(np.float64)
     levels = 10 * np.log10(frames.var(axis=1) + 1e-12)  # the variance leaves an offset out, which silence may have too
-    quiet, loud = np.percentile(levels, [5, 95])
+    quiet, loud = np.percentile(levels, 5), np.sort(levels)[-min(_LOUD_FRAMES, count)]
     threshold = np.clip(quiet + _ABOVE_NOISE_DB, loud + _LOWEST_DB, loud + _HIGHEST_DB)
     sound = np.flatnonzero(levels > threshold)
     margin = round(keep_s * sample_rate)

@@ -25,7 +25,6 @@ from flowtts_core.training.features import mel_set
 from flowtts_core.training.prepare import (
     AS_RECORDED,
     CleanClip,
-    Cleaning,
     ClipLimits,
     PrepareConfig,
     clipped_share,
