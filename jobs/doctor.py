@@ -86,6 +86,10 @@ def examine(voice: str | None = None) -> list[Check]:
             "japanese extra",
             lambda: extra("japanese extra", ("pyopenjtalk",), "pip install 'flowtts[japanese]'"),
         ),
+        (
+            "languages extra",
+            lambda: extra("languages extra", ("py3langid",), "pip install 'flowtts[languages]'"),
+        ),
         ("eval extra", lambda: extra("eval extra", EVAL_MODULES, EVAL_REMEDY)),
     ]
     return [_guarded(name, check) for name, check in checks]

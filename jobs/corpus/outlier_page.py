@@ -6,6 +6,7 @@ import base64
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from heapq import nsmallest
 from typing import Any
 
 from cluster.storage import Storage
@@ -98,7 +99,7 @@ def _extremes(places: Sequence[ClipPlace]) -> list[tuple[ClipPlace, list[str]]]:
     """Return the clips at the ends of each measure, each once, with what they are extreme in."""
     whys: dict[str, tuple[ClipPlace, list[str]]] = {}
     for name, value in _ENDS.items():
-        for place in sorted(places, key=lambda place: value(place.measures))[:_EXTREMES]:
+        for place in nsmallest(_EXTREMES, places, key=lambda place: value(place.measures)):
             if value(place.measures):  # nothing cut off, no offset: not extreme
                 whys.setdefault(place.measures.id, (place, []))[1].append(name)
     return list(whys.values())
