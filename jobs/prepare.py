@@ -478,6 +478,8 @@ def _finish(
     audio = [entry for record in records.values() for entry in record[AUDIO]["index"]]
     places = _places(records)
     odd = unlike_the_rest([place.measures for place in places], config.limits)
+    for entry in (entry for record in records.values() for kind in MAKERS for entry in record[kind]["set_aside"]):
+        odd.pop(entry["id"], None)  # one reason is enough
     lengths = {
         kind: {i: _lengths(record, kind, odd) for i, record in records.items()} for kind in MAKERS
     }  # 0 leaves a clip out

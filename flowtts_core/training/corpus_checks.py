@@ -16,7 +16,7 @@ from flowtts_core.training.prepare import CleanClip, ClipLimits
 
 _ENOUGH = 20  # clips of a language, to know its usual rate
 _LEAST_FACTOR = 2.0  # a rate within this factor of the usual one is never odd, however even the corpus is
-_LEAST_S = 1.0  # nor is a clip that lacks or has no more than this: "Ah, indeed." may take its time
+_LEAST_S = 1.5  # nor is a clip that has no more than this too much or too little: "Ah, indeed." may take its time
 _NAMED = 5  # ids in a reason
 
 
@@ -51,7 +51,7 @@ def measures_of(id: str, text: str, language: str, clip: CleanClip, sample_rate:
     """Return the measures of a clip that is kept."""
     spoken = "".join(c for c in text.casefold() if unicodedata.category(c)[0] in "LMN")
     words = hashlib.blake2b(spoken.encode("utf-8", "replace"), digest_size=8).hexdigest()
-    seconds = round(len(clip.waveform) / sample_rate, 3)
+    seconds = max(0.001, round(len(clip.waveform) / sample_rate, 3))
     return ClipMeasures(
         id, language, words, len(spoken), seconds, clip.sound, clip.lufs, clip.trimmed_s, clip.offset
     )  # fmt: skip

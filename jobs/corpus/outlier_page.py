@@ -17,6 +17,7 @@ from flowtts_core.training.corpus_checks import ClipMeasures, kind_of
 from flowtts_core.training.example_files import AUDIO, file_name
 from flowtts_core.training.prepare import PrepareConfig
 from jobs.corpus.clips import SourceClip, audio_of
+from jobs.corpus.prepare_worker import DEADLY
 from jobs.templates import fill
 
 OUTLIERS = "outliers.html"
@@ -115,8 +116,16 @@ def _aside(sounds: _Sounds, entry: Mapping[str, Any], places: Mapping[str, ClipP
     if "audio" not in entry and entry["id"] in places:
         return _kept(sounds, places[entry["id"]], entry["reason"])
     clip = SourceClip(entry["id"], entry.get("text", ""), entry.get("audio", ""), row=entry.get("row", -1))
-    audio = next(audio_of([clip])) if clip.path else b""
-    return ShownClip(clip.id, clip.text, entry["reason"], None, *sounds.of(audio))
+    return ShownClip(clip.id, clip.text, entry["reason"], None, *_source_sound(sounds, clip, entry["reason"]))
+
+
+def _source_sound(sounds: _Sounds, clip: SourceClip, reason: str) -> tuple[str, str]:
+    if reason == DEADLY:
+        return "", "not opened here"
+    try:
+        return sounds.of(next(audio_of([clip])) if clip.path else b"")
+    except Exception as error:  # the corpus may be gone by now; the page is made whatever its library raises
+        return "", f"{type(error).__name__}: {error}"[:300]
 
 
 def _stored(storage: Storage, place: ClipPlace) -> tuple[str, bytes]:

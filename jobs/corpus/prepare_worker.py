@@ -22,7 +22,7 @@ from flowtts_core.training.prepare import PrepareConfig, flac_of, prepare_audio
 from jobs.corpus.clips import SourceClip, audio_of
 
 Note = dict[str, Any]
-_DEADLY = "its worker died while preparing it"
+DEADLY = "its worker died while preparing it"
 
 
 def feature_print(audio_print: str, features: FeatureSet) -> str:
@@ -83,7 +83,7 @@ class ShardPreparer:
         rate = self._config.mel.sample_rate
         for clip, audio in zip(clips, audio_of(clips), strict=True):
             problem = clip.problem or ("" if clip.text.strip() else "empty text")
-            problem = problem or (_DEADLY if clip.id in journal.deadly else "")
+            problem = problem or (DEADLY if clip.id in journal.deadly else "")
             if journal.careful and not problem:
                 journal.enter(clip.id)
             clean = problem or prepare_audio(audio, self._config)
@@ -108,7 +108,7 @@ class ShardPreparer:
     ) -> dict[str, Any]:
         try:
             if deadly:
-                raise TextError(_DEADLY)
+                raise TextError(DEADLY)
             if kind == "tokens":
                 self._require_language(row)
             length, value = self._makers[kind].make(row["text"], waveform)

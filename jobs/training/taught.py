@@ -290,7 +290,13 @@ def _prepare(work: Path, config: TaughtRecipe, workers: int | None) -> None:
 
     if not (work / "data" / "dataset.json").exists():
         # what teachers read of chosen texts is clean, at their own level, and in English
-        how = PrepareConfig(config.mel, whole_frontend(config.frontend), ClipLimits(language="any"), True, AS_RECORDED)
+        how = PrepareConfig(
+            config.mel,
+            whole_frontend(config.frontend),
+            limits=ClipLimits(language="any"),
+            resample=True,
+            cleaning=AS_RECORDED,
+        )
         prepare(work / "clips.jsonl", work / "data", how, workers=workers, licence=_licence(config))
 
 

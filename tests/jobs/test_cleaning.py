@@ -9,16 +9,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
 
+from cluster.storage import Storage
 from flowtts_core.audio.loudness import loudness_of
 from flowtts_core.errors import OutputError
 from flowtts_core.training.corpus_checks import ClipMeasures, kind_of, unlike_the_rest
 from flowtts_core.training.examples import DatasetMeta, Examples
 from flowtts_core.training.prepare import Cleaning, ClipLimits, PrepareConfig
 from jobs import prepare as job
+from jobs.corpus.outlier_page import outlier_page
+from jobs.corpus.prepare_worker import DEADLY
 from tests.jobs.test_prepare import RATE, arguments, in_process, tone, wav
 
 __all__ = ["in_process"]  # a fixture
@@ -98,13 +102,21 @@ def test_one_recording_under_several_texts_is_set_aside_with_the_names_of_the_ot
         "a": (TEXT, SPEECH),
         "b": ("Nobody was at home.", SPEECH),
         "c": ("it was a FINE day, in May!", SPEECH),
+        "unspeakable": ("?!", SPEECH),
         "d": (TEXT, tone(2.1)),
         "twice": (TEXT, tone(2.1)),  # the same text: nothing is wrong with it
     }
     output = tmp_path / "data"
-    job.prepare(corpus(tmp_path / "corpus", clips), output, PrepareConfig(), clips_per_file=2)
+    made = job.prepare(corpus(tmp_path / "corpus", clips), output, PrepareConfig(), clips_per_file=2)
     reason = "same audio under different texts: also "
-    assert aside(output) == {"a": f"{reason}b", "b": f"{reason}a, c", "c": f"{reason}b"}
+    reasons = aside(output)
+    assert reasons.pop("unspeakable").startswith("nothing in the text can be spoken")  # it is told once
+    assert reasons == {
+        "a": f"{reason}b, unspeakable",
+        "b": f"{reason}a, c, unspeakable",
+        "c": f"{reason}b, unspeakable",
+    }
+    assert made.set_aside == 4
     assert len(Examples(output, [])) == 2
 
 
@@ -119,7 +131,7 @@ def even(count: int, rate: float, language: str = "") -> list[ClipMeasures]:
 
 
 def test_texts_that_do_not_fit_their_clips_are_found_by_the_rate_of_the_others():
-    odd = [clip("long", 90, 3.0), clip("short", 9, 3.0), clip("Ah, indeed.", 8, 1.5)]
+    odd = [clip("long", 90, 3.0), clip("short", 9, 3.0), clip("Ah, indeed.", 8, 1.67)]
     reasons = unlike_the_rest([*even(200, 13), *odd], ClipLimits())
     assert reasons.keys() == {"long", "short"}  # a short clip may take its time
     assert reasons["long"].startswith("text too long for its clip: 30.0 letters per second (accepted: ")
@@ -181,6 +193,21 @@ def test_the_page_and_the_terminal_tell_what_was_set_aside(tmp_path, in_process,
     assert "largest offset" in page and "cleaning.lufs=-23.0" in page
     lines = [json.loads(line) for line in (output / "quarantine.jsonl").read_text(encoding="utf-8").splitlines()]
     assert {line["id"]: line["text"] for line in lines}["b"] == "Another <one>."
+
+
+def test_the_page_is_made_without_the_corpus_and_opens_no_clip_that_killed_a_worker(tmp_path, in_process):
+    clips = {"plain": (TEXT, SPEECH), "mute": (TEXT, 0 * SPEECH), "deadly": (TEXT, tone(2.2))}
+    source, output = corpus(tmp_path / "corpus", clips), tmp_path / "data"
+    table = [json.loads(line) | {"audio": (source.parent / f"{key}.wav").read_bytes()}
+             for key, line in zip(clips, source.read_text().splitlines(), strict=True)]  # fmt: skip
+    pq.write_table(pa.Table.from_pylist(table), tmp_path / "corpus.parquet")
+    job.prepare(tmp_path / "corpus.parquet", output, PrepareConfig())
+    assert 'aria-label="mute" src="data:audio' in (output / "outliers.html").read_text()
+    lines = [json.loads(line) for line in (output / "quarantine.jsonl").read_text().splitlines()]
+    lines.append({"id": "deadly", "reason": DEADLY, "audio": str(source.parent / "deadly.wav"), "text": TEXT})
+    (tmp_path / "corpus.parquet").unlink()
+    page = outlier_page(Storage(str(output)), "corpus", [], lines, PrepareConfig())
+    assert "FileNotFoundError" in page and "not opened here" in page and "data:audio" not in page
 
 
 def test_reasons_are_counted_by_what_they_have_in_common():
