@@ -14,12 +14,9 @@ from flowtts_core.errors import OutputError
 from jobs.voices import WORD_TIMES
 
 if TYPE_CHECKING:
-    from flowtts_core.audio.mel import MelConfig
-    from flowtts_core.vocoder.base import Vocoder
     from flowtts_core.voice.card import VoiceCard
 
 PHONEMIZERS = ("gruut", "espeak")
-GRIFFIN_LIM = "griffin_lim"
 
 
 def add_parser(subparsers: Any) -> None:
@@ -90,9 +87,9 @@ def _add_matcha(kinds: Any) -> None:
     parser.add_argument("checkpoint", type=Path, help="a .ckpt or .safetensors file")
     parser.add_argument(
         "--vocoder",
-        default=GRIFFIN_LIM,
-        metavar="VOICE",
-        help="take the vocoder of this voice, which must read the same mel (default: Griffin-Lim, which sounds metallic)",
+        default="",
+        help="vocoder folder, voice folder, or a bundled voice's name; it must read the same mel (default: Griffin-Lim, which"
+        " sounds metallic)",
     )
     parser.add_argument(
         "--phonemizer",
@@ -109,10 +106,12 @@ def _matcha(args: argparse.Namespace) -> VoiceCard:
     from flowtts_core.config import spec_of
     from flowtts_core.sampling import Sampling
     from flowtts_core.text.frontends import PhonemeConfig
-    from flowtts_core.voice.parts import save_voice
+    from flowtts_core.voice.parts import find_vocoder, save_voice
+    from jobs.training.recipes.base import local_copy
 
     imported = import_matcha(args.checkpoint)
-    vocoder, vocoder_spec = vocoder_for(args.vocoder, imported.config.mel)
+    with local_copy(args.vocoder) as place:
+        paired = find_vocoder(place, imported.config.mel)
     phonemizer = args.phonemizer or ("espeak" if find_spec("espeakng_loader") else "gruut")
     speakers = imported.config.n_speakers
     return save_voice(
@@ -120,8 +119,8 @@ def _matcha(args: argparse.Namespace) -> VoiceCard:
         name=args.output.name,
         acoustic=imported.model(),
         acoustic_spec=imported.spec,
-        vocoder=vocoder,
-        vocoder_spec=vocoder_spec,
+        vocoder=paired.vocoder,
+        vocoder_spec=paired.spec,
         frontend=spec_of("phonemes", PhonemeConfig(phonemizer=phonemizer, language=args.language)),
         half=args.half,
         languages=(args.language,),
@@ -174,20 +173,3 @@ def _hibari(args: argparse.Namespace) -> VoiceCard:
     from flowtts_core.engines.hibari import import_hibari
 
     return import_hibari(args.graph, args.output, language=args.language, licence=args.licence, source=args.source)
-
-
-def vocoder_for(choice: str, mel: MelConfig) -> tuple[Vocoder, dict[str, Any]]:
-    """Griffin-Lim for this mel, or the vocoder of a voice (`save_voice` checks that its mel is the same); and its spec.
-
-    Raises:
-        VoiceError: when the voice cannot be loaded.
-    """
-    from flowtts_core.config import build, to_dict
-    from flowtts_core.vocoder import VOCODERS
-    from flowtts_core.voice.parts import load_parts
-
-    if choice != GRIFFIN_LIM:
-        voice = load_parts(choice)
-        return voice.vocoder, dict(voice.card.parts["vocoder"])
-    spec = {"name": GRIFFIN_LIM, "mel": to_dict(mel)}
-    return build(VOCODERS, spec), spec

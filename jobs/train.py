@@ -101,7 +101,11 @@ def add_parser(subparsers: Any) -> None:
         help="with --recipe natural: a voice that reads; its licence binds its pupil. May be given again: each is a speaker"
         " (default: the recipe's)",
     )
-    parser.add_argument("--vocoder", default="", help="vocoder or voice folder for the voice (default: Griffin-Lim)")
+    parser.add_argument(
+        "--vocoder",
+        default="",
+        help="vocoder folder, voice folder, or a bundled voice's name, for the voice (default: Griffin-Lim)",
+    )
     parser.add_argument("--steps", type=int, help="optimiser steps (default: the recipe's)")
     add_run_options(parser)
     parser.set_defaults(run=run)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -52,14 +55,15 @@ class SnakeBeta(nn.Module):
 
 
 class GeluLinear(nn.Module):
-    """Linear layer, then GELU."""
+    """Linear layer, then GELU; `approximate` is "none" or "tanh", as torch takes it."""
 
-    def __init__(self, channels: int, inner: int) -> None:
+    def __init__(self, channels: int, inner: int, approximate: str = "none") -> None:
         super().__init__()
         self.proj = nn.Linear(channels, inner)
+        self.approximate = approximate
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.gelu(self.proj(x))
+        return F.gelu(self.proj(x), approximate=self.approximate)
 
 
 class SelfAttention(nn.Module):
@@ -84,16 +88,24 @@ class SelfAttention(nn.Module):
         return self.to_out(merge_heads(F.scaled_dot_product_attention(query, key, value, attn_mask=mask)))
 
 
+FEED_FORWARDS: dict[str, Callable[[int, int], nn.Module]] = {
+    "gelu": GeluLinear,
+    "gelu-approximate": partial(GeluLinear, approximate="tanh"),
+    "snakebeta": SnakeBeta,
+}
+"""The first layers of a feed-forward net by kind; (channels, inner) -> module."""
+
+
 class FrameFeedForward(nn.Module):
     """Feed-forward net of 4 times the width.
 
     Args:
-        kind: of its first layer, "gelu" or "snakebeta".
+        kind: of its first layer, one of `FEED_FORWARDS`.
     """
 
     def __init__(self, channels: int, kind: str, dropout: float) -> None:
         super().__init__()
-        first = {"gelu": GeluLinear, "snakebeta": SnakeBeta}[kind](channels, 4 * channels)
+        first = FEED_FORWARDS[kind](channels, 4 * channels)
         self.net = nn.Sequential(first, Dropout(dropout), nn.Linear(4 * channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:

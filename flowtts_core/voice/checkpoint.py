@@ -18,6 +18,8 @@ from torch import Tensor
 from flowtts_core.errors import VoiceError
 
 _REMEDY = "take the file again from where it came from; it must be a torch checkpoint (.ckpt, .pt) or .safetensors"
+_WEIGHTS = ("state_dict", "model_state_dict", "model")  # where checkpoints keep their weights
+_PREFIXES = ("model.", "module.", "_orig_mod.")
 _DTYPES = {
     "FloatStorage": torch.float32,
     "DoubleStorage": torch.float64,
@@ -41,9 +43,11 @@ class Checkpoint:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a `.safetensors` file or a torch checkpoint; in the latter, the mapping under `state_dict` if there is one.
+    """Read a `.safetensors` file or a torch checkpoint.
 
-    Nothing in the file is executed: objects of unknown classes become inert placeholders.
+    Nothing in the file is executed: objects of unknown classes become inert placeholders. In a torch checkpoint the weights
+    are the first of `state_dict`, `model_state_dict` and `model` that holds tensors, else the whole file. A prefix that all
+    names share, as a wrapper's "model.", is taken off.
 
     Raises:
         VoiceError: for a file that is missing, damaged or no checkpoint.
@@ -52,23 +56,35 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise VoiceError(f"{path}: no such file", _REMEDY)
     if path.suffix == ".safetensors":
         try:
-            return Checkpoint(load_file(path))
+            return Checkpoint(_bare(load_file(path)))
         except Exception as error:  # damage can make the reader raise anything
             raise VoiceError(f"{path}: cannot be read, perhaps truncated ({error})", _REMEDY) from error
     content = _read_torch(path)
     if not isinstance(content, dict):
         raise VoiceError(f"{path}: holds no mapping of tensors", _REMEDY)
-    state = content.get("state_dict", content)
-    tensors = (
-        {name: t.detach() for name, t in state.items() if isinstance(t, Tensor)} if isinstance(state, dict) else {}
-    )
+    tensors = next(filter(None, (_tensors(content.get(name)) for name in _WEIGHTS)), None) or _tensors(content)
     if not tensors:
-        raise VoiceError(f"{path}: holds no tensors", _REMEDY)
+        raise VoiceError(
+            f"{path}: holds no tensors", f"{_REMEDY}, with its weights under {', '.join(_WEIGHTS)} or bare"
+        )
     try:
         hyper = plain(content.get("hyper_parameters", {}))
     except RecursionError as error:
         raise VoiceError(f"{path}: its hyperparameters contain themselves", _REMEDY) from error
-    return Checkpoint(tensors, hyper if isinstance(hyper, dict) else {})
+    return Checkpoint(_bare(tensors), hyper if isinstance(hyper, dict) else {})
+
+
+def _tensors(state: Any) -> dict[str, Tensor]:
+    if not isinstance(state, dict):
+        return {}
+    return {name: t.detach() for name, t in state.items() if isinstance(name, str) and isinstance(t, Tensor)}
+
+
+def _bare(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Take off the prefixes of wrappers (Lightning, DataParallel, torch.compile) that all names share."""
+    while tensors and (found := next((p for p in _PREFIXES if all(name.startswith(p) for name in tensors)), None)):
+        tensors = {name.removeprefix(found): tensor for name, tensor in tensors.items()}
+    return tensors
 
 
 def _read_torch(path: Path) -> Any:

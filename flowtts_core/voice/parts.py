@@ -17,17 +17,21 @@ from torch import nn
 
 from flowtts_core.acoustic import ACOUSTIC_MODELS
 from flowtts_core.acoustic.base import AcousticModel
-from flowtts_core.config import Table, build
+from flowtts_core.audio.mel import MelConfig
+from flowtts_core.config import Table, build, spec_of
 from flowtts_core.errors import ConfigError, VoiceError
 from flowtts_core.files import write_whole
 from flowtts_core.flow import SOLVERS, TIME_GRIDS
 from flowtts_core.nn.graph import Runners
 from flowtts_core.sampling import SPEEDS
 from flowtts_core.text.frontends import FRONTENDS, Frontend
-from flowtts_core.vocoder import VOCODERS
+from flowtts_core.vocoder import VOCODERS, GriffinLimConfig
 from flowtts_core.vocoder.base import Vocoder
-from flowtts_core.voice.card import CARD, FLOW_VOICE, VoiceCard, find_voice, load_card, write_card
+from flowtts_core.vocoder.files import CARD as VOCODER_CARD
+from flowtts_core.vocoder.files import LoadedVocoder, load_vocoder
+from flowtts_core.voice.card import CARD, FLOW_VOICE, VoiceCard, bundled_voices, find_voice, load_card, write_card
 
+GRIFFIN_LIM = "griffin_lim"
 WEIGHTS = {"acoustic": "acoustic.safetensors", "vocoder": "vocoder.safetensors"}
 _REMEDY = "take the voice again from where it came from"
 
@@ -72,6 +76,28 @@ def parts_of(folder: Path, card: VoiceCard, device: torch.device | str = "cpu") 
     frontend: Frontend = _built(FRONTENDS, card, "frontend", folder)
     _check_card(card, acoustic, frontend, folder / CARD)
     return FlowVoice(card, acoustic, vocoder, frontend)
+
+
+def find_vocoder(choice: str, mel: MelConfig) -> LoadedVocoder:
+    """Load what a `--vocoder` names: a vocoder's folder, a voice's folder or a bundled voice; none is Griffin-Lim of this mel.
+
+    Raises:
+        VoiceError: where there is none; `require_same_features` tells whether it reads the mel of a model.
+    """
+    if choice in ("", GRIFFIN_LIM):
+        spec = spec_of(GRIFFIN_LIM, GriffinLimConfig(mel=mel))
+        return LoadedVocoder(build(VOCODERS, spec), spec)
+    folder = Path(choice)
+    if (folder / VOCODER_CARD).is_file():
+        return load_vocoder(folder)
+    if folder.is_dir() and not (folder / CARD).is_file() and choice not in bundled_voices():
+        raise VoiceError(
+            f"{choice}: neither {VOCODER_CARD} nor {CARD} in that folder", "give the folder of a vocoder or of a voice"
+        )
+    card = load_card(choice)
+    if "vocoder" not in card.parts:
+        raise VoiceError(f"voice {choice} is of kind {card.kind}: it has no vocoder", "give a flow voice or a vocoder")
+    return LoadedVocoder(load_parts(choice).vocoder, dict(card.parts["vocoder"]))
 
 
 def _graph_file(part: str, name: str) -> str:

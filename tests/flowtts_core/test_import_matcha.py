@@ -214,3 +214,50 @@ def test_hyperparameters_are_read_from_unknown_classes(tmp_path):
     loaded = read_checkpoint(tmp_path / "x.ckpt")
     assert loaded.hyper_parameters == {"a": {"b": {"c": 4}}, "d": [1, "x"]}
     assert torch.equal(loaded.tensors["w"], content["state_dict"]["w"])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        lambda weights: {"model": weights, "optimizer": {"state": {}}},
+        lambda weights: {"model_state_dict": weights, "epoch": 3},
+        lambda weights: {"state_dict": {f"model.{name}": tensor for name, tensor in weights.items()}},
+        lambda weights: {f"module._orig_mod.{name}": tensor for name, tensor in weights.items()},
+    ],
+)
+def test_weights_are_found_where_trainings_put_them(content, tmp_path):
+    weights = {"a.weight": torch.ones(2), "model.b": torch.zeros(1)}
+    torch.save(content(weights), tmp_path / "x.ckpt")
+    loaded = read_checkpoint(tmp_path / "x.ckpt").tensors
+    assert loaded.keys() == weights.keys()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in weights.items())
+
+
+def plain_feed_forward(weights):
+    """The weights without what snakebeta adds to a linear layer: those of a GELU of either kind."""
+    return {name: tensor for name, tensor in weights.items() if not name.endswith(("net.0.alpha", "net.0.beta"))}
+
+
+@pytest.mark.parametrize("act_fn", ["gelu", "gelu-approximate"])
+def test_the_activation_is_the_one_that_was_trained(published, act_fn, tmp_path):
+    _, weights, config = published
+    hyper = {**config, "decoder": {**config["decoder"], "act_fn": act_fn}}
+    torch.save(lightning(plain_feed_forward(weights), hyper), tmp_path / "x.ckpt")
+    imported = import_matcha(tmp_path / "x.ckpt", MelConfig(n_mels=config["n_feats"]))
+    first = imported.model().decoder.estimator.mid_blocks[0][1][0].ff.net[0]
+    x = torch.randn(3, first.proj.in_features)
+    expected = torch.nn.functional.gelu(first.proj(x), approximate="tanh" if "approximate" in act_fn else "none")
+    assert torch.equal(first(x), expected)
+    assert imported.spec["feed_forward"] == act_fn
+
+
+@pytest.mark.parametrize("act_fn", ["geglu-approximate", "snakebeta", None])
+def test_an_activation_that_cannot_be_known_or_run_is_refused(published, act_fn, tmp_path):
+    _, weights, config = published
+    hyper = {**config, "decoder": {**config["decoder"], "act_fn": act_fn}}
+    torch.save(lightning(plain_feed_forward(weights), hyper), tmp_path / "x.ckpt")
+    with pytest.raises(VoiceError, match="activation"):
+        import_matcha(tmp_path / "x.ckpt", MelConfig(n_mels=config["n_feats"]))
+    torch.save(lightning(weights, {**config, "decoder": {**config["decoder"], "act_fn": "gelu"}}), tmp_path / "x.ckpt")
+    with pytest.raises(VoiceError, match="'gelu', but its tensors are snakebeta's"):
+        import_matcha(tmp_path / "x.ckpt", MelConfig(n_mels=config["n_feats"]))

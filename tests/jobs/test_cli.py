@@ -28,8 +28,9 @@ from flowtts_core.acoustic import ACOUSTIC_MODELS, MatchaConfig, MatchaTTS
 from flowtts_core.config import build, spec_of
 from flowtts_core.errors import ConfigError, TextError
 from flowtts_core.text.frontends import PhonemeConfig
-from flowtts_core.vocoder import VOCODERS
-from flowtts_core.voice.card import VoiceCard
+from flowtts_core.vocoder import VOCODERS, Vocos, VocosConfig
+from flowtts_core.vocoder.files import save_vocoder
+from flowtts_core.voice.card import VoiceCard, load_card
 from flowtts_core.voice.parts import save_voice
 from jobs import cli, doctor, say, train, voices
 from jobs.training import run as training_run
@@ -244,12 +245,20 @@ def test_doctor_reports_a_failure_with_its_remedy(tmp_path: Path, capsys: pytest
     assert failed["remedy"]
 
 
+SMALL_PUBLISHED = replace(
+    MatchaConfig.published(),
+    encoder_channels=32,
+    encoder_filter_channels=48,
+    encoder_layers=1,
+    duration_channels=24,
+    decoder_channels=(32, 32),
+    decoder_head_channels=16,
+    n_speakers=2,
+)
+
+
 def test_an_imported_checkpoint_speaks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sizes = {"encoder_channels": 32, "encoder_filter_channels": 48, "encoder_layers": 1, "duration_channels": 24}
-    config = replace(
-        MatchaConfig.published(), **sizes, decoder_channels=(32, 32), decoder_head_channels=16, n_speakers=2
-    )
-    save_file(MatchaTTS(config).state_dict(), tmp_path / "published.safetensors")
+    save_file(MatchaTTS(SMALL_PUBLISHED).state_dict(), tmp_path / "published.safetensors")
     folder = tmp_path / "imported"
     line = ["import", "matcha", str(tmp_path / "published.safetensors"), "-o", str(folder), "--phonemizer", "gruut"]
     assert cli.main([*line, "--licence", "MIT", "--json"]) == 0
@@ -258,6 +267,25 @@ def test_an_imported_checkpoint_speaks(tmp_path: Path, capsys: pytest.CaptureFix
     assert soundfile.info(tmp_path / "hi.wav").frames > 0
     assert cli.main(line) == 1
     assert "is a voice already" in capsys.readouterr().err
+
+
+def test_an_imported_checkpoint_takes_the_vocoder_of_a_vocoder_folder_or_of_a_voice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = VocosConfig(dim=32, intermediate_dim=64, num_layers=2)
+    spec = spec_of("vocos", config)
+    save_vocoder(tmp_path / "vocoder", Vocos(config), spec)
+    save_file(MatchaTTS(replace(SMALL_PUBLISHED, n_speakers=1)).state_dict(), tmp_path / "published.safetensors")
+    line = ["import", "matcha", str(tmp_path / "published.safetensors"), "--phonemizer", "gruut", "--vocoder"]
+    assert cli.main([*line, str(tmp_path / "vocoder"), "-o", str(tmp_path / "one")]) == 0
+    assert cli.main([*line, str(tmp_path / "one"), "-o", str(tmp_path / "two")]) == 0
+    for name in ("one", "two"):
+        assert load_card(tmp_path / name).parts["vocoder"] == spec
+    capsys.readouterr()
+    assert cli.main([*line, str(tmp_path), "-o", str(tmp_path / "three")]) == 1
+    assert "neither vocoder.json nor voice.json" in capsys.readouterr().err
+    assert cli.main([*line, "heart", "-o", str(tmp_path / "three")]) == 1
+    assert "voice heart is of kind hibari: it has no vocoder" in capsys.readouterr().err
 
 
 def test_what_is_no_checkpoint_makes_no_voice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

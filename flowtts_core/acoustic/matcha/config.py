@@ -38,7 +38,7 @@ class MatchaConfig:
             a multiple of 4, and prior and flow losses are taken as upstream takes them.
         norm: of decoder blocks, "layer" (each frame by itself) or "group" (over time; published).
         activation: of decoder blocks, "silu" or "mish" (published; 9 times the time of silu on a CPU).
-        feed_forward: of decoder transformers, "gelu" or "snakebeta" (published).
+        feed_forward: of decoder transformers, "gelu", "gelu-approximate" (by tanh) or "snakebeta" (published).
         predicts: what the decoder's output is: "velocity" (published), or "data", the clean frames from which the velocity
             follows. A narrow net need not carry the noise through to its output then (arXiv 2511.13720), and a single step
             gives the mean of what may be said without any of it. Training prefers early times then.
@@ -82,7 +82,7 @@ class MatchaConfig:
         _choose("predicts", self.predicts, ("velocity", "data"))
         _choose("norm", self.norm, ("layer", "group"))
         _choose("activation", self.activation, ("silu", "mish"))
-        _choose("feed_forward", self.feed_forward, ("gelu", "snakebeta"))
+        _choose("feed_forward", self.feed_forward, ("gelu", "gelu-approximate", "snakebeta"))
         for name in _SIZES:
             if getattr(self, name) < 1:
                 raise ConfigError(f"MatchaConfig.{name} = {getattr(self, name)}", "use 1 or more")

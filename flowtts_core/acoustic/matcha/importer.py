@@ -42,7 +42,7 @@ def import_matcha(checkpoint: Path, mel: MelConfig | None = None) -> ImportedMat
     """Read a Lightning `.ckpt` or a `.safetensors` file of a Matcha-TTS model.
 
     What shapes do not tell (numbers of heads, sigma_min) comes from the file's hyperparameters, else from the published
-    defaults. The result runs with `masking="published"`, as the weights were trained.
+    defaults; but for an activation that only they tell. The result runs with `masking="published"`, as the weights were trained.
 
     Args:
         mel: the mel it was trained on; by default the published one, of 22.05 kHz and 80 bands.
@@ -119,9 +119,26 @@ def _config_of(loaded: Checkpoint, mel: MelConfig, who: str) -> MatchaConfig:
         decoder_mid_blocks=_count(tensors, f"{_NET}mid_blocks."),
         decoder_heads=heads,
         decoder_head_channels=tensors[f"{_TRANSFORMER}attn1.to_q.weight"].shape[0] // heads,
-        feed_forward="snakebeta" if f"{_TRANSFORMER}ff.net.0.alpha" in tensors else "gelu",
+        feed_forward=_feed_forward(tensors, decoder.get("act_fn"), who),
         sigma_min=float(_under(hyper, "cfm").get("sigma_min") or base.sigma_min),
     )
+
+
+def _feed_forward(tensors: dict[str, Tensor], stated: Any, who: str) -> str:
+    """Return the first layer of the feed-forward nets; all but snakebeta have the same tensors, so hyperparameters tell."""
+    told = "snakebeta" if f"{_TRANSFORMER}ff.net.0.alpha" in tensors else stated
+    if told is None:
+        raise VoiceError(
+            f"{who}: does not tell the activation of its feed-forward nets, which its tensors do not show either",
+            "give the .ckpt that its training wrote, whose hyperparameters tell it (decoder.act_fn)",
+        )
+    if told not in ("gelu", "gelu-approximate", "snakebeta") or stated not in (None, told):
+        raise VoiceError(
+            f"{who}: its decoder's activation is {stated!r}"
+            + (f", but its tensors are {told}'s" if told != stated else ""),
+            "gelu, gelu-approximate and snakebeta (the published one) are supported",
+        )
+    return str(told)
 
 
 def _scalar(tensors: dict[str, Tensor], statistics: dict[str, Any], name: str, default: float) -> float:

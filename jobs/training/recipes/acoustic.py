@@ -10,7 +10,7 @@ from torch import nn
 
 from flowtts_core import acoustic
 from flowtts_core.acoustic import AcousticModel, MatchaConfig
-from flowtts_core.config import build, from_dict, spec_of
+from flowtts_core.config import from_dict, spec_of
 from flowtts_core.errors import ConfigError
 from flowtts_core.flow import Distillation
 from flowtts_core.text import frontends
@@ -19,10 +19,8 @@ from flowtts_core.training.examples import DatasetMeta, read_features
 from flowtts_core.training.files import Files
 from flowtts_core.training.tasks import AcousticTask, DistillationTask
 from flowtts_core.training.trainer import Task, TrainConfig
-from flowtts_core.vocoder import VOCODERS, GriffinLimConfig
-from flowtts_core.vocoder.files import CARD as VOCODER_CARD
-from flowtts_core.vocoder.files import LoadedVocoder, load_vocoder
-from flowtts_core.voice.parts import FlowVoice, load_parts, save_voice
+from flowtts_core.vocoder.files import LoadedVocoder
+from flowtts_core.voice.parts import FlowVoice, find_vocoder, load_parts, save_voice
 from jobs.training.recipes.base import Recipe, local_copy
 
 
@@ -97,19 +95,9 @@ class AcousticRecipe(Recipe):
         )
 
     def find_vocoder(self) -> LoadedVocoder:
-        """Load the vocoder of a vocoder folder or of a voice; Griffin-Lim for an empty name.
-
-        Raises:
-            VoiceError: where there is none.
-        """
-        if not self.vocoder:
-            spec = spec_of("griffin_lim", GriffinLimConfig(mel=self.model.mel))
-            return LoadedVocoder(build(VOCODERS, spec), spec)
+        """Load the vocoder; raises as `flowtts_core.voice.parts.find_vocoder`."""
         with local_copy(self.vocoder) as folder:
-            if (Path(folder) / VOCODER_CARD).is_file():
-                return load_vocoder(Path(folder))
-            voice = load_parts(folder)
-        return LoadedVocoder(voice.vocoder, voice.card.parts["vocoder"])
+            return find_vocoder(folder, self.model.mel)
 
 
 @dataclass(frozen=True)
