@@ -8,6 +8,7 @@ import glob
 import io
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -129,7 +130,11 @@ class Storage:
         return dict(sorted((name, size) for name, size in sizes.items() if name))
 
     def open(self, name: str) -> IO[bytes]:
-        """Open a file for reading, seekable."""
+        """Open a file for reading, seekable. Raise OSError for a local pipe, socket or device: reading it may never end."""
+        if not self.remote:
+            mode = os.stat(self.path(name)).st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                raise OSError(errno.EINVAL, "a pipe or a device, not a file", self.path(name))
         return cast(IO[bytes], self._system.open(self.path(name), "rb"))
 
     def read(self, name: str) -> bytes:
@@ -301,8 +306,8 @@ def _find_local(pattern: str, suffixes: tuple[str, ...]) -> list[InputFile]:
         paths = [pattern]
     else:
         paths = [path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path)]
-    stats = [(path, os.stat(path)) for path in sorted(paths)]
-    return [InputFile(path, stat.st_size, str(stat.st_mtime_ns)) for path, stat in stats]
+    found = [(path, os.stat(path)) for path in sorted(paths)]
+    return [InputFile(path, of.st_size, str(of.st_mtime_ns)) for path, of in found]
 
 
 def _find_remote(pattern: str, suffixes: tuple[str, ...]) -> list[InputFile]:

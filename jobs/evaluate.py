@@ -31,7 +31,8 @@ examples:
   flowtts evaluate new/ -o new-scores --against old-scores     is it better than what was judged before
   flowtts evaluate s3://speech/a -o s3://scores/a --device cuda --asr whisper:openai/whisper-large-v3
 
-exit codes: 0 judged, and all requirements met; 3 a judge could not judge some clips; 4 a requirement is not met."""
+exit codes: 0 judged, and all requirements met; 2 a setting or a choice of clips that cannot be judged; 3 a judge could not
+judge some clips (unreadable, too long or too short, silent, ...); 4 a requirement is not met."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -52,6 +53,13 @@ def add_parser(subparsers: Any) -> None:
         "--against", action="append", default=[], metavar="DIR", help="results of another run to compare with, in pairs"
     )
     parser.add_argument("--limit", type=int, help="judge the first so many clips only, by id")
+    parser.add_argument(
+        "--max-minutes",
+        type=float,
+        default=60.0,
+        metavar="N",
+        help="set longer clips aside unread, since a clip is judged whole in memory (default: 60)",
+    )
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     parser.add_argument("--no-progress", action="store_true", help="show no progress bar")
     _add_judges(parser.add_argument_group("who judges"))
@@ -76,6 +84,12 @@ def _add_judges(group: Any) -> None:
     group.add_argument("--mos", default="dnsmos", metavar="MODEL", help="what predicts opinions (default: dnsmos)")
     group.add_argument(
         "--embedder", action="append", default=[], metavar="MODEL", help="for distances, beside the log-mel; repeatable"
+    )
+    group.add_argument(
+        "--si-sdr-rate",
+        type=int,
+        metavar="HZ",
+        help="resample both clips to this rate for SI-SDR, as 16000 (default: the judged clip's own)",
     )
     group.add_argument(
         "--target-speaker",
@@ -148,11 +162,14 @@ def _options(args: argparse.Namespace) -> Any:
         embedders=tuple(args.embedder),
         target=args.target_speaker,
         device=args.device,
+        si_sdr_rate=args.si_sdr_rate,
     )
     kernel = Kernel(args.kernel, args.bandwidth, args.bandwidth_from)
     distance = DistanceConfig(kernel, args.kad_scale)
     gpus = float(args.device == "cuda")
-    return EvaluationOptions(panel, distance, args.limit, args.workers, args.address, gpus, args.overwrite)
+    return EvaluationOptions(
+        panel, distance, args.limit, args.workers, args.address, gpus, args.overwrite, args.max_minutes
+    )
 
 
 def _print(summary: dict[str, Any], output: str) -> None:
@@ -185,7 +202,9 @@ def _print(summary: dict[str, Any], output: str) -> None:
             )
     for folder, names in summary["not_compared"].items():
         console.print(
-            f"not compared with {folder}, where other models judged: {', '.join(names)}", highlight=False, markup=False
+            f"not compared with {folder}, where other models judged or at other rates: {', '.join(names)}",
+            highlight=False,
+            markup=False,
         )
     for requirement in summary["requirements"]:
         console.print(f"{requirement['required']}: {'met' if requirement['met'] else 'NOT MET'}", highlight=False)

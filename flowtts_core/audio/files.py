@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import soundfile
@@ -18,24 +19,29 @@ _FORMATS = {  # suffix -> libsndfile's container and encoding
     ".ogg": ("OGG", "VORBIS"),
     ".opus": ("OGG", "OPUS"),
 }
+_UNKNOWN = (1 << 63) - 1  # frames by a header that does not tell, as of FLAC that was written to a pipe
+_MOST_PER_S = 8 * 48_000  # samples of all channels, where the length of what is read is bounded
 OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
 
 
-def read_audio(source: str | Path | bytes, sample_rate: int | None = None) -> tuple[np.ndarray, int]:
+def read_audio(
+    source: str | Path | bytes, sample_rate: int | None = None, *, longest_s: float | None = None
+) -> tuple[np.ndarray, int]:
     """Read a file (or its bytes) as mono, mixing channels by their mean.
 
     Args:
         sample_rate: resample to it; None keeps the file's own.
+        longest_s: refuse what lasts longer, in memory bounded by it; a few MB of FLAC can hold days of silence.
 
     Returns:
         The waveform [S] float32 in [-1, 1], and its sample rate.
 
     Raises:
-        AudioError: when it cannot be read or holds no samples.
+        AudioError: when it cannot be read, holds no samples or lasts too long.
     """
     name = "these bytes" if isinstance(source, bytes) else str(source)
     try:
-        waveform, rate = _decode(source)
+        waveform, rate = _decode(source, name, longest_s)
     except FileNotFoundError:
         raise AudioError(f"{name}: no such file", "check the path") from None
     except (soundfile.SoundFileError, OSError, ValueError, IndexError) as error:
@@ -108,19 +114,51 @@ def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     return np.asarray(soxr.resample(waveform.astype(np.float32), from_rate, to_rate), dtype=np.float32)
 
 
-def _decode(source: str | Path | bytes) -> tuple[np.ndarray, int]:
-    """Decode by libsndfile, and what it does not support (M4A, M4B, AAC) by FFmpeg."""
+def require_seconds(source: IO[bytes], name: str, longest_s: float) -> None:
+    """Raise AudioError when the header of a file says that it lasts longer; nothing is decoded.
+
+    Formats that libsndfile does not read pass here.
+    """
+    try:
+        with soundfile.SoundFile(source) as file:
+            _require_short(file, name, longest_s)
+    except soundfile.LibsndfileError:
+        return
+
+
+def _require_short(file: soundfile.SoundFile, name: str, longest_s: float | None) -> None:
+    if longest_s is not None and file.frames < _UNKNOWN:
+        _require_seconds(file.frames / file.samplerate, name, longest_s)
+        if file.frames * file.channels > longest_s * _MOST_PER_S:
+            raise AudioError(
+                f"{name}: {file.channels} channels at {file.samplerate} Hz are too many samples to read at once",
+                "convert it to one channel at 48 kHz or less",
+            )
+
+
+def _require_seconds(seconds: float, name: str, longest_s: float | None) -> None:
+    if longest_s is not None and seconds > longest_s:
+        raise AudioError(
+            f"{name}: lasts more than {longest_s / 60:g} minutes, the longest that is read", "cut it into shorter clips"
+        )
+
+
+def _decode(source: str | Path | bytes, name: str, longest_s: float | None) -> tuple[np.ndarray, int]:
+    """Decode by libsndfile; by FFmpeg what it does not support (M4A, M4B, AAC) or cannot tell the length of."""
     file = io.BytesIO(source) if isinstance(source, bytes) else str(source)
     if isinstance(file, str) and not Path(file).is_file():
         raise FileNotFoundError(file)
     try:
-        samples, rate = soundfile.read(file, dtype="float32", always_2d=True)
-        return (samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)), int(rate)
+        with soundfile.SoundFile(file) as sound:
+            if sound.frames < _UNKNOWN:
+                _require_short(sound, name, longest_s)
+                samples = sound.read(dtype="float32", always_2d=True)  # at once: MP3 in pieces has other samples
+                return (samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)), int(sound.samplerate)
     except soundfile.LibsndfileError as error:
         head = source[:12] if isinstance(source, bytes) else _head(source)
         if head[4:8] != b"ftyp" and head[:2] not in (b"\xff\xf1", b"\xff\xf9"):
             raise error
-        return _decode_by_ffmpeg(io.BytesIO(source) if isinstance(source, bytes) else str(source))
+    return _decode_by_ffmpeg(io.BytesIO(source) if isinstance(source, bytes) else str(source), name, longest_s)
 
 
 def _head(path: str | Path) -> bytes:
@@ -128,12 +166,17 @@ def _head(path: str | Path) -> bytes:
         return file.read(12)
 
 
-def _decode_by_ffmpeg(file: io.BytesIO | str) -> tuple[np.ndarray, int]:
+def _decode_by_ffmpeg(file: io.BytesIO | str, name: str, longest_s: float | None) -> tuple[np.ndarray, int]:
     import av
 
     with av.open(file, "r") as container:
         stream = container.streams.audio[0]
         resampler = av.AudioResampler(format="flt", layout="mono", rate=stream.rate)
-        pieces = [out.to_ndarray()[0] for frame in container.decode(stream) for out in resampler.resample(frame)]
+        _require_seconds((container.duration or 0) / av.time_base, name, longest_s)
+        pieces, read = [], 0
+        for frame in container.decode(stream):
+            pieces += [out.to_ndarray()[0] for out in resampler.resample(frame)]
+            read += frame.samples
+            _require_seconds(read / stream.rate, name, longest_s)
         pieces += [out.to_ndarray()[0] for out in resampler.resample(None)]
     return np.concatenate([np.zeros(0, np.float32), *pieces]), int(stream.rate)

@@ -23,6 +23,7 @@ Need = Literal["text", "reference"]
 
 SERIES_HZ = 10  # frames per second that are kept for distances over time
 SERIES_S = 10.0  # seconds of them, at most
+SI_SDR_RATE = "si_sdr_rate"  # among a verdict's values: no metric, but the rate in Hz that its SI-SDR was computed at
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,10 @@ class PanelConfig:
         target: a recording of the speaker whom all clips should sound like; None compares with each clip's reference.
         device: "cpu" or "cuda".
         language: that is spoken, as Whisper names it.
+        si_sdr_rate: in Hz, to which both clips are resampled for SI-SDR; None is the judged clip's own.
 
     Raises:
-        ConfigError: for a judge that does not exist.
+        ConfigError: for a judge that does not exist, or a rate that no sound has.
     """
 
     judges: tuple[str, ...] = ("words", "opinions", "naturalness", "speaker", "shape", "speed")
@@ -105,8 +107,11 @@ class PanelConfig:
     target: str | None = None
     device: str = "cpu"
     language: str = "en"
+    si_sdr_rate: int | None = None
 
     def __post_init__(self) -> None:
+        if self.si_sdr_rate is not None and not 1000 <= self.si_sdr_rate <= 384_000:
+            raise ConfigError(f"si_sdr_rate = {self.si_sdr_rate}", "give a sample rate in Hz, as 16000, or none")
         if unknown := sorted(set(self.judges) - JUDGES.keys()):
             raise ConfigError(f"no judge {unknown[0]!r}", f"use some of: {', '.join(JUDGES)}")
 
@@ -247,11 +252,13 @@ def _copy(panel: Panel, clip: Clip, verdict: Verdict) -> None:
     from flowtts_core.metrics import paired
 
     assert clip.reference is not None
-    found = paired.time_for_time(clip.waveform, clip.sample_rate, clip.reference, clip.reference_rate)
+    sounds = (clip.waveform, clip.sample_rate, clip.reference, clip.reference_rate)
+    found = paired.time_for_time(*sounds, si_sdr_rate=panel.config.si_sdr_rate)
     verdict.values |= {
         "mel_l1": (found.mel_l1, 1.0),
         "stft": (found.stft, 1.0),
         "si_sdr": (found.si_sdr, 1.0),
+        SI_SDR_RATE: (float(found.si_sdr_rate), 1.0),
     }
     if found.stoi is None:
         raise AudioError("there is too little sound in the reference's clip for STOI", "give 0.4 s of speech or more")
@@ -275,15 +282,19 @@ def _shape(panel: Panel, clip: Clip, verdict: Verdict) -> None:
         "silence": (found.silent_s, found.seconds),
         "clipped": (found.clipped, float(len(clip.waveform))),
     }
-    if clip.text and clip.text.strip():
-        verdict.values["pace"] = (float(len(clip.text.strip())), max(found.seconds - found.silent_s, 1e-3))
-        verdict.text = trigram_embedding(clip.text)
+    text = (clip.text or "").strip()
+    if text:
+        verdict.text = trigram_embedding(text)
+    if text and found.sounding:
+        verdict.values["pace"] = (float(len(text)), found.seconds - found.silent_s)
     for name, embedder in panel.embedders.items():
         verdict.embeddings[name] = embedder.embed(clip.waveform, clip.sample_rate)
         said = embedder.embed_text(clip.text) if clip.text else None
         if said is not None:
             verdict.text = said
             verdict.values["clap_score"] = (clap_score(verdict.embeddings[name], said), 1.0)
+    if text and not found.sounding:
+        raise AudioError("the clip has no 10 ms of sound, so its text has no pace", "was it spoken at all?")
 
 
 def _series(panel: Panel, clip: Clip, verdict: Verdict) -> None:
@@ -351,8 +362,10 @@ JUDGES: dict[str, Judge] = {
     "copy": Judge(
         _copy,
         (
-            Metric("mel_l1", "nats", False, "log-mel distance to the reference clip, time for time"),
-            Metric("stft", "", False, "spectral convergence and log-magnitude distance at three resolutions"),
+            Metric("mel_l1", "nats", False, "log-mel distance to the reference clip, time for time, at 16 kHz"),
+            Metric(
+                "stft", "", False, "spectral convergence and log-magnitude distance at three resolutions, at 16 kHz"
+            ),
             Metric("si_sdr", "dB", True, "scale-invariant signal-to-distortion ratio"),
             Metric("stoi", "0 to 1", True, "short-time objective intelligibility (pystoi)"),
         ),

@@ -18,11 +18,15 @@ _RUN = 3  # successive samples at full scale; a single one may be a true peak
 
 @dataclass(frozen=True)
 class Shape:
-    """Length in `seconds`, of which `silent_s` are silent, and the number of `clipped` samples."""
+    """Length in `seconds`, of which `silent_s` are silent, and the number of `clipped` samples.
+
+    `sounding` is how many whole frames of 10 ms are not silent: none in a clip of zeros, or of less than a frame.
+    """
 
     seconds: float
     silent_s: float
     clipped: int
+    sounding: int
 
 
 def shape_of(waveform: np.ndarray, sample_rate: int) -> Shape:
@@ -34,7 +38,8 @@ def shape_of(waveform: np.ndarray, sample_rate: int) -> Shape:
     high = np.abs(waveform) >= _FULL_SCALE
     edges = np.flatnonzero(np.diff(np.concatenate([[False], high, [False]])))
     runs = edges[1::2] - edges[::2]
-    return Shape(len(waveform) / sample_rate, silent * frame / sample_rate, int(runs[runs >= _RUN].sum()))
+    clipped = int(runs[runs >= _RUN].sum())
+    return Shape(len(waveform) / sample_rate, silent * frame / sample_rate, clipped, len(power) - silent)
 
 
 def mel_statistics(waveform: np.ndarray, sample_rate: int) -> np.ndarray:

@@ -100,6 +100,7 @@ def mel_picture(samples: np.ndarray, rate: int) -> str:
 
     log_mel = _log_mel()
     samples = resample(samples, rate, log_mel.config.sample_rate)
+    samples = np.pad(samples, (0, max(0, log_mel.config.hop_length - len(samples))))  # one frame at least
     mel = log_mel(torch.from_numpy(samples)[None].float())[0].numpy()
     columns = [part.mean(axis=1) for part in np.array_split(mel, min(_COLUMNS, mel.shape[1]), axis=1)]
     depth = np.clip((np.stack(columns, axis=1) - mel.max()) / _DEPTH + 1, 0, 1)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.storage import Storage
-from flowtts_core.audio.files import read_audio
+from flowtts_core.audio.files import read_audio, require_seconds
 from flowtts_core.errors import AudioError, TextError
 from jobs.corpus.text_lists import lines_of, parse_list
 from jobs.synthesis.manifest import MANIFEST, SHARDS, read_manifest, read_shard, shard_stats
@@ -29,6 +30,7 @@ _SPEED_COLUMNS = ("compute_s", "latency_s")
 _ROW = re.compile(r"(.*\.parquet)#(\d+)", re.DOTALL)
 _ACCEPTED = "give a folder that flowtts synthesize or flowtts prepare reads or writes, of audio, of Parquet or of WebDataset tars"
 _OPEN_AT_ONCE = 16  # shards read at once, since a store answers slowly
+_LARGE_BYTES = 1 << 26  # of a file in a store whose header is read first, to tell whether the rest is wanted
 
 
 @dataclass(frozen=True)
@@ -79,11 +81,15 @@ def find_items(root: str) -> list[Item]:
     return items
 
 
-def read_clip(root: str, place: str) -> tuple[np.ndarray, int]:
-    """Return the waveform [S] and sample rate at an item's place. Raise AudioError when it cannot be read."""
+def read_clip(root: str, place: str, longest_s: float | None = None) -> tuple[np.ndarray, int]:
+    """Return the waveform [S] and sample rate at an item's place.
+
+    Raises:
+        AudioError: when it cannot be read, or lasts more than `longest_s` seconds.
+    """
     storage, _ = _rooted(root)
     try:
-        data = _bytes_at(storage, place)
+        data = _sound_at(storage, place, longest_s)
     except FileNotFoundError:
         raise AudioError(f"{place}: no such file", "was it moved or deleted?") from None
     except (pa.ArrowException, OSError, IndexError) as error:
@@ -92,12 +98,13 @@ def read_clip(root: str, place: str) -> tuple[np.ndarray, int]:
         data = data.get("bytes")
     if not data:
         raise AudioError(f"{place}: holds no audio")
-    if not isinstance(data, bytes):  # a path could point anywhere
+    if not isinstance(data, bytes | Path):  # a path in a table could point anywhere
         raise AudioError(f"{place}: its column of audio holds {type(data).__name__}, not the bytes of a file")
     try:
-        return read_audio(data)
+        return read_audio(data, longest_s=longest_s)
     except AudioError as error:
-        raise AudioError(error.message.replace("these bytes", place), error.remedy) from error
+        named = "these bytes" if isinstance(data, bytes) else str(data)
+        raise AudioError(error.message.replace(named, place), error.remedy) from error
 
 
 def lies_at(item: Item) -> tuple[str, int, str]:
@@ -111,7 +118,8 @@ def lies_at(item: Item) -> tuple[str, int, str]:
     return file, 0, member
 
 
-def _bytes_at(storage: Storage, place: str) -> Any:
+def _sound_at(storage: Storage, place: str, longest_s: float | None) -> Any:
+    """Return what lies at a place: the bytes of a file, the path of a local one, or what a table's column holds."""
     if found := _ROW.fullmatch(place):
         return _audio_column(storage.path(found[1]))[int(found[2])].as_py()
     tar, member = split_place(place)
@@ -120,7 +128,15 @@ def _bytes_at(storage: Storage, place: str) -> Any:
             return _tar(storage.path(tar)).read(member)
         except FileNotFoundError:
             pass  # unless a file has such a name
-    return storage.read(place)
+    with storage.open(place) as file:  # refuses what is no file, as a pipe, which would never end
+        size = file.seek(0, io.SEEK_END)
+        file.seek(0)
+        if not storage.remote:
+            return Path(storage.path(place)) if size else b""
+        if longest_s is not None and size > _LARGE_BYTES:
+            require_seconds(file, place, longest_s)
+            file.seek(0)
+        return file.read()
 
 
 def _rooted(root: str) -> tuple[Storage, str]:

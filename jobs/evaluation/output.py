@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from cluster.storage import Storage
 from flowtts_core.config import to_dict
+from flowtts_core.metrics.judges import SI_SDR_RATE
 from flowtts_core.metrics.requirements import Requirement
 from jobs.evaluation.compare import differences_of
 from jobs.evaluation.figures import of_clip, runs_of
@@ -70,7 +71,8 @@ def write_outputs(
 
 def _flat(row: dict[str, Any], metrics: Sequence[str]) -> dict[str, Any]:
     kept = {name: row[name] for name in ("id", "place", "status", "reason", "text", "heard")}
-    return {**kept, **{name: of_clip(row, name) for name in metrics}}
+    rate = {SI_SDR_RATE: of_clip(row, SI_SDR_RATE)} if "si_sdr" in metrics else {}
+    return {**kept, **{name: of_clip(row, name) for name in metrics}, **rate}
 
 
 def _csv(rows: Sequence[dict[str, Any]]) -> bytes:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cluster.storage import Storage
 from flowtts_core.config import from_dict
 from flowtts_core.errors import ConfigError, FlowTTSError
-from flowtts_core.metrics.judges import JUDGES, METRICS, PanelConfig, judges_of
+from flowtts_core.metrics.judges import JUDGES, METRICS, SI_SDR_RATE, PanelConfig, judges_of
 from flowtts_core.metrics.scores import Score, Scores, paired_difference
 from jobs.evaluation.distances import DistanceConfig, add_fad_of_clips, distances
 from jobs.evaluation.worker import PARTS, read_part
@@ -75,7 +75,7 @@ def summed_up(
         clips=len(ours),
         failed=len(failed),
         reasons=dict(Counter(str(row["reason"]) for row in failed).most_common()),
-        scores={name: state.compute() for name, state in scores_of(ours).items()},
+        scores={name: _told(state.compute(), ours) for name, state in scores_of(ours).items()},
         distances={} if theirs is None else distances(ours, theirs, distance),
         rows=ours,
         panel=panel,
@@ -146,6 +146,20 @@ def _was_asked_by(judge: str, row: dict[str, Any]) -> bool:
     return row["status"] == "ok" and f"; {judge}: " in f"; {row['reason'] or ''}"
 
 
+def si_sdr_rates(rows: Sequence[dict[str, Any]]) -> list[float]:
+    """Return the sample rates in Hz that SI-SDR was computed at, ascending; evaluations that do not tell took 16 kHz."""
+    judged = (row["values"] for row in rows if "si_sdr" in row["values"])
+    return sorted({values.get(SI_SDR_RATE, (16_000.0, 1.0))[0] for values in judged})
+
+
+def _told(score: Score, rows: Sequence[dict[str, Any]]) -> Score:
+    """Return the score with the sample rate in its unit, where it depends on one."""
+    if score.metric != "si_sdr":
+        return score
+    rates = " and ".join(f"{rate / 1000:g} kHz" for rate in si_sdr_rates(rows))
+    return replace(score, unit=f"{score.unit} at {rates}")
+
+
 def compare(ours: Evaluation, theirs: Evaluation) -> dict[str, dict[str, float]]:
     """Return ours minus theirs by metric, over the clips that both have, with paired intervals.
 
@@ -159,11 +173,13 @@ def compare(ours: Evaluation, theirs: Evaluation) -> dict[str, dict[str, float]]
 
 
 def judged_otherwise(ours: Evaluation, theirs: Evaluation) -> set[str]:
-    """Return the metrics for which the runs used different models, so that their values are not comparable."""
+    """Return the metrics for which the runs used different models or sample rates, so that their values are not comparable."""
     behind = {"words": "asr", "opinions": "mos", "speaker": "speaker"}
     differing = [judge for judge, model in behind.items() if getattr(ours.panel, model) != getattr(theirs.panel, model)]
     differing += ["words"] if ours.panel.language != theirs.panel.language else []
     differing += ["speaker"] if ours.panel.target != theirs.panel.target else []  # similarity to another voice
     barred = {metric.name for judge in differing for metric in JUDGES[judge].metrics}
     claps = [[spec for spec in run.panel.embedders if spec.startswith("clap")] for run in (ours, theirs)]
+    rates = [si_sdr_rates(run.rows) for run in (ours, theirs)]
+    barred |= {"si_sdr"} if all(rates) and rates[0] != rates[1] else set()
     return barred | ({"clap_score"} if claps[0] != claps[1] else set())

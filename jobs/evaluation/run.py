@@ -26,6 +26,7 @@ from jobs.evaluation.worker import PARTS, journal_name, judge_parts, part_is_who
 SUMMARY = "scores.json"
 REPORT, CSV, PARQUET = "report.html", "clips.csv", "clips.parquet"
 ROWS_OF_A_PART = 24
+MAX_MINUTES = 60.0  # of a clip, by default
 EXIT_BELOW, EXIT_FAILED = 4, 3
 
 
@@ -54,7 +55,7 @@ def requirement_of(text: str, panel: PanelConfig) -> Requirement:
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """Who judges, how distances are computed, and how the job runs."""
+    """Who judges, how distances are computed, and how the job runs; clips of more than `max_minutes` are set aside."""
 
     panel: PanelConfig = field(default_factory=PanelConfig)
     distance: DistanceConfig = field(default_factory=DistanceConfig)
@@ -63,8 +64,11 @@ class EvaluationOptions:
     address: str | None = None
     gpus: float = 0
     overwrite: bool = False
+    max_minutes: float = MAX_MINUTES
 
     def __post_init__(self) -> None:
+        if not self.max_minutes > 0:
+            raise ConfigError(f"clips of up to {self.max_minutes:g} minutes are none", "give --max-minutes above 0")
         if self.workers is not None and self.workers < 1:
             raise ConfigError(f"{self.workers} workers cannot work", "give at least 1, or leave --workers out")
         if self.limit is not None and self.limit < 1:
@@ -83,7 +87,7 @@ def evaluate(
 
     Raises:
         TextError: when there are no clips.
-        ConfigError: for judges that need a reference, without one.
+        ConfigError: for judges that need a reference, without one, or without a clip of the same id in it.
         OutputError: when the folder holds another evaluation, cannot be written, or is in use.
     """
     storage = Storage(output)
@@ -102,6 +106,8 @@ def _evaluate(
     _require_judges(options.panel, reference)
     ours, theirs = _items(generated, options.limit), _items(reference, None) if reference else []
     places = {item.id: item.place for item in theirs if not item.error}
+    if reference:
+        _require_pairs(options.panel, (generated, ours), (reference, theirs))
     sets = {"generated": (generated, [(item, places.get(item.id)) for item in ours])}
     if reference:
         sets["reference"] = (reference, [(item, None) for item in theirs])
@@ -116,7 +122,13 @@ def _evaluate(
     progress(done, total)
     if any(pending.values()):
         places = {which: root for which, (root, _) in sets.items()}
-        arguments = {"places": places, "panel": options.panel, "output": storage, "run": uuid.uuid4().hex}
+        arguments = {
+            "places": places,
+            "panel": options.panel,
+            "output": storage,
+            "run": uuid.uuid4().hex,
+            "longest_s": 60 * options.max_minutes,
+        }
         workers = options.workers or default_workers()
         for clips in judge_parts(pending, arguments, options.address, workers, options.gpus):
             done += clips
@@ -132,9 +144,25 @@ def _evaluate(
 
 def _require_judges(panel: PanelConfig, reference: str | None) -> None:
     """Raise ConfigError for a chosen judge that needs a reference when there is none."""
-    comparing = [name for name in panel.judges if "reference" in JUDGES[name].needs]
+    comparing = _comparing(panel)
     if comparing and reference is None:
         raise ConfigError(f"{', '.join(comparing)}: compare clips with a reference", "give --reference")
+
+
+def _require_pairs(panel: PanelConfig, ours: tuple[str, list[Item]], theirs: tuple[str, list[Item]]) -> None:
+    """Raise ConfigError for chosen judges that compare clip by clip where no id is in both sets."""
+    comparing = _comparing(panel)
+    ids = [{item.id for item in items if not item.error} for _, items in (ours, theirs)]
+    if comparing and not ids[0] & ids[1]:
+        shown = " and ".join(f"{root} has {items[0].id!r}" for root, items in (ours, theirs))
+        raise ConfigError(
+            f"{', '.join(comparing)}: compare clips of the same id, and there are none: {shown}",
+            "name the clips of both alike, or leave these judges out of --judges: distances need no pairs",
+        )
+
+
+def _comparing(panel: PanelConfig) -> list[str]:
+    return [name for name in panel.judges if "reference" in JUDGES[name].needs]
 
 
 def _items(root: str, limit: int | None) -> list[Item]:
@@ -161,6 +189,8 @@ def _identity(sets: dict[str, tuple[str, list[tuple[Item, str | None]]]], option
         "counts": {which: len(items) for which, (_, items) in sets.items()},
         "panel": to_dict(options.panel),
         "target": _digest(options.panel.target),
+        # left out by default, so that evaluations of earlier versions go on
+        **({"max_minutes": options.max_minutes} if options.max_minutes != MAX_MINUTES else {}),
     }
 
 

@@ -76,12 +76,16 @@ class PartJudge:
         places: the folders of "generated" and, if given, "reference".
         output: the job's storage, with a folder for each of the two.
         run: the name of this run of the job.
+        longest_s: seconds of a clip; longer ones are set aside unread.
     """
 
-    def __init__(self, places: dict[str, str], panel: PanelConfig, output: Storage, run: str) -> None:
+    def __init__(
+        self, places: dict[str, str], panel: PanelConfig, output: Storage, run: str, longest_s: float | None = None
+    ) -> None:
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(1)
         self._places, self._panel, self._output, self._run = places, Panel(panel), output, run
+        self._longest_s = longest_s
 
     def __call__(self, task: dict[str, Any]) -> dict[str, Any]:
         which, items = task["which"], [(Item(**item), place) for item, place in task["items"]]
@@ -128,11 +132,11 @@ class PartJudge:
         }
 
     def _clip(self, which: str, item: Item, reference_place: str | None) -> Clip:
-        waveform, rate = read_clip(self._places[which], item.place)
+        waveform, rate = read_clip(self._places[which], item.place, self._longest_s)
         reference, reference_rate = None, 0
         if reference_place is not None:
             try:
-                reference, reference_rate = read_clip(self._places["reference"], reference_place)
+                reference, reference_rate = read_clip(self._places["reference"], reference_place, self._longest_s)
             except AudioError as error:  # often of the same name: say whose fault it is
                 raise AudioError(f"its clip of the reference: {error.message}", error.remedy) from error
         return Clip(waveform, rate, item.text, reference, reference_rate, item.compute_s, item.latency_s)

@@ -11,6 +11,7 @@ import av
 import numpy as np
 import pyloudnorm
 import pytest
+import soundfile
 
 from flowtts_core.audio.files import encode, read_audio, resample, write_audio
 from flowtts_core.audio.loudness import LoudnessMeter, amplify, gain_to
@@ -63,6 +64,35 @@ def test_unusable_audio_is_named(tmp_path: Path) -> None:
             read_audio(tmp_path / name)
     with pytest.raises(AudioError, match=".xyz"):
         write_audio(tmp_path / "a.xyz", tone(0.1), RATE)
+
+
+def of_unknown_length(flac: bytes) -> bytes:
+    """The file as an encoder leaves it that wrote to a pipe: STREAMINFO's 36 bits of total samples are zero."""
+    return flac[:21] + bytes([flac[21] & 0xF0]) + bytes(4) + flac[26:]
+
+
+def test_what_lasts_too_long_is_not_read(tmp_path: Path) -> None:
+    whole = tone(3.0)
+    write_audio(tmp_path / "x.flac", whole, RATE)
+    with open_writer(tmp_path / "x.m4b", "m4b", RATE, Tags()) as writer:
+        writer.write(whole)
+    (tmp_path / "piped.flac").write_bytes(of_unknown_length((tmp_path / "x.flac").read_bytes()))
+    for name in ("x.flac", "x.m4b", "piped.flac"):
+        with pytest.raises(AudioError, match=rf"{name}: lasts more than 0.04 minutes"):
+            read_audio(tmp_path / name, longest_s=2.4)
+        waveform, rate = read_audio(tmp_path / name, longest_s=4)
+        assert abs(len(waveform) / rate - 3.0) < 0.1
+    np.testing.assert_array_equal(read_audio(tmp_path / "piped.flac")[0], read_audio(tmp_path / "x.flac")[0])
+
+
+def test_a_header_is_refused_before_anything_is_decoded(tmp_path: Path) -> None:
+    flac = encode(tone(1.0), RATE)
+    (tmp_path / "days.flac").write_bytes(flac[:21] + bytes([flac[21] | 0x0F]) + b"\xff" * 4 + flac[26:])  # 36 days
+    with pytest.raises(AudioError, match="days.flac: lasts more than 60 minutes"):
+        read_audio(tmp_path / "days.flac", longest_s=3600)
+    soundfile.write(tmp_path / "wide.flac", np.zeros((30_000, 8), np.int16), 192_000)
+    with pytest.raises(AudioError, match="8 channels at 192000 Hz are too many samples"):
+        read_audio(tmp_path / "wide.flac", longest_s=0.2)
 
 
 def test_resampling_keeps_pitch_and_length() -> None:

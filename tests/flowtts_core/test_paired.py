@@ -30,6 +30,17 @@ def noisy(clip: np.ndarray, snr_db: float) -> np.ndarray:
     return clip + noise * float(np.sqrt(np.mean(clip**2) / np.mean(noise**2))) * 10 ** (-snr_db / 20)
 
 
+def test_si_sdr_is_of_the_clips_own_rate_and_tells_it() -> None:
+    rate, rng = 24_000, np.random.default_rng(0)
+    target = rng.standard_normal(rate).astype(np.float32) * 0.1
+    hiss = 0.02 * np.sin(2 * np.pi * 10_000 * np.arange(rate) / rate).astype(np.float32)  # that 16 kHz cannot hold
+    native, narrow = (time_for_time(target + hiss, rate, target, rate, si_sdr_rate=asked) for asked in (None, RATE))
+    assert (native.si_sdr_rate, narrow.si_sdr_rate) == (rate, RATE)
+    assert native.si_sdr == pytest.approx(10 * np.log10(0.01 / (0.02**2 / 2)), abs=0.2)
+    assert narrow.si_sdr > native.si_sdr + 10
+    assert time_for_time(target, rate, target[::2], rate // 2).si_sdr_rate == rate  # the reference is resampled
+
+
 def test_si_sdr_in_closed_form() -> None:
     """Of a target and noise that is orthogonal to it, whatever the scale: the ratio of both energies."""
     n = np.arange(RATE)
@@ -98,4 +109,4 @@ def test_too_short_for_stoi_is_no_score_near_zero(speech: np.ndarray) -> None:
     assert time_for_time(clip, RATE, clip, RATE).stoi is None
     verdict = Panel(PanelConfig(("copy",))).judge(Clip(clip, RATE, None, clip, RATE))
     assert "STOI" in verdict.reasons["copy"]
-    assert verdict.values.keys() == {"mel_l1", "stft", "si_sdr"}
+    assert verdict.values.keys() == {"mel_l1", "stft", "si_sdr", "si_sdr_rate"}

@@ -68,6 +68,7 @@ def test_shape_of_a_waveform() -> None:
     loud = np.clip(4 * waveform, -1, 1)
     assert shape_of(loud, rate).clipped > 1000
     assert shape_of(np.zeros(800, np.float32), rate).silent_s == pytest.approx(0.1)
+    assert [shape_of(one, rate).sounding for one in (tone, np.zeros(840, np.float32), tone[:10])] == [100, 0, 0]
     assert np.linalg.norm(mel_statistics(tone, rate) - mel_statistics(0.1 * tone, rate)) > 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -477,3 +478,60 @@ def test_whose_clip_cannot_be_read_is_said(inline: None, tmp_path: Path) -> None
     assert (
         judge(made, real, tmp_path / "out", "shape").rows[1]["reason"].startswith("its clip of the reference: c01.wav")
     )
+
+
+def test_a_clip_of_a_few_samples_gets_its_page_and_exit_code(tmp_path: Path) -> None:
+    folder = write_clips(tmp_path / "made", 2)
+    write_audio(folder / "c01.wav", sound(1)[:10], RATE)
+    code = cli.main(["evaluate", str(folder), "--judges", "shape", "-o", str(tmp_path / "out"), "--workers", "1"])
+    assert code == 3
+    page = (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    assert "no 10 ms of sound" in page
+
+
+def test_a_silent_clip_has_no_pace_and_is_counted(inline: None, tmp_path: Path) -> None:
+    folder = write_clips(tmp_path / "made", 3)
+    write_audio(folder / "c01.wav", np.zeros(8050, np.float32), RATE)
+    found = judge(folder, None, tmp_path / "out", "shape")
+    pace = found.scores["pace"]
+    assert (pace.n, pace.failed, found.in_part) == (2, 1, {"shape": 1})
+    assert pace.value is not None and pace.value < 50
+    assert found.scores["silence"].n == 3  # what can be measured of silence is
+
+
+def test_a_reference_without_a_common_id_is_refused_by_judges_of_pairs(inline: None, tmp_path: Path) -> None:
+    made, real = write_clips(tmp_path / "made", 2), write_clips(tmp_path / "real", 2, first=5)
+    with pytest.raises(ConfigError, match=r"copy: .*there are none: .*made has 'c00' and .*real has 'c05'"):
+        judge(made, real, tmp_path / "out", "shape", "copy")
+    assert not (tmp_path / "out/evaluation.json").exists()
+    assert judge(made, real, tmp_path / "out", "shape").unpaired == 2  # distances need no pairs
+
+
+def test_a_clip_of_hours_and_a_pipe_are_set_aside(inline: None, tmp_path: Path) -> None:
+    folder = write_clips(tmp_path / "made", 2)
+    write_audio(folder / "long.flac", np.zeros(3 * RATE, np.float32), RATE)
+    os.mkfifo(folder / "pipe.wav")
+    found = judge(folder, None, tmp_path / "out", "shape", max_minutes=0.04)
+    assert (found.clips, found.failed) == (4, 2)
+    assert any("long.flac: lasts more than 0.04 minutes" in reason for reason in found.reasons)
+    assert any("pipe.wav: cannot be read" in reason and "a pipe" in reason for reason in found.reasons)
+    with pytest.raises(OutputError, match="differs in max_minutes"):
+        judge(folder, None, tmp_path / "out", "shape")
+    with pytest.raises(ConfigError, match="--max-minutes"):
+        EvaluationOptions(max_minutes=0)
+
+
+def test_the_rate_of_si_sdr_stands_beside_it(inline: None, tmp_path: Path) -> None:
+    folder = write_clips(tmp_path / "made", 2)
+    outs = [tmp_path / "native", tmp_path / "narrow"]
+    native = judge(folder, folder, outs[0], "copy")
+    panel = PanelConfig(("copy",), si_sdr_rate=8000)
+    narrow = evaluate(str(folder), str(folder), str(outs[1]), EvaluationOptions(panel), lambda a, b: None)
+    assert [found.scores["si_sdr"].unit for found in (native, narrow)] == ["dB at 16 kHz", "dB at 8 kHz"]
+    assert judged_otherwise(native, narrow) == {"si_sdr"}
+    summary = write_outputs(Storage(str(outs[1])), narrow, [], [], {})
+    assert summary["scores"]["si_sdr"]["unit"] == "dB at 8 kHz"
+    assert "dB at 8 kHz" in (outs[1] / "report.html").read_text(encoding="utf-8")
+    assert pq.read_table(outs[1] / "clips.parquet")["si_sdr_rate"].to_pylist() == [8000, 8000]
+    with pytest.raises(ConfigError, match="si_sdr_rate"):
+        PanelConfig(si_sdr_rate=16)
