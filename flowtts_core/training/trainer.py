@@ -269,9 +269,10 @@ class Trainer:
         """Return the error, with what to try and what is kept."""
         kept = f"the checkpoint of step {self._kept} is kept in" if self._kept else "no checkpoint was written to"
         rate = self.config.learning_rate
+        lower = min(rate / 10, TrainConfig.learning_rate)
         return DivergedError(
             f"step {self.step}: {what}: the training has diverged; {kept} {self.files.path()}",
-            f"lower the learning rate (--set trainer.learning_rate={rate / 10:g}; it is {rate:g}), warm up longer"
+            f"lower the learning rate (--set trainer.learning_rate={lower:g}; it is {rate:g}), warm up longer"
             f" (trainer.warmup_steps, {self.config.warmup_steps}), or use --set trainer.precision=fp32",
         )
 

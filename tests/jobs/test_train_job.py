@@ -15,12 +15,15 @@ import torch
 
 from flowtts_core.acoustic import Condition
 from flowtts_core.audio.mel import MelConfig
-from flowtts_core.errors import ConfigError, TextError, VoiceError
+from flowtts_core.errors import ConfigError, DivergedError, TextError, VoiceError
 from flowtts_core.sampling import Sampling
+from flowtts_core.training.checkpoints import BEST, load_best
 from flowtts_core.vocoder.files import load_vocoder
 from flowtts_core.voice.parts import load_parts
+from jobs import cli
+from jobs.training.outcome import read_outcome
 from jobs.training.recipes import RECIPES, matcha_debug, recipe, vocos_debug
-from jobs.training.run import open_run, read_progress, train_rank, write_result
+from jobs.training.run import open_run, read_progress, run_without_validation, train_rank, write_result
 from tests.speech_like import latest_checkpoint, statistics_of, write_examples
 
 
@@ -105,6 +108,64 @@ def test_an_unfinished_run_gives_no_voice(data, tmp_path):
     train_rank(this)
     write_result(this, tmp_path / "amy")
     assert load_parts(tmp_path / "amy").card.name == "amy"
+
+
+def test_a_run_that_stops_early_ends_in_the_weights_of_its_best_validation(tmp_path):
+    clips = write_examples(tmp_path / "data", [40 + 3 * i for i in range(20)])
+    chosen = quick(steps=40, learning_rate=0.5, patience=1, precision="fp32")
+    this = open_run(tmp_path / "runs", clips, chosen)
+    train_rank(this)
+    best, outcome = load_best(Path(this.folder)), read_outcome(this.files)
+    assert outcome is not None
+    assert (this.ended, this.last_step, outcome.since) == (True, outcome.step, 1)
+    assert best["step"] < outcome.step < 40
+    write_result(this, tmp_path / "amy")
+    weights = load_parts(tmp_path / "amy").acoustic.state_dict()
+    assert all(torch.equal(best["ema"][key], value) for key, value in weights.items())
+    on = open_run(tmp_path / "runs", clips, quick(steps=40, learning_rate=0.5, precision="fp32"))
+    assert (on.folder, on.ended) == (this.folder, False)  # without patience it goes on from there
+    Path(this.folder, BEST).write_bytes(b"")
+    with pytest.raises(VoiceError, match="best.pt cannot be read.*\n.*patience=0"):
+        write_result(this, tmp_path / "amy")
+
+
+def test_data_too_small_to_hold_some_out_keep_the_runs_that_held_nothing_out(data, tmp_path):
+    small = open_run(tmp_path / "runs", data, quick())
+    assert small.recipe.trainer.validation == 0.0
+    assert open_run(tmp_path / "runs", data, quick(validation=0.0)).folder == small.folder
+    with pytest.raises(ConfigError, match="nothing is held out of 12 clips.*\n.*patience=0"):
+        open_run(tmp_path / "runs", data, quick(patience=2))
+    clips = write_examples(tmp_path / "data", [40 + 3 * i for i in range(20)])
+    split, whole = (open_run(tmp_path / "runs", clips, quick(validation=share)) for share in (0.02, 0.0))
+    assert split.folder != whole.folder == run_without_validation(split).folder
+
+
+def test_weights_that_are_not_finite_are_never_written(data, tmp_path):
+    this = open_run(tmp_path / "runs", data, quick())
+    train_rank(this)
+    path = latest_checkpoint(Path(this.folder))
+    state = torch.load(path, weights_only=True)
+    next(iter(state["ema"].values())).fill_(float("nan"))
+    torch.save(state, path)
+    with pytest.raises(DivergedError, match="step 4 are not finite"):
+        write_result(this, tmp_path / "amy")
+    assert not (tmp_path / "amy").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("steps", [12, 60])
+def test_a_training_that_diverges_is_not_started_again(steps, data, tmp_path, capsys):
+    words = ["train", str(data), "-o", str(tmp_path / "amy"), "--recipe", "matcha_debug", "--workers", "1", "--json"]
+    words += ["--set", "trainer.learning_rate=1e9", "--steps", str(steps), "--set", "frames_per_batch=500"]
+    assert cli.main(words) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "diverged" in told.err and "lower the learning rate" in told.err
+    assert not (tmp_path / "amy").exists()
+    [run] = (tmp_path / "amy-training").iterdir()
+    assert len(json.loads((run / "starts.json").read_text())) == 1
+    assert json.loads((run / "outcome.json").read_text())["state"] == "diverged"
+    assert not any("NaN" in path.read_text() for path in run.glob("*.json*"))
 
 
 def test_what_does_not_fit_fails_before_training(data, tmp_path):
