@@ -32,7 +32,7 @@ class Measured:
     speaker: np.ndarray
 
 
-def measure(path: str, text: str, names: tuple[str, ...], keep: str = "") -> dict[str, Measured]:
+def measure(audio: str | bytes, text: str, names: tuple[str, ...], keep: str = "") -> dict[str, Measured]:
     """Judge a recording and each named degradation of it, with the recording as the reference.
 
     `keep` is a file name without suffix. Results are written there, and read from there the next time.
@@ -40,7 +40,7 @@ def measure(path: str, text: str, names: tuple[str, ...], keep: str = "") -> dic
     kept = Path(f"{keep}.json")
     if keep and kept.exists():
         return of_json(kept.read_text(encoding="utf-8"))
-    recording, rate = read_audio(path)
+    recording, rate = read_audio(audio)
     made = {CLEAN: Degradation("the recording")} | {name: DEGRADATIONS[name] for name in names}
     undamaged = listen(recording, recording, rate)
     found = {}
@@ -206,7 +206,7 @@ def run(
     from cluster.machine import Watch, describe, installed
     from jobs.benchmarks.calibration import calibrate
     from jobs.benchmarks.judges_page import write
-    from jobs.corpus.clips import read_clips
+    from jobs.corpus.clips import audio_of, read_clips
 
     clips = [clip for clip in read_clips(speech) if not clip.problem][:n]
     if len(clips) < FEWEST:
@@ -217,7 +217,10 @@ def run(
         progress(f"{len(clips)} clips, {1 + len(DEGRADATIONS)} times each")
         if keep:
             keep.mkdir(parents=True, exist_ok=True)
-        todo = [(clip.path, clip.text, tuple(DEGRADATIONS), str(keep / clip.id) if keep else "") for clip in clips]
+        todo = [
+            (audio, clip.text, tuple(DEGRADATIONS), str(keep / clip.id) if keep else "")
+            for clip, audio in zip(clips, audio_of(clips), strict=True)
+        ]
         measured = parallel_starmap(measure, todo, workers)
     rows = []
     for name in DEGRADATIONS:

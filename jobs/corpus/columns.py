@@ -168,7 +168,7 @@ class _Column:
     def names_people(self) -> bool:
         """Short phrases that come again and again: first and last names, perhaps."""
         count = len(self.values)
-        return count >= 8 and self.distinct <= count / 4 and max(map(len, self.values)) <= 40
+        return count >= 8 and not self.one_word and self.distinct <= count / 4 and max(map(len, self.values)) <= 40
 
     @property
     def codes(self) -> bool:

@@ -90,6 +90,7 @@ def test_texts_without_spaces_are_no_speakers(tmp_path):
         ["a|ann", "b|ann"],
         ["a|Where is it?|0", "b|It sat.|1"],  # too few to see that speakers come again
         ["a|Where is it?|2.31", "b|It sat.|1.04", "c|Nobody.|2.2"],  # seconds
+        [f"{key}|Where is {key}?|0.5" for key in "abcdefghij"],
         ["a|Where is it?|en", "b|Wo ist es?|de", "c|It sat.|en", "d|Es saß.|de"],  # languages, or initials
         ["a|seven|ann", "b|seven|bob", "c|two|ann", "d|two|bob"],
         ["a|Where is it?|weɹ ɪz ɪt", "b|It sat down.|ɪt sæt daʊn"],
