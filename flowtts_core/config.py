@@ -141,5 +141,6 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         and isinstance(kind, type)
         and (not isinstance(value, kind) or (kind is int and isinstance(value, bool)))
     ):
-        raise ConfigError(f"{where} = {value!r} is not {kind.__name__}")
+        wanted = "a list, as [1, 2]" if kind is tuple else kind.__name__
+        raise ConfigError(f"{where} = {value!r} is not {wanted}")
     return value

@@ -6,7 +6,8 @@ So a resumed run sees what an uncut one would, and goes on with the same batches
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,9 +15,11 @@ import torch
 from torch import Tensor
 
 from flowtts_core.acoustic.base import AcousticBatch, AcousticModel, Condition
+from flowtts_core.audio.mel import LogMel, MelConfig
 from flowtts_core.errors import ConfigError
 from flowtts_core.nn.share import Share
 from flowtts_core.sampling import Sampling
+from flowtts_core.training.augmentation import Augmentation, augmented
 from flowtts_core.training.distributed import ALONE, Ranks
 from flowtts_core.training.examples import Examples
 
@@ -151,10 +154,22 @@ def _budget_cuts(frames: np.ndarray, budget: int) -> list[int]:
 
 
 class VocoderBatches:
-    """Random crops of `crop_frames` frames of random clips, mel and waveform cut at the same place."""
+    """Random crops of `crop_frames` frames of random clips, mel and waveform cut at the same place.
 
-    def __init__(self, examples: Examples, batch_size: int, crop_frames: int, seed: int) -> None:
+    Args:
+        augmentation: changes the recordings before their mels are computed; pitch stays that of the recording.
+    """
+
+    def __init__(
+        self,
+        examples: Examples,
+        batch_size: int,
+        crop_frames: int,
+        seed: int,
+        augmentation: Augmentation | None = None,
+    ) -> None:
         self.examples, self.batch_size, self.crop_frames, self.seed = examples, batch_size, crop_frames, seed
+        self.augmentation = augmentation if augmentation and augmentation.changes else None
         self.usable = np.flatnonzero(examples.frames >= crop_frames)
         if len(self.usable) == 0:
             raise ConfigError(f"no clip has {crop_frames} frames", f"use crop_frames up to {examples.frames.max()}")
@@ -167,7 +182,7 @@ class VocoderBatches:
         share = share_of(np.full(self.batch_size, self.crop_frames), ranks)
         mine = range(self.batch_size) if share is None else share.rows.tolist()
         self.examples.fetch(clips[list(mine)])
-        crops = [self._crop(int(clips[row]), starts[row]) for row in mine]
+        crops = [self._example(step, row, int(clips[row]), starts[row]) for row in mine]
         mels, waveforms = (torch.from_numpy(np.stack(part)) for part in zip(*crops, strict=True))
         return VocoderBatch(mels, waveforms, share)
 
@@ -189,6 +204,28 @@ class VocoderBatches:
         mels, waveforms = (torch.from_numpy(np.stack(part)) for part in zip(*crops, strict=True))
         return VocoderBatch(mels, waveforms)
 
+    def _example(self, step: int, row: int, clip: int, start: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return mel [M, T] and waveform [samples_of(T)] of an item of a step's batch."""
+        if self.augmentation is None:
+            return self._crop(clip, start)
+        rng = np.random.default_rng((self.seed, step, 1, row))
+        return self._augmented_crop(clip, start, self.augmentation, rng)
+
+    def _augmented_crop(
+        self, clip: int, start: int, how: Augmentation, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Change a crop with what the windows of its first and last frames reach, and cut that off again."""
+        mel_config, crop = self.examples.meta.mel, self.crop_frames
+        reach, hop = -(-mel_config.n_fft // mel_config.hop_length), mel_config.hop_length
+        before, after = min(reach, start), min(reach, int(self.examples.frames[clip]) - start - crop)
+        frames = before + crop + after
+        recording = self.examples.audio(clip, (start - before) * hop, mel_config.samples_of(frames))
+        changed = augmented(recording, mel_config.sample_rate, how, rng)
+        bands = _bands(mel_config)(torch.from_numpy(changed)[None])[0, :, before : before + crop].numpy()
+        pitch = self._mel(clip)[mel_config.n_mels :, start : start + crop].astype(np.float32)
+        waveform = changed[before * hop :][: mel_config.samples_of(crop)]
+        return np.concatenate([bands, pitch]), waveform
+
     def _crop(self, clip: int, start: int) -> tuple[np.ndarray, np.ndarray]:
         """Return mel [M, T] and waveform [samples_of(T)] from frame `start` on."""
         mel_config, crop = self.examples.meta.mel, self.crop_frames
@@ -197,6 +234,12 @@ class VocoderBatches:
 
     def _mel(self, clip: int) -> np.ndarray:
         return self.examples.mel(clip)
+
+
+@lru_cache(maxsize=4)
+def _bands(mel: MelConfig) -> LogMel:
+    """Return what makes the bands of a mel, without its row of pitch."""
+    return LogMel(replace(mel, pitch=False))
 
 
 class AlignedVocoderBatches(VocoderBatches):

@@ -13,6 +13,7 @@ from torch import nn
 from flowtts_core.acoustic import MatchaConfig, MatchaTTS
 from flowtts_core.nn.dropout import Dropout
 from flowtts_core.nn.share import Share, computing
+from flowtts_core.training.augmentation import Augmentation
 from flowtts_core.training.batches import AcousticBatches, VocoderBatches, split
 from flowtts_core.training.distributed import Ranks
 from flowtts_core.training.examples import Examples
@@ -56,7 +57,8 @@ def test_shares_of_real_batches_are_balanced_within_a_few_percent(tmp_path):
 @pytest.mark.parametrize("size", [2, 3])
 def test_ranks_share_the_batch_that_one_process_has(size, data):
     examples = Examples(data, ["tokens", "mel", "audio"])
-    batches, crops = AcousticBatches(examples, 600, seed=0), VocoderBatches(examples, 4, 16, 0)
+    noisy = Augmentation(noise_db=(0, 20), share=1.0)
+    batches, crops = AcousticBatches(examples, 600, seed=0), VocoderBatches(examples, 4, 16, 0, noisy)
     for step in range(2 * batches.per_epoch):
         whole = batches.at(step)
         for rank in range(size):

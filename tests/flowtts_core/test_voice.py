@@ -187,7 +187,7 @@ def in_card(*path: str, value: object) -> Callable[[Path], None]:
         (in_card("parts", "acoustic", value="matcha"), "VoiceCard.parts.acoustic = 'matcha' is not dict"),
         (in_card("parts", "acoustic", "name", value=["matcha"]), "unknown name"),
         (in_card("parts", "acoustic", "mel", value=5), "MatchaConfig.mel = 5 is not MelConfig"),
-        (in_card("parts", "acoustic", "decoder_channels", value=32), "decoder_channels = 32 is not tuple"),
+        (in_card("parts", "acoustic", "decoder_channels", value=32), "decoder_channels = 32 is not a list"),
         (in_card("parts", "acoustic", "encoder_heads", value=0), "encoder_heads = 0"),
         (in_card("parts", "acoustic", "encoder_heads", value=-1), "encoder_heads = -1"),
         (in_card("parts", "acoustic", "mel", "n_mels", value=0), "acoustic"),

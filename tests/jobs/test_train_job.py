@@ -18,6 +18,7 @@ from flowtts_core.audio.mel import MelConfig
 from flowtts_core.errors import ConfigError, DivergedError, TextError, VoiceError
 from flowtts_core.sampling import Sampling
 from flowtts_core.training.checkpoints import BEST, load_best
+from flowtts_core.training.files import LocalFiles
 from flowtts_core.vocoder.files import load_vocoder
 from flowtts_core.voice.parts import load_parts
 from jobs import cli
@@ -235,3 +236,20 @@ def test_a_killed_worker_changes_nothing_but_the_time(data, tmp_path):
     again = train(data, output, chosen, workers=1, device="cpu", quiet=True)  # finished: nothing is trained again
     assert again.resumed_from == 80
     assert load_parts(output).card.name == "amy"
+
+
+def test_augmentation_is_of_recipes_that_hear_recordings(data):
+    files = LocalFiles(data)
+    plain, noisy = recipe("vocos_debug"), recipe("vocos_debug", {"augmentation.noise_db": "[10, 40]"})
+    assert "augmentation" not in plain.fit(files).identity()  # runs of earlier versions go on
+    assert noisy.fit(files).identity()["augmentation"]["noise_db"] == [10, 40]
+    _, batches = noisy.task(data)
+    assert batches.augmentation == noisy.augmentation
+    with pytest.raises(ConfigError, match=r"band_hz .* the mel ends at 8000 Hz"):
+        recipe("vocos_debug", {"augmentation.band_hz": "[3000, 9000]"}).fit(files)
+    with pytest.raises(ConfigError, match="not of the recordings"):
+        recipe("tuning_debug", {"augmentation.gain_db": "[-6, 6]"})
+    with pytest.raises(ConfigError, match="AcousticRecipe has no field 'augmentation'"):
+        recipe("matcha_debug", {"augmentation.noise_db": "[10, 40]"})
+    with pytest.raises(ConfigError, match="a list"):
+        recipe("vocos_debug", {"augmentation.noise_db": "20"})

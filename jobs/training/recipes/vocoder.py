@@ -9,6 +9,8 @@ from typing import Any, Self
 from torch import nn
 
 from flowtts_core.config import build, from_dict, spec_of
+from flowtts_core.errors import ConfigError
+from flowtts_core.training.augmentation import Augmentation
 from flowtts_core.training.batches import AlignedVocoderBatches, Batches, VocoderBatches
 from flowtts_core.training.examples import DatasetMeta, read_features
 from flowtts_core.training.files import Files
@@ -30,6 +32,7 @@ class VocoderRecipe(Recipe):
         losses: weights of the losses, and the discriminators.
         batch_size, crop_frames: crops of a batch, which the workers share, and the length of each.
         probe_frames: length of the crops that are logged now and then.
+        augmentation: of the recordings, before their mels are computed; none by default.
     """
 
     name: str = "vocos"
@@ -39,10 +42,23 @@ class VocoderRecipe(Recipe):
     batch_size: int = 4
     crop_frames: int = 64
     probe_frames: int = 128
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def identity(self) -> dict[str, Any]:
+        settings = super().identity()
+        if not self.augmentation.changes:
+            del settings["augmentation"]  # so that runs of earlier versions go on
+        return settings
 
     def fit_model(self, data: Files, meta: DatasetMeta) -> Any:
         for features in meta.feature_sets:
             read_features(data, features)
+        top = meta.mel.f_max or meta.mel.sample_rate / 2
+        if any(edge > top for edge in self.augmentation.band_hz):  # else the mel would not show what is missing
+            raise ConfigError(
+                f"augmentation.band_hz = {list(self.augmentation.band_hz)}: the mel ends at {top:g} Hz",
+                f"use up to {top:g}",
+            )
         return replace(self.model, mel=meta.mel)
 
     def module(self) -> Vocoder:
@@ -51,7 +67,7 @@ class VocoderRecipe(Recipe):
 
     def task(self, data: Path | Files) -> tuple[Task, Batches]:
         examples, vocoder = self.examples(data, ["mel", "audio"]), self.module()
-        crops = VocoderBatches(examples, self.batch_size, self.crop_frames, self.trainer.seed)
+        crops = VocoderBatches(examples, self.batch_size, self.crop_frames, self.trainer.seed, self.augmentation)
         probe_frames = min(self.probe_frames, int(examples.frames.max()))
         probe = VocoderBatches(examples, self.batch_size, probe_frames, 1).at(0)
         return VocoderTask(vocoder, probe, self.losses), crops
@@ -73,6 +89,13 @@ class TuningRecipe(VocoderRecipe):
 
     voice: str = ""
     speaker: str = ""
+
+    def __post_init__(self) -> None:
+        if self.augmentation.changes:
+            raise ConfigError(
+                "augmentation: a vocoder is tuned to mels that an acoustic model makes of texts, not of the recordings",
+                "leave it out, or train the vocoder with it",
+            )
 
     def fit_model(self, data: Files, meta: DatasetMeta) -> Any:
         fitted = super().fit_model(data, meta)
