@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from flowtts_core.errors import TextError
 from flowtts_core.text.frontends.base import Frontend
+from flowtts_core.text.german import sentences as german
 
 _CLAUSE = re.compile(r"[.,;:!?…—–)\]]+[\"'”’»)\]]*\s+|\s*--+\s*|[—–…。，、；：！？]+\s*")
 _BLANK = re.compile(r"\s+")
@@ -58,7 +59,7 @@ def longest_part(text: str, start: int, frontend: Frontend, max_tokens: int) -> 
     if stop == len(text) and n_tokens(text[start:], frontend) <= max_tokens:
         return len(text)
     for pattern in (_CLAUSE, _BLANK):
-        ends = [match.end() for match in pattern.finditer(text, start + 1, stop)]
+        ends = [end for match in pattern.finditer(text, start + 1, stop) if not _within(text, end := match.end())]
         end = _last_fitting(text, start, ends, frontend, max_tokens)
         if end is not None:
             return end
@@ -68,6 +69,12 @@ def longest_part(text: str, start: int, frontend: Frontend, max_tokens: int) -> 
             f"character {start} of the text alone is read as more than {max_tokens} tokens", "allow more tokens"
         )
     return end
+
+
+def _within(text: str, end: int) -> bool:
+    """Whether a full stop before `end` belongs to a German number or abbreviation that goes on: am 3. | Oktober."""
+    stop = len(text[max(0, end - 8) : end].rstrip()) + max(0, end - 8) - 1
+    return german.goes_on(text, stop, end)
 
 
 def _last_fitting(text: str, start: int, ends: list[int], frontend: Frontend, max_tokens: int) -> int | None:

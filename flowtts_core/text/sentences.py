@@ -11,6 +11,7 @@ from syntok import segmenter
 from flowtts_core.text.document import Chapter, Role, Sentence
 from flowtts_core.text.english.expand_common import is_number_sign, is_street
 from flowtts_core.text.english.wordlists import BEFORE_NAME, BEFORE_NUMBER, MAY_END, STARTERS
+from flowtts_core.text.german import sentences as german
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,9 @@ def _continues(text: str, before: tuple[int, int], start: int, end: int) -> bool
         if not quoted or re.search(r"[,;:—-][\"'’”)\]]*$", text[max(before[0], before[1] - _LONGEST_LAST) : before[1]]):
             return True  # 'Yes!' he said. / 'Yes,' he said; 'and no.'
     last = _LAST.search(text[max(before[0], before[1] - _LONGEST_LAST) : before[1]])
-    return last is not None and _goes_on(text, before, last.group(1), start)
+    if last is not None and _goes_on(text, before, last.group(1), start):
+        return True
+    return german.goes_on(text, before[1] - 1, start)
 
 
 def _goes_on(text: str, before: tuple[int, int], word: str, start: int) -> bool:

@@ -10,7 +10,9 @@ from flowtts_core.errors import DependencyError
 from flowtts_core.metrics.languages import normalizer_of
 from flowtts_core.metrics.wer import alignment, errors_of
 from flowtts_core.text import frontends
+from flowtts_core.text.chunking import speakable_chunks
 from flowtts_core.text.normalize import normalize
+from flowtts_core.text.sentences import split_sentences
 
 READINGS = [
     # numbers
@@ -155,3 +157,26 @@ def test_texts_that_sound_alike_have_no_word_errors(one: str, other: str) -> Non
 def test_other_words_are_errors() -> None:
     assert errors_of("Er kam um 14 Uhr.", "Er kam um 15 Uhr.", normalizer=normalizer_of("de")) == (1, 5)
     assert alignment("Schöne Grüße", "schöne Füße", normalizer_of("de"))[1] == ("substitute", "grüsse", "füsse")
+
+
+@pytest.mark.parametrize(
+    "sentences",
+    [
+        ["Er kam am 3. Oktober nach Berlin.", "Dann ging er."],
+        ["Vom 1. bis 3. August war er hier.", "Montag, 3. April, ging er."],
+        ["Im 19. Jahrhundert war das so.", "Der 2. Weltkrieg endete 1945.", "Danach kam Frieden."],
+        ["Das ist z. B. Obst.", "Auch Gemüse, Brot usw.", "Dann kam er."],
+        ["Dr. Müller wohnt in der Hauptstr. 5.", "Er ist 30.", "Sie ist 40."],
+        ["Ca. 30 Leute, d. h. alle, kamen.", "Vgl. Kap. 2 und Abs. 3.", "Nr. 5 lebt."],
+        ["Um 300 v. Chr. Geburt.", "Es war 300 n. Chr.", "Danach kam Rom."],
+        ["I am 30.", "August came.", "He found a gem.", "It was in Nov.", "She came in 3.", "Then I go."],
+    ],
+)
+def test_where_sentences_end(sentences: list[str]) -> None:
+    assert [sentence.text for sentence in split_sentences(" ".join(sentences))] == sentences
+
+
+def test_a_long_sentence_is_not_cut_within_a_date(german: frontends.Frontend) -> None:
+    text = "Er kam mit seinen Freunden und Nachbarn aus der ganzen Stadt am 3. Oktober in das alte Haus am Fluss zurück"
+    chunks = [chunk.text for chunk in speakable_chunks(text, german, 170)]
+    assert len(chunks) > 1 and not any(chunk.rstrip().endswith("3.") for chunk in chunks)

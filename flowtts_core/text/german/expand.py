@@ -267,6 +267,11 @@ def _initial(m: re.Match[str], context: _Context) -> _Answer:
     return m.end(), _letters(m.group(1))
 
 
+def _dotted(m: re.Match[str], context: _Context) -> _Answer:
+    """Read U.S.A."""
+    return m.end() - is_sentence_end(m.string, m.end()), _letters(m.group())
+
+
 def _word(m: re.Match[str], context: _Context) -> _Answer:
     return m.end(), WORDS[m.group()]
 
@@ -326,6 +331,7 @@ _LETTER_RULES: list[tuple[str, _Rule]] = [
     ),
     (rf"(?P<sign>)(?P<currency>US-\$|EUR|CHF|DM)\s?(?P<amount>{_NUM}){_SCALE}", _money),
     (rf"({_ABBREVIATION})\.", _abbreviation),
+    (r"((?:[A-ZÄÖÜ]\.){2,})(?!\w)", _dotted),
     (r"([A-ZÄÖÜ]?[a-zäöüß]+)str\.", _street),
     (r"([A-ZÄÖÜ]\w+) ([IVX]+)\.(?!\w)", _ruler),
     (r"([A-ZÄÖÜ]\w+) ([IVXLC]+)\b(?!\.\w)", _numbered),

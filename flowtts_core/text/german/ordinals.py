@@ -42,12 +42,15 @@ def is_ordinal(text: str, start: int, end: int) -> bool:
     after = _NEXT.match(text, end)
     if after is None:
         return bool(re.match(r"[,;)]", text[end:])) and word_before(text, start).lower() in WEAK | NOMINATIVE
-    word, before = after[1], word_before(text, start).lower()
-    if word.islower() or word in _NOUNS:
-        return True
-    if before == "am" and _word_before_that(text, start) == "I":  # "I am 30. Then ..."
+    return after[1].islower() or after[1] in _NOUNS or after_article(text, start) or not text[:start].strip()
+
+
+def after_article(text: str, start: int) -> bool:
+    """Return whether an article is before `start`, or what holds one ("am"); the "am" of "I am 30." does not."""
+    before = word_before(text, start).lower()
+    if before == "am" and _word_before_that(text, start) == "I":
         return False
-    return before in (WEAK | NOMINATIVE) - {"ab", "bis", "seit"} or not text[:start].strip()
+    return before in (WEAK | NOMINATIVE) - {"ab", "bis", "seit"}
 
 
 def ending_of(text: str, start: int, noun: str) -> str:
