@@ -25,6 +25,7 @@ COMMANDS = {  # name -> (file of this folder, or another package's module, what 
     "evaluate": ("evaluate", "score what was made"),
     "corpus": ("make_corpus", "let a voice read texts, to train another"),
     "prepare": ("prepare", "make a corpus ready for training"),
+    "align": ("align", "find when each word and phone of recordings is spoken"),
     "train": ("train", "train a voice"),
     "distill": ("distill", "teach a voice to speak in fewer steps"),
     "import": ("import_voice", "make a voice from a published checkpoint"),
@@ -40,6 +41,7 @@ S3_COMMANDS = (
     "evaluate",
     "corpus",
     "prepare",
+    "align",
     "train",
     "distill",
 )  # those that take s3:// places

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import groupby
 
@@ -34,6 +34,25 @@ log = logging.getLogger(__name__)
 # Silence: frames so far below the loud ones, for so long. Closures of plosives are shorter.
 _SILENCE_DB, _SILENCE_S = -35.0, 0.1
 _WORD_IN_SILENCE = -300.0  # score of such a frame; one of speech that does not fit its token has some -100
+_SPREAD = 20.0  # log-likelihood by which another token fits a frame better, where the own one has a fit of 1/e
+
+
+@dataclass(frozen=True)
+class TokenFrames:
+    """How a sound is shared out over the tokens of its text.
+
+    Attributes:
+        frames: [L] of each token.
+        fit: [L] from 0 to 1, the mean over a token's frames; 1 where no other token of the text fits them better, 0 where it
+            has none.
+        silent: [T] whether a frame lies in a silence.
+        frame_s: seconds of a frame.
+    """
+
+    frames: torch.Tensor
+    fit: torch.Tensor
+    silent: np.ndarray
+    frame_s: float
 
 
 class WordAligner:
@@ -68,20 +87,23 @@ class WordAligner:
                 encoded = self.frontend.encode(text)
         except FlowTTSError:
             return None
+        found = self.align(encoded, waveform, sample_rate)
+        if found is None:
+            return None
+        heard = word_times(encoded, found.frames.tolist(), found.frame_s)
+        return matched(words, heard, len(waveform) / sample_rate)
+
+    def align(self, encoded: EncodedText, waveform: np.ndarray, sample_rate: int) -> TokenFrames | None:
+        """Return the frames of each token in a waveform [S]; None where it is too short to have one for each."""
         samples = resample(waveform, sample_rate, self.model.features.sample_rate)
         spec = _frames_for(len(encoded.tokens), len(samples), self.model.features)
         if spec.frames_of(len(samples)) < len(encoded.tokens):
             return None
-        durations = self.align(encoded, samples, spec)
-        return matched(words, word_times(encoded, durations.tolist(), spec.seconds_of(1)), len(waveform) / sample_rate)
+        return self._align(encoded, samples, spec)
 
     @torch.inference_mode()
-    def align(self, encoded: EncodedText, waveform: np.ndarray, spec: MelConfig) -> torch.Tensor:
-        """Return the frames [L] of each token in a waveform [S], of which there must be as many as tokens.
-
-        Args:
-            spec: the encoder's mel, perhaps of another hop.
-        """
+    def _align(self, encoded: EncodedText, waveform: np.ndarray, spec: MelConfig) -> TokenFrames:
+        """As `align`, with the encoder's mel, perhaps of another hop, at whose rate the waveform is."""
         model, bands = self.model, spec.n_mels
         log_mel = LogMel(replace(spec, pitch=False))(
             torch.from_numpy(np.ascontiguousarray(waveform, np.float32))[None]
@@ -102,7 +124,10 @@ class WordAligner:
         scores = gaussian_log_likelihood(frames[None], mean)
         scores[:, silent] = _WORD_IN_SILENCE * in_word.float()
         path = monotonic_alignment(scores, lengths, torch.tensor([len(frames)]))
-        return path_durations(path, tokens.shape[1])[0]
+        counts = path_durations(path, tokens.shape[1])[0]
+        behind = scores[0].gather(1, path[0][:, None])[:, 0] - scores[0].amax(1)  # [T], 0 where no token fits better
+        fit = torch.zeros(tokens.shape[1]).index_add_(0, path[0], (behind / _SPREAD).exp()) / counts.clamp(min=1)
+        return TokenFrames(counts, fit, silent.numpy(), spec.seconds_of(1))
 
 
 def _frames_for(tokens: int, samples: int, spec: MelConfig) -> MelConfig:

@@ -19,6 +19,7 @@ _ORDINAL = re.compile(r"[a-z]+ty-(first|second|third|[a-z]+th)")
 _ANY = {"dz": "ʣ", "dʒ": "ʤ", "dʑ": "ʥ", "ts": "ʦ", "tʃ": "ʧ", "tɕ": "ʨ"}
 _DIPHTHONGS = {"aɪ": "I", "aʊ": "W", "eɪ": "A", "oʊ": "O", "əʊ": "Q", "ɔɪ": "Y"}
 _ENGLISH = {"dʒ": "ʤ", "tʃ": "ʧ", "ɚ": "əɹ", "ɝ": "ɜɹ", "r": "ɹ"}
+_IPA = str.maketrans({**{letter: ipa for ipa, letter in {**_ANY, **_DIPHTHONGS}.items()}, "ᵊ": "ə", "ᵻ": "ɪ", "T": "ɾ"})
 _AMERICAN = {"ɜːɹ": "ɜɹ", "ɜː": "ɜɹ", "ː": ""}
 
 
@@ -122,3 +123,8 @@ def to_misaki(ipa: str, language: str) -> str:
         for written, letter in table.items():
             ipa = ipa.replace(written, letter)
     return ipa
+
+
+def to_ipa(phonemes: str) -> str:
+    """Return phonemes of misaki's alphabet in IPA."""
+    return phonemes.translate(_IPA)

@@ -131,6 +131,11 @@ class PhonemeFrontend(Frontend):
             log.debug("not spoken: %s", " ".join(out.dropped))
         return out.encoded(text, self.config)
 
+    def symbols_of(self, encoded: EncodedText) -> list[str]:
+        """Return the symbol [L] of each token of an encoded text; empty for blanks."""
+        symbols = {token: symbol for symbol, token in self._ids.items() if token}
+        return [symbols.get(token, "") for token in encoded.tokens]
+
     def load(self) -> None:
         """Load at once what the first sentences would load bit by bit (seconds), for a process that is to answer fast."""
         load = getattr(self._phonemizer, "load", None)
