@@ -29,6 +29,8 @@ COMMANDS = {  # name -> (file of this folder, or another package's module, what 
     "train": ("train", "train a voice"),
     "distill": ("distill", "teach a voice to speak in fewer steps"),
     "import": ("import_voice", "make a voice from a published checkpoint"),
+    "pull": ("pull", "copy a voice from a model hub"),
+    "push": ("push", "publish a voice on a model hub"),
     "export": ("export_voice", "write a flow voice as one ONNX file"),
     "benchmark": ("benchmark", "measure a voice's quality and speed"),
     "cluster": ("cluster", "a trial cluster on this machine; the state of any cluster"),

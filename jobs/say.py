@@ -39,7 +39,9 @@ def add_parser(subparsers: Any) -> None:
         "-o", "--output", type=Path, help=".wav .flac .mp3 .ogg or .opus (default: speech.wav, none with --play)"
     )
     parser.add_argument("--play", action="store_true", help="play it on this machine's loudspeaker")
-    parser.add_argument("--voice", help="a bundled voice's name or a voice folder (default: the bundled one)")
+    parser.add_argument(
+        "--voice", help="a bundled voice's name, a voice folder or hf://owner/name (default: the bundled one)"
+    )
     add_request_options(parser)
     parser.add_argument("--json", action="store_true", help="print a summary as JSON")
     parser.set_defaults(run=run)

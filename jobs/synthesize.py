@@ -66,7 +66,9 @@ def add_parser(subparsers: Any) -> None:
         "inputs", nargs="+", metavar="INPUT", help="books, tables, lists of inputs; folders, patterns, s3://"
     )
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="where everything goes; local or s3://")
-    parser.add_argument("--voice", help="a bundled voice's name or a voice folder (default: the bundled one)")
+    parser.add_argument(
+        "--voice", help="a bundled voice's name, a voice folder or hf://owner/name (default: the bundled one)"
+    )
     _add_reading(parser.add_argument_group("what is read"))
     add_speaking(parser)
     add_verifying(parser)

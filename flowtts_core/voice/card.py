@@ -141,7 +141,7 @@ def bundled_voices() -> dict[str, Path]:
 
 
 def find_voice(voice: str | os.PathLike[str] | None = None) -> Path:
-    """Return the folder of a bundled voice's name, a path, an `s3://` place (copied here once), or `flite:VOICE`.
+    """Return the folder of a bundled voice's name, a path, an `s3://` or `hf://` place (copied here once), or `flite:VOICE`.
 
     Args:
         voice: None is the default voice.
@@ -153,6 +153,10 @@ def find_voice(voice: str | os.PathLike[str] | None = None) -> Path:
     name = DEFAULT_VOICE if voice is None else os.fspath(voice)
     if name in bundled:
         return bundled[name]
+    if name.startswith("hf://"):
+        from flowtts_core.voice.hub import fetched
+
+        return fetched(name)
     if "://" in name:
         return _fetched(name.rstrip("/"))
     if name.startswith(FLITE):
