@@ -17,7 +17,7 @@ from typing import Any
 
 from cluster.storage import Storage, is_remote
 from flowtts_core.audio.mel import MelConfig
-from flowtts_core.config import fingerprint, from_dict, override, to_dict
+from flowtts_core.config import fingerprint, from_dict, override
 from flowtts_core.errors import ConfigError, OutputError, TextError
 from flowtts_core.text import frontends
 from flowtts_core.text.languages import INSTALL, detector_is_there
@@ -191,7 +191,7 @@ def config_of(args: argparse.Namespace) -> PrepareConfig:
     config: PrepareConfig = override(replace(base, frontend={}), parse_settings(args.settings))
     frontend = changed_frontend(whole_frontend(base.frontend), config.frontend)
     if args.language is not None:
-        frontend = changed_frontend(frontend, {"language": args.language})
+        frontend = whole_frontend(frontends.in_language(frontend, args.language))
     if args.lexicon is not None:
         frontend = changed_frontend(frontend, {"lexicon": read_lexicon(args.lexicon)})
     frontends.build(frontend)  # a language that the phonemizer lacks ends the run before any work
@@ -362,10 +362,7 @@ def _size(record: Record) -> int:
 def _audio_print(config: PrepareConfig, clips: list[SourceClip]) -> str:
     """Return what changes with the settings of the audio, the texts, and the size or time of the audio files."""
     stats = [_stat(path) for path in dict.fromkeys(clip.path for clip in clips if clip.path)]
-    rate, limits, resample = config.of_audio
-    return fingerprint([rate, to_dict(limits), resample, [clip.to_json() for clip in clips], stats])
-    stats = [_stat(path) for path in dict.fromkeys(clip.path for clip in clips)]
-    return fingerprint([config.of_audio, [asdict(clip) for clip in clips], stats])
+    return fingerprint([config.of_audio, [clip.to_json() for clip in clips], stats])
 
 
 def _stat(path: str) -> list[float]:

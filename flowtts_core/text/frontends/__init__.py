@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from flowtts_core import config as _config
+from flowtts_core.errors import ConfigError
 from flowtts_core.request import SynthesisRequest
 from flowtts_core.text.frontends.base import EncodedText, Frontend, Word
 from flowtts_core.text.frontends.characters import ByteConfig, ByteFrontend, CharacterConfig, CharacterFrontend
 from flowtts_core.text.frontends.kokoro import KokoroConfig, KokoroFrontend
 from flowtts_core.text.frontends.phonemes import PhonemeConfig, PhonemeFrontend
+from flowtts_core.text.frontends.symbols import MATCHA
 
 FRONTENDS = {
     "phonemes": (PhonemeConfig, PhonemeFrontend),
@@ -24,6 +26,34 @@ def build(spec: Mapping[str, Any]) -> Frontend:
     """Build the front end of a spec, `{"name": "phonemes", **fields of PhonemeConfig}`; see `flowtts_core.config.build`."""
     frontend: Frontend = _config.build(FRONTENDS, {"name": "phonemes", **spec})
     return frontend
+
+
+def in_language(spec: Mapping[str, Any], language: str) -> dict[str, Any]:
+    """Return a front end's spec for another language, with the same token for each symbol.
+
+    Where its phonemizer does not have the language, one that does takes its place. A voice's own table gets the symbols of
+    the VITS table that it lacks, as far as their tokens are free: its model has rows for them, which it has not learnt.
+
+    Raises:
+        ConfigError: where no phonemizer has the language.
+        DependencyError: where the one that has it is not installed.
+    """
+    before, spec = str(spec.get("language", "")), {**spec, "language": language}
+    if spec["name"] != "phonemes":
+        return spec
+    if spec.get("table") and before.partition("-")[0] != language.partition("-")[0]:
+        taken = set(spec["table"].values())
+        free = {symbol: token for symbol, token in MATCHA.ids.items() if token not in taken}
+        spec["table"] = {**{symbol: token for symbol, token in free.items() if token < max(taken)}, **spec["table"]}
+    known = spec.get("phonemizer", PhonemeConfig.phonemizer)
+    for phonemizer in dict.fromkeys((known, "gruut", "espeak")):
+        try:
+            build({**spec, "phonemizer": phonemizer})
+        except ConfigError as error:
+            problem = error
+        else:
+            return {**spec, "phonemizer": phonemizer}
+    raise problem
 
 
 def language_of(frontend: Frontend, request: SynthesisRequest) -> str:
@@ -54,6 +84,7 @@ __all__ = [
     "PhonemeFrontend",
     "Word",
     "build",
+    "in_language",
     "language_of",
     "language_read",
 ]
