@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from jobs.corpus.source import AUDIO_SUFFIXES as AUDIO_SUFFIXES
 from jobs.corpus.source import Corpus
 from jobs.corpus.source import SourceClip as SourceClip
 from jobs.corpus.source import audio_of as audio_of
-from jobs.corpus.text_lists import FORMS, delimiter_of
+from jobs.corpus.text_lists import FORMS, csv_cells, delimiter_of
 
 LISTS = (".csv", ".txt", ".tsv")
 
@@ -57,7 +56,7 @@ def read_corpus(source: Path, reading: Reading | None = None) -> Corpus:
         raise TextError(f"{source}: no such file or folder", f"give {_forms()}")
     corpus = _forced(source, reading) if reading.layout else _recognised(source, reading)
     if not corpus.clips:
-        raise TextError(f"{source}: lists no clips", f"give {_forms()}")
+        raise TextError(f"{source}: lists no clips", "fill it, or give another corpus")
     return replace(corpus, clips=_mark_unnamed(_mark_repeated(corpus.clips)))
 
 
@@ -82,7 +81,7 @@ def _forced(source: Path, reading: Reading) -> Corpus:
 
 
 def _forms() -> str:
-    return "one of these: " + "; ".join(f"{name}: {layout.says}" for name, layout in LAYOUTS.items())
+    return f"a folder or a list of one of these layouts: {', '.join(LAYOUTS)} (flowtts prepare --help says more)"
 
 
 def _mark_repeated(clips: list[SourceClip]) -> list[SourceClip]:
@@ -121,7 +120,7 @@ def _is_list(file: Path, reading: Reading) -> bool:
     with file.open(encoding="utf-8-sig", errors="replace", newline="\n") as opened:
         first = next((line for line in opened if line.strip()), "")
     sign = delimiter_of(first)
-    return sign != "," or is_header(next(csv.reader([first]), []), reading)
+    return sign != "," or file.suffix.lower() != ".txt" or is_header(csv_cells(first, sign), reading)
 
 
 def _only(folder: Path, files: list[Path]) -> list[Path]:

@@ -98,10 +98,12 @@ def _clip_of_json(where: str, number: int, row: Any, names: Mapping[str, str], f
     if isinstance(row, Exception):
         reason = row.msg if isinstance(row, json.JSONDecodeError) else "nested too deeply"
         return SourceClip(f"line {number}", "", "", problem=f"{where}: not JSON ({reason})")
-    values = {role: row.get(name) for role, name in names.items()} if isinstance(row, dict) else {}
+    if not isinstance(row, dict):
+        return SourceClip(f"line {number}", "", "", problem=f"{where}: no JSON object")
+    values = {role: row.get(name) for role, name in names.items()}
     needed = [role for role in ("audio", "text") if role in names]
-    if not needed or not all(isinstance(values.get(role), str) for role in needed):
-        wanted = " and ".join(f"`{names[role]}`" for role in needed) or "`audio` and `text`"
+    if not all(isinstance(values.get(role), str) for role in needed):
+        wanted = " and ".join(f"`{names[role]}`" for role in needed)
         return SourceClip(f"line {number}", "", "", problem=f"{where}: needs the strings {wanted}")
     clip = clip_of(where, f"line {number}", values, finder)
     if names.get("audio") == "audio_filepath" and row.get("offset"):  # NeMo: `duration` seconds from `offset` on

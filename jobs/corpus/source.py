@@ -58,8 +58,10 @@ class Corpus:
     def summary(self) -> str:
         """Return the layout, what the columns are taken for, and the first three rows, for a person to look at."""
         speakers = {clip.speaker for clip in self.clips if not clip.problem} - {""}
-        of = f", {len(speakers)} speaker{'s' * (len(speakers) > 1)}" if speakers else ""
-        head = f"{self.source.name}: layout {self.layout}: {' | '.join(self.columns)} ({len(self.clips)} clips{of})"
+        counts = [
+            f"{n} {what}{'s' * (n > 1)}" for n, what in ((len(self.clips), "clip"), (len(speakers), "speaker")) if n
+        ]
+        head = f"{self.source.name}: layout {self.layout}: {' | '.join(self.columns)} ({', '.join(counts)})"
         return "\n".join([head, *shown(self.rows)])
 
 

@@ -26,12 +26,14 @@ class TextList:
     Attributes:
         layout: its name in `jobs.corpus.clips.LAYOUTS`.
         roles: of each column.
+        sign: what parts the columns.
         names: of each column, where the first line has them.
         rows: the records, each with the number of its line.
     """
 
     layout: str
     roles: tuple[str, ...]
+    sign: str
     names: tuple[str, ...]
     rows: list[Numbered]
 
@@ -41,9 +43,9 @@ class TextList:
         if len(cells) < 2 or "text" not in values or not (values.get("id") or values.get("audio")):
             return f"not `{'|'.join(self.names or self.roles[:2])}`"
         if len(cells) > len(self.roles) or (self.names and len(cells) < len(self.roles)):
-            return (
-                f"{len(cells)} columns where the list has {len(self.roles)}: a text cannot hold what parts the columns"
-            )
+            quoted = " without quotes" if self.names else ""
+            why = f": a text cannot hold {self.sign!r}{quoted}" if len(cells) > len(self.roles) else ""
+            return f"{len(cells)} columns where the list has {len(self.roles)}{why}"
         return ""
 
     def values(self, cells: Sequence[str]) -> dict[str, str]:
@@ -73,7 +75,9 @@ def parse_list(
     reading = reading or Reading()
     first = next((line for line in lines if line.strip()), "")
     sign = delimiter_of(first)
-    if not form and is_header(next(csv.reader([first], delimiter=sign), []), reading):
+    if not first:
+        return TextList(form or "list", (), sign, (), [])
+    if not form and is_header(csv_cells(first, sign), reading):
         return _with_names(name, lines, sign, reading)
     if reading.names:
         raise ConfigError(
@@ -87,7 +91,7 @@ def parse_list(
         )
     rows = [(number, _cells(line, sign)) for number, line in enumerate(lines, 1) if line.strip()]
     roles = _roles(name, [cells for _, cells in rows], reading, form, has_audio)
-    return TextList(form or _layout(roles), roles, (), rows)
+    return TextList(form or _layout(roles), roles, sign, (), rows)
 
 
 def lines_of(name: str, data: bytes) -> list[str]:
@@ -108,8 +112,16 @@ def delimiter_of(line: str) -> str:
     return next((sign for sign in ("|", "\t") if sign in line), ",")
 
 
+def csv_cells(line: str, sign: str) -> list[str]:
+    """Return the cells of a line of CSV; the whole line where it is none."""
+    try:
+        return next(csv.reader([line], delimiter=sign), [])
+    except csv.Error:
+        return [line]
+
+
 def _cells(line: str, sign: str) -> list[str]:
-    cells = next(csv.reader([line])) if sign == "," else line.split(sign)
+    cells = csv_cells(line, sign) if sign == "," else line.split(sign)
     return [cell.strip() for cell in cells]
 
 
@@ -145,12 +157,9 @@ def _roles(
 
 def _question(rows: Sequence[Sequence[str]], request: str) -> str:
     example = {2: "id,text", 3: "id,text,speaker"}.get(usual_width(rows), "id,speaker,text,-")
-    return "\n".join(
-        [
-            f"{request}, by --columns {example} or in a first line {example.replace(',', '|')}. The first rows:",
-            *shown(rows[:3]),
-        ]
-    )
+    names = example.replace(",", "|")
+    asked = f"{request}, by --columns {example}, by --layout, or in a first line {names}. The first rows:"
+    return "\n".join([asked, *shown(rows[:3])])
 
 
 def _layout(roles: tuple[str, ...]) -> str:
@@ -162,7 +171,7 @@ def _with_names(name: str, lines: Sequence[str], sign: str, reading: Reading) ->
     names = by_name(header, reading, name)
     layout = "audiofolder" if names.get("audio") == "file_name" else {"|": "coqui", "\t": "tsv"}.get(sign, "csv")
     roles = {column: role for role, column in names.items()}
-    return TextList(layout, tuple(roles.get(column, UNUSED) for column in header), tuple(header), rows)
+    return TextList(layout, tuple(roles.get(column, UNUSED) for column in header), sign, tuple(header), rows)
 
 
 def _csv_records(name: str, lines: Sequence[str]) -> list[Numbered]:
@@ -185,7 +194,7 @@ def _plain_records(lines: Sequence[str], sign: str) -> list[Numbered]:
     records: list[Numbered] = []
     for number, line in enumerate(lines, 1):
         if line.strip():
-            cells, quoted = line.split(sign), next(csv.reader([line], delimiter=sign), [])
+            cells, quoted = line.split(sign), csv_cells(line, sign)
             width = len(records[0][1]) if records else len(cells)
             chosen = quoted if len(cells) != width == len(quoted) else [_unquoted(cell) for cell in cells]
             records.append((number, [cell.strip() for cell in chosen]))

@@ -287,6 +287,18 @@ def test_the_speakers_of_a_synthesis_job_stay_apart(tmp_path, spoken, speakers):
     assert read(tmp_path) == list(zip("ab", SAID, speakers, strict=False))
 
 
+def test_lists_that_hold_nothing_to_read_say_so(tmp_path):
+    for content, refusal in (
+        ("", "lists no clips"),
+        ("file_name,text\n", "lists no clips"),
+        ("a,b\n", "names no columns"),
+    ):
+        (sounds(tmp_path) / "list.csv").write_text(content, encoding="utf-8")
+        with pytest.raises(TextError, match=refusal):
+            read_clips(tmp_path / "list.csv")
+    assert "no JSON object" in read_clips(lines(tmp_path / "array.json", '[{"audio": "a.wav"}]'))[0].problem
+
+
 def test_several_lists_are_not_chosen_from(tmp_path):
     for name in ("train.txt", "val.txt"):
         lines(sounds(tmp_path) / name, "a|Where is it?")
