@@ -26,7 +26,7 @@ def test_8000_english_sentences_are_english(shared_data: Path):
 def test_german_sentences_are_not_english(shared_data: Path):
     lines = (shared_data / "kerstin" / "metadata.csv").read_text(encoding="utf-8").splitlines()
     texts = [line.split("|")[1] for line in lines]
-    assert len(found(texts, "en-us")) >= 0.98 * len(texts)
+    assert len(found(texts, "en-us")) >= 0.97 * len(texts)
     assert found(texts, "de") == []
 
 
