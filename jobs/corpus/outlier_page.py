@@ -16,8 +16,8 @@ from flowtts_core.errors import AudioError
 from flowtts_core.training.corpus_checks import ClipMeasures, kind_of
 from flowtts_core.training.example_files import AUDIO, file_name
 from flowtts_core.training.prepare import PrepareConfig
-from jobs.corpus.clips import SourceClip, audio_of
 from jobs.corpus.prepare_worker import DEADLY
+from jobs.corpus.source import PLACE, SourceClip, audio_of
 from jobs.templates import fill
 
 OUTLIERS = "outliers.html"
@@ -115,7 +115,8 @@ def _aside(sounds: _Sounds, entry: Mapping[str, Any], places: Mapping[str, ClipP
     """Return a clip that was set aside: its own audio where it was not kept, else that which was."""
     if "audio" not in entry and entry["id"] in places:
         return _kept(sounds, places[entry["id"]], entry["reason"])
-    clip = SourceClip(entry["id"], entry.get("text", ""), entry.get("audio", ""), row=entry.get("row", -1))
+    where = {name: entry[name] for name in PLACE if name in entry}
+    clip = SourceClip(entry["id"], entry.get("text", ""), entry.get("audio", ""), **where)
     return ShownClip(clip.id, clip.text, entry["reason"], None, *_source_sound(sounds, clip, entry["reason"]))
 
 

@@ -88,8 +88,7 @@ class ShardPreparer:
                 journal.enter(clip.id)
             clean = problem or prepare_audio(audio, self._config)
             if isinstance(clean, str):
-                where = {"audio": clip.path} if clip.row < 0 else {"audio": clip.path, "row": clip.row}
-                aside.append({"id": clip.id, "reason": clean, **where, "text": clip.text})
+                aside.append({"id": clip.id, "reason": clean, "audio": clip.path, **clip.place, "text": clip.text})
                 continue
             row: dict[str, Any] = {"id": clip.id, "text": clip.text, "speaker": clip.speaker, "language": clip.language}
             row["measures"] = astuple(measures_of(clip.id, clip.text, clip.language, clean, rate))

@@ -12,6 +12,8 @@ from typing import Any
 AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a")
 _LATER = {"column": "audio", "start": 0.0, "seconds": 0.0}  # fields of SourceClip that older prepared folders lack
 
+PLACE = ("row", "column", "start", "seconds")
+
 
 @dataclass(frozen=True)
 class SourceClip:
@@ -35,6 +37,11 @@ class SourceClip:
     def to_json(self) -> dict[str, Any]:
         """Return the fields, without those at their default that were added later: old fingerprints stay valid."""
         return {name: value for name, value in asdict(self).items() if _LATER.get(name) != value}
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """Return the fields that say where in `path` the audio is, without those at their default."""
+        return {name: value for name in PLACE if (value := getattr(self, name)) != getattr(SourceClip, name)}
 
 
 @dataclass(frozen=True)

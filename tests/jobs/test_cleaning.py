@@ -21,6 +21,7 @@ from flowtts_core.training.corpus_checks import ClipMeasures, kind_of, unlike_th
 from flowtts_core.training.examples import DatasetMeta, Examples
 from flowtts_core.training.prepare import Cleaning, ClipLimits, PrepareConfig
 from jobs import prepare as job
+from jobs.corpus.columns import Reading
 from jobs.corpus.outlier_page import outlier_page
 from jobs.corpus.prepare_worker import DEADLY
 from tests.jobs.test_prepare import RATE, arguments, in_process, tone, wav
@@ -200,8 +201,9 @@ def test_the_page_is_made_without_the_corpus_and_opens_no_clip_that_killed_a_wor
     source, output = corpus(tmp_path / "corpus", clips), tmp_path / "data"
     table = [json.loads(line) | {"audio": (source.parent / f"{key}.wav").read_bytes()}
              for key, line in zip(clips, source.read_text().splitlines(), strict=True)]  # fmt: skip
+    table = [{"sound" if name == "audio" else name: value for name, value in row.items()} for row in table]
     pq.write_table(pa.Table.from_pylist(table), tmp_path / "corpus.parquet")
-    job.prepare(tmp_path / "corpus.parquet", output, PrepareConfig())
+    job.prepare(tmp_path / "corpus.parquet", output, PrepareConfig(), reading=Reading(audio="sound"))
     assert 'aria-label="mute" src="data:audio' in (output / "outliers.html").read_text()
     lines = [json.loads(line) for line in (output / "quarantine.jsonl").read_text().splitlines()]
     lines.append({"id": "deadly", "reason": DEADLY, "audio": str(source.parent / "deadly.wav"), "text": TEXT})
