@@ -11,7 +11,7 @@ from typing import Any
 
 SILENT_S = 120.0  # a job that has noted nothing for so long, and is not done, is taken for dead
 _GONE = "run the same command again, with --overwrite if it asks for that"
-_NO_JOB = "give the -o of a `flowtts synthesize` or `flowtts corpus`"
+_NO_JOB = "give the -o of a `flowtts synthesize` or `flowtts corpus`; of a training: flowtts train -o OUTPUT --status"
 
 
 _GO_ON = "the same command goes on from here"

@@ -70,6 +70,7 @@ def add_parser(subparsers: Any) -> None:
         "  flowtts train data/ -o voices/amy --vocoder vocoders/amy --steps 40000 --set trainer.learning_rate=3e-4\n"
         "  flowtts train data/ -o voices/jo --from natural --speaker jo      # fine-tune, from ten minutes of speech on\n"
         "  flowtts train s3://bucket/data -o s3://bucket/voices/amy --workers 1-8 --address ray://head:10001\n"
+        "  flowtts train -o voices/amy --status                              # how far it is\n"
         "  flowtts train --recipe natural --texts texts.tsv -o voices/mine   # corpus, models, scores: a night and more\n"
         "  flowtts train --recipe natural --texts texts.tsv --teacher heart --teacher kokoro/@am_michael -o voices/two\n"
         "  flowtts train --recipe tiny -o out/tiny                           # two tones on the raw waveform: seconds\n"
@@ -107,6 +108,12 @@ def add_parser(subparsers: Any) -> None:
         help="vocoder folder, voice folder, or a bundled voice's name, for the voice (default: Griffin-Lim)",
     )
     parser.add_argument("--steps", type=int, help="optimiser steps (default: the recipe's)")
+    parser.add_argument(
+        "--status",
+        action="store_true",
+        help="train nothing: tell how far the trainings of -o are. Exit codes: 0 the last one runs or has finished,"
+        " 1 it failed or there is none, 5 it was stopped",
+    )
     add_run_options(parser)
     parser.set_defaults(run=run)
 
@@ -134,6 +141,8 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.status:
+        return _tell_status(args)
     from jobs.training import taught
 
     if args.recipe == "tiny" or args.recipe in taught.RECIPES:
@@ -169,6 +178,17 @@ def run(args: argparse.Namespace) -> int:
         print(f"{result.output}: {result.model}, {result.parameters / 1e6:.1f} M parameters, step {result.steps}")
         print(f"logs: tensorboard --logdir {result.run}")
     return 0
+
+
+def _tell_status(args: argparse.Namespace) -> int:
+    from jobs.training.status import exit_code, statuses, told
+
+    output = args.output or args.data  # who asks for the status of a training often names it first
+    if output is None:
+        raise ConfigError("--status: which training?", "flowtts train -o voices/mine --status")
+    runs = statuses(str(output))
+    print(json.dumps([asdict(run) for run in runs]) if args.json else "\n".join(map(told, runs)))
+    return exit_code(runs)
 
 
 def workers_of(text: str) -> tuple[int, int]:
@@ -271,13 +291,17 @@ def train(
     resumed, gpu = this.last_step, False
     if not this.ended:
         asked = (workers, workers) if isinstance(workers, int) else workers
-        with session(address, asked[1] if asked else _cores(), data=False) as info:
+        with (
+            Storage(this.folder).lock(),
+            noted(this.files),
+            session(address, asked[1] if asked else _cores(), data=False) as info,
+        ):
             gpu = _use_gpu(device, info.gpus)
             count = max(1, info.gpus if gpu else min(info.cpus - info.embedded, MOST_CPU_WORKERS))
             least, most = asked or (count, count)
             if gpu and least > info.gpus:  # Ray would wait for them for ever
                 raise ConfigError(f"--workers {least}: Ray sees {info.gpus} GPUs", "fewer --workers, or --device cpu")
-            with Storage(this.folder).lock(), noted(this.files), _progress(this, quiet):
+            with _progress(this, quiet):
                 fit(this, (least, most), gpu, info.embedded)
     starts, shown = read_starts(this.files), read_progress(this)
     write_result(this, output)

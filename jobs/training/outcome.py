@@ -62,8 +62,12 @@ def noted(files: Files) -> Iterator[None]:
     except DivergedError:  # noted by the worker
         raise
     except BaseException as error:
-        why, remedy = (error.message, error.remedy) if isinstance(error, FlowTTSError) else (repr(error), "")
+        why, remedy = (error.message, error.remedy) if isinstance(error, FlowTTSError) else (_told(error), "")
         state = FAILED if isinstance(error, Exception) else STOPPED
         with suppress(Exception):  # a store out of reach must not hide the reason
             note_outcome(files, Outcome(state, why=why, remedy=remedy or "the same command goes on from here"))
         raise
+
+
+def _told(error: BaseException) -> str:
+    return "interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"

@@ -28,6 +28,7 @@ from flowtts_core.acoustic import ACOUSTIC_MODELS, MatchaConfig, MatchaTTS
 from flowtts_core.config import build, spec_of
 from flowtts_core.errors import ConfigError, TextError
 from flowtts_core.text.frontends import PhonemeConfig
+from flowtts_core.training.files import LocalFiles
 from flowtts_core.vocoder import VOCODERS, Vocos, VocosConfig
 from flowtts_core.vocoder.files import save_vocoder
 from flowtts_core.voice.card import VoiceCard, load_card
@@ -300,8 +301,9 @@ def test_more_training_workers_than_gpus_are_refused(tmp_path: Path, monkeypatch
     def one_gpu(*_: object, **__: object) -> Iterator[session.SessionInfo]:
         yield session.SessionInfo(8, 1, True)
 
+    run = SimpleNamespace(last_step=0, ended=False, folder=str(tmp_path), files=LocalFiles(tmp_path))
     monkeypatch.setattr(session, "session", one_gpu)
-    monkeypatch.setattr(training_run, "open_run", lambda *_: SimpleNamespace(last_step=0, ended=False))
+    monkeypatch.setattr(training_run, "open_run", lambda *_: run)
     monkeypatch.setattr(train, "_tell_of_validation", lambda *_: None)
     with pytest.raises(ConfigError, match="Ray sees 1 GPUs"):
         train.train(tmp_path / "data", tmp_path / "out", None, workers=2)

@@ -1,0 +1,108 @@
+"""`flowtts train --status`: what a run's folder tells of it."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cluster.storage import Storage
+from flowtts_core.errors import OutputError, TextError
+from jobs import cli
+from jobs.training.outcome import Outcome, note_outcome, noted
+from jobs.training.run import TrainingRun, open_run, runs_of, train_rank
+from jobs.training.starts import note_start
+from jobs.training.status import SILENT_S, _state, statuses
+from tests.jobs.test_train_job import quick
+from tests.speech_like import write_examples
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return write_examples(tmp_path_factory.mktemp("data"), [40 + 3 * i for i in range(20)])
+
+
+def begun(data: Path, output: Path) -> TrainingRun:
+    """A run of 4 steps that was cut at step 2."""
+    this = open_run(runs_of(output), data, quick())
+    note_start(this.files, 0, 1)
+    train_rank(replace(this, stop_at=2))
+    this.files.delete("outcome.json")  # as a killed one leaves it
+    return this
+
+
+def status_told(output: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    code = cli.main(["train", "-o", str(output), "--status"])
+    return code, capsys.readouterr().out
+
+
+def test_the_status_of_a_run_from_its_cut_to_its_end(data, tmp_path, capsys):
+    this = begun(data, tmp_path / "amy")
+    code, told = status_told(tmp_path / "amy", capsys)
+    assert code == 5
+    assert "stopped (its process is gone" in told and "the same command goes on" in told
+    assert "step 2 of 4 (50.0 %)" in told and "last checkpoint: step 2; starts: 1" in told
+    with Storage(this.folder).lock():
+        code, told = status_told(tmp_path / "amy", capsys)
+    assert (code, ": running\n" in told) == (0, True)
+    train_rank(this)
+    code, told = status_told(tmp_path / "amy", capsys)
+    assert (code, ": finished\n" in told) == (0, True)
+    assert cli.main(["train", str(tmp_path / "amy"), "--status", "--json"]) == 0
+    [run] = json.loads(capsys.readouterr().out)
+    logged = json.loads((Path(this.folder) / "log.jsonl").read_text().splitlines()[-1])
+    assert (run["step"], run["steps"], run["checkpoint"], run["workers"]) == (4, 4, 4, 1)
+    assert run["loss"] == pytest.approx(logged["acoustic/loss"], abs=1e-5)
+    assert run["validation"] == pytest.approx(logged["validation/loss"], abs=1e-5)
+    assert run["best_step"] in (2, 4) and run["steps_per_second"] > 0
+
+
+@pytest.mark.parametrize(("state", "expected"), [("diverged", 1), ("failed", 1), ("stopped", 5)])
+def test_why_a_run_failed_is_told_with_what_to_do(state, expected, data, tmp_path, capsys):
+    this = begun(data, tmp_path / "amy")
+    note_outcome(this.files, Outcome(state, 2, "step 2: it broke", "mend it"))
+    code, told = status_told(tmp_path / "amy", capsys)
+    assert code == expected
+    assert f": {state} (step 2: it broke)" in told and told.endswith("  mend it\n")
+
+
+def test_the_reason_of_a_failure_is_noted_and_the_next_start_takes_it_away(data, tmp_path):
+    this = begun(data, tmp_path / "amy")
+    with pytest.raises(TextError), noted(this.files):
+        raise TextError("no such clip", "look again")
+    assert [(run.state, run.why) for run in statuses(str(tmp_path / "amy"))] == [("failed", "no such clip")]
+
+    def interrupted() -> None:
+        assert "outcome.json" not in this.files.list()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), noted(this.files):
+        interrupted()
+    [run] = statuses(str(tmp_path / "amy"))
+    assert (run.state, run.why, run.remedy) == ("stopped", "interrupted", "the same command goes on from here")
+
+
+def test_the_run_that_was_at_work_last_comes_first_and_stages_are_found(data, tmp_path):
+    begun(data, tmp_path / "amy-training" / "vocoder")  # as a recipe of several stages lays them
+    time.sleep(0.02)
+    note_start(begun(data, tmp_path / "amy").files, 2, 3)
+    runs = statuses(str(tmp_path / "amy"))
+    assert [run.workers for run in runs] == [3, 1]
+    with pytest.raises(OutputError, match="no training there"):
+        statuses(str(tmp_path / "joe"))
+
+
+@pytest.mark.parametrize(
+    ("ago", "at_end", "state"),
+    [
+        (None, False, "silent"),
+        (5.0, False, "running"),
+        (SILENT_S + 1, False, "silent"),
+        (SILENT_S + 1, True, "finished"),
+    ],
+)
+def test_where_there_are_no_locks_time_tells(ago, at_end, state):
+    assert _state(None, ago, at_end)[0] == state
