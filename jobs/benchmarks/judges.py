@@ -75,12 +75,12 @@ class Heard:
 
 def listen(waveform: np.ndarray, reference: np.ndarray, rate: int) -> Heard:
     """Ask all judges about a waveform [S] at the reference's rate. PESQ and pitch are left out where they cannot be measured."""
-    from flowtts_core.metrics import mos, paired, shape, similarity, wer
+    from flowtts_core.metrics import mos, paired, shape, signal, similarity, wer
 
     opinion = mos.dnsmos(waveform, rate)
     speaker = similarity.embed(waveform, rate)
     warped = paired.warped(waveform, rate, reference, rate)
-    copied = paired.time_for_time(waveform, rate, reference, rate)
+    copied = paired.time_for_time(waveform, rate, reference, rate, si_sdr_rate=signal.RATE)
     found = shape.shape_of(waveform, rate)
     means = {
         "mos_overall": opinion.overall, "mos_p808": opinion.p808, "mos_background": opinion.background,

@@ -57,7 +57,8 @@ pairs of clips; for distances of sets, jackknife over clips). The signs ↑ ↓ 
 without a sign had no expectation. "Up" and "down" hold when the whole interval lies beyond the least difference that matters,
 "same" when it lies within that difference. **Bold** cells are those in which the expectation did not hold, or not surely.
 
-Undamaged clips are compared with themselves: their SECS and STOI are 1, PESQ is 4.64, distances are 0. SI-SDR counts up to 40 dB.
+Undamaged clips are compared with themselves: their SECS and STOI are 1, PESQ is 4.64, distances are 0. SI-SDR is that
+at 16 kHz, and counts up to 40 dB.
 
 {tables}
 
