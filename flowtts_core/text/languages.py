@@ -57,7 +57,7 @@ def other_language(text: str, marked: str, read: str, detect: bool) -> str:
     found = _detected(text, primary(read)) if detect else ""
     if not found:
         return ""
-    return f"another language: {found!r}, and the front end reads {read!r} (--set frontend.language={found})"
+    return f"another language: {found!r}, and the front end reads {read!r} (--language {found})"
 
 
 def _detected(text: str, own: str) -> str:

@@ -236,5 +236,5 @@ def test_german_texts_under_the_english_front_end_are_set_aside(tmp_path, in_pro
     source = corpus(tmp_path / "corpus", clips)
     assert job.prepare(source, tmp_path / "data", PrepareConfig()).languages == "detect"
     assert aside(tmp_path / "data") == {
-        "de": "another language: 'de', and the front end reads 'en-us' (--set frontend.language=de)"
+        "de": "another language: 'de', and the front end reads 'en-us' (--language de)"
     }
