@@ -76,7 +76,8 @@ def _add_judges(group: Any) -> None:
     group.add_argument(
         "--language",
         default="en",
-        help="that is spoken, as Whisper names it; ja is compared by its readings (default: en)",
+        help="that is spoken, as Whisper names it; en and de are compared with numbers written out, ja by its readings"
+        " (default: en)",
     )
     group.add_argument(
         "--speaker", default="resemblyzer", metavar="MODEL", help="what knows voices (default: resemblyzer)"

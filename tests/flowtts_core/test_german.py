@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from flowtts_core.errors import DependencyError
 from flowtts_core.metrics.languages import normalizer_of
@@ -97,6 +99,24 @@ def read(text: str) -> str:
 @pytest.mark.parametrize(("written", "spoken"), READINGS)
 def test_what_is_written_is_read(written: str, spoken: str) -> None:
     assert read(written) == spoken
+
+
+PARTS = [*"0123456789.,:-–/ %€$§²½AÄmhkIVXab\n'\"", "km", "Uhr", "z. B.", " Mio. ", "Str.", "II."]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from(PARTS), max_size=12))
+def test_any_text_is_read_in_order(parts: list[str]) -> None:
+    text = "".join(parts)
+    pieces = normalize(text, "de")
+    assert all(0 <= piece.start <= piece.end <= len(text) for piece in pieces)
+    assert [piece.start for piece in pieces] == sorted(piece.start for piece in pieces)
+
+
+def test_numbers_of_any_length_are_read() -> None:
+    for digits in (13, 30, 40, 80):
+        assert read("9" * digits) == " ".join(["neun"] * digits)
+        assert read(f"{'9' * digits},5").startswith("neun")
 
 
 SOUNDS = {

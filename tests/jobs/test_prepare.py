@@ -18,7 +18,7 @@ import torch
 from cluster.storage import Storage
 from flowtts_core.audio.mel import LogMel, MelConfig
 from flowtts_core.errors import ConfigError, OutputError, TextError
-from flowtts_core.text.frontends import CharacterConfig, CharacterFrontend, PhonemeFrontend
+from flowtts_core.text.frontends import CharacterConfig, CharacterFrontend, PhonemeConfig, PhonemeFrontend
 from flowtts_core.training.example_files import AUDIO
 from flowtts_core.training.examples import DatasetMeta, Examples
 from flowtts_core.training.features import mel_set
@@ -376,8 +376,21 @@ def test_wrong_usage_is_named_before_any_work(tmp_path):
         job.config_of(arguments("x", "-o", "y", "--set", "mel.n_mels"))
     config = job.config_of(arguments("x", "-o", "y", "--set", "mel.n_mels=40", "--set", "frontend.add_blank=false"))
     assert (config.mel.n_mels, config.frontend["add_blank"]) == (40, False)
+    with pytest.raises(ConfigError, match="no language 'fr'"):
+        job.config_of(arguments("x", "-o", "y", "--language", "fr"))
     with pytest.raises(ConfigError, match="no field nonsense"):
         job.config_of(arguments("x", "-o", "y", "--set", "frontend.nonsense=1"))
+
+
+def test_a_corpus_is_read_in_its_language(tmp_path, in_process):
+    pytest.importorskip("gruut_lang_de")
+    (tmp_path / "corpus" / "wavs").mkdir(parents=True)
+    (tmp_path / "corpus" / "wavs" / "a.wav").write_bytes(wav(tone(1.37)))
+    (tmp_path / "corpus" / "metadata.csv").write_text("a|Schöne Straße Nr. 3.\n", encoding="utf-8")
+    config = job.config_of(arguments("x", "-o", "y", "--language", "de"))
+    job.prepare(tmp_path / "corpus", tmp_path / "data", config)
+    spoken = PhonemeFrontend(PhonemeConfig(language="de")).encode("Schöne Straße Nummer drei.")
+    assert Examples(tmp_path / "data", ["tokens"]).tokens(0).tolist() == list(spoken.tokens)
 
 
 def test_a_corpus_without_one_usable_clip_is_an_error(tmp_path, in_process):
