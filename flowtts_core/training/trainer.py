@@ -107,6 +107,7 @@ class Trainer:
         place: where checkpoints and logs stand: a folder, or another place that all processes see.
         ranks: the processes that train together.
         on_step: called with (step, last scalars) after each step, for a progress bar.
+        on_log: called on rank 0 with the folder of the log and whether the training ends, whenever something was logged.
         tell: called with a sentence for each try at writing a checkpoint that failed, and for each step that is left out.
     """
 
@@ -120,12 +121,13 @@ class Trainer:
         device: torch.device | str = "cpu",
         ranks: Ranks = ALONE,
         on_step: Callable[[int, dict[str, float]], None] | None = None,
+        on_log: Callable[[Path, bool], None] = lambda folder, ends: None,
         tell: Callable[[str], None] = warn,
     ) -> None:
         self.task, self.batches, self.config = task, batches, config
         self.place, self.files = place, files_of(place)
         self.device, self.ranks = torch.device(device), ranks
-        self.on_step, self.tell = on_step, tell
+        self.on_step, self.on_log, self.tell = on_step, on_log, tell
         for module in task.modules.values():
             module.to(self.device).train()
         self.groups = task.parameter_groups()
@@ -279,10 +281,14 @@ class Trainer:
     def _write(self, output: _Output, ends: bool, checkpoint: bool, speed: float) -> None:
         """Write what is due after a step: scalars, samples, a checkpoint."""
         validates = self.validated is not None and self.validated.step == self.step
-        if self.step % self.config.log_every == 0 or validates or ends:
+        logs = self.step % self.config.log_every == 0 or validates or ends
+        samples = self.step % self.config.sample_every == 0 or ends
+        if logs:
             output.log.scalars(self.step, {**(self._shown() if validates else self.scalars), "steps_per_second": speed})
-        if self.step % self.config.sample_every == 0 or ends:
+        if samples:
             self._sample(output.log)
+        if logs or samples:
+            self.on_log(output.log.folder, ends)
         if checkpoint:
             output.writer.submit(self.state())
 

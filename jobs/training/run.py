@@ -26,6 +26,7 @@ from flowtts_core.training.files import Files, files_of, patiently
 from flowtts_core.training.log import finite
 from flowtts_core.training.trainer import Trainer
 from jobs.training.outcome import DIVERGED, FINISHED, Outcome, note_outcome, read_outcome
+from jobs.training.page import page_writer, write_page
 from jobs.training.recipes import Recipe
 from jobs.training.recipes.base import without_validation
 
@@ -79,6 +80,11 @@ class TrainingRun:
         outcome, patience = read_outcome(self.files), self.recipe.trainer.patience
         early = outcome is not None and outcome.state == FINISHED and 0 < patience <= outcome.since
         return early and outcome is not None and self.last_step >= outcome.step
+
+    @property
+    def title(self) -> str:
+        """Return what to call the run: the output and the folder's own name."""
+        return "/".join(self.folder.rstrip("/").split("/")[-2:]).replace("-training/", ": ")
 
     @property
     def last_step(self) -> int:
@@ -147,6 +153,7 @@ def train_rank(
         device=device,
         ranks=ranks,
         on_step=progress if ranks.rank == 0 else None,
+        on_log=page_writer(run.title, run.steps),
         tell=progress.tell,
     )
     on_resume(trainer.resume())
@@ -155,6 +162,7 @@ def train_rank(
     except DivergedError as error:
         if ranks.rank == 0:
             note_outcome(run.files, Outcome(DIVERGED, trainer.step, error.message, error.remedy))
+            write_page(run.files, run.title, run.steps, error.message, running=False)
         raise
     if ranks.rank == 0:
         since = 0 if trainer.validated is None else trainer.validated.since

@@ -12,12 +12,12 @@ from cluster.storage import Storage
 from flowtts_core.errors import OutputError
 from flowtts_core.training.checkpoints import checkpoint_steps
 from jobs.training.outcome import DIVERGED, FAILED, FINISHED, STOPPED, read_outcome
+from jobs.training.page import PAGE
 from jobs.training.run import PROGRESS, RECORD, runs_of
 from jobs.training.starts import read_starts
 
 RUNNING, SILENT = "running", "silent"
 SILENT_S = 120.0  # a run in an object store, which has no locks, is taken for dead after so long without a word
-PAGE = "index.html"
 _GO_ON = "the same command goes on from here"
 
 
@@ -58,7 +58,7 @@ class RunStatus:
 
 
 def statuses(output: str, now: float | None = None) -> list[RunStatus]:
-    """Return the runs of an output, the one that was at work last first; those of a whole recipe's stages too.
+    """Return the runs of an output, those at work or that were so last first; those of a whole recipe's stages too.
 
     Raises:
         OutputError: where there are none.
@@ -66,7 +66,7 @@ def statuses(output: str, now: float | None = None) -> list[RunStatus]:
     found = [_status(folder, time.time() if now is None else now) for folder in _folders(runs_of(output))]
     if not found:
         raise OutputError(f"{output}: no training there", "give the -o of a `flowtts train`")
-    return sorted(found, key=lambda run: (run.updated_s_ago is None, run.updated_s_ago))
+    return sorted(found, key=lambda run: (run.state != RUNNING, run.updated_s_ago is None, run.updated_s_ago or 0.0))
 
 
 def _folders(runs: str, deeper: bool = True) -> Iterator[str]:
@@ -83,7 +83,8 @@ def _status(folder: str, now: float) -> RunStatus:
     files = Storage(folder)
     recipe, shown = _json(files, RECORD).get("recipe", {}), _json(files, PROGRESS)
     outcome, starts = read_outcome(files), read_starts(files)
-    checkpoint = (checkpoint_steps(files) or [None])[-1]
+    written = checkpoint_steps(files)
+    checkpoint = written[-1] if written else None
     steps, step = int(recipe.get("trainer", {}).get("steps", 0)), int(shown.get("step", checkpoint or 0))
     latest = max([start.time for start in starts[-1:]] + [shown.get("time", 0.0)], default=0.0)
     ago = now - latest if latest else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,10 @@ import pytest
 
 from cluster.storage import Storage
 from flowtts_core.errors import OutputError, TextError
+from flowtts_core.training.files import LocalFiles
 from jobs import cli
 from jobs.training.outcome import Outcome, note_outcome, noted
+from jobs.training.page import write_page
 from jobs.training.run import TrainingRun, open_run, runs_of, train_rank
 from jobs.training.starts import note_start
 from jobs.training.status import SILENT_S, _state, statuses
@@ -106,3 +109,27 @@ def test_the_run_that_was_at_work_last_comes_first_and_stages_are_found(data, tm
 )
 def test_where_there_are_no_locks_time_tells(ago, at_end, state):
     assert _state(None, ago, at_end)[0] == state
+
+
+def test_the_page_shows_the_curves_and_the_samples_of_each_step(data, tmp_path):
+    this = open_run(runs_of(tmp_path / "amy"), data, quick(steps=4, log_every=1, sample_every=2))
+    train_rank(replace(this, stop_at=2))
+    page = Path(this.folder, "index.html")
+    assert page.read_text().count("<audio") == 1
+    train_rank(this)
+    ended = page.read_text()
+    assert "Step 4 of 4. It has ended." in ended and "http-equiv=refresh" not in ended
+    played = re.findall(r'src="(samples/[^"]+)"', ended)
+    assert len(played) == 2 and all(Path(this.folder, name).is_file() for name in played)
+    paths = re.findall(r'<path class=(\w+) d="M([^"]+)"', ended)
+    assert [(kind, path.count(",")) for kind, path in paths] == [("training", 4), ("validation", 2)]
+    assert statuses(str(tmp_path / "amy"))[0].page == str(page)
+
+
+def test_the_page_of_a_run_at_work_refreshes_and_cut_or_endless_values_are_left_out(tmp_path):
+    lines = [{"step": 1, "a/loss": 3.0}, {"step": 2, "a/loss": None}, {"step": 3, "a/loss": 1.0}]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 4, "a/l')
+    write_page(LocalFiles(tmp_path), "amy", 9, "", running=True)
+    page = (tmp_path / "index.html").read_text()
+    assert "http-equiv=refresh" in page and "Step 3 of 9." in page and "No samples yet" in page
+    assert "training: from 3 to 1" in page
