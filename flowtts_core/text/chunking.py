@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from flowtts_core.errors import TextError
 from flowtts_core.text.frontends.base import Frontend
 from flowtts_core.text.german import sentences as german
+from flowtts_core.text.given_phonemes import given_phonemes
 
 _CLAUSE = re.compile(r"[.,;:!?…—–)\]]+[\"'”’»)\]]*\s+|\s*--+\s*|[—–…。，、；：！？]+\s*")
 _BLANK = re.compile(r"\s+")
@@ -58,12 +59,15 @@ def longest_part(text: str, start: int, frontend: Frontend, max_tokens: int) -> 
     stop = min(len(text), start + max(_LEAST_WINDOW, max_tokens))
     if stop == len(text) and n_tokens(text[start:], frontend) <= max_tokens:
         return len(text)
+    inside = {i for block in given_phonemes(text) for i in range(block.start + 1, block.end)}  # no place to cut
     for pattern in (_CLAUSE, _BLANK):
-        ends = [end for match in pattern.finditer(text, start + 1, stop) if not _within(text, end := match.end())]
+        places = [match.end() for match in pattern.finditer(text, start + 1, stop)]
+        ends = [place for place in places if place not in inside and not _within(text, place)]
         end = _last_fitting(text, start, ends, frontend, max_tokens)
         if end is not None:
             return end
-    end = _last_fitting(text, start, list(range(start + 1, stop + 1)), frontend, max_tokens)
+    ends = [place for place in range(start + 1, stop + 1) if place not in inside]
+    end = _last_fitting(text, start, ends, frontend, max_tokens)
     if end is None:
         raise TextError(
             f"character {start} of the text alone is read as more than {max_tokens} tokens", "allow more tokens"

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterable
 from flowtts_core.text.books.clean import clean
 from flowtts_core.text.english import expand as english
 from flowtts_core.text.german import expand as german
+from flowtts_core.text.given_phonemes import given_phonemes, masked
 from flowtts_core.text.pieces import Piece, Reading
 
 Readings = Callable[[str, Callable[[str], bool] | None], Iterable[Reading]]
 _READINGS: dict[str, Readings] = {"en": english.readings, "de": german.readings}
 
 _TOKEN = re.compile(
-    r"(?P<ipa>\[\[(?P<inner>[^\[\]]*)\]\])"
+    r"(?P<ipa>\[\[ˈ+\]\])"  # a block of phonemes, as `normalize` masks it
     r"|(?P<word>[^\W\d_]+(?:'[^\W\d_]+)*(?:-[^\W\d_]+(?:'[^\W\d_]+)*)*'?)"
     r"|(?P<number>\d+(?:[.,]\d+)*)"
     r"|(?P<dots>\.\s?\.(?:\s?\.)+|…+)"
@@ -54,8 +55,8 @@ def tokenize(text: str, latin_only: bool = True, start: int = 0, stop: int | Non
             pieces.append(Piece(".,"[text[end:].strip(" \"'") != ""] if kind == "dots" else ",", start, end, "mark"))
         elif kind == "number":
             pieces.append(Piece(match.group(), start, end, "word" if not latin_only else "skip"))
-        elif kind == "ipa" or kind == "inner":
-            pieces.append(Piece(match.group("inner"), start, end, "ipa"))
+        elif kind == "ipa":
+            pieces.append(Piece("", start, end, "ipa"))
         elif match.group().isalnum():
             pieces.append(Piece(match.group(), start, end, "skip"))
     return pieces
@@ -75,7 +76,8 @@ def normalize(text: str, language: str = "en-us", is_word: Callable[[str], bool]
         is_word: whether the lexicon has a word, which may stand in capitals.
     """
     readings = _READINGS.get(language.lower().replace("_", "-").partition("-")[0])
-    plain, starts, ends = clean(text, powers=readings is not None)
+    blocks = given_phonemes(text)
+    plain, starts, ends = clean(masked(text, blocks, "ˈ", ("[[", "]]")), powers=readings is not None)
     pieces: list[Piece] = []
     done = 0
     for reading in readings(plain, is_word) if readings else ():
@@ -83,9 +85,10 @@ def normalize(text: str, language: str = "en-us", is_word: Callable[[str], bool]
         pieces += _read(reading)
         done = reading.end
     pieces += tokenize(plain, readings is not None, done)
-    if starts is None or ends is None:
-        return pieces
-    return _placed(pieces, starts, ends)
+    if starts is not None and ends is not None:
+        pieces = _placed(pieces, starts, ends)
+    given = {block.start: Piece(block.ipa, block.word_start, block.word_end, "ipa") for block in blocks}
+    return [given.get(piece.start, piece) if piece.kind == "ipa" else piece for piece in pieces]
 
 
 def _placed(pieces: list[Piece], starts: list[int], ends: list[int]) -> list[Piece]:

@@ -12,6 +12,7 @@ from flowtts_core.text.document import Chapter, Role, Sentence
 from flowtts_core.text.english.expand_common import is_number_sign, is_street
 from flowtts_core.text.english.wordlists import BEFORE_NAME, BEFORE_NUMBER, MAY_END, STARTERS
 from flowtts_core.text.german import sentences as german
+from flowtts_core.text.given_phonemes import as_words
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,9 @@ def split_paragraph(text: str) -> list[tuple[int, int]]:
     Any string will do (control characters, lone surrogates, no letters at all); together the spans hold every character
     that is not white space. A span without a letter or digit is joined to its neighbour: it cannot be spoken alone.
     """
-    stripped = text.strip()
-    if not stripped:
+    if not text.strip():
         return []
+    text = as_words(text)  # no sentence ends within phonemes
     safe = _UNSAFE.sub(" ", text)
     starts = sorted({0, *_starts(safe)})
     spans: list[tuple[int, int]] = []

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from cluster.storage import Storage
 from flowtts_core.audio.files import read_audio, require_seconds
 from flowtts_core.errors import AudioError, TextError
+from flowtts_core.text.given_phonemes import written
 from jobs.corpus.text_lists import lines_of, parse_list
 from jobs.synthesis.manifest import MANIFEST, SHARDS, read_manifest, read_shard, shard_stats
 from jobs.synthesis.webdataset import TarReader, samples, split_place
@@ -182,7 +183,9 @@ def _of_manifest(storage: Storage) -> Iterator[Item]:
     costs = _costs(storage, {row["id"]: row["duration"] or 0.0 for row in rows})
     for row in rows:
         error = "" if row["status"] == "ok" else f"set aside when it was made: {row['reason']}"
-        yield Item(row["id"], row["text"], row["audio"] or "", error, costs.get(row["id"]), stamp=row["sha256"] or "")
+        yield Item(
+            row["id"], written(row["text"]), row["audio"] or "", error, costs.get(row["id"]), stamp=row["sha256"] or ""
+        )
 
 
 def _costs(storage: Storage, durations: dict[str, float]) -> dict[str, float]:

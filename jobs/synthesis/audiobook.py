@@ -20,6 +20,7 @@ from flowtts_core.audio.loudness import LoudnessMeter, amplify, gain_to
 from flowtts_core.audio.tagged import AudioWriter, ChapterMark, Tags, cover_kind, open_writer, seconds_held
 from flowtts_core.errors import OutputError, TextError
 from flowtts_core.text.document import Document
+from flowtts_core.text.given_phonemes import written
 from jobs.synthesis.manifest import read_shard
 from jobs.synthesis.plan import Book, safe_name
 from jobs.synthesis.subtitles import Cue, srt, vtt
@@ -355,7 +356,7 @@ class _Writing:
 def cues(utterances: Sequence[TimedUnit], sample_rate: int, origin: int = 0) -> list[Cue]:
     """A cue per spoken sentence; `origin` is the sample that counts as zero."""
     spoken = [u for u in utterances if u.spoken]
-    return [Cue(u.unit.text, (u.start - origin) / sample_rate, (u.end - origin) / sample_rate) for u in spoken]
+    return [Cue(written(u.unit.text), (u.start - origin) / sample_rate, (u.end - origin) / sample_rate) for u in spoken]
 
 
 def word_times(timeline: Timeline, title: str) -> dict[str, Any]:

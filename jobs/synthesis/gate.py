@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from flowtts_core.audio.files import encode, read_audio
 from flowtts_core.metrics.requirements import standing
 from flowtts_core.seeds import hash_seed
+from flowtts_core.text.given_phonemes import written
 from jobs.synthesis.settings import GateConfig
 from jobs.synthesis.stored import fault
 from jobs.synthesis.units import Unit
@@ -97,7 +98,7 @@ class Gate:
             return replace(take, verified=False)
         # what will be saved, at its 16 bits: a recogniser may hear another word in the samples before rounding
         waveform, rate = read_audio(take.result.flac or encode(take.result.waveform, take.result.sample_rate, ".flac"))
-        verdict = self._panel.judge(Clip(waveform, rate, unit.text, language=self._language(unit)))
+        verdict = self._panel.judge(Clip(waveform, rate, written(unit.text), language=self._language(unit)))
         values = {name: top / bottom for name, (top, bottom) in verdict.values.items() if bottom > 0}
         met = all(requirement.met(values.get(requirement.metric)) for requirement in self._config.requirements)
         return replace(take, verified=met, scores=tuple(values.items()))

@@ -235,6 +235,4 @@ def test_german_texts_under_the_english_front_end_are_set_aside(tmp_path, in_pro
     clips = {"en": (TEXT, SPEECH), "de": ("Es war ein schöner Tag im Mai.", tone(2.1))}
     source = corpus(tmp_path / "corpus", clips)
     assert job.prepare(source, tmp_path / "data", PrepareConfig()).languages == "detect"
-    assert aside(tmp_path / "data") == {
-        "de": "another language: 'de', and the front end reads 'en-us' (--language de)"
-    }
+    assert aside(tmp_path / "data") == {"de": "another language: 'de', and the front end reads 'en-us' (--language de)"}

@@ -83,6 +83,8 @@ def encode_pieces(
     spoken: list[str] = []
     dropped: list[str] = []
     for piece in pieces:
+        if piece.kind == "ipa":
+            raise no_phonemes(text[piece.start : piece.end], piece.text)
         found, unknown = ([], [piece.text]) if piece.kind == "skip" else symbols_of(piece.text)
         dropped += unknown
         if not found:
@@ -98,6 +100,11 @@ def encode_pieces(
     if not words:
         raise nothing_to_say(text, who)
     return EncodedText(tuple(tokens), tuple(spans), tuple(words), "".join(spoken), tuple(dropped))
+
+
+def no_phonemes(word: str, ipa: str) -> TextError:
+    """Return the error for phonemes in a text that a voice of letters is to read."""
+    return TextError(f"{word!r} is given as phonemes ({ipa}), and this voice reads letters", "write the word alone")
 
 
 def nothing_to_say(text: str, who: str, remedy: str = "give it some words") -> TextError:

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 from flowtts_core.errors import ConfigError, DependencyError
 from flowtts_core.text.frontends.espeak import JOINED
 from flowtts_core.text.frontends.kana import MARKS, PHONEMES, READ_AS, SILENT, SMALL
+from flowtts_core.text.given_phonemes import given_phonemes
 from flowtts_core.text.pieces import Piece
 
 _REMEDY = "pip install 'flowtts[japanese]'"
 _SIGN = re.compile(r"[^\W\d_]+|[\s\S]")
-_IPA = re.compile(r"\[\[([^\[\]]*)\]\]")
 _HIRAGANA = {code: code + 0x60 for code in (*range(0x3041, 0x3097), 0x309D, 0x309E)}  # to katakana
 _LONGEST_ENTRY = 8  # words that an entry of a lexicon may span
 # Of verbs, which misaki writes in one with them, as its list of words has most such forms.
@@ -61,10 +61,10 @@ class OpenJtalkPhonemizer:
         """
         out: list[Piece] = []
         done = 0
-        for match in _IPA.finditer(text):
-            out += self._read(text, done, match.start(), lexicon or {})
-            out.append(Piece(match[1], match.start(), match.end(), "ipa"))
-            done = match.end()
+        for block in given_phonemes(text):
+            out += self._read(text, done, block.start, lexicon or {})
+            out.append(Piece(block.ipa, block.word_start, block.word_end, "ipa"))
+            done = block.end
         return [*out, *self._read(text, done, len(text), lexicon or {})]
 
     def transcribe(self, pieces: Sequence[Piece]) -> list[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from flowtts_core.errors import ConfigError
-from flowtts_core.text.frontends.base import EncodedText, Frontend, Word, nothing_to_say
+from flowtts_core.text.frontends.base import EncodedText, Frontend, Word, no_phonemes, nothing_to_say
 from flowtts_core.text.frontends.espeak import JOINED, EspeakPhonemizer
 from flowtts_core.text.frontends.gruut import gruut_phonemizer, plural_ending
 from flowtts_core.text.frontends.misaki import MisakiPhonemizer, to_misaki
@@ -147,6 +147,8 @@ class PhonemeFrontend(Frontend):
         if self.config.alphabet != getattr(self._phonemizer, "alphabet", "ipa"):
             spoken = [self._in_alphabet(ipa) for ipa in spoken]
         for i, piece in enumerate(pieces):
+            if piece.kind == "ipa" and isinstance(self._phonemizer, LetterPhonemizer):
+                raise no_phonemes(piece.text, piece.text)
             if piece.kind == "ipa":
                 spoken[i] = self._in_alphabet(piece.text)
             elif self._lexicon and piece.kind == "word":
