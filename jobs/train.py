@@ -21,7 +21,7 @@ MOST_CPU_WORKERS = 4  # by default; they share the items of a batch, of which ou
 _DEFAULTS: dict[str, Any] = {  # of the options that some recipes have no use for
     "data": None, "start": None, "speaker": "", "model": "matcha", "texts": None, "teachers": None, "vocoder": "",
     "steps": None, "workers": None,
-    "device": "auto", "address": None, "settings": [],
+    "device": "auto", "address": None, "settings": [], "mlflow": "",
 }  # fmt: skip
 
 
@@ -114,6 +114,13 @@ def add_parser(subparsers: Any) -> None:
         help="train nothing: tell how far the trainings of -o are. Exit codes: 0 the last one runs or has finished,"
         " 1 it failed or there is none, 5 it was stopped",
     )
+    parser.add_argument(
+        "--mlflow",
+        default="",
+        metavar="URI",
+        help="log settings and losses to an MLflow server or store too, such as http://host:5000 or"
+        " sqlite:////data/mlflow.db (needs pip install 'flowtts[mlflow]')",
+    )
     add_run_options(parser)
     parser.set_defaults(run=run)
 
@@ -171,6 +178,7 @@ def run(args: argparse.Namespace) -> int:
         device=args.device,
         address=args.address,
         quiet=args.json,
+        mlflow=args.mlflow,
     )
     if args.json:
         print(json.dumps(asdict(result)))
@@ -267,14 +275,17 @@ def train(
     device: str = "auto",
     address: str | None = None,
     quiet: bool = False,
+    mlflow: str = "",
 ) -> Trained:
     """Train to the recipe's last step and write the voice or vocoder to `output`.
 
     Args:
         data, output: folders or s3:// places.
         workers: how many, or the fewest and the most.
+        mlflow: URI of an MLflow server or store that losses are logged to; "" for none.
 
     Raises:
+        DependencyError: for `mlflow` where it is not installed.
         DivergedError: where the training did not stay finite; nothing is written then.
         FlowTTSError: what a worker raised, after several starts without progress.
     """
@@ -284,9 +295,13 @@ def train(
     from jobs.training.outcome import noted
     from jobs.training.run import open_run, parameters_of, read_progress, runs_of, write_result
     from jobs.training.starts import read_starts
+    from jobs.training.tracking import require_mlflow
     from jobs.training.workers import fit
 
     this = open_run(runs_of(output), data, recipe)  # fails on wrong input before Ray starts
+    if mlflow:
+        require_mlflow()
+        this = replace(this, mlflow=mlflow)
     _tell_of_validation(recipe, this)
     resumed, gpu = this.last_step, False
     if not this.ended:

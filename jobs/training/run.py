@@ -29,6 +29,7 @@ from jobs.training.outcome import DIVERGED, FINISHED, Outcome, note_outcome, rea
 from jobs.training.page import page_writer, write_page
 from jobs.training.recipes import Recipe
 from jobs.training.recipes.base import without_validation
+from jobs.training.tracking import Tracking
 
 RECORD, PROGRESS = "run.json", "progress.json"
 REPORT_EVERY_S = {False: 0.5, True: 5.0}  # by whether the run lies in an object store
@@ -52,12 +53,14 @@ class TrainingRun:
         folder: of checkpoints, logs and `run.json`; its name holds the fingerprint of configuration and data.
         recipe: fitted to the data.
         stop_at: stop at this step, as if cut there.
+        mlflow: URI of an MLflow server or store that losses are logged to; "" for none.
     """
 
     folder: str
     data: str
     recipe: Recipe
     stop_at: int | None = None
+    mlflow: str = ""
 
     @property
     def files(self) -> Files:
@@ -158,7 +161,8 @@ def train_rank(
     )
     on_resume(trainer.resume())
     try:
-        scalars = trainer.fit(run.stop_at)
+        with _tracked(run, trainer):
+            scalars = trainer.fit(run.stop_at)
     except DivergedError as error:
         if ranks.rank == 0:
             note_outcome(run.files, Outcome(DIVERGED, trainer.step, error.message, error.remedy))
@@ -168,6 +172,30 @@ def train_rank(
         since = 0 if trainer.validated is None else trainer.validated.since
         note_outcome(run.files, Outcome(FINISHED, trainer.step, since=since))
     return scalars
+
+
+@contextmanager
+def _tracked(run: TrainingRun, trainer: Trainer) -> Iterator[None]:
+    """Log what the trainer of rank 0 does to MLflow where that is asked for: with each line of its log, and each checkpoint."""
+    if not run.mlflow or trainer.ranks.rank:
+        yield
+        return
+    tracking = Tracking(run.mlflow, run.title, run.recipe.identity(), trainer.tell)
+    config, shown = run.recipe.trainer, trainer.on_step
+
+    def on_step(step: int, scalars: dict[str, float]) -> None:
+        if shown is not None:
+            shown(step, scalars)
+        if step % config.log_every == 0 or step % config.checkpoint_every == 0 or step == run.steps:
+            tracking.log(step, scalars)
+
+    trainer.on_step = on_step
+    finished = False
+    try:
+        yield
+        finished = True
+    finally:
+        tracking.end(finished)
 
 
 def trained_module(run: TrainingRun) -> nn.Module:

@@ -11,14 +11,17 @@ from pathlib import Path
 import pytest
 
 from cluster.storage import Storage
-from flowtts_core.errors import OutputError, TextError
+from flowtts_core.errors import DependencyError, OutputError, TextError
 from flowtts_core.training.files import LocalFiles
 from jobs import cli
+from jobs.train import train
+from jobs.training import tracking
 from jobs.training.outcome import Outcome, note_outcome, noted
 from jobs.training.page import write_page
 from jobs.training.run import TrainingRun, open_run, runs_of, train_rank
 from jobs.training.starts import note_start
 from jobs.training.status import SILENT_S, _state, statuses
+from jobs.training.tracking import EXPERIMENT
 from tests.jobs.test_train_job import quick
 from tests.speech_like import write_examples
 
@@ -133,3 +136,42 @@ def test_the_page_of_a_run_at_work_refreshes_and_cut_or_endless_values_are_left_
     page = (tmp_path / "index.html").read_text()
     assert "http-equiv=refresh" in page and "Step 3 of 9." in page and "No samples yet" in page
     assert "training: from 3 to 1" in page
+
+
+def test_settings_and_losses_are_logged_to_mlflow(data, tmp_path):
+    pytest.importorskip("mlflow", reason="needs pip install 'flowtts[mlflow]'")
+    from mlflow.tracking import MlflowClient
+
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    this = replace(open_run(runs_of(tmp_path / "amy"), data, quick(steps=4)), mlflow=uri)
+    scalars = train_rank(this)
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    [run] = client.search_runs([experiment.experiment_id])
+    assert (run.info.run_name, run.info.status) == (this.title, "FINISHED")
+    assert run.data.params["trainer.steps"] == "4"
+    logged = client.get_metric_history(run.info.run_id, "validation/loss")
+    assert [metric.step for metric in logged] == [2, 4]
+    assert logged[-1].value == pytest.approx(scalars["validation/loss"])
+    assert run.data.metrics["acoustic/loss"] == pytest.approx(scalars["acoustic/loss"])
+
+
+def test_mlflow_that_is_not_installed_is_missed_before_training(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(tracking, "find_spec", lambda name: None)
+    with pytest.raises(DependencyError, match=r"pip install 'flowtts\[mlflow\]'"):
+        train(data, tmp_path / "amy", quick(), mlflow="sqlite:///nowhere.db")
+
+
+class Away:
+    """An MLflow whose server does not answer."""
+
+    def log_metrics(self, *_: object, **__: object) -> None:
+        raise ConnectionError("no route")
+
+
+def test_a_server_that_does_not_answer_ends_no_training():
+    told: list[str] = []
+    gone = tracking.Tracking.__new__(tracking.Tracking)
+    gone._uri, gone._tell, gone._mlflow = "http://host", told.append, Away()
+    gone.log(3, {"loss": 1.0})
+    assert told == ["step 3: MLflow at http://host took no metrics: no route"]
