@@ -166,10 +166,15 @@ def run(args: argparse.Namespace) -> int:
     if args.start is not None:
         settings["voice"] = str(Path(args.start).absolute()) if Path(args.start).exists() else args.start
     if args.speaker:
+        if args.start is None:
+            raise ConfigError("--speaker goes with --from", "without it, speakers are those that the clips name")
         settings["speaker"] = args.speaker
     if args.vocoder:
         settings["vocoder"] = str(Path(args.vocoder).absolute()) if Path(args.vocoder).exists() else args.vocoder
-    chosen = recipe(args.recipe or (args.model if args.start is None else "fine_tuning"), settings)
+    name = args.recipe or (args.model if args.start is None else "fine_tuning")
+    if args.start is not None and not hasattr(recipe(name), "voice"):
+        raise ConfigError(f"--from: --recipe {name} begins with fresh weights", "leave one of them out")
+    chosen = recipe(name, settings)
     result = train(
         args.data,
         args.output,

@@ -13,7 +13,7 @@ from flowtts_core.errors import ConfigError, TextError, VoiceError
 from flowtts_core.training.examples import DatasetMeta
 from flowtts_core.training.files import files_of
 from flowtts_core.voice.parts import load_parts
-from jobs.cli import build_parser
+from jobs.cli import build_parser, main
 from jobs.prepare import config_of
 from jobs.training.recipes import recipe
 from jobs.training.run import open_run, train_rank, write_result
@@ -122,3 +122,17 @@ def test_prepare_takes_a_voices_features():
     card = load_parts("natural").card
     assert config.mel == load_parts("natural").acoustic.features
     assert config.frontend == card.parts["frontend"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--from", "heart"], "voice heart is of kind hibari"),
+        (["--from", "natural", "--recipe", "vocos"], "--recipe vocos begins with fresh weights"),
+        (["--speaker", "jo"], "--speaker goes with --from"),
+    ],
+)
+def test_what_cannot_be_fine_tuned_is_said_before_any_work(data, tmp_path, capsys, words, said):
+    assert main(["train", str(data), "-o", str(tmp_path / "out"), *words]) != 0
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -20,6 +20,7 @@ from flowtts_core.training.examples import DatasetMeta
 from flowtts_core.training.files import Files
 from flowtts_core.training.tasks import AcousticTask
 from flowtts_core.training.trainer import Task, TrainConfig
+from flowtts_core.voice.card import require_flow
 from flowtts_core.voice.parts import load_parts
 from jobs.training.recipes.acoustic import AcousticRecipe
 from jobs.training.recipes.base import local_copy, readers_of, speaker_rows
@@ -53,6 +54,7 @@ def read_start(place: str) -> Start:
 
     Raises:
         VoiceError: where there is neither, or it is damaged.
+        ConfigError: for a voice of another kind, which cannot be trained.
     """
     path = Path(place)
     if path.suffix == ".pt":
@@ -60,6 +62,7 @@ def read_start(place: str) -> Start:
     if (path / RUN_RECORD).is_file():
         return _of_run(path, None)
     with local_copy(place) as folder:
+        require_flow(folder, "fine-tuned")
         voice = load_parts(folder)
     card = voice.card
     return Start(
