@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from syntok import segmenter
 
 from flowtts_core.text.document import Chapter, Role, Sentence
-from flowtts_core.text.english.expand_common import is_number_sign, is_street
-from flowtts_core.text.english.wordlists import BEFORE_NAME, BEFORE_NUMBER, MAY_END, STARTERS
+from flowtts_core.text.english.expand_common import MONTH, is_number_sign, is_street
+from flowtts_core.text.english.wordlists import BEFORE_NAME, BEFORE_NUMBER, MAY_END, SCRIPTURE, STARTERS
 from flowtts_core.text.german import sentences as german
 from flowtts_core.text.given_phonemes import as_words
 
@@ -47,7 +47,7 @@ _STARTER = rf"(?:{'|'.join(sorted(STARTERS))})\b(?!\.)"
 # "Plan C. It works" (not the "J. R." of a name).
 _MORE_ENDS = re.compile(
     r"(?:\bI[?!][\"'’”)\]]*|…[\"'’”)\]]*|(?<=\s)[^\s\w]?\d[\d.,:]*\.[\"'’”)\]]*)\s+(?=[\"'‘“(\[]?[A-Z](?:[a-z]|\s))"
-    rf"|(?:(?<=\w\s)[A-Z]|\b(?:St|Dr))\.[\"'’”)\]]*\s+(?=[\"'‘“(\[]?{_STARTER})"
+    rf"|(?:(?<=\w\s)[A-Z]|\b(?:St|Dr|[ap]\.m))\.[\"'’”)\]]*\s+(?=[\"'‘“(\[]?{_STARTER})"
 )
 # The splitter knows no end without a space after it. A quotation that is told goes on: 「行く。」と言った
 _JAPANESE_ENDS = re.compile(
@@ -60,6 +60,11 @@ _LAST = re.compile(r"(?:^|[\s(\"'‘“—-])([A-Z]|[A-Za-z][A-Za-z]{1,6})\.$")
 _LONGEST_LAST = 12
 _STARTS = re.compile(rf"[\"'‘“(\[]*{_STARTER}")
 _NUMBER = re.compile(r"\W?\d|(?:[IVXLC]{2,}|[VX])\b|I\b(?! [a-z])")
+_VERSE = re.compile(r"\d{1,3}:\d")
+_NUMBERED_BOOK = re.compile(r"(?<!\w)(?:[1-3]|I{1,3}) \w+\.\Z")  # of scripture: 1 Sam.
+# "on 5. Nov 2020", "the 5. November"; but "They were 5. November came."
+_DAY = re.compile(r"(?P<dated>\b(?:on|the|of|from|since|until|till|by|to)\s)?(?<![\d.,])\d{1,2}\.\Z", re.IGNORECASE)
+_IN_MONTH = re.compile(rf"{MONTH}\b(?P<year>\.?\s\d{{4}}\b)?")
 _FIRST_WORD = re.compile(r"[^\W_]")
 
 
@@ -71,7 +76,8 @@ def _both_cases(words: Iterable[str]) -> frozenset[str]:
 _NAME_FOLLOWS = _both_cases(BEFORE_NAME)
 _NAME_MAY_FOLLOW = _both_cases(MAY_END)
 _NUMBER_MAY_FOLLOW = _both_cases(
-    {*BEFORE_NUMBER, "Ch", "Hwy", "Vol", "ch", "vol", "vols"} - {"no", "sec", "art", "c", "v", "l"}
+    {*BEFORE_NUMBER, *"Ch Hwy Vol ch vol vols ed eds ft approx est Est Jan Feb Apr Aug Sept Sep Oct Nov Dec".split()}
+    - {"no", "sec", "art", "c", "v", "l"}
 )
 
 
@@ -128,6 +134,8 @@ def _continues(text: str, before: tuple[int, int], start: int, end: int) -> bool
     last = _LAST.search(text[max(before[0], before[1] - _LONGEST_LAST) : before[1]])
     if last is not None and _goes_on(text, before, last.group(1), start):
         return True
+    if _is_date(text, before, start):
+        return True
     return german.goes_on(text, before[1] - 1, start)
 
 
@@ -146,7 +154,17 @@ def _goes_on(text: str, before: tuple[int, int], word: str, start: int) -> bool:
         return True
     if word in _NAME_MAY_FOLLOW:
         return not begins
-    return word in _NUMBER_MAY_FOLLOW and _NUMBER.match(text, start) is not None
+    if word in SCRIPTURE and _VERSE.match(text, start):
+        return True
+    book = word in SCRIPTURE and _NUMBERED_BOOK.search(text, before[0], before[1]) is not None
+    return (book or word in _NUMBER_MAY_FOLLOW) and _NUMBER.match(text, start) is not None
+
+
+def _is_date(text: str, before: tuple[int, int], start: int) -> bool:
+    """Return whether a day with a full stop ends the sentence before, and its month begins at `start`."""
+    month = _IN_MONTH.match(text, start)
+    day = month and _DAY.search(text, max(before[0], before[1] - _LONGEST_LAST), before[1])
+    return bool(month and day and (month["year"] or day["dated"]))
 
 
 def _speakable(text: str) -> bool:

@@ -61,6 +61,10 @@ def assert_covers(text: str, sentences: tuple[Sentence, ...]) -> None:
         ["He lives at 5 Oak St.", "The house is red.", "Main St. Bridge is near St. The."],
         ["Plan C.", "It works.", "I took Vitamin C.", "He did.", "George W. Bush and A. A. Milne came."],
         ["C. It is a list."],
+        ["He was born on Feb. 14th in Rome.", "On 5. Nov 2020 it began.", "It was the 5. November.", "In Feb.", "It fell."],
+        ["They were 5.", "November came.", "At 9 a.m. Monday he left.", "He came at 5 p.m.", "She did not."],
+        ["See ed. 3, para. 4, fol. 5 and Op. 27.", "Read 1 Sam. 3 and Rom. 8:2 aloud.", "I saw Sam.", "He ran."],
+        ["The 3rd Inf. Div. landed.", "The 2nd Bn. 5th Regt. and Brig. Gen. Jones left the Div.", "It won."],
         ["‘They must go,’ she thought; ‘and how funny it is!’", "She laughed."],
     ],
 )

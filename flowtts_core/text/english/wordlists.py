@@ -9,7 +9,9 @@ ABBREVIATIONS = {
     "Gen": "general", "Lt": "lieutenant", "Sgt": "sergeant", "Maj": "major", "Cmdr": "commander", "Adm": "admiral",
     "Lieut": "lieutenant", "Comdr": "commander", "Bp": "bishop", "Abp": "archbishop", "Ste": "saint", "Rt": "right",
     "Wm": "William", "Chas": "Charles", "Geo": "George", "Thos": "Thomas", "Jas": "James", "Jno": "John",
-    "Robt": "Robert", "Benj": "Benjamin", "Edw": "Edward",
+    "Robt": "Robert", "Benj": "Benjamin", "Edw": "Edward", "Jos": "Joseph", "Saml": "Samuel", "Danl": "Daniel",
+    "Inf": "infantry", "Div": "division", "Regt": "regiment", "Bn": "battalion", "Bde": "brigade", "Cav": "cavalry",
+    "Abn": "airborne", "Armd": "armored", "Sqn": "squadron", "Brig": "brigadier",
     "Cpl": "corporal", "Pvt": "private", "Rev": "reverend", "Revd": "reverend", "Hon": "honorable", "Gov": "governor",
     "Sen": "senator", "Rep": "representative", "Pres": "president", "Supt": "superintendent", "Insp": "inspector",
     "Jr": "junior", "Sr": "senior", "Esq": "esquire", "Co": "company", "Inc": "incorporated", "Ltd": "limited",
@@ -30,7 +32,8 @@ BEFORE_NUMBER = {
     "fig": "figure", "figs": "figures", "Figs": "figures", "Sec": "section", "sec": "section", "Art": "article",
     "art": "article", "Eq": "equation", "eq": "equation", "Pt": "part", "pt": "part", "Mar": "March", "Jun": "June",
     "Jul": "July", "Ex": "exhibit", "c": "circa", "v": "volume", "Tel": "telephone", "tel": "telephone", "l": "line",
-    "ll": "lines", "Bk": "book", "Ps": "Psalm", "Sc": "scene",
+    "ll": "lines", "Bk": "book", "bk": "book", "Ps": "Psalm", "Sc": "scene", "Op": "opus", "op": "opus",
+    "para": "paragraph", "fol": "folio", "fn": "footnote",
 }  # fmt: skip
 # Without a full stop, as in British English.
 BARE = frozenset("Mr Mrs Ms Dr Messrs Mme Mlle Prof Capt Lt Sgt Jr Sr Ltd Inc vs etc".split())
@@ -38,9 +41,10 @@ BARE = frozenset("Mr Mrs Ms Dr Messrs Mme Mlle Prof Capt Lt Sgt Jr Sr Ltd Inc vs
 # those that may end a sentence, but only before a word of STARTERS.
 BEFORE_NAME = frozenset(
     "Mr Mrs Ms Messrs Mme Mlle Dr Drs Prof Profs Rev Revd Hon Rt Capt Cpt Col Gen Lt Lieut Sgt Maj Cmdr Comdr Adm Cpl Pvt "
-    "Gov Sen Rep Pres Supt Insp St Ste Mt Ft Fr Bp Abp Sr Wm Chas Geo Thos Jas Jno Robt Benj Edw vs viz cf ca".split()
+    "Gov Sen Rep Pres Supt Insp St Ste Mt Ft Fr Bp Abp Sr Wm Chas Geo Thos Jas Jno Robt Benj Edw Jos Saml Danl Brig vs viz "
+    "cf Cf ca".split()
 )
-MAY_END = frozenset("Bros Dept Univ Assn Co Corp Inc Ltd".split())
+MAY_END = frozenset("Bros Dept Univ Assn Co Corp Inc Ltd Inf Div Regt Bn Bde Cav Abn Armd Sqn".split())
 # Words that begin a sentence rather than continue a name after an abbreviation or an initial.
 STARTERS = frozenset(
     "The A An He She It They We You I Then But And So In On At There This That When While If As His Her Its Their Our My "
