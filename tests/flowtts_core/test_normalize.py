@@ -215,7 +215,21 @@ READINGS = [
     ("Then Dr. Brown came.", "Then doctor Brown came."),
     ("Plan C. It works.", "Plan C. It works."),
     ("Dr. A. J. Smith", "doctor A J Smith"),
+    # what is broken up
+    ("W-what? B-but I-I s-s-saw", "wuh what? buh but I I suh suh saw"),
+    (
+        "Th-that, C-certainly, G-go, K-know, Wh-where, A-and",
+        "thuh that, suh certainly, guh go, nuh know, wuh where, a and",
+    ),
+    ("D-Day, X-ray, T-shirt, so-so, no-no", "D Day, X ray, T shirt, so so, no no"),
+    ("C H A P T E R  O N E", "chapter one"),
+    ("C H A P T E R O N E", "chapter one"),
+    ("C H A P T E R  I V: T H E  E N D", "chapter four: the end"),
+    ("the A B C D and F B I", "the A B C D and F B I"),
     # what is shouted
+    ('He said "LET US GO" and left.', 'He said "LET US GO" and left.'),
+    ('He said "GIVE IT TO US OR I AM LOST".', 'He said "GIVE IT TO US OR I AM LOST".'),
+    ("The US ARMY, born IN THE US", "The U S ARMY, born IN THE U S"),
     ("I'LL soon make you dry enough!", "I'LL soon make you dry enough!"),
     ("YOU'LL see, IT'LL do, it ISN'T", "YOU'LL see, IT'LL do, it ISN'T"),
     ("Beauti—FUL SOUP!", "Beauti, FUL SOUP!"),

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from flowtts_core.text.english import numbers as say
+from flowtts_core.text.english.expand_broken import BROKEN, BROKEN_RULES
 from flowtts_core.text.english.expand_common import Context, Rule, compiled
 from flowtts_core.text.english.expand_digits import DIGIT_RULES
 from flowtts_core.text.english.expand_letters import AFTER_LETTER, LETTER_RULES, SYMBOL_RULES
@@ -14,7 +15,8 @@ from flowtts_core.text.pieces import Reading
 
 # Of each list the first rule that answers is taken: where a word starts with a digit (or a mark before one), where it
 # starts with a letter, and at any other character.
-_DIGIT, _LETTER, _SYMBOL = compiled(DIGIT_RULES), compiled(LETTER_RULES), compiled(SYMBOL_RULES)
+_DIGIT, _SYMBOL = compiled(DIGIT_RULES), compiled(SYMBOL_RULES)
+_LETTER = compiled([*BROKEN_RULES, *LETTER_RULES])
 
 
 _LONG_DIGITS = re.compile(r"[-−+('.$£€¥₹]{0,2}\d[\d,.]{60,}")
@@ -36,7 +38,8 @@ _NEEDED = re.compile(
     + "|".join(sorted({f"[{w[0]}{w[0].upper()}]{w[1:]}|{w.upper()}" for w in NUMBERED} | {w.title() for w in RULERS}))
     + r")\s+[ivxlcIVXLC]+\b|\b(?i:"
     + "|".join(SOUNDS)
-    + r")\b|\A\s*[IVXLC]+[.:\s]*(?:\Z|\s)"
+    + r")\b|\A\s*[IVXLC]+[.:\s]*(?:\Z|\s)|"
+    + BROKEN
 )
 
 

@@ -229,7 +229,7 @@ def _is_spelled(m: re.Match[str], word: str, context: Context) -> bool:
     """Return whether capitals are read letter by letter. A shouted word, or the rest of one after a dash, is not."""
     lower = word.lower()
     if word in SPELLED:
-        return not (context.headline and context.is_word(lower) and lower in ("us", "am", "ok", "or", "la", "ad"))
+        return not _is_shouted(m, lower, context)
     if _ZIP_CODE.match(m.string, m.end()) and m.string[max(0, m.start() - 2) : m.start()] == ", ":
         return True
     if not _VOWEL.search(word):
@@ -237,6 +237,21 @@ def _is_spelled(m: re.Match[str], word: str, context: Context) -> bool:
     if context.headline or re.search(r"[a-z][—–-]\Z", m.string[max(0, m.start() - 2) : m.start()]):
         return False
     return len(word) < 5 and not context.is_word(lower)
+
+
+def _is_shouted(m: re.Match[str], lower: str, context: Context) -> bool:
+    """Return whether "US" is us: "LET US GO", but "the US", "IN THE US" and "a US ARMY base"."""
+    if not context.is_word(lower) or word_before(m) == "THE":
+        return False
+    if context.headline:
+        return lower in ("us", "am", "ok", "or", "la", "ad")
+    if lower == "us":
+        return _is_capital_word(word_before(m), context)
+    return lower in ("am", "or") and _is_capital_word(word_after(m, m.end()), context)
+
+
+def _is_capital_word(word: str, context: Context) -> bool:
+    return len(word) > 1 and word.isupper() and word not in SPELLED and context.is_word(word.lower())
 
 
 def _sound(m: re.Match[str], context: Context) -> Answer:

@@ -10,6 +10,7 @@ from flowtts_core.errors import ConfigError
 from flowtts_core.text.english.homographs import choose
 from flowtts_core.text.frontends.gruut_data import Guesser, Lexicon, Pronunciations, data_folder
 from flowtts_core.text.frontends.gruut_german import GermanPhonemizer
+from flowtts_core.text.frontends.respelling import syllable_ipa
 from flowtts_core.text.pieces import Piece
 
 _CACHE_LIMIT = 200_000
@@ -113,7 +114,7 @@ class GruutPhonemizer:
             return ""
         if len(letters) == 1 or (len(letters) <= 4 and not re.search("[aeiouy]", letters)):
             return "".join(self._letter(c) for c in letters)
-        return self._guesser(letters) or "".join(self._letter(c) for c in letters)
+        return syllable_ipa(letters) or self._guesser(letters) or "".join(self._letter(c) for c in letters)
 
     def _letter(self, letter: str) -> str:
         if letter == "a":
