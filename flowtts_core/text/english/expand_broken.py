@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import cache
 
 from flowtts_core.text.english import numbers as say
 from flowtts_core.text.english.expand_common import Answer, Context, Rule
@@ -59,7 +59,7 @@ def _number(numeral: str) -> str:
 def _words_of(letters: str, before: str, context: Context) -> list[str]:
     """Return the fewest words that the letters make, of those the longest first; none where they make no words."""
 
-    @lru_cache(maxsize=None)
+    @cache
     def rest(start: int, before: str) -> tuple[str, ...] | None:
         best: tuple[str, ...] | None = () if start == len(letters) else None
         for end in range(len(letters), start, -1):
