@@ -1,56 +1,203 @@
-"""Choose the reading of homographs (a record, to record) by a part of speech guessed from the neighbouring words."""
+"""Choose the reading of homographs (a record, to record) by their part of speech and by the words around them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
-_VERB_AFTER = frozenset(
-    "to will would can could shall should may might must cannot can't won't wouldn't couldn't shouldn't mustn't don't "
-    "doesn't didn't do did not i you we they let's please i'll you'll we'll they'll he'll she'll it'll i'd you'd we'd "
-    "they'd he'd she'd who never always".split()
+# Words whose other reading is so rare that a wrong tag would do more harm than it does good.
+FIXED = frozenset(
+    "a an the of to de do does dos were me re real reals number nice pace mare tales taxes taxis won sake sakes thou grave "
+    "shower showers tier tiers lied drawer drawers evening evenings pram prayer prayers chi xi vale maria apply supply "
+    "supplies multiply pussy stingy windy recount recounts recounted resign resigned resigning resigns resound resounded "
+    "resounding recollect recollects recollected recollecting retard coop marked irony sewer sewers putting palled bowman "
+    "bowmen grave nestling hinder hinders leads preposition prepositions affix lech manes rugged slough".split()
 )
-_NOUN_AFTER = frozenset(
-    "the a an this that these those my your his her its our their no any some each every another of in on at by with "
-    "from into for under over about without one two three four five six seven eight nine ten first second last next "
-    "other own great good little old new same such much more most few many what which whose".split()
+# The roles of gruut's lexicon to look for, in order, by the tag's first letters.
+_ROLES = (
+    ("VBD", ("VBD", "VB", "JJ")), ("VBN", ("VBD", "VB", "JJ")), ("VB", ("VB", "JJ", "NN")), ("NN", ("NN", "JJ")),
+    ("JJ", ("JJ", "NN")), ("RB", ("RB", "JJ")),
+)  # fmt: skip
+_BE = frozenset("'m am is 's are 're was were be been being seem seems seemed feel felt look looked".split())
+_DEGREES = frozenset("so very quite too perfectly more most not well how as entirely less".split())
+_HAVE = frozenset("have has had having 've 'd".split())
+_NEARLY = frozenset("i you he she it we they not n't ever never already just also both all always who".split())
+_MODALS = frozenset("to will would can could shall should may might must do does did 'll ca wo please let n't".split())
+_THE = frozenset("a an the this that his her my your our their its 's".split())
+_NUMBERS = frozenset(
+    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen "
+    "nineteen twenty thirty forty fifty sixty seventy eighty ninety about between from over under nearly".split()
 )
-_PARTICIPLE_AFTER = frozenset(
-    "have has had having was were been being be is are am i've you've we've they've he's she's it's ever already".split()
+_WINDOW = 6  # words to each side whose sense tells that of a homograph
+
+
+class Sense(NamedTuple):
+    """A reading of a word: where its tag begins with one of `tags` (separated by blanks), and one of `cues` is near."""
+
+    ipa: str
+    tags: str = ""
+    cues: frozenset[str] = frozenset()
+
+
+def _sense(ipa: str, tags: str, cues: str = "") -> Sense:
+    return Sense(ipa, tags, frozenset(cues.split()))
+
+
+_SHIP = "ship boat deck stern captain hull sea keel prow anchor canoe vessel"
+_BEND = (
+    _SHIP
+    + " took take takes low deep made make stiff slight polite curtain graceful gave formal grave courteous butler servant waiter king queen audience"
 )
-_PAST_AFTER = frozenset("he she it who and".split())
+_CLOTH = "coat shirt dress skirt fabric cloth paper sleeve trousers wear muscle ligament sail curtain jacket stocking"
+_QUARREL = (
+    "terrible quarrel neighbours neighbors noise furious blazing about kicked frightful awful dreadful police parents"
+)
+_FISH = "lake river caught catch fish fishing sea striped grilled fried pound angler pond ate cooked hook"
+_WEEPING = "cheek cheeks eye eyes fell rolled wept face shed weeping sorrow trickled joy"
+_METAL = (
+    "pipe pipes made paint roof roofs bullet bullets pencil poisoning poison copper tin iron zinc metal heavy weight weights "
+    "molten ounces silver gold coffin shot glass ore mines cast covered lined melted panes soldiers windows"
+)
+# Words that the part of speech alone does not decide. The first sense that fits is taken; where none does, the role is.
+SENSES: dict[str, tuple[Sense, ...]] = {
+    "tear": (_sense("tˈɛɹ", "VB"), _sense("tˈɪɹ", "", _WEEPING), _sense("tˈɛɹ", "", _CLOTH), _sense("tˈɪɹ", "")),
+    "tears": (_sense("tˈɛɹz", "VB"), _sense("tˈɪɹz", "", _WEEPING), _sense("tˈɛɹz", "", _CLOTH), _sense("tˈɪɹz", "")),
+    "tearing": (_sense("tˈɛɹɪŋ", ""),),
+    "bow": (_sense("bˈoʊ", "", "arrow arrows violin cello fiddle hair ribbon quiver"), _sense("bˈaʊ", "VB"),
+            _sense("bˈaʊ", "", _BEND), _sense("bˈoʊ", "")),
+    "bows": (_sense("bˈoʊz", "", "arrow arrows violin hair ribbon ribbons"), _sense("bˈaʊz", "VB"),
+             _sense("bˈaʊz", "", _BEND), _sense("bˈoʊz", "")),
+    "bowed": (_sense("bˈoʊd", "", "legs legged strings"), _sense("bˈaʊd", "")),
+    "bowing": (_sense("bˈaʊɪŋ", ""),),
+    "row": (_sense("ɹˈaʊ", "NN", _QUARREL), _sense("ɹˈoʊ", "")),
+    "rows": (_sense("ɹˈaʊz", "NN", _QUARREL), _sense("ɹˈoʊz", "")),
+    "bass": (_sense("bˈæs", "", _FISH), _sense("bˈeɪs", "")),
+    "lead": (_sense("lˈid", "VB"), _sense("lˈɛd", "", _METAL), _sense("lˈid", "")),
+    "close": (_sense("klˈoʊz", "VB NN"), _sense("klˈoʊs", "")),
+    "wound": (_sense("wˈaʊnd", "", "around round rope path string thread clock wire bandage through"),),
+    "aged": (_sense("ˈeɪdʒd", "VB"), _sense("ˈeɪdʒɪd", "")),
+    "axes": (_sense("ˈæksiz", "", "graph coordinate coordinates vertical horizontal rotation lines parallel plane"),),
+    "bases": (_sense("bˈeɪsiz", "", "theoretical legal moral scientific mathematical acids acid"),),
+    "upset": (_sense("ˈʌpsˌɛt", "NN"), _sense("ʌpsˈɛt", "")),
+    "buffet": (_sense("bˈʌfɪt", "VB"), _sense("bˈʌfeɪ", "")),
+    "beloved": (_sense("bɪlˈʌvd", "VB"), _sense("bɪlˈʌvɪd", "")),
+    "dove": (_sense("dˈoʊv", "VB"), _sense("dˈʌv", "")),
+}  # fmt: skip
+_TRACES = frozenset(
+    "detail details trace traces particle particles amount amounts quantity quantities speck specks fragment fragments crack "
+    "cracks inspection examination attention care difference differences portion portions creature creatures".split()
+)
+_SUBJECTS = frozenset("i you we they who nobody never".split())
+_SOME = frozenset("many most some other these those such several few two three young old".split())
+_PAST = frozenset(
+    "was were had did said went came took sat stood saw knew made gave found thought got told left felt heard held kept "
+    "ran wrote spoke laughed yesterday ago".split()
+)
+_NO_PLURALS = frozenset("this his its thus plus does yes perhaps versus has was minus".split())
+_CLAUSE = _THE | frozenset("when if because while whenever it them him her us me you".split())
+_OF = frozenset("of in for by with at to on was is had has who and after before".split())
+_HABIT = frozenset("every always often usually daily each sometimes nowadays seldom regularly".split())
+_PLURALS = frozenset("i we they you people children men women those these".split())
 
 
-_FIXED = frozenset("a an the of to de do does were".split())
-_NOUNS = frozenset("tear tears wound bow bass row sow".split())
+def choose(words: Sequence[str], place: int, tag: str, pronunciations: Sequence[tuple[str, str]]) -> str:
+    """Return the IPA of `words[place]` of a sentence.
 
-
-def choose(word: str, pronunciations: Sequence[tuple[str, str]], before: str, after: str) -> str:
-    """Return the IPA to read, from `(IPA, role)` pairs of gruut's lexicon (NN, VB, VBD, JJ, ...), the usual one first.
-
-    It is a rule of thumb that looks at one word on each side. gruut's tagger would take 30 ms a sentence.
+    Args:
+        words: as the tagger takes them: marks, and the parts of contractions, are words of their own.
+        tag: of the word, Penn Treebank's.
+        pronunciations: `(IPA, role)` pairs of gruut's lexicon (NN, VB, VBD, JJ, ...), the usual one first.
     """
-    if word == "used":  # I used to go; it was used
-        return pronunciations[0 if after == "to" and before not in _PARTICIPLE_AFTER else -1][0]
-    for wanted in _wanted_roles(word, before):
-        for ipa, role in pronunciations:
-            if role == wanted:
-                return ipa
+    near = [word.lower() for word in words]
+    word = near[place]
+    if word == "used":
+        return pronunciations[0 if _is_accustomed(near, place) else -1][0]
+    tag = _corrected(words[place], near, place, tag)
+    found = {ipa for ipa, _ in pronunciations}
+    around = {*near[max(0, place - _WINDOW) : place], *near[place + 1 : place + 1 + _WINDOW]}
+    for sense in SENSES.get(word, ()):
+        if (
+            sense.ipa in found
+            and tag.startswith(tuple(sense.tags.split()) or "")
+            and (not sense.cues or sense.cues & around)
+        ):
+            return sense.ipa
+    for prefix, roles in _ROLES:
+        if tag.startswith(prefix):
+            return next((ipa for role in roles for ipa, own in pronunciations if own == role), pronunciations[0][0])
     return pronunciations[0][0]
 
 
-def _wanted_roles(word: str, before: str) -> tuple[str, ...]:
-    if word in _FIXED:
-        return ()
+def _corrected(written: str, near: Sequence[str], place: int, tag: str) -> str:
+    """Return the tag, or a better one where the tagger is known to err."""
+    word = near[place]
+    before, after = near[place - 1] if place else "", near[place + 1] if place + 1 < len(near) else ""
+    if word == "read":
+        return _tense(near, place, tag)
+    if tag == "NN" and (
+        before in _SUBJECTS
+        or _governor(near, place) in _MODALS
+        or _is_plural(before)
+        and (after in _CLAUSE or after.endswith("ly"))
+    ):
+        return "VB"
+    if word == "close":
+        return "NN" if before in ("a", "the") and (after in _OF or not after.isalpha()) else tag
+    if word == "invalid":
+        return "NN" if before not in _BE | _DEGREES and (after in _OF or not after.isalpha()) else tag
+    if word == "polish":
+        lower = written.islower() or (place == 0 and tag.startswith("VB"))
+        return "NN" if lower else "JJ"
+    if word == "content":
+        return "JJ" if before in _BE | _DEGREES or (after in ("to", "with") and before not in _THE) else tag
+    if word == "minute":
+        return "JJ" if before in _DEGREES | _BE or after in _TRACES else "NN"
     if word == "live":
-        return ("JJ",) if before in ("a", "the", "is", "was") else ("VB",)
-    if before in _PARTICIPLE_AFTER:
-        return ("VBD", "JJ")
-    if word == "read" and before in _PAST_AFTER:
-        return ("VBD",)
-    if word in _NOUNS:
-        return ("VB",) if before in _VERB_AFTER else ("NN",)
-    if before in _VERB_AFTER:
-        return ("VB",)
-    if before in _NOUN_AFTER or before.endswith("'s"):
-        return ("NN", "JJ")
-    return ()
+        return "JJ" if before in ("it", "them", "him") and after in ("on", "from", "at", "in") else tag
+    if word == "aged":
+        return "VBN" if after in _NUMBERS or after.isdigit() else "JJ" if before in _THE else tag
+    if word == "learned":
+        return "JJ" if before in _THE | _SOME and after.isalpha() and after not in _OF | _CLAUSE else "VBD"
+    if word == "resume":
+        return "NN" if before in _THE else "VB"
+    if word == "crooked":
+        return "JJ"
+    return tag
+
+
+def _governor(near: Sequence[str], place: int) -> str:
+    """Return the word before, without the subjects and adverbs between an auxiliary and its verb."""
+    return next((near[i] for i in range(place - 1, -1, -1) if near[i] not in _NEARLY), "")
+
+
+def _is_plural(word: str) -> bool:
+    return len(word) > 3 and word[-1] == "s" and word[-2] != "s" and word not in _NO_PLURALS
+
+
+def _tense(near: Sequence[str], place: int, tag: str) -> str:
+    """Return the tag of "read", which tells its tense by other words alone."""
+    governor, before = _governor(near, place), near[place - 1] if place else ""
+    if governor in _HAVE:
+        return "VBN"
+    if governor in _MODALS:
+        return "VB"
+    if any(word in _PAST or len(word) > 4 and word.endswith("ed") for word in near):
+        return "VBD"
+    subject = near[place - 2] if before == "who" and place > 1 else before
+    if subject in _PLURALS and _HABIT & set(near):
+        return "VBP"
+    if subject in ("he", "she", "it", "who"):
+        return "VBD"
+    return tag
+
+
+def _is_accustomed(near: Sequence[str], place: int) -> bool:
+    """Return whether "used" is that of "used to sing" and "used to the noise", not of "was used to cut bread"."""
+    if place + 1 >= len(near) or near[place + 1] != "to":
+        return False
+    after = near[place + 2] if place + 2 < len(near) else ""
+    person = any(
+        word in ("i", "'m", "you", "we", "he", "she", "they", "get", "got", "getting") for word in near[:place]
+    )
+    passive = any(word in _BE for word in near[max(0, place - 3) : place])
+    return not passive or person or after in _THE or not after.isalpha()

@@ -7,10 +7,11 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 from flowtts_core.errors import ConfigError
-from flowtts_core.text.english.homographs import choose
+from flowtts_core.text.english.homographs import FIXED, choose
 from flowtts_core.text.frontends.gruut_data import Guesser, Lexicon, Pronunciations, data_folder
 from flowtts_core.text.frontends.gruut_german import GermanPhonemizer
 from flowtts_core.text.frontends.respelling import syllable_ipa
+from flowtts_core.text.frontends.tagger import parts, shared_tagger
 from flowtts_core.text.pieces import Piece
 
 _CACHE_LIMIT = 200_000
@@ -60,11 +61,9 @@ class GruutPhonemizer:
         lowered = [p.text.lower() if p.kind in ("word", "letter") else "" for p in pieces]
         self._prepare({w for w in lowered if w and w not in self._cache})
         out = [""] * len(pieces)
-        before = ""
+        sentence: _Sentence | None = None
         for i, word in enumerate(lowered):
             if not word:
-                if pieces[i].kind == "mark":
-                    before = ""
                 continue
             found = self._cache.get(word) or self._pronounce(word)
             if pieces[i].kind == "letter" and word == "a":
@@ -72,9 +71,8 @@ class GruutPhonemizer:
             elif len(found) == 1:
                 out[i] = found[0][0]
             else:
-                after = next((w for w in lowered[i + 1 : i + 3] if w), "")
-                out[i] = choose(word, found, before, after)
-            before = word
+                sentence = sentence or _Sentence(pieces)
+                out[i] = sentence.reading(i, found)
         return out
 
     def knows(self, word: str) -> bool:
@@ -83,9 +81,10 @@ class GruutPhonemizer:
         return word.lower() in self._lexicon
 
     def load(self) -> None:
-        """Read the whole lexicon and the guesser (half a second), rather than when a word needs them."""
+        """Read the whole lexicon, the guesser and the tagger (under a second), rather than when a word needs them."""
         self._lexicon.load()
         self._guesser.load()
+        shared_tagger()
 
     def _prepare(self, words: set[str]) -> None:
         """Read what the lexicon has of these words and of what they may be made of."""
@@ -99,7 +98,7 @@ class GruutPhonemizer:
         for form in _spellings(word):
             if form in self._lexicon:
                 found = self._lexicon[form]
-                return found if len(found) > 1 and found[0][1] else found[:1]
+                return found if len(found) > 1 and found[0][1] and form not in FIXED else found[:1]
         bare = _spellings(word)[-1]
         for ending in ("'s", "s'", "'"):
             if bare.endswith(ending) and len(bare) > len(ending):
@@ -122,6 +121,28 @@ class GruutPhonemizer:
         self._prepare({letter})
         found = self._lexicon.get(letter)
         return found[0][0] if found else ""
+
+
+class _Sentence:
+    """The words of a text as the tagger takes them, and the place of each piece among them."""
+
+    def __init__(self, pieces: Sequence[Piece]) -> None:
+        self._words: list[str] = []
+        self._places: list[int] = []
+        for piece in pieces:
+            self._places.append(len(self._words))
+            if piece.kind == "letter":
+                self._words.append(piece.text.upper())
+            elif piece.kind == "word":
+                shouted = len(piece.text) > 1 and piece.text.isupper()
+                self._words += parts(piece.text.lower() if shouted else piece.text)
+            elif piece.kind != "space" and piece.text:
+                self._words.append(piece.text)
+
+    def reading(self, i: int, found: Pronunciations) -> str:
+        """Return the IPA of piece i, which has more than one."""
+        place = self._places[i]
+        return choose(self._words, place, shared_tagger().tag(self._words, place), found)
 
 
 def _spellings(word: str) -> tuple[str, ...]:
