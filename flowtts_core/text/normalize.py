@@ -9,14 +9,20 @@ from flowtts_core.text.books.clean import clean
 from flowtts_core.text.english import expand as english
 from flowtts_core.text.german import expand as german
 from flowtts_core.text.given_phonemes import given_phonemes, masked
+from flowtts_core.text.latin import LATIN, in_latin, unread
 from flowtts_core.text.pieces import Piece, Reading
 
 Readings = Callable[[str, Callable[[str], bool] | None], Iterable[Reading]]
 _READINGS: dict[str, Readings] = {"en": english.readings, "de": german.readings}
 
+# A letter, and the vowel signs of Hebrew, Arabic, Indian and Thai words, which Python does not count among letters.
+_VOWEL_SIGNS = (
+    "\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06ed\u0900-\u0963\u0971-\u0dff\u0e31-\u0e4e\u0eb1-\u0ecd"
+)
+_LETTERS = rf"[^\W\d_]++(?:[{_VOWEL_SIGNS}][^\W\d_]*+)*+"
 _TOKEN = re.compile(
     r"(?P<ipa>\[\[ˈ+\]\])"  # a block of phonemes, as `normalize` masks it
-    r"|(?P<word>[^\W\d_]+(?:'[^\W\d_]+)*(?:-[^\W\d_]+(?:'[^\W\d_]+)*)*'?)"
+    rf"|(?P<word>{_LETTERS}(?:'{_LETTERS})*(?:-{_LETTERS}(?:'{_LETTERS})*)*'?)"
     r"|(?P<number>\d+(?:[.,]\d+)*)"
     r"|(?P<dots>\.\s?\.(?:\s?\.)+|…+)"
     r"|(?P<dash>\s*(?:--+|[—–]|(?<=\s)-(?=\s))[-—–\s]*)"
@@ -25,11 +31,14 @@ _TOKEN = re.compile(
     r"|(?P<bracket>[()\[\]{}]+)"
     r"|(?P<other>[\s\S])"
 )
-_LATIN = re.compile(r"[A-Za-zªº\u00c0-\u024f\u1e00-\u1eff'-]+\Z")
+_ANY_LATIN = re.compile("[A-Za-z]")
 
 
 def tokenize(text: str, latin_only: bool = True, start: int = 0, stop: int | None = None) -> list[Piece]:
-    """Return words, marks and spaces of plain text, with offsets in `text`. `latin_only` skips words of other scripts.
+    """Return words, marks and spaces of plain text, with offsets in `text`.
+
+    With `latin_only` words of other scripts are written in Latin letters where the text has Latin words too. One that has
+    none is in another language, and they are skipped.
 
     Marks are reduced to those that voices are trained on: a dash, a bracket or an ellipsis becomes a comma.
     """
@@ -43,8 +52,8 @@ def tokenize(text: str, latin_only: bool = True, start: int = 0, stop: int | Non
                 end, word = (
                     (end, word) if word[-2] in "sS" and _is_possessive(text, end, pieces) else (end - 1, word[:-1])
                 )
-            if latin_only and not _LATIN.match(word):
-                pieces.append(Piece(word, start, end, "skip"))
+            if latin_only and not LATIN.match(word):
+                pieces += _foreign(word, start, end, text)
                 continue
             pieces.extend(Piece(part, start, end, "word") for part in word.split("-"))
         elif kind == "space":
@@ -57,9 +66,14 @@ def tokenize(text: str, latin_only: bool = True, start: int = 0, stop: int | Non
             pieces.append(Piece(match.group(), start, end, "word" if not latin_only else "skip"))
         elif kind == "ipa":
             pieces.append(Piece("", start, end, "ipa"))
-        elif match.group().isalnum():
+        elif match.group().isalnum():  # a figure of another script, a superscript: `_with_unread` tells of other signs
             pieces.append(Piece(match.group(), start, end, "skip"))
     return pieces
+
+
+def _foreign(word: str, start: int, end: int, text: str) -> list[Piece]:
+    words = in_latin(word) if _ANY_LATIN.search(text) else []
+    return [Piece(latin, start, end, "word") for latin in words] or [Piece(word, start, end, "skip")]
 
 
 def _is_possessive(text: str, end: int, pieces: list[Piece]) -> bool:
@@ -87,6 +101,7 @@ def normalize(text: str, language: str = "en-us", is_word: Callable[[str], bool]
     pieces += tokenize(plain, readings is not None, done)
     if starts is not None and ends is not None:
         pieces = _placed(pieces, starts, ends)
+    pieces = _with_unread(pieces, text)
     given = {block.start: Piece(block.ipa, block.word_start, block.word_end, "ipa") for block in blocks}
     return [given.get(piece.start, piece) if piece.kind == "ipa" else piece for piece in pieces]
 
@@ -107,6 +122,21 @@ def _placed(pieces: list[Piece], starts: list[int], ends: list[int]) -> list[Pie
         out.append(piece._replace(start=start, end=end))
         first, last = start, end
     return out
+
+
+def _with_unread(pieces: list[Piece], text: str) -> list[Piece]:
+    """Return the pieces, with one of kind "skip" for each place between them that is to be told as not spoken."""
+    out: list[Piece] = []
+    done = 0
+    for piece in [*pieces, Piece("", len(text), len(text), "space")]:
+        if piece.start > done:
+            out += [
+                Piece(text[done + a : done + b], done + a, done + b, "skip")
+                for a, b in unread(text[done : piece.start])
+            ]
+        done = max(done, piece.end)
+        out.append(piece)
+    return out[:-1]
 
 
 def _read(reading: Reading) -> list[Piece]:

@@ -104,6 +104,13 @@ def test_characters_without_a_token_are_dropped_and_told() -> None:
         MADE["characters of Greek"].encode("東")
 
 
+@pytest.mark.parametrize("name", ["characters", "letters in a table"])
+def test_letters_without_a_token_lose_their_accents_or_are_spelled_otherwise(name: str) -> None:
+    encoded = MADE[name].encode("Café∮, straße in Hawaiʻi")
+    assert encoded.tokens == MADE[name].encode("cafe, strasse in hawaii").tokens
+    assert "∮" in encoded.dropped and not {"é", "ß", "ʻ"} & set(encoded.dropped)
+
+
 def test_bytes_are_those_of_utf_8() -> None:
     encoded = MADE["bytes of any language"].encode("日本")
     assert encoded.tokens == tuple(b + 1 for b in "日本".encode())

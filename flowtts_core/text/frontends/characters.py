@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from flowtts_core.errors import ConfigError
 from flowtts_core.text.frontends.base import EncodedText, Frontend, encode_pieces
+from flowtts_core.text.latin import plain_letters
 from flowtts_core.text.normalize import normalize
 
 LATIN = " '-,.;:!?\"abcdefghijklmnopqrstuvwxyz"
@@ -31,7 +32,7 @@ class CharacterConfig:
 
 
 class CharacterFrontend(Frontend):
-    """One token for each character."""
+    """One token for each character; a letter that has none is taken without its accent, or in Latin letters."""
 
     def __init__(self, config: CharacterConfig) -> None:
         self.config = config
@@ -50,8 +51,15 @@ class CharacterFrontend(Frontend):
 
     def _symbols(self, text: str) -> tuple[list[int], list[str]]:
         text = text.lower() if self.config.lower_case else text
-        known = [self._ids[c] for c in text if c in self._ids]
-        return known, [c for c in text if c not in self._ids]
+        tokens: list[int] = []
+        unknown: list[str] = []
+        for character in text:
+            known = character if character in self._ids else plain_letters(character)
+            if known and self._ids.keys() >= set(known):
+                tokens += [self._ids[c] for c in known]
+            else:
+                unknown.append(character)
+        return tokens, unknown
 
 
 @dataclass(frozen=True)

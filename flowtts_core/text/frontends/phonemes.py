@@ -15,6 +15,7 @@ from flowtts_core.text.frontends.gruut import gruut_phonemizer, plural_ending
 from flowtts_core.text.frontends.misaki import MisakiPhonemizer, to_misaki
 from flowtts_core.text.frontends.openjtalk import OpenJtalkPhonemizer
 from flowtts_core.text.frontends.symbols import symbol_table
+from flowtts_core.text.latin import plain_letters
 from flowtts_core.text.normalize import normalize
 from flowtts_core.text.pieces import Piece
 
@@ -121,7 +122,7 @@ class PhonemeFrontend(Frontend):
         else:
             pieces = self._pieces(text, self._lexicon)
         spoken = self._transcribe(pieces)
-        out = _Writer(self._ids)
+        out = _Writer(self._ids, isinstance(self._phonemizer, LetterPhonemizer))
         for piece, ipa in zip(pieces, spoken, strict=True):
             out.add(piece, ipa)
         if not out.words:
@@ -168,10 +169,14 @@ class PhonemeFrontend(Frontend):
 
 
 class _Writer:
-    """Collects symbols, keeping spaces single and marks on the word before them."""
+    """Collects symbols, keeping spaces single and marks on the word before them.
 
-    def __init__(self, ids: Mapping[str, int]) -> None:
-        self._ids = ids
+    Args:
+        letters: what is spoken are letters, of which one that the table lacks has a plain form (ß: ss).
+    """
+
+    def __init__(self, ids: Mapping[str, int], letters: bool = False) -> None:
+        self._ids, self._letters = ids, letters
         self._symbols: list[str] = []
         self._spans: list[tuple[int, int]] = []
         self._gap: tuple[int, int] | None = None  # a space, written only when something follows
@@ -243,7 +248,7 @@ class _Writer:
             ipa = unicodedata.normalize("NFD", ipa)  # some tables have accents as symbols of their own
         for char in ipa:
             own = char in self._ids and char not in "g'"
-            for plain in char if own else _IPA_SPELLINGS.get(char, char):
+            for plain in char if own else self._spelling(char):
                 if plain in self._ids and plain != "_":
                     symbols.append(plain)
                 elif plain not in self._ids:
@@ -251,6 +256,12 @@ class _Writer:
         while symbols and symbols[-1] == " ":
             symbols.pop()
         return symbols
+
+    def _spelling(self, char: str) -> str:
+        """Another writing, in symbols that the table may have."""
+        if char in _IPA_SPELLINGS:
+            return _IPA_SPELLINGS[char]
+        return plain_letters(char) or char if self._letters else char
 
     def encoded(self, text: str, config: PhonemeConfig) -> EncodedText:
         tokens = [self._ids[symbol] for symbol in self._symbols]
