@@ -76,7 +76,11 @@ def _both_cases(words: Iterable[str]) -> frozenset[str]:
 _NAME_FOLLOWS = _both_cases(BEFORE_NAME)
 _NAME_MAY_FOLLOW = _both_cases(MAY_END)
 _NUMBER_MAY_FOLLOW = _both_cases(
-    {*BEFORE_NUMBER, *"Ch Hwy Vol ch vol vols ed eds ft approx est Est Jan Feb Apr Aug Sept Sep Oct Nov Dec".split()}
+    {
+        *BEFORE_NUMBER,
+        *SCRIPTURE,
+        *"Ch Hwy Vol ch vol vols ed eds ft approx est Est Jan Feb Apr Aug Sept Sep Oct Nov Dec".split(),
+    }
     - {"no", "sec", "art", "c", "v", "l"}
 )
 

@@ -170,7 +170,7 @@ READINGS = [
     ("Mary L., aged 5", "Mary L, aged five"),
     ("Malcolm X spoke", "Malcolm X spoke"),
     ("Leo X spoke", "Leo the tenth spoke"),
-    ("Detroit, MI 48201", "Detroit, M I forty eight thousand two hundred and one"),
+    ("Detroit, MI 48201", "Detroit, M I four eight two zero one"),
     ("Size XL", "Size X L"),
     ("Chapter XL", "Chapter forty"),
     ("Super Bowl XL", "Super Bowl forty"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from flowtts_core.text.english.wordlists import UNITS
+from flowtts_core.text.english.units import UNITS
 
 # Characters and their replacements. NFKC does not see them, since it would change the meaning ("1½" is not "11/2").
 _PLAIN = {
@@ -61,7 +61,7 @@ def _power(superscript: str, before: list[str], goes_on: bool) -> str:
     if goes_on:
         return _SUPERSCRIPTS[superscript] if before[-1] else ""
     base = _BASE.search("".join(before[-24:]))
-    if base is None or (base["unit"] and base["unit"] not in UNITS):
+    if base is None or (base["unit"] and base["unit"].rpartition("/")[2] not in UNITS):
         return ""
     return "^" + _SUPERSCRIPTS[superscript]
 

@@ -19,11 +19,13 @@ _DIGIT, _SYMBOL = compiled(DIGIT_RULES), compiled(SYMBOL_RULES)
 _LETTER = compiled([*BROKEN_RULES, *LETTER_RULES])
 
 
-_LONG_DIGITS = re.compile(r"[-−+('.$£€¥₹]{0,2}\d[\d,.]{60,}")
+_BEFORE_DIGIT = rf"[-−–+('.{say.CURRENCY_SIGNS}]{{0,2}}"
+_LONG_DIGITS = re.compile(_BEFORE_DIGIT + r"\d[\d,.]{60,}")
 
 
 _NEEDED = re.compile(
-    r"[\d&+=@#%°/×±÷£$€¥¢₹§√≈≠≤≥∞−→~<>^\u0370-\u03ff\u00bc-\u00be\u2150-\u215e]|[A-Z]{2}|\b[A-Za-z]\.|\w A(?:"
+    rf"[\d{re.escape(''.join(SYMBOLS) + say.CURRENCY_SIGNS)}#/~<>^\u0370-\u03ff\u00bc-\u00be\u2150-\u215e]"
+    + r"|[A-Z]{2}|\b[A-Za-z]\.|\w A(?:"
     + AFTER_LETTER
     + r")|\b(?:[VX]|"
     + "|".join(
@@ -44,7 +46,9 @@ _NEEDED = re.compile(
 
 
 _PLACE = re.compile(
-    r"(?P<ipa>\[\[ˈ+\]\])|(?<![^\W_])(?:(?P<digit>[-−+('.$£€¥₹]{0,2}\d|[¼-¾⅐-⅞])|(?P<letter>(?<![^\W\d_]')[^\W\d_]))|(?P<symbol>[^\w\s.,;:!?\"'()\-])"
+    r"(?P<ipa>\[\[ˈ+\]\])|(?<![^\W_])(?:(?P<digit>"
+    + _BEFORE_DIGIT
+    + r"\d|[¼-¾⅐-⅞])|(?P<letter>(?<![^\W\d_]')[^\W\d_]))|(?P<symbol>[^\w\s.,;:!?\"'()\-])"
 )
 
 

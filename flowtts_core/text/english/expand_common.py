@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from flowtts_core.text.english.wordlists import ABBREVIATIONS, NUMBER_WORDS, STARTERS, UNITS
+from flowtts_core.text.english.wordlists import ABBREVIATIONS, NUMBER_WORDS, STARTERS
 
 
 class Context(NamedTuple):
@@ -36,8 +36,7 @@ MONTH = (
 )
 
 
-# Only "2in" is inches; "2 in" is seldom.
-UNIT = "|".join(re.escape(unit) for unit in sorted(UNITS, key=len, reverse=True) if unit != "in") + r"|(?<=\d)in"
+DASH = r"(?:-|\s?–\s?)"  # a hyphen between blanks may be a minus sign
 
 
 _LAST_WORD = re.compile(r"([A-Za-z]+)[.,]?[\s(\"']*\Z")
@@ -69,6 +68,9 @@ _WORD_AFTER_NO = re.compile(r"\s+([A-Z][a-z]+|[A-Z]{3,})\b(?P<end>\Z)?")
 _BEFORE_NO = re.compile(
     r"(?:\A|\b(?:[Tt]o|[Aa]t|[Oo]f|[Ii]n|[Oo]n|[Ff]rom|[Tt]he|[Ff]or|[Nn]ear|[Ii]nto|[Oo]utside|[Bb]ehind|[Bb]y|[Pp]ast|[Pp]ier)\s)\Z"
 )
+
+
+_HYPHENED = re.compile(r"-[A-Za-z]")
 
 
 # Words after an amount that are not the noun it belongs to.
@@ -143,6 +145,11 @@ def is_attributive(m: re.Match[str], end: int) -> bool:
         return True
     article = next_to(m)[0].lower()
     return article in ("a", "an") or article == "the" and not after.endswith(("ed", "ly"))
+
+
+def is_hyphened(m: re.Match[str]) -> bool:
+    """Return whether a word is joined to the amount at `m`: a $20-bill."""
+    return _HYPHENED.match(m.string, m.end()) is not None
 
 
 def letters(text: str) -> str:

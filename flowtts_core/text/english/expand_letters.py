@@ -6,8 +6,8 @@ import re
 import unicodedata
 
 from flowtts_core.text.english import numbers as say
+from flowtts_core.text.english.expand_codes import mixed_code, web
 from flowtts_core.text.english.expand_common import (
-    AMOUNT,
     Answer,
     Context,
     Rule,
@@ -21,7 +21,10 @@ from flowtts_core.text.english.expand_common import (
     word_after,
     word_before,
 )
-from flowtts_core.text.english.expand_digits import mixed_code, money, web
+from flowtts_core.text.english.expand_measures import power
+from flowtts_core.text.english.expand_money import FOREIGN_MONEY_RULE
+from flowtts_core.text.english.expand_times import DATE_WORD_RULES
+from flowtts_core.text.english.units import PER, UNITS
 from flowtts_core.text.english.wordlists import (
     ABBREVIATIONS,
     BARE,
@@ -36,7 +39,6 @@ from flowtts_core.text.english.wordlists import (
     SPELLED,
     STARTERS,
     SYMBOLS,
-    UNITS,
 )
 
 _STREETS = {"St": ("street", "saint"), "Dr": ("drive", "doctor")}
@@ -75,9 +77,7 @@ _SOUND = "|".join(f"(?P<sound{i}>{pattern})" for i, pattern in enumerate(SOUNDS)
 _NUMBER_FOLLOWS = re.compile(r"\s*\d|\s+(?:[IVXLC]{2,}|[VX])\b")
 
 
-_PER = re.compile(
-    r"(?:kg|g|lb|km|m|cm|mm|l|L|ml|h|hr|s|sec|min|m\^2|m\^3|hour|day|week|month|year|person|mile)(?![\w.])"
-)
+_PER = re.compile(rf"(?:{'|'.join(map(re.escape, sorted(PER, key=len, reverse=True)))})(?![\w.^])")
 
 
 AFTER_LETTER = r"[,;:.!?)]|\Z|\s+(?:is|was|and|or|to|has|had|for)\b"
@@ -161,6 +161,23 @@ def _roman(m: re.Match[str], context: Context) -> Answer:
     if named and set(text) <= set("IVXL") and text not in SELDOM_NUMERALS | SPELLED and not _is_drip(m, before):
         return m.end(), say.cardinal(value) + owner
     return None
+
+
+def _roman_range(m: re.Match[str], context: Context) -> Answer:
+    """Read Louis XIV–XVI, Chapters IV–VI, pages iv–ix, the XIV–XVI centuries."""
+    low, high = (text for text in m.groups() if text)
+    first, last = say.roman(low), say.roman(high)
+    if first is None or last is None or first >= last:
+        return None
+    if word_after(m, m.end()) in ("century", "centuries"):
+        return m.end(), f"{say.ordinal(first)} to {say.ordinal(last)}"
+    before, gap = next_to(m)
+    if before.lower() in RULERS and before[:1].isupper() and gap.isspace():
+        return m.end(), f"the {say.ordinal(first)} to the {say.ordinal(last)}"
+    letters_too = {low, high} & (SELDOM_NUMERALS | SPELLED) or low.islower() or min(len(low), len(high)) < 2
+    if before.lower() not in NUMBERED and letters_too:
+        return None
+    return m.end(), f"{say.cardinal(first)} to {say.cardinal(last)}"
 
 
 def _is_numbered(m: re.Match[str], before: str, gap: str) -> bool:
@@ -265,22 +282,21 @@ def _symbol(m: re.Match[str], context: Context) -> Answer:
         return m.end(), "number" if after.isdigit() else "hashtag" if after.isalpha() else ""
     if char == "/":
         unit = _PER.match(m.string, m.end())
-        return (unit.end(), f"per {UNITS.get(unit.group(), unit.group())}") if unit else None
+        return (unit.end(), f"per {PER[unit.group()]}") if unit else None
     if char == "&" and after == "c":
         return m.end() + 1 + (m.string[m.end() + 1 : m.end() + 2] == "."), "et cetera"
     if char == "~":
         return m.end(), "about" if after.isdigit() else ""
     if char in "<>":
         return m.end(), ("less than" if char == "<" else "greater than") if after in " " or after.isdigit() else ""
+    if char in say.CURRENCY_SIGNS:
+        return m.end(), say.currency(char)
     return (m.end(), SYMBOLS[char]) if char in SYMBOLS else None
 
 
-def _power(m: re.Match[str], context: Context) -> Answer:
-    exponent = m.group(1)
-    if exponent in ("2", "3"):
-        return m.end(), "squared" if exponent == "2" else "cubed"
-    sign = "minus " if exponent[0] in "-−" else ""
-    return m.end(), f"to the power of {sign}{say.number(exponent.lstrip('-−')) if exponent[-1].isdigit() else exponent}"
+def _sections(m: re.Match[str], context: Context) -> Answer:
+    name = "section" if m.group(1) == "§" else "paragraph"
+    return m.end(), say.plural(name, str(len(m.group())))
 
 
 def _area(m: re.Match[str], context: Context) -> Answer:
@@ -296,21 +312,25 @@ def _greek(m: re.Match[str], context: Context) -> Answer:
 
 
 LETTER_RULES: list[tuple[str, Rule]] = [
-    (r"(?P<country>US|C|CA|A|AU|NZ|HK)(?P<currency>\$)\s?" + AMOUNT, money),
+    FOREIGN_MONEY_RULE,
     (
         r"(?:https?://|www\.)\S+|[\w.+-]{1,64}@[\w-]{1,63}\.[\w.-]{1,200}|[a-z\d-]{2,63}(?:\.[a-z]{2,})?\.(?:com|org|net|edu|gov|io|co\.uk)\b\S*",
         web,
     ),
+    *DATE_WORD_RULES,
+    (r"([A-Z])[#♯](?!\w)", lambda m, c: (m.end(), f"{letters(m.group(1))} sharp")),
+    (r"([A-G])♭", lambda m, c: (m.end(), f"{letters(m.group(1))} flat")),
     (r"Ph\.\s?D\.|(?:[A-Za-z]\.\s?){1,12}[A-Za-z]\.(?!\w)", _dotted),
     (r"([A-Z]{2,6}|[A-Z][a-z]*|[a-z]{1,6})(\.?)(?![\w.@])", _abbreviation),
     (r"([A-Z])\.(?=\s+[A-Z][\w.]|,)", _initial),
+    (r"([MDCLXVI]{1,15})[-–]([MDCLXVI]{1,15})(?![\w'-])|([ivxlc]{1,8})[-–]([ivxlc]{1,8})(?![\w'-])", _roman_range),
     (r"([MDCLXVI]{1,15}|[ivxlc]{1,15})\b('s\b)?(?![\w'-])", _roman),
     (rf"(?i:{_SOUND})(?![\w'])", _sound),
     (r"[Aa](?=\^)", lambda m, c: (m.end(), "^a")),
     (r"x(?=\s?\d)(?:(?<=\dx)|(?<=\d x))", lambda m, c: (m.end(), "times")),
     (r"[wW]/(?=\s|[a-z])", lambda m, c: (m.end(), "with")),
     (r"v(\d+(?:\.\d+)+)", lambda m, c: (m.end(), f"version {say.number(m.group(1))}")),
-    (r"[A-Za-z]+\d[A-Za-z\d]*", mixed_code),
+    (r"[^\W\d_]+\d[^\W_]*", mixed_code),
     (r"([A-Z]{2,})('?s'?|'S)?(?!\w|'[A-Z])", _capitals),
     (r"(?:[kcm]m|m|ft)\^[23](?!\w)", lambda m, c: _area(m, c) if m.group() in UNITS else None),
     (r"[\u0370-\u03ff](?!\w)", _greek),
@@ -318,4 +338,10 @@ LETTER_RULES: list[tuple[str, Rule]] = [
 ]
 
 
-SYMBOL_RULES: list[tuple[str, Rule]] = [(r"\^([-−]?(?:\d+|[a-z]\b))", _power), (r"[^\w\s]", _symbol)]
+SYMBOL_RULES: list[tuple[str, Rule]] = [
+    (r"(?<=\d)\*\*(?=\d)", lambda m, c: (m.end(), "to the power of")),
+    (r"(?:(?<=\d)[*·](?=\d)|(?<=\d )[*·](?= \d))", lambda m, c: (m.end(), "times")),
+    (r"([§¶])\1?(?=\s?[\dIVXLC])", _sections),
+    (r"\^([-−]?(?:\d+|[a-z]\b))", lambda m, c: (m.end(), power(m.group(1)))),
+    (r"[^\w\s]", _symbol),
+]

@@ -14,9 +14,26 @@ DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight"
 _DENOMINATORS = {2: ("half", "halves"), 4: ("quarter", "quarters")}
 _CURRENCIES = {
     "$": ("dollar", "cent"), "£": ("pound", "penny"), "€": ("euro", "cent"), "¥": ("yen", "sen"), "₹": ("rupee", "paisa"),
-    "¢": ("cent", ""),
+    "¢": ("cent", ""), "₩": ("won", ""), "₽": ("ruble", "kopeck"), "₺": ("lira", "kurush"), "₪": ("shekel", "agora"),
+    "₫": ("dong", ""), "₴": ("hryvnia", "kopeck"), "₦": ("naira", "kobo"), "₱": ("peso", "centavo"), "฿": ("baht", "satang"),
+    "₿": ("bitcoin", ""), "₡": ("colon", ""), "₲": ("guarani", ""), "₸": ("tenge", ""), "₭": ("kip", ""), "₮": ("tugrik", ""),
+    "₵": ("cedi", ""), "₼": ("manat", ""), "₾": ("lari", ""), "₣": ("franc", "centime"), "₤": ("lira", ""),
+    "R$": ("real", "centavo"),
 }  # fmt: skip
-_PLURALS = {"penny": "pence", "yen": "yen", "sen": "sen", "paisa": "paise", "foot": "feet", "inch": "inches"}
+CURRENCY_SIGNS = "".join(sign for sign in _CURRENCIES if len(sign) == 1)
+# Signs and codes of countries' money: what stands before the name of the unit, and the unit's sign.
+FOREIGN_MONEY = {
+    "US$": ("^u ^s", "$"), "A$": ("Australian", "$"), "AU$": ("Australian", "$"), "C$": ("Canadian", "$"),
+    "CA$": ("Canadian", "$"), "NZ$": ("New Zealand", "$"), "HK$": ("Hong Kong", "$"), "S$": ("Singapore", "$"),
+    "NT$": ("Taiwan", "$"), "MX$": ("Mexican", "₱"), "R$": ("", "R$"), "USD": ("^u ^s", "$"), "AUD": ("Australian", "$"),
+    "CAD": ("Canadian", "$"), "NZD": ("New Zealand", "$"), "HKD": ("Hong Kong", "$"), "EUR": ("", "€"), "GBP": ("", "£"),
+    "JPY": ("", "¥"), "CHF": ("Swiss", "₣"), "INR": ("", "₹"), "KRW": ("", "₩"), "RUB": ("", "₽"), "BRL": ("", "R$"),
+    "Rs": ("", "₹"), "Rs.": ("", "₹"),
+}  # fmt: skip
+_PLURALS = {
+    "penny": "pence", "paisa": "paise", "foot": "feet", "inch": "inches", "real": "reais", "henry": "henries",
+    "agora": "agorot", **{word: word for word in "yen sen won lira naira baht dong kip satang kurush kobo tenge molar".split()},
+}  # fmt: skip
 _SCALES = {"k": "thousand", "m": "million", "mn": "million", "bn": "billion", "b": "billion", "tn": "trillion"}
 _SPELLED_OUT_FROM = 10**36  # longer numbers are read digit by digit
 
@@ -137,6 +154,11 @@ def money(symbol: str, amount: str, scale: str = "", attributive: bool = False) 
     if cents:
         parts.append(f"{cardinal(cents)} {plural(small, '1' if attributive else str(cents))}")
     return " and ".join(parts)
+
+
+def currency(sign: str) -> str:
+    """Return the name of a currency: dollars for `$`."""
+    return plural(_CURRENCIES[sign][0], "2")
 
 
 def clock(hour: int, minute: int, second: int | None = None, half: str = "") -> str:

@@ -23,6 +23,7 @@ ABBREVIATIONS = {
     "etc": "et cetera", "vs": "versus", "viz": "namely", "cf": "compare", "approx": "approximately", "ca": "circa",
     "al": "al", "est": "established", "dept": "department", "govt": "government", "min": "minimum",
     "max": "maximum", "Vol": "volume", "vol": "volume", "vols": "volumes", "Ch": "chapter", "ch": "chapter",
+    "Inf": "infantry", "Div": "division", "Regt": "regiment", "Bn": "battalion", "Brig": "brigade", "Cav": "cavalry",
     "ed": "edition", "eds": "editors", "trans": "translated", "Esqs": "esquires", "Bart": "baronet",
     "e.g": "for example", "i.e": "that is", "a.k.a": "also known as", "Ph.D": "^p ^h ^d", "p.s": "^p ^s",
 }  # fmt: skip
@@ -51,6 +52,11 @@ STARTERS = frozenset(
     "Your Who What Where Why How For From With By Or Now Yet Still All Some After Before Since Though Although Perhaps "
     "These Those Here Even Every Each Never Meanwhile However Not To Of".split()
 )
+# Codes of states that stand before a postcode and are no words in capitals.
+STATES = frozenset(
+    "AL AK AZ AR CA CO CT DE DC FL GA HI IA ID IL KS KY LA MA MD MI MN MS MO MT NE NV NH NJ NM NY NC ND OH PA RI SC SD TN TX UT "
+    "VT VA WA WV WI WY".split()
+)
 NUMBER_WORDS = frozenset(
     "One Two Three Four Five Six Seven Eight Nine Ten Eleven Twelve Thirteen Fourteen Fifteen Sixteen Seventeen Eighteen "
     "Nineteen Twenty Thirty Forty Fifty Sixty Seventy Eighty Ninety".split()
@@ -70,34 +76,14 @@ SCRIPTURE_BOOKS = frozenset(
     "philemon jude song songs lamentations tobit sirach".split()
 ) | {name.lower() for name in SCRIPTURE.values()}
 
-UNITS = {
-    "km": "kilometer", "m": "meter", "cm": "centimeter", "mm": "millimeter", "nm": "nanometer", "µm": "micrometer",
-    "μm": "micrometer", "kg": "kilogram", "g": "gram", "mg": "milligram", "lb": "pound", "lbs": "pound", "oz": "ounce",
-    "t": "ton", "mi": "mile", "yd": "yard", "yds": "yard", "ft": "foot", "in.": "inch", "ft.": "foot", "lbs.": "pound",
-    "lb.": "pound", "oz.": "ounce", "yds.": "yard", "in": "inch", "sq ft": "square foot", "l": "liter", "L": "liter",
-    "ml": "milliliter", "mL": "milliliter", "cl": "centiliter", "mph": "mile an hour", "kph": "kilometer an hour",
-    "km/h": "kilometer an hour", "m/s": "meter per second", "kB": "kilobyte", "KB": "kilobyte", "MB": "megabyte",
-    "GB": "gigabyte", "TB": "terabyte", "Hz": "hertz", "kHz": "kilohertz", "MHz": "megahertz", "GHz": "gigahertz",
-    "W": "watt", "kW": "kilowatt", "MW": "megawatt", "GW": "gigawatt", "kWh": "kilowatt hour", "V": "volt",
-    "kV": "kilovolt", "mA": "milliamp", "dB": "decibel", "ms": "millisecond", "s": "second", "sec": "second",
-    "secs": "second", "min": "minute", "mins": "minute", "h": "hour", "hr": "hour", "hrs": "hour", "ha": "hectare",
-    "m^2": "square meter", "km^2": "square kilometer", "cm^2": "square centimeter", "m^3": "cubic meter",
-    "cm^3": "cubic centimeter", "mm^2": "square millimeter", "km^3": "cubic kilometer",
-    "m/s^2": "meter per second squared", "ft^2": "square foot", "cc": "^c ^c", "rpm": "^r ^p ^m", "px": "pixel",
-    "kcal": "kilocalorie", "cal": "calorie",
-    "°C": "degree Celsius", "°F": "degree Fahrenheit", "°": "degree", "º": "degree", "°K": "degree Kelvin",
-    "%": "percent", "‰": "per mille", "kbps": "kilobit per second", "Mbps": "megabit per second", "fps": "frame per second",
-    "K": "kelvin", "Pa": "pascal", "kPa": "kilopascal", "N": "newton", "J": "joule", "kJ": "kilojoule", "bpm": "beat per minute",
-}  # fmt: skip
-UNCOUNTED = frozenset(
-    ("percent", "per mille", "^c ^c", "^r ^p ^m", "kelvin", "hertz", "kilohertz", "megahertz", "gigahertz")
-)
-
 SYMBOLS = {
     "&": "and", "+": "plus", "=": "equals", "@": "at", "%": "percent", "°": "degrees", "×": "times", "±": "plus or minus",
     "÷": "divided by", "§": "section", "√": "square root of", "≈": "about", "≠": "is not equal to", "≤": "at most",
-    "≥": "at least", "∞": "infinity", "€": "euros", "£": "pounds", "$": "dollars", "¢": "cents", "¥": "yen", "−": "minus",
-    "→": "to",
+    "≥": "at least", "∞": "infinity", "−": "minus", "→": "to", "←": "from", "↔": "to and from", "⇒": "implies",
+    "∑": "sum", "∏": "product", "∫": "integral", "∂": "partial", "∇": "del", "∆": "delta", "∈": "in", "∉": "not in",
+    "∪": "union", "∩": "intersection", "⊂": "within", "∀": "for all", "∃": "there exists", "∝": "is proportional to",
+    "≡": "is identical to", "∴": "therefore", "∵": "because", "⋅": "times", "∅": "the empty set", "¬": "not", "¶": "paragraph",
+    "♯": "sharp", "♭": "flat", "♮": "natural", "∼": "about", "≅": "is about equal to", "∠": "angle", "⊥": "perpendicular to",
 }  # fmt: skip
 
 VULGAR = {
@@ -109,7 +95,7 @@ VULGAR = {
 NUMBERED = frozenset(
     "chapter book part volume vol act scene section article title appendix figure fig table phase type class war canto "
     "psalm stage level lesson letter no number grade mark plate case exhibit unit series episode apollo bowl ch bk sc sec "
-    "pt art chapters books parts acts volumes scenes sections".split()
+    "pt art chapters books parts acts volumes scenes sections page pages p pp chap chaps".split()
 )
 RULERS = frozenset(
     "henry louis george charles james william edward richard elizabeth mary john paul pius leo gregory benedict clement "
@@ -130,7 +116,7 @@ SOUNDS = {
 SPELLED = frozenset(
     "US PO UK UN EU USA USSR FBI CIA BBC CBS NBC ABC CNN NYC LA DC TV PC CD DVD AI ID HR PR VIP CEO CFO CTO PhD MP PM "
     "FM AD BC BCE CE IQ OK UFO HIV DNA RNA ATM GPS LED USB URL API CPU GPU RAF IRA NHS MIT UCLA IBM ASAP NRA IRS SUV "
-    "GOP DIY FAQ HTML HTTP PDF SMS SOS POW WWI WWII EKG ESP GDP IOU IPO".split()
+    "ISBN ISSN GOP DIY FAQ HTML HTTP PDF SMS SOS POW WWI WWII EKG ESP GDP IOU IPO".split()
 )
 READ_AS_WORDS = frozenset(
     "NASA NATO UNESCO UNICEF AIDS OPEC LASER RADAR SONAR SCUBA NAFTA ASCII RAM ROM PIN SIM GIF JPEG SWAT NORAD COVID "
