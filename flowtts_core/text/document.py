@@ -39,8 +39,31 @@ class Chapter:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """Text of the source that is not read.
+
+    Attributes:
+        reason: what it is: "note marks", "page numbers", "front and back matter", ...
+        place: the chapter that it stands in, or the page of the book.
+        text: the whole of it, with white space collapsed to single spaces.
+    """
+
+    reason: str
+    place: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Document:
-    """A book or text. `cover` holds the bytes of a JPEG or PNG; `warnings` says what a reader left out or mended."""
+    """A book or text.
+
+    Each letter and digit of the source stands in a chapter or in `left_out`.
+
+    Attributes:
+        cover: the bytes of a JPEG or PNG.
+        warnings: what a reader mended, guessed or could not read.
+        left_out: what is not read, in the order of the source.
+    """
 
     title: str
     chapters: tuple[Chapter, ...]
@@ -50,6 +73,7 @@ class Document:
     cover: bytes | None = field(default=None, repr=False)
     cover_media_type: str = ""
     warnings: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
 
 @dataclass(slots=True)  # not frozen: making a frozen one takes five times as long, and a corpus has millions

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from syntok import segmenter
 
+from flowtts_core.text.books.headings import full_title
 from flowtts_core.text.document import Chapter, Role, Sentence
 from flowtts_core.text.english.expand_common import MONTH, is_number_sign, is_street
 from flowtts_core.text.english.wordlists import BEFORE_NAME, BEFORE_NUMBER, MAY_END, SCRIPTURE, STARTERS
@@ -17,12 +19,13 @@ from flowtts_core.text.given_phonemes import as_words
 
 @dataclass(frozen=True)
 class Pauses:
-    """Silence in seconds after a sentence, a paragraph's end, a heading, and before a new scene."""
+    """Silence in seconds after a sentence, a paragraph's end, a heading, before a new scene, and after a line of verse."""
 
     sentence: float = 0.35
     paragraph: float = 0.7
     heading: float = 1.2
     scene_break: float = 1.5
+    line: float = 0.2
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ _NUMBERED_BOOK = re.compile(r"(?<!\w)(?:[1-3]|I{1,3}) \w+\.\Z")  # of scripture:
 _DAY = re.compile(r"(?P<dated>\b(?:on|the|of|from|since|until|till|by|to)\s)?(?<![\d.,])\d{1,2}\.\Z", re.IGNORECASE)
 _IN_MONTH = re.compile(rf"{MONTH}\b(?P<year>\.?\s\d{{4}}\b)?")
 _FIRST_WORD = re.compile(r"[^\W_]")
+_SHORT_LINE = 16  # characters of a line of verse that is not spoken apart, unless a mark ends it
 
 
 def _both_cases(words: Iterable[str]) -> frozenset[str]:
@@ -213,6 +217,29 @@ def _sentences(text: str, start: int, end: int, level: int, last_pause: float, p
     ]
 
 
+def _lines_of_verse(part: str, sentences: list[Sentence], start: int, pauses: Pauses) -> list[Sentence]:
+    """Cut sentences of the block `part`, at `start` of its chapter, at its line feeds, with a short pause after each line.
+
+    A line of few letters without a mark at its end is joined to the next.
+    """
+    out: list[Sentence] = []
+    for sentence in sentences:
+        end = sentence.end - start
+        cuts = [sentence.start - start]
+        for feed in re.finditer(r"\s*\n\s*", part[:end]):
+            line, rest = part[cuts[-1] : feed.start()], part[feed.end() : end]
+            whole = len(line) >= _SHORT_LINE or re.search(r"[,;:.!?—–…][\"'’”)]*$", line)
+            if feed.start() > cuts[-1] and whole and _speakable(line) and _speakable(rest):
+                cuts.append(feed.end())
+        for index, (a, b) in enumerate(zip(cuts, [*cuts[1:], end], strict=True)):
+            text = part[a:b].rstrip()
+            pause = sentence.pause_s if index == len(cuts) - 1 else pauses.line
+            out.append(
+                replace(sentence, text=collapse(text), start=start + a, end=start + a + len(text), pause_s=pause)
+            )
+    return out
+
+
 def _lines(part: str) -> list[tuple[int, int]]:
     spans: list[tuple[int, int]] = []
     for match in re.finditer(r"[^\n]+", part):
@@ -245,7 +272,9 @@ def build_chapter(title: str, blocks: Iterable[Block], pauses: Pauses | None = N
         pause = pauses.heading if block.level else pauses.paragraph
         if block.scene_break:
             pause = max(pause, pauses.scene_break)
-        sentences += _sentences(text, start, start + len(block.text), block.level, pause, pauses)
+        found = _sentences(text, start, start + len(block.text), block.level, pause, pauses)
+        is_verse = not block.level and "\n" in block.text
+        sentences += _lines_of_verse(block.text, found, start, pauses) if is_verse else found
     return Chapter(title, text, tuple(sentences))
 
 
@@ -267,7 +296,7 @@ class Draft:
 def finish_chapters(drafts: list[Draft], pauses: Pauses | None = None) -> tuple[tuple[Chapter, ...], list[str]]:
     """Chapters of the drafts, and a warning for each that is empty and left out.
 
-    A title that occurs more than once ("I" in each part) gets its part's title before it ("Part Two: I").
+    A title that says little alone ("I", "Chapter 2" in each part) gets its part's before it ("Part Two: I").
     """
     kept: list[Draft] = []
     carried: list[Block] = []
@@ -277,15 +306,18 @@ def finish_chapters(drafts: list[Draft], pauses: Pauses | None = None) -> tuple[
         if not prose and draft.divider and draft.blocks:
             carried += draft.blocks
         elif not prose:
-            warnings.append(f"chapter {draft.title!r} holds no text: left out")
+            warnings.append(f"chapter {draft.title!r} holds no text{_lost(draft.blocks, draft.title)}: left out")
         else:
             kept.append(Draft(draft.title, carried + draft.blocks, draft.parent))
             carried = []
     if carried:
-        warnings.append(f"heading {collapse(carried[0].text)!r} has no text after it: left out")
-    titles = [draft.title for draft in kept]
-    named = [
-        f"{d.parent}: {d.title}" if d.parent and titles.count(d.title) > 1 and d.parent != d.title else d.title
-        for d in kept
-    ]
+        warnings.append(f"heading {collapse(' '.join(b.text for b in carried))!r} has no text after it: left out")
+    titles = Counter(draft.title for draft in kept)
+    named = [full_title(draft.title, draft.parent, titles[draft.title] > 1) for draft in kept]
     return tuple(build_chapter(name, d.blocks, pauses) for name, d in zip(named, kept, strict=True)), warnings
+
+
+def _lost(blocks: list[Block], title: str) -> str:
+    """Say what headings are lost with an empty chapter, where its title does not say it."""
+    text = collapse(" ".join(block.text for block in blocks))
+    return f" but {text!r}" if text and text.casefold() not in title.casefold() else ""

@@ -22,7 +22,7 @@ def test_what_stands_below_notes_and_index_is_no_chapter():
     data = book(pages, toc)
     assert titles(read_epub(data, "x.epub")) == ["Chapter One", "Chapter Two"]
     with_notes = read_epub(data, "x.epub", EpubOptions(include_notes=True))
-    assert titles(with_notes)[2:] == ["Notes: Chapter One", "Notes: Chapter Two", "Night"]
+    assert titles(with_notes)[2:] == ["Notes: Chapter One", "Notes: Chapter Two", "Notes: Night"]
 
 
 @pytest.mark.parametrize("root", ["Contents", "Table of Contents", "Cover", "Title Page", "A Book"])
@@ -66,7 +66,7 @@ def test_numbered_parts_hold_numbered_chapters():
     toc += line("3.xhtml", "II. Time Passes", line("4.xhtml", "1"))
     toc += line("5.xhtml", "III. The Lighthouse", line("6.xhtml", "1"))
     assert titles(read_epub(book(pages, toc), "x.epub")) == [
-        *("I. The Window", "I. The Window: 1", "2", "II. Time Passes", "II. Time Passes: 1"),
+        *("I. The Window", "I. The Window: 1", "I. The Window: 2", "II. Time Passes", "II. Time Passes: 1"),
         *("III. The Lighthouse", "III. The Lighthouse: 1"),
     ]
 
@@ -74,7 +74,12 @@ def test_numbered_parts_hold_numbered_chapters():
 @pytest.mark.parametrize(
     ("first", "inner", "second", "expected"),
     [
-        ("I. The Window", ["Chapter 1", "Chapter 2"], "Coda", ["I. The Window", "Chapter 1", "Chapter 2", "Coda"]),
+        (
+            "I. The Window",
+            ["Chapter 1", "Chapter 2"],
+            "Coda",
+            ["I. The Window", "I. The Window: Chapter 1", "I. The Window: Chapter 2", "Coda"],
+        ),
         ("Chapter 1", ["1", "2"], "Chapter 2", ["Chapter 1", "Chapter 2"]),
         ("Chapter 1", ["Chapter 1.1 Why", "Chapter 1.2 How"], "Chapter 2", ["Chapter 1", "Chapter 2"]),
         ("I. The Window", ["Why", "How"], "II. Time", ["I. The Window", "II. Time"]),

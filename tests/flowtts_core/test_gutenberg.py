@@ -131,7 +131,7 @@ def test_parts_hold_chapters_of_the_same_number():
     document = read(
         "PART ONE\n\nCHAPTER I\n\n{0}\n\nCHAPTER II\n\n{0}\n\nPART TWO\n\nCHAPTER I\n\n{0}".format(wrapped())
     )
-    assert titles(document) == ["PART ONE: CHAPTER I", "CHAPTER II", "PART TWO: CHAPTER I"]
+    assert titles(document) == ["PART ONE: CHAPTER I", "PART ONE: CHAPTER II", "PART TWO: CHAPTER I"]
     assert document.chapters[2].text.startswith("PART TWO\n\nCHAPTER I\n\nIt was")
 
 
@@ -204,7 +204,12 @@ def test_pictures_notes_marks_and_breaks():
         "CHAPTER I\n\nHe said this and that to me.\n\nA well-known snake_case—he said—word.\n\nRoses\nViolets"
     )
     assert document.chapters[0].sentences[1].pause_s == 1.5
-    assert any("1 footnotes left out" in w for w in document.warnings)
+    assert [(each.reason, each.text) for each in document.left_out[1:-1]] == [
+        ("pictures", "[Illustration: A cat and a dog]"),
+        ("notes", "[Footnote 1: A note.]"),
+        ("page numbers", "[Pg 12]"),
+        ("note marks", "[1]"),
+    ]
     assert "A note." in read(body, include_notes=True).chapters[0].text
 
 
@@ -263,13 +268,16 @@ def test_plain_text_with_markdown_headings():
     [
         (
             "# Part One\n## Chapter 1\nA.\n## Chapter 2\nB.\n# Part Two\nSo.\n## Chapter 1\nC.\n# Afterword\n## Thanks\nD.",
-            ["Part One: Chapter 1", "Chapter 2", "Part Two", "Part Two: Chapter 1", "Afterword"],
+            ["Part One: Chapter 1", "Part One: Chapter 2", "Part Two", "Part Two: Chapter 1", "Afterword"],
         ),
-        ("# I. The Window\n## 1\nA.\n## 2\nB.\n# II. Time\n## 3\nC.", ["1", "2", "3"]),
+        (
+            "# I. The Window\n## 1\nA.\n## 2\nB.\n# II. Time\n## 3\nC.",
+            ["I. The Window: 1", "I. The Window: 2", "II. Time: 3"],
+        ),
         ("# Part One\n## Night\nA.\n# Part Two\n## Day\nB.", ["Night", "Day"]),
         (
             "# Book 1\n## Part 1\n### Chapter 1\nA.\n### Chapter 2\nB.\n# Book 2\n## Part 1\n### Chapter 3\nC.",
-            ["Chapter 1", "Chapter 2", "Chapter 3"],
+            [f"Book {n}: Part 1: Chapter {c}" for n, c in ((1, 1), (1, 2), (2, 3))],
         ),
         # Sections are no chapters.
         ("# One\n## Method\nA.\n## Results\nB.\n# Two\n## Method\nC.", ["One", "Two"]),

@@ -176,5 +176,5 @@ def test_a_part_is_read_with_its_first_chapter_and_an_empty_chapter_is_left_out(
         Draft("II", [Block("II", 2)], "Part"),
     ]
     chapters, warnings = finish_chapters(drafts)
-    assert [(c.title, c.text) for c in chapters] == [("I", "Part\n\nI\n\nText.")]
+    assert [(c.title, c.text) for c in chapters] == [("Part: I", "Part\n\nI\n\nText.")]
     assert warnings == ["chapter 'II' holds no text: left out"]

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from flowtts_core.text.books.headings import Heading, is_chapter, is_divider, parse_heading, value_of
-from flowtts_core.text.sentences import Block, Draft
+from flowtts_core.text.books.headings import (
+    Heading,
+    is_chapter,
+    is_divider,
+    joined_title,
+    parse_heading,
+    value_of,
+)
+from flowtts_core.text.books.matter import MATTER
+from flowtts_core.text.document import LeftOut
+from flowtts_core.text.sentences import Block, Draft, collapse
 
 _SMALL_PROSE = 1000  # fewer characters of prose before the first chapter are left out
 _CHAPTER_RANK = 3
 _SECTION_LEVEL = 3  # level of the heading of a chapter's section
+_SENTENCE_END = re.compile(r"[.!?][\"'’”)\]_]*$")
 
 
 @dataclass(frozen=True)
@@ -100,47 +111,50 @@ class _Found:
         return bool(self.heading.title) or len(self.lines) > 1
 
 
-def cut_chapters(paragraphs: list[Paragraph], title: str, include_matter: bool) -> tuple[list[Draft], list[str]]:
-    """Return (draft chapters, warnings). Without headings the whole is one chapter named `title`."""
+def cut_chapters(paragraphs: list[Paragraph], title: str, include_matter: bool) -> tuple[list[Draft], list[LeftOut]]:
+    """Return (draft chapters, what is left out before them). Without headings the whole is one chapter named `title`."""
     headings, sections = _headings(paragraphs)
     paragraphs = [replace(p, level=_SECTION_LEVEL) if n in sections else p for n, p in enumerate(paragraphs)]
     found = _without_contents(headings, paragraphs)
     if not found:
         return [Draft(title, blocks_of(paragraphs))], []
     drafts: list[Draft] = []
-    warnings: list[str] = []
+    left_out: list[LeftOut] = []
     front = paragraphs[: found[0].start]
     if front and (include_matter or _is_prose(front)):
         drafts.append(Draft(title, blocks_of(front)))
     elif front:
-        warnings.append(f"left out before the first chapter: {_shortened(front)}")
-    parent = ""
+        left_out = [LeftOut(MATTER, "before the first chapter", collapse(" ".join(p.text for p in front)))]
+    dividers = Counter(joined_title(f.lines) for f in found if f.heading.rank < _CHAPTER_RANK)
+    above: dict[int, str] = {}  # the dividers that contain what comes, by rank
     for here, after in zip(found, [*found[1:], None], strict=True):
-        name = _joined(here.lines)
+        name = joined_title(here.lines)
         divider = here.heading.rank < _CHAPTER_RANK
         heading = Block("\n".join(here.lines), level=1 if divider else 2)
         body = blocks_of(paragraphs[here.end : after.start if after else len(paragraphs)])
-        drafts.append(Draft(name, [heading, *body], "" if divider else parent, divider))
-        parent = name if divider else parent
-    return drafts, warnings
+        drafts.append(Draft(name, [heading, *body], "" if divider else _parent(above, dividers), divider))
+        if divider:
+            above = {rank: title for rank, title in above.items() if rank < here.heading.rank} | {
+                here.heading.rank: name
+            }
+    return drafts, left_out
 
 
-def _shortened(paragraphs: list[Paragraph]) -> str:
-    text = " / ".join(p.text.replace("\n", " ") for p in paragraphs)
-    return f"{len(text)} characters ({text[:77]}...)" if len(text) > 80 else text
+def _parent(above: Mapping[int, str], dividers: Counter[str]) -> str:
+    """Return the title of the innermost divider, with those around it where it occurs more than once."""
+    titles = [above[rank] for rank in sorted(above)]
+    return ": ".join(titles) if titles and dividers[titles[-1]] > 1 else "".join(titles[-1:])
+
+
+def headings_among(paragraphs: list[Paragraph]) -> list[tuple[int, int, str]]:
+    """Return (first paragraph, paragraph after the last, title) of each heading of a chapter or a part, but for a contents."""
+    found = _without_contents(_headings(paragraphs)[0], paragraphs)
+    return [(each.start, each.end, joined_title(each.lines)) for each in found]
 
 
 def _is_prose(paragraphs: list[Paragraph]) -> bool:
-    prose = [p.text for p in paragraphs if len(p.text) >= 200 and re.search(r"[.!?][\"'’”)\]_]*$", p.text)]
+    prose = [p.text for p in paragraphs if len(p.text) >= 200 and _SENTENCE_END.search(p.text)]
     return sum(map(len, prose)) > _SMALL_PROSE
-
-
-def _joined(lines: tuple[str, ...]) -> str:
-    """Join heading lines to one title: "CHAPTER I" and "Down the Hole" give "CHAPTER I. Down the Hole"."""
-    out = ""
-    for line in lines:
-        out = f"{out}{' ' if out.endswith(('.', ':', '—', '-', ',', ';')) else '. '}{line}" if out else line
-    return out
 
 
 def _headings(paragraphs: list[Paragraph]) -> tuple[list[_Found], set[int]]:
@@ -239,7 +253,8 @@ def _without_contents(found: list[_Found], paragraphs: list[Paragraph]) -> list[
         size = sum(len(p.text) for p in paragraphs[here.end : end])
         later = found[number + 1 :]
         again = any(f.heading.label == here.heading.label for f in later) and size < _SMALL_PROSE
-        bare = size < 20 and bool(later) and later[0].heading.rank <= here.heading.rank
+        told = any(_SENTENCE_END.search(p.text) for p in paragraphs[here.end : end])
+        bare = size < 20 and not told and bool(later) and later[0].heading.rank <= here.heading.rank
         if not again and not bare:
             return found[number:]
     return []

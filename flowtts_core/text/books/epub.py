@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from flowtts_core.errors import TextError
-from flowtts_core.text.books.chapters import parts_among
+from flowtts_core.text.books.epub_contents import Mark, Segment, segments_by_contents
+from flowtts_core.text.books.epub_headings import segments_by_headings
 from flowtts_core.text.books.epub_package import find_cover, open_package
-from flowtts_core.text.books.epub_zip import Package, TocEntry, UnpackLimits, Unreadable
-from flowtts_core.text.books.headings import is_chapter, is_divider
-from flowtts_core.text.books.matter import is_imprint, kind_below, kind_of_title, kind_of_types
+from flowtts_core.text.books.epub_zip import Package, UnpackLimits, Unreadable
+from flowtts_core.text.books.matter import MATTER, NOTES, kind_of_types, with_inline_matter
 from flowtts_core.text.books.xhtml import Page, Passage, parse_page
-from flowtts_core.text.document import Document
+from flowtts_core.text.document import Document, LeftOut
 from flowtts_core.text.sentences import Block, Draft, Pauses, collapse, finish_chapters
 
 
@@ -22,27 +22,6 @@ class EpubOptions:
     include_matter: bool = False
     include_notes: bool = False
     limits: UnpackLimits = field(default_factory=UnpackLimits)
-
-
-@dataclass(frozen=True)
-class _Mark:
-    """The beginning of a chapter or of front or back matter: passage `index` of page `page`."""
-
-    page: int
-    index: int
-    title: str
-    parent: str = ""
-    kind: str = ""  # "matter", "notes", or "" for what is read
-    divider: bool = False
-    listed: bool = True  # whether it is in the table of contents
-
-
-@dataclass
-class _Segment:
-    """A mark and the passages from it to the next."""
-
-    mark: _Mark
-    passages: list[Passage] = field(default_factory=list)
 
 
 def read_epub(data: bytes, name: str, options: EpubOptions | None = None, pauses: Pauses | None = None) -> Document:
@@ -66,16 +45,18 @@ def read_epub(data: bytes, name: str, options: EpubOptions | None = None, pauses
             "a book of scanned pictures needs character recognition first; a damaged one needs a new copy",
         )
     _find_notes(package, pages)
-    segments = _segments(package, pages)
+    for page in pages.values():
+        page.passages = with_inline_matter(page.passages)
+    segments = segments_by_contents(package, pages)
     if not any(s.passages and not s.mark.kind and s.mark.listed for s in segments):
-        segments = _segments_by_headings(pages)
+        segments = segments_by_headings(pages)
     drafts, left_out = _drafts(segments, options)
+    left_out += [LeftOut(reason, path, text) for path, page in pages.items() for reason, text in page.left_out]
     chapters, warnings = finish_chapters(drafts, pauses)
-    if left_out:
-        package.warnings.append(f"front and back matter left out: {', '.join(left_out)}")
     if not chapters:
+        places = ", ".join(dict.fromkeys(each.place for each in left_out))
         raise TextError(
-            f"{name}: nothing is left to read without front and back matter ({', '.join(left_out) or 'no text'})",
+            f"{name}: nothing is left to read without front and back matter ({places or 'no text'})",
             "read it with include_matter=True",
         )
     cover, media_type = find_cover(package)
@@ -89,6 +70,7 @@ def read_epub(data: bytes, name: str, options: EpubOptions | None = None, pauses
         cover=cover,
         cover_media_type=media_type,
         warnings=tuple(dict.fromkeys([*package.warnings, *warnings])),
+        left_out=(*left_out, *_outside(package, pages)),
     )
 
 
@@ -105,7 +87,7 @@ def _pages(package: Package) -> dict[str, Page]:
         try:
             if item.media_type.startswith("image/"):
                 continue
-            page = parse_page(package.read(item.path))
+            page = _page(package, item.path)
         except (Unreadable, ValueError) as error:
             package.warnings.append(f"spine item left out: {item.path}: {str(error).removeprefix(item.path).strip()}")
             continue
@@ -113,6 +95,35 @@ def _pages(package: Package) -> dict[str, Page]:
             package.warnings.append(f"{item.path}: {page.warning}")
         pages[item.path] = page
     return pages
+
+
+def _page(package: Package, path: str) -> Page:
+    language = (package.metadata.get("language") or [""])[0]
+
+    def sheet(href: str) -> str:
+        try:
+            return package.read(package.locate(href, path)[0]).decode("utf-8", "replace")
+        except Unreadable:  # nothing that is read depends on it
+            return ""
+
+    return parse_page(package.read(path), language, sheet)
+
+
+def _outside(package: Package, pages: dict[str, Page]) -> list[LeftOut]:
+    """Return the texts of pages that the reading order does not hold, or only aside of it."""
+    found: list[LeftOut] = []
+    for item in package.items.values():
+        if item.path in pages or item.media_type != "application/xhtml+xml" or "nav" in item.properties:
+            continue
+        try:
+            page = _page(package, item.path)
+        except (Unreadable, ValueError):  # said of pages in the reading order; others may as well be absent
+            continue
+        text = collapse(" ".join(passage.block.text for passage in page.passages))
+        pieces = [text, *(text for p in page.passages for _, text in p.left_out), *(text for _, text in page.left_out)]
+        if any(pieces):
+            found.append(LeftOut("pages outside the reading order", item.path, collapse(" ".join(pieces))))
+    return found
 
 
 def _find_notes(package: Package, pages: dict[str, Page]) -> None:
@@ -138,133 +149,29 @@ def _find_notes(package: Package, pages: dict[str, Page]) -> None:
         ]
 
 
-def _entries(toc: list[TocEntry]) -> list[tuple[TocEntry, str]]:
-    """Return the entries without sections of chapters, each with the kind inherited from the entries above it."""
-    below: dict[tuple[str, ...], dict[str, list[str]]] = {}
-    for entry in toc:
-        below.setdefault(entry.parents, {}).setdefault(entry.title, [])
-        if entry.parents:
-            below.get(entry.parents[:-1], {}).get(entry.parents[-1], []).append(entry.title)
-    parts = {(*above, title) for above, group in below.items() for title in parts_among(group)}
-    places: dict[tuple[str, ...], str] = {}
-    folded: set[tuple[str, ...]] = set()
-    kept: list[tuple[TocEntry, str]] = []
-    for entry in toc:
-        here = (*entry.parents, entry.title)
-        places[here] = entry.path
-        if entry.parents in folded or (entry.parents and is_chapter(entry.parents[-1]) and entry.parents not in parts):
-            folded.add(here)
-            continue
-        above = [entry.parents[: n + 1] for n in range(len(entry.parents))]
-        kinds = [kind_below(key[-1], entry.title, entry.path == places.get(key)) for key in above]
-        kept.append((entry, next((kind for kind in kinds if kind), "")))
-    return kept
-
-
-def _marks(package: Package, pages: dict[str, Page]) -> list[_Mark]:
-    order = {path: number for number, path in enumerate(pages)}
-    found: dict[tuple[int, int], _Mark] = {}
-    for entry, inherited in _entries(package.toc):
-        parent = entry.parents[-1] if entry.parents else ""
-        if not entry.path:
-            continue
-        if entry.path not in order:
-            if not any(entry.path in warning for warning in package.warnings):
-                package.warnings.append(f"table of contents: {entry.title!r} points to {entry.path}, which is not read")
-            continue
-        page = pages[entry.path]
-        if entry.fragment and entry.fragment not in page.anchors:
-            package.warnings.append(
-                f"table of contents: {entry.path} has no anchor {entry.fragment!r}: its start is taken"
-            )
-        place = order[entry.path], page.anchors.get(entry.fragment, 0)
-        kind = kind_of_title(entry.title) or inherited
-        mark = _Mark(*place, entry.title, parent, kind, entry.has_children or is_divider(entry.title))
-        before = found.get(place)
-        # A part and its first chapter may begin at one place: the chapter's title stands.
-        if before is None or before.divider or (before.kind and not kind):
-            found[place] = mark
-    for landmark in package.landmarks:
-        kind = kind_of_types(landmark.types)
-        if kind and landmark.path in order:
-            place = order[landmark.path], pages[landmark.path].anchors.get(landmark.fragment, 0)
-            known = found.get(place)
-            if known is None:
-                found[place] = _Mark(*place, sorted(landmark.types)[0], kind=kind, listed=False)
-            elif not is_chapter(known.title):
-                found[place] = replace(known, kind=kind)
-    return [found[place] for place in sorted(found)]
-
-
-def _segments(package: Package, pages: dict[str, Page]) -> list[_Segment]:
-    """Cut the book at its marks. A page without one continues the chapter before it."""
-    marks = _marks(package, pages)
-    segments: list[_Segment] = []
-    started = False  # a chapter that is read has begun
-    for number, page in enumerate(pages.values()):
-        here = [mark for mark in marks if mark.page == number]
-        if not here or here[0].index > 0:
-            goes_on = bool(segments) and started and segments[-1].mark.listed
-            if not goes_on and page.passages:
-                lead = page.passages[: here[0].index] if here else page.passages
-                segments.append(_unlisted(number, page, lead, started))
-            elif goes_on:
-                segments[-1].passages += page.passages[: here[0].index] if here else page.passages
-        stops = [*(mark.index for mark in here[1:]), len(page.passages)] if here else []
-        for mark, stop in zip(here, stops, strict=True):
-            segments.append(_Segment(mark, page.passages[mark.index : stop]))
-            started = started or (mark.listed and not mark.kind)
-    return segments
-
-
-def _unlisted(number: int, page: Page, passages: list[Passage], started: bool) -> _Segment:
-    """Return the segment of a page that is not in the table of contents and continues no chapter."""
-    heading = next((collapse(p.block.text) for p in passages[:3] if p.block.level), "")
-    title = heading or page.title or f"Page {number + 1}"
-    kind = kind_of_title(heading) or kind_of_title(page.title)
-    if not kind and not started and is_imprint(heading, [collapse(p.block.text) for p in passages]):
-        kind = "matter"
-    return _Segment(_Mark(number, 0, title, kind=kind, listed=False), passages)
-
-
-def _segments_by_headings(pages: dict[str, Page]) -> list[_Segment]:
-    """Cut a book without a table of contents: at headings of the highest level that occurs twice, else at each page."""
-    levels = [p.block.level for page in pages.values() for p in page.passages if p.block.level]
-    top = next((level for level in range(1, 7) if levels.count(level) > 1), 0)
-    segments: list[_Segment] = []
-    for number, page in enumerate(pages.values()):
-        fresh = top == 0 or not segments
-        for index, passage in enumerate(page.passages):
-            heading = 0 < passage.block.level <= top
-            follows = bool(segments) and bool(segments[-1].passages) and segments[-1].passages[-1].block.level
-            if fresh or (heading and not (follows and passage.block.level > follows)):
-                title = collapse(passage.block.text) if passage.block.level else page.title or f"Part {number + 1}"
-                segments.append(_Segment(_Mark(number, index, title, kind=kind_of_title(title), listed=False)))
-                fresh = False
-            elif heading and all(p.block.level for p in segments[-1].passages):
-                segments[-1].mark = replace(
-                    segments[-1].mark, title=collapse(passage.block.text)
-                )  # below the book's title
-            segments[-1].passages.append(passage)
-    return segments
-
-
-def _drafts(segments: list[_Segment], options: EpubOptions) -> tuple[list[Draft], list[str]]:
-    """Return the draft chapters, and the titles of what is left out."""
+def _drafts(segments: list[Segment], options: EpubOptions) -> tuple[list[Draft], list[LeftOut]]:
+    """Return the draft chapters, and what is left out of them and between them."""
     drafts: list[Draft] = []
-    left_out: list[str] = []
+    left_out: list[LeftOut] = []
     wanted = {"matter": options.include_matter, "notes": options.include_notes, "": True}
+    reasons = {"matter": MATTER, "notes": NOTES}
     for segment in segments:
-        mark = segment.mark
-        blocks = [p.block for p in segment.passages if wanted[mark.kind] and wanted[kind_of_types(p.types)]]
-        if segment.passages and not blocks:
-            left_out.append(mark.title)
-        elif wanted[mark.kind]:
+        mark, blocks = segment.mark, []
+        for passage in segment.passages:
+            kind = next((k for k in (mark.kind, kind_of_types(passage.types)) if not wanted[k]), "")
+            left_out += [LeftOut(reason, mark.title, text) for reason, text in passage.left_out]
+            if not kind:
+                blocks.append(passage.block)
+            elif left_out and (left_out[-1].reason, left_out[-1].place) == (reasons[kind], mark.title):
+                left_out[-1] = replace(left_out[-1], text=f"{left_out[-1].text} {collapse(passage.block.text)}")
+            else:
+                left_out.append(LeftOut(reasons[kind], mark.title, collapse(passage.block.text)))
+        if wanted[mark.kind] and (blocks or not segment.passages):
             drafts.append(Draft(mark.title, _headed(mark, blocks), mark.parent, mark.divider))
     return drafts, left_out
 
 
-def _headed(mark: _Mark, blocks: list[Block]) -> list[Block]:
+def _headed(mark: Mark, blocks: list[Block]) -> list[Block]:
     """Return the blocks, with the chapter's title added where the page shows it as a picture or not at all."""
     if not blocks or not mark.listed or any(block.level for block in blocks[:3]):
         return blocks

@@ -7,11 +7,13 @@ import binascii
 import io
 import re
 import zipfile
+from collections.abc import Iterator
 from urllib.parse import unquote
 
 from lxml import etree
 
 from flowtts_core.errors import TextError
+from flowtts_core.text.books.decode import mend
 from flowtts_core.text.books.epub_zip import (
     Landmark,
     ManifestItem,
@@ -77,10 +79,11 @@ def _read_opf(package: Package) -> None:
             root = parse_xml(data, recover=True)
         except (etree.XMLSyntaxError, ValueError) as again:
             raise TextError(f"{package.name}: {package.opf_path} cannot be read ({again})", _DAMAGED_REMEDY) from again
-    for element in descendants(root, "title", "creator", "language", "identifier"):
-        text = clean("".join(element.itertext())).replace("\n", " ")
+    for element in descendants(root, "title", "language", "identifier"):
+        text = _label(element)
         if text:
-            package.metadata.setdefault(etree.QName(element).localname, []).append(text)
+            package.metadata.setdefault(etree.QName(element).localname, []).append(mend(text)[0])
+    package.metadata["creator"] = _authors(root)
     package.cover_id = next((m.get("content") or "" for m in descendants(root, "meta") if m.get("name") == "cover"), "")
     _read_manifest(package, root)
     _read_toc(package, root)
@@ -90,6 +93,25 @@ def _read_opf(package: Package) -> None:
         package.landmarks.append(Landmark(frozenset({_GUIDE.get(kind, kind)}), path, fragment))
 
 
+def _authors(root: etree._Element) -> list[str]:
+    """Return the creators that wrote the book, without its translators, illustrators and readers."""
+    roles = {
+        (meta.get("refines") or "").lstrip("#"): _label(meta)
+        for meta in descendants(root, "meta")
+        if meta.get("property") == "role"
+    }
+    named: list[tuple[str, str]] = []
+    for element in descendants(root, "creator"):
+        role = element.get(_ROLE) or element.get("role") or roles.get(element.get("id") or "", "")
+        named.append((mend(_label(element))[0], role.lower()))
+    authors = [name for name, role in named if name and role in ("", "aut")]
+    return authors or [name for name, role in named if name and role not in _NO_AUTHORS]
+
+
+_ROLE = "{http://www.idpf.org/2007/opf}role"
+_NO_AUTHORS = frozenset(
+    {"bkp", "cov", "ill", "nrt", "pbl", "trl"}
+)  # MARC's codes: producer, cover, illustrator, narrator, ...
 _GUIDE = {"title-page": "titlepage", "text": "bodymatter", "notes": "endnotes", "acknowledgements": "acknowledgments"}
 
 
@@ -176,28 +198,57 @@ def _read_ncx(package: Package, base: str, root: etree._Element) -> None:
 
 def find_cover(package: Package) -> tuple[bytes | None, str]:
     """Return (bytes, media type) of the JPEG or PNG cover, or of the picture inside an SVG cover; (None, "") without one."""
-    named = [i for i in package.items.values() if "cover-image" in i.properties]
-    named += [package.items[package.cover_id]] if package.cover_id in package.items else []
-    guessed = [i for i in package.items.values() if i.media_type.startswith("image/") and "cover" in i.path.lower()]
     causes = []
-    for item in [*named, *guessed]:
+    for path in dict.fromkeys(_covers(package)):
         try:
-            data = package.read(item.path)
+            data = package.read(path)
         except Unreadable as error:
             causes.append(str(error))
             continue
-        if item.media_type == "image/svg+xml":
-            data = _picture_in_svg(package, item.path, data)
+        if path.lower().endswith(".svg") or data.lstrip()[:5] in (b"<?xml", b"<svg "):
+            data = _picture_in(package, path, data)
         media_type = next((kind for magic, kind in _RASTER.items() if data.startswith(magic)), "")
         if media_type:
             return data, media_type
-        causes.append(f"{item.path} holds no JPEG or PNG")
+        causes.append(f"{path} holds no JPEG or PNG")
     if causes:
         package.warnings.append(f"no cover: {causes[0]}")
     return None, ""
 
 
-def _picture_in_svg(package: Package, base: str, data: bytes) -> bytes:
+def _covers(package: Package) -> Iterator[str]:
+    """Yield the files that may be the cover, the surest first: by property, metadata, guide, id, name; then the first page."""
+    images = {identity: i.path for identity, i in package.items.items() if i.media_type.startswith("image/")}
+    yield from (item.path for item in package.items.values() if "cover-image" in item.properties)
+    if package.cover_id in package.items:
+        yield package.items[package.cover_id].path
+    for landmark in package.landmarks:
+        if "cover" in landmark.types and landmark.path:
+            yield from [landmark.path] if landmark.path in images.values() else _pictures_of(package, landmark.path)
+    yield from (path for identity, path in images.items() if "cover" in identity.lower() or "cover" in path.lower())
+    if package.spine:
+        first = package.spine[0].path
+        yield from [first] if first in images.values() else _pictures_of(package, first, alone=True)
+
+
+def _pictures_of(package: Package, page: str, alone: bool = False) -> list[str]:
+    """Return the first picture of a page as a list, empty for none or, with `alone`, where the page has text too."""
+    try:
+        root = parse_xml(package.read(page), recover=True)
+    except (Unreadable, etree.XMLSyntaxError, ValueError):
+        return []
+    bodies = descendants(root, "body")
+    if alone and bodies and "".join(bodies[0].itertext()).strip():
+        return []
+    for image in descendants(root, "img", "image"):
+        href = image.get("src") or image.get("{http://www.w3.org/1999/xlink}href") or image.get("href") or ""
+        path, _ = package.locate(href, page)
+        if path:
+            return [path]
+    return []
+
+
+def _picture_in(package: Package, base: str, data: bytes) -> bytes:
     for match in re.finditer(rb"""href=["']([^"']{1,40000000})["']""", data):
         href = match[1].decode("utf-8", "replace")
         try:

@@ -7,8 +7,9 @@ import re
 from flowtts_core.errors import TextError
 from flowtts_core.text.books.chapters import Paragraph, cut_chapters, paragraphs_of
 from flowtts_core.text.books.decode import decode_text
-from flowtts_core.text.document import Document
-from flowtts_core.text.sentences import Pauses, finish_chapters
+from flowtts_core.text.books.matter import MATTER, NOTES
+from flowtts_core.text.document import Document, LeftOut
+from flowtts_core.text.sentences import Pauses, collapse, finish_chapters
 
 _START = re.compile(
     r"^[^\S\n]*\*{3}\s*START\s+OF\s+(?:THE|THIS)\s+PROJECT\s+GUTENBERG\s+E-?(?:BOOK|TEXT)[^*]{0,400}\*{3}[^\n]*\n",
@@ -29,6 +30,7 @@ _BRACKETED = re.compile(
 )
 _FOOTNOTE = re.compile(r"\[Footnote", re.IGNORECASE)
 _PAGE_MARK = re.compile(r"\{\d{1,4}\}|\[(?:pg|p|page)\.? ?\d{1,4}\]", re.IGNORECASE)
+_LICENCE = "header and licence of Project Gutenberg"
 _NOTE_MARK = re.compile(r"[^\S\n]?\[(?:\d{1,3}|[A-Z*†])\]")
 _LANGUAGES = {
     **{"english": "en", "german": "de", "french": "fr", "spanish": "es", "italian": "it", "dutch": "nl"},
@@ -62,14 +64,16 @@ def read_gutenberg(
     start = _START.search(text) or _OLD_START.search(text)
     header, body = (text[: start.end()], text[start.end() :]) if start else ("", text)
     end = _END.search(body)
+    licence = body[end.start() :] if end else ""
     if end:
         body = body[: end.start()]
     elif start:
         warnings.append("no end mark of Project Gutenberg: the file may be cut off, or its licence is read too")
     title = _field(header, "Title") or name.replace("\\", "/").rsplit("/", 1)[-1].rsplit(".", 1)[0]
     paragraphs, dropped = _cleaned(body, include_notes)
-    warnings += [f"{dropped} footnotes left out"] if dropped else []
-    drafts, left_out = cut_chapters(paragraphs, title, include_matter)
+    drafts, front = cut_chapters(paragraphs, title, include_matter)
+    around = [LeftOut(_LICENCE, place, collapse(text)) for place, text in (("before", header), ("after", licence))]
+    left_out = [around[0], *front, *dropped, around[1]]
     chapters, empty = finish_chapters(drafts, pauses)
     if not chapters:
         raise TextError(
@@ -82,7 +86,8 @@ def read_gutenberg(
         author=_field(header, "Author"),
         language=_LANGUAGES.get(_field(header, "Language").lower(), "en"),
         identifier=f"https://www.gutenberg.org/ebooks/{number[1]}" if number else "",
-        warnings=(*warnings, *left_out, *empty),
+        warnings=(*warnings, *empty),
+        left_out=tuple(each for each in left_out if any(map(str.isalnum, each.text))),
     )
 
 
@@ -91,32 +96,33 @@ def _field(header: str, field: str) -> str:
     return " ".join(match[1].split()) if match else ""
 
 
-def _cleaned(body: str, include_notes: bool) -> tuple[list[Paragraph], int]:
-    """Return (paragraphs without pictures, page numbers, credits and italics marks, number of footnotes dropped)."""
-    dropped = 0
+def _cleaned(body: str, include_notes: bool) -> tuple[list[Paragraph], list[LeftOut]]:
+    """Return (paragraphs without pictures, page numbers, credits and italics marks, what was left out)."""
+    dropped: list[LeftOut] = []
 
-    def bracketed(match: re.Match[str]) -> str:
-        nonlocal dropped
-        if not _FOOTNOTE.match(match[0]):
-            return ""
-        if include_notes:
-            return match[0]
-        dropped += 1
+    def leave_out(reason: str, text: str) -> str:
+        dropped.append(LeftOut(reason, "in the text", collapse(text)))
         return ""
 
-    body = _PAGE_MARK.sub("", _BRACKETED.sub(bracketed, body))
+    def bracketed(match: re.Match[str]) -> str:
+        if not _FOOTNOTE.match(match[0]):
+            return leave_out("pictures", match[0])
+        return match[0] if include_notes else leave_out(NOTES, match[0])
+
+    body = _BRACKETED.sub(bracketed, body)
+    body = _PAGE_MARK.sub(lambda match: leave_out("page numbers", match[0]), body)
     paragraphs = []
     for number, paragraph in enumerate(paragraphs_of(body)):
-        first = paragraph.lines[0].strip()
+        first, lines = paragraph.lines[0].strip(), "\n".join(paragraph.lines)
         if number < 8 and _CREDITS.match(first):
+            leave_out(MATTER, lines)
             continue
-        if not include_notes and re.match(r"\[(?:\d{1,3}|[A-Z*])\]\s", first):
-            dropped += 1
+        note = re.match(r"\[(?:\d{1,3}|[A-Z*])\]\s", first) or re.fullmatch(r"footnotes?:?", first, re.IGNORECASE)
+        if note and not include_notes:
+            leave_out(NOTES, lines)
             continue
-        if not include_notes and re.fullmatch(r"footnotes?:?", first, re.IGNORECASE):
-            continue
-        lines = "\n".join(paragraph.lines)
-        lines = re.sub(r"(?<![^\W_])_([^_]+)_(?![^\W_])", r"\1", _NOTE_MARK.sub("", lines))
+        lines = _NOTE_MARK.sub(lambda match: leave_out("note marks", match[0]), lines)
+        lines = re.sub(r"(?<![^\W_])_([^_]+)_(?![^\W_])", r"\1", lines)
         lines = re.sub(r"(?<!\w)=([^=\n]+)=(?!\w)", r"\1", lines)
         if lines.strip():
             paragraphs.append(Paragraph(tuple(lines.split("\n"))))

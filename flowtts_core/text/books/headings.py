@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 _RANKS = {
@@ -70,7 +71,7 @@ def parse_heading(line: str, bare: bool = False) -> Heading | None:
             {"chap": "chapter", "vol": "volume"}.get(kind, kind), _plain(match["number"]), match["title"], _RANKS[kind]
         )
     match = _ORDINAL_FIRST.fullmatch(line)
-    if match:
+    if match and (match["kind"][0].isupper() or not line.endswith(".")):  # "The first part." is a sentence
         return Heading(match["kind"].lower(), _plain(match["number"]), "", _RANKS[match["kind"].lower()])
     match = _NAMED_LINE.fullmatch(line)
     if match and (match[1][0].isupper()) and _is_title(match["title"], spaced=False):
@@ -124,3 +125,26 @@ def is_chapter(title: str) -> bool:
     """Return whether a title is that of a numbered chapter, so that entries below it are its sections."""
     heading = parse_heading(title, bare=True)
     return heading is not None and heading.rank == _CHAPTER_RANK and bool(heading.number)
+
+
+def joined_title(lines: Sequence[str]) -> str:
+    """Join the lines of a heading: "CHAPTER I. Down the Hole" of two lines, and of "Chapter" and "One" "Chapter One"."""
+    out = ""
+    for line in filter(None, (" ".join(line.split()) for line in lines)):
+        goes_on = out.endswith((".", ":", "—", "-", ",", ";", "?", "!")) or out.lower().rstrip(".") in _RANKS
+        out = f"{out}{' ' if goes_on else '. '}{line}" if out else line
+    return out
+
+
+def full_title(title: str, parent: str, occurs_again: bool) -> str:
+    """Return a chapter's title with that of what contains it, where it says too little alone.
+
+    Args:
+        parent: the title of the part, story or book that contains it, "" for none.
+        occurs_again: whether another chapter has the same title.
+    """
+    if not parent or parent == title:
+        return title
+    heading = parse_heading(title, bare=True)
+    untitled = heading is not None and bool(heading.number) and not heading.title
+    return f"{parent}: {title}" if untitled or occurs_again or not is_divider(parent) else title

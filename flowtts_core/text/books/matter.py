@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from flowtts_core.text.books.headings import parse_heading
+from flowtts_core.text.books.xhtml import Passage
+from flowtts_core.text.sentences import collapse
 
+MATTER, NOTES = "front and back matter", "notes"  # why it is left out, for people
 MATTER_TYPES = frozenset(
     {
         *(
@@ -32,7 +36,16 @@ MATTER_TYPES = frozenset(
             "index",
             "bibliography",
         ),
-        *("dedication", "acknowledgments", "credits", "contributors", "other-credits", "errata", "revision-history"),
+        *(
+            "dedication",
+            "acknowledgments",
+            "credits",
+            "contributors",
+            "other-credits",
+            "errata",
+            "revision-history",
+            "transcriber-note",
+        ),
     }
 )
 NOTE_TYPES = frozenset({"footnote", "footnotes", "endnote", "endnotes", "rearnote", "rearnotes", "note"})
@@ -61,6 +74,13 @@ _SENTENCE_END = re.compile(r"[.!?…][\"'”’»)\]]*$")
 _ROOT_TITLE = re.compile(
     r"(?:table of |brief )?contents|toc|(?:front )?cover(?: page)?|(?:half[ -]?)?title(?:[ -]?page)?"
 )
+_CREDIT = re.compile(
+    r"(?:(?:written|translated|edited|illustrated|told) )?by\b|an? (?:novel|tale|story|romance)\b", re.IGNORECASE
+)
+_INLINE = re.compile(
+    r"(?P<toc>(?:table of )?contents)|(?P<transcriber_note>transcriber[’']?s[’']? notes?)|(?P<footnotes>(?:foot|end)notes?)"
+)
+_LINKED = 0.7  # the share of links in a line of a table of contents, which may have page numbers too
 _LIST_TITLE = re.compile(r"index|(?:selected )?bibliography")
 
 
@@ -91,6 +111,43 @@ def kind_below(parent: str, title: str, same_page: bool) -> str:
     if not same_page or _ROOT_TITLE.fullmatch(plain) or parse_heading(title, bare=True) is not None:
         return ""
     return kind
+
+
+def is_root_title(title: str) -> bool:
+    """Return whether a title in a table of contents is that of the whole book's root, such as "Contents"."""
+    return bool(_ROOT_TITLE.fullmatch(_plain(title)))
+
+
+def is_title_page(title: str, paragraphs: Sequence[str], book: str) -> bool:
+    """Return whether a short page of the contents holds no more than the book's title, its author and the like."""
+    text = " ".join(paragraphs)
+    names = {_plain(title), _plain(book)}
+    others = [paragraph for paragraph in paragraphs if _plain(paragraph) not in names]
+    told = any(_SENTENCE_END.search(paragraph) for paragraph in others)
+    credited = any(_CREDIT.match(paragraph) for paragraph in others)
+    return parse_heading(title) is None and len(text) < 300 and not told and credited
+
+
+def with_inline_matter(passages: list[Passage]) -> list[Passage]:
+    """Return the passages of a page; those of a table of contents, a transcriber's note or footnotes within it get types."""
+    out = list(passages)
+    inside, level = "", 0
+    for index, passage in enumerate(passages):
+        links = [p.linked > _LINKED for p in passages[index : index + 3]]
+        if passage.block.level:
+            if inside and passage.block.level > level:
+                continue
+            found = _INLINE.fullmatch(_plain(collapse(passage.block.text)))
+            inside, level = (found.lastgroup or "" if found else ""), passage.block.level
+            if inside == "toc" and not any(p.linked > _LINKED for p in passages[index + 1 : index + 3]):
+                inside = ""
+        elif inside == "toc" and passage.linked <= _LINKED:
+            inside = ""
+        elif not inside and len(links) == 3 and all(links):
+            inside, level = "toc", 7
+        if inside and not kind_of_types(passage.types):
+            out[index] = replace(passage, types=passage.types | {inside.replace("_", "-")})
+    return out
 
 
 def _plain(title: str) -> str:

@@ -9,7 +9,7 @@ from itertools import pairwise
 from flowtts_core.errors import TextError
 from flowtts_core.text.books.chapters import Paragraph, blocks_of, cut_chapters, paragraphs_of, parts_among
 from flowtts_core.text.books.decode import decode_text
-from flowtts_core.text.document import Document
+from flowtts_core.text.document import Document, LeftOut
 from flowtts_core.text.sentences import Draft, Pauses, finish_chapters
 
 _HASHES = re.compile(r"(#{1,6})\s+(\S.*?)\s*#*\s*")
@@ -34,15 +34,16 @@ def read_plain(data: bytes, name: str, include_matter: bool = True, pauses: Paus
     text, warnings = decode_text(data, name)
     title = title_from_name(name)
     paragraphs = [part for paragraph in paragraphs_of(text) for part in _marked(paragraph)]
+    left_out: list[LeftOut]
     counts = Counter(p.level for p in paragraphs if p.level)
     if counts:
-        drafts, title, left_out = _by_markup(paragraphs, counts, title)
+        (drafts, title), left_out = _by_markup(paragraphs, counts, title), []
     else:
         drafts, left_out = cut_chapters(paragraphs, title, include_matter)
     chapters, empty = finish_chapters(drafts, pauses)
     if not chapters:
         raise TextError(f"{name}: no text to read in it", "give a file with words in it")
-    return Document(title=title, chapters=chapters, warnings=(*warnings, *left_out, *empty))
+    return Document(title=title, chapters=chapters, warnings=(*warnings, *empty), left_out=tuple(left_out))
 
 
 def _marked(paragraph: Paragraph) -> list[Paragraph]:
@@ -69,8 +70,8 @@ def _marked(paragraph: Paragraph) -> list[Paragraph]:
     return out
 
 
-def _by_markup(paragraphs: list[Paragraph], counts: Counter[int], title: str) -> tuple[list[Draft], str, list[str]]:
-    """Return (chapters, title, warnings). Chapters are at the highest level that occurs twice; one above is the title.
+def _by_markup(paragraphs: list[Paragraph], counts: Counter[int], title: str) -> tuple[list[Draft], str]:
+    """Return (chapters, title). Chapters are at the highest level that occurs twice; one above is the title.
 
     Where the headings of that level are parts, the chapters are those below them.
     """
@@ -93,24 +94,30 @@ def _by_markup(paragraphs: list[Paragraph], counts: Counter[int], title: str) ->
         else:
             current.append(paragraph)
     drafts.append(Draft(name, blocks_of(current), parent))
-    return drafts, title, []
+    return drafts, title
 
 
 def _starts(paragraphs: list[Paragraph], top: int, levels: list[int]) -> dict[int, str]:
     """Return where each chapter or part begins, and the title of the part that contains it ("" for none)."""
+    titles = Counter(p.text for p in paragraphs if p.level)
     starts = {index: "" for index, p in enumerate(paragraphs) if 0 < p.level <= top}
     for level, deeper in pairwise(n for n in levels if n >= top):
         below: dict[str, list[str]] = {}
-        nested: dict[int, str] = {}
-        part = ""
+        nested: dict[int, tuple[str, str]] = {}
+        part = around = ""
         for index, paragraph in enumerate(paragraphs):
             if 0 < paragraph.level <= level:
                 part = paragraph.text if paragraph.level == level and index in starts else ""
+                around = starts.get(index, "")
                 if part:
                     below.setdefault(part, [])
             elif paragraph.level == deeper and part:
                 below[part].append(paragraph.text)
-                nested[index] = part
+                nested[index] = part, around
         parts = parts_among(below)
-        starts |= {index: part for index, part in nested.items() if part in parts}
+        starts |= {
+            index: f"{around}: {part}" if around and titles[part] > 1 else part
+            for index, (part, around) in nested.items()
+            if part in parts
+        }
     return starts
