@@ -23,7 +23,7 @@ from flowtts_core.text.document import Document
 from flowtts_core.text.given_phonemes import written
 from jobs.synthesis.manifest import read_shard
 from jobs.synthesis.plan import Book, safe_name
-from jobs.synthesis.subtitles import Cue, srt, vtt
+from jobs.synthesis.subtitles import Cue, WordAt, cut, lingering, srt, vtt
 from jobs.synthesis.units import Unit
 
 TARGET_LUFS = -19.0  # the loudness of spoken mono files that the issue of this job names
@@ -354,9 +354,15 @@ class _Writing:
 
 
 def cues(utterances: Sequence[TimedUnit], sample_rate: int, origin: int = 0) -> list[Cue]:
-    """A cue per spoken sentence; `origin` is the sample that counts as zero."""
-    spoken = [u for u in utterances if u.spoken]
-    return [Cue(written(u.unit.text), (u.start - origin) / sample_rate, (u.end - origin) / sample_rate) for u in spoken]
+    """The cues of the spoken sentences; `origin` is the sample that counts as zero."""
+    found: list[Cue] = []
+    for u in utterances:
+        if u.spoken:
+            start = (u.start - origin) / sample_rate
+            words = [WordAt(w["word"], start + w["start_s"], start + w["end_s"]) for w in u.words or ()]
+            found += cut(Cue(written(u.unit.text), start, (u.end - origin) / sample_rate), words)
+    last = utterances[-1]
+    return lingering(found, (last.end + last.pause - origin) / sample_rate)
 
 
 def word_times(timeline: Timeline, title: str) -> dict[str, Any]:

@@ -33,7 +33,6 @@ from jobs.synthesis.audiobook import (
 from jobs.synthesis.books import book_rows
 from jobs.synthesis.plan import Book, plan_book, stored_book
 from jobs.synthesis.settings import Speaking
-from jobs.synthesis.subtitles import Cue, srt, vtt
 from tests.audio_readers import integrated_loudness, read_tags
 from tests.fake_engine import RATE, MakeTone, speak_here
 
@@ -219,9 +218,3 @@ def test_a_book_of_which_nothing_was_spoken_is_an_error(tmp_path: Path) -> None:
     nothing = spoken_book(document, Storage(str(tmp_path)))
     with pytest.raises(TextError, match="nothing of the book"):
         timeline_of(nothing.book, nothing.rows)
-
-
-def test_subtitle_clocks_and_wrapping() -> None:
-    cue = Cue("word " * 30, 3661.5, 3662.0)
-    assert srt([cue]).startswith("1\n01:01:01,500 --> 01:01:02,000\nword word")
-    assert max(len(line) for line in vtt([cue]).splitlines()) <= 64
