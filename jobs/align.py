@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
             f"--max-seconds {args.max_seconds:g}: use a value up to 600", "cut longer recordings at pauses first"
         )
     from flowtts_core.text.frontends.lexicon import load_lexicon
-    from jobs.training.bar import bar
+    from jobs.bar import bar
 
     with bar(quiet=args.json) as shown:
         task = shown.add_task("aligning clips", total=None)

@@ -122,6 +122,7 @@ def _add_running(group: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     from cluster.machine import describe
     from cluster.storage import Storage
+    from jobs.bar import bar
     from jobs.evaluation import run as job
     from jobs.evaluation.output import write_outputs
     from jobs.evaluation.result import compare, load
@@ -131,8 +132,13 @@ def run(args: argparse.Namespace) -> int:
     others = [(folder, load(folder, options.distance)) for folder in args.against]
     output = args.output or f"{args.generated.rstrip('/').removesuffix('.parquet')}-evaluation"
     try:
-        with _Bar(show=not (args.no_progress or args.json)) as progress:
-            found = job.evaluate(args.generated, args.reference, output, options, progress)
+        with bar(quiet=args.no_progress or args.json) as shown:
+            task = shown.add_task("judging clips", total=None)
+
+            def tell(done: int, total: int) -> None:
+                shown.update(task, completed=done, total=total)
+
+            found = job.evaluate(args.generated, args.reference, output, options, tell)
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         raise
@@ -218,30 +224,3 @@ def _print(summary: dict[str, Any], output: str) -> None:
             f"{count} of {summary['clips']} clips could not be judged by {judge} (why: the page)", highlight=False
         )
     console.print(f"page: {output}/report.html", highlight=False, markup=False)
-
-
-class _Bar:
-    """Show a progress bar of clips when called with (done, total)."""
-
-    def __init__(self, show: bool) -> None:
-        self._progress: Any = None
-        if show:
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-            columns = (TextColumn("judging"), BarColumn(), MofNCompleteColumn(), TextColumn("left"))
-            self._progress = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
-            self._task = self._progress.add_task("judging", total=None)
-
-    def __enter__(self) -> _Bar:
-        if self._progress is not None:
-            self._progress.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-
-    def __call__(self, done: int, total: int) -> None:
-        if self._progress is not None:
-            self._progress.update(self._task, completed=done, total=total)

@@ -143,7 +143,7 @@ def run(args: argparse.Namespace) -> int:
     if args.clips_per_file < 1 or (args.workers is not None and args.workers < 1):
         raise ConfigError("--workers and --clips-per-file must be 1 or more")
     config, reading = config_of(args), reading_of(args)
-    from jobs.training.bar import bar
+    from jobs.bar import bar
 
     with bar(quiet=args.json) as shown:
         task = shown.add_task("preparing clips", total=None)

@@ -163,7 +163,9 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--address", help="a Ray cluster: http://head:8265 or head:6379 (default: this machine alone)")
     group.add_argument("--json", action="store_true", help="print a summary as JSON")
-    group.add_argument("--no-progress", action="store_true", help="no progress bar")
+    group.add_argument(
+        "--no-progress", action="store_true", help="no progress bar, nor its lines where there is no terminal"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -221,7 +223,7 @@ def options_of(args: argparse.Namespace, **formats: Any) -> Options:
         overwrite=args.overwrite,
         update=args.update,
         retry_failed=args.retry_failed,
-        progress=not args.no_progress and sys.stderr.isatty(),
+        progress=not args.no_progress,
     )
 
 

@@ -387,13 +387,11 @@ def _use_gpu(device: str, gpus: int) -> bool:
 @contextmanager
 def _progress(this: Any, quiet: bool) -> Iterator[None]:
     """Show a bar on standard error, drawn by a thread from what rank 0 writes."""
-    from jobs.training.bar import bar
+    from jobs.bar import bar
 
     stop = threading.Event()
-    with bar("{task.fields[loss]} {task.fields[speed]}", quiet=quiet) as shown:
-        task = shown.add_task(
-            f"training {this.recipe.name}", total=this.steps, completed=this.last_step, loss="", speed=""
-        )
+    with bar("{task.fields[loss]}", quiet=quiet) as shown:
+        task = shown.add_task(f"training {this.recipe.name}", total=this.steps, completed=this.last_step, loss="")
         watcher = threading.Thread(
             target=_watch,
             args=(this, lambda **new: shown.update(task, **new), shown.console.print, stop),
@@ -411,16 +409,12 @@ def _watch(this: Any, update: Callable[..., None], tell: Callable[[str], None], 
     from cluster.storage import is_remote
     from jobs.training.run import REPORT_EVERY_S, read_progress
 
-    first: tuple[float, float] | None = None
     told = ""
     while True:
         last_look = stop.wait(REPORT_EVERY_S[is_remote(this.folder)])
         seen = read_progress(this)
         if seen:
-            now, step = time.monotonic(), seen["step"]
-            first = (now, step) if first is None or step < first[1] else first
-            speed = (step - first[1]) / (now - first[0]) if now > first[0] else 0.0
-            update(completed=step, loss=_losses_told(seen), speed=f"{speed:.1f} steps/s" if speed else "")
+            update(completed=seen["step"], loss=_losses_told(seen))
             if seen.get("trouble", told) != told:
                 told = seen["trouble"]
                 tell(told)

@@ -44,13 +44,13 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    found = verify(args.output, _teller())
+    found = _looked_at(args.output)
     if args.repair and not found.whole:
         if not args.json:
             print(told(found, args.output))
             print("repairing", file=sys.stderr)
         repair(args.output, found, workers=args.workers, address=args.address)
-        found = verify(args.output, _teller())
+        found = _looked_at(args.output)
     print(
         json.dumps({**asdict(found), "whole": found.whole}, ensure_ascii=False)
         if args.json
@@ -59,6 +59,15 @@ def run(args: argparse.Namespace) -> int:
     if not found.whole:
         return NOT_WHOLE
     return 3 if found.set_aside else 0
+
+
+def _looked_at(output: str) -> Audit:
+    """Verify, and show how far it is."""
+    from jobs.bar import bar
+
+    with bar() as shown:
+        task = shown.add_task("verifying rows", total=None)
+        return verify(output, lambda done, rows: shown.update(task, completed=done, total=rows))
 
 
 def verify(output: str, told: Callable[[int, int], None] = lambda done, rows: None) -> Audit:
@@ -141,11 +150,3 @@ def told(found: Audit, output: str) -> str:
         remedy = older_remedy(read_json(Storage(output), JOB) or {}) or f"flowtts verify {output} --repair"
         lines.append(f"{output}: NOT whole: {counts}; {size} looked at\n  remedy: {remedy}")
     return "\n".join(lines)
-
-
-def _teller() -> Callable[[int, int], None]:
-    if not sys.stderr.isatty():
-        return lambda done, rows: None
-    return lambda done, rows: print(
-        f"\r{done:,} of {rows:,} rows", end="\n" if done >= rows else "", file=sys.stderr, flush=True
-    )

@@ -1,4 +1,4 @@
-"""The progress of a synthesis job: a line on standard error, and a record in the output that `flowtts status` reads."""
+"""The progress of a synthesis job: on standard error, and in a record of the output that `flowtts status` reads."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Progress:
 
     Args:
         storage: of the output, where the record goes.
-        show: a `rich` bar on standard error too.
+        show: on standard error too.
         workers: that speak, which makes worker hours of the job's time.
     """
 
@@ -43,13 +43,9 @@ class Progress:
 
     def __enter__(self) -> Progress:
         if self._show:
-            from rich.console import Console
-            from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-            from rich.progress import Progress as Bar
+            from jobs.bar import bar
 
-            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"))
-            times = (TextColumn("{task.fields[note]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-            self._bar = Bar(*columns, *times, console=Console(stderr=True), speed_estimate_period=120)
+            self._bar = bar("{task.fields[note]}", counted=False)
             self._task = self._bar.add_task("reading", total=None, completed=0, note="")
             self._bar.start()
         return self
@@ -109,12 +105,18 @@ class Progress:
         if time.time() - self._written > _WRITE_EVERY_S:
             self._write("running")
         if self._bar is not None:
-            elapsed = time.time() - self._started
-            rtf = state["compute_s"] / state["seconds"] if state["seconds"] else 0.0
-            note = (
-                f"{state['seconds'] / 60:.1f} min of audio, RTF {rtf:.3f}, {state['seconds'] / elapsed:.0f}x real time"
+            self._bar.update(
+                self._task, completed=state["characters_done"], note=self._note(), description="reading aloud"
             )
-            self._bar.update(self._task, completed=state["characters_done"], note=note, description="reading aloud")
+
+    def _note(self) -> str:
+        """Rows, sound and pace so far."""
+        state, elapsed = self._state, time.time() - self._started
+        rtf = state["compute_s"] / state["seconds"] if state["seconds"] else 0.0
+        rows = f"{state['rows_done']:,} of {state['rows']:,} rows"
+        failed = f" ({state['failed']:,} failed)" if state["failed"] else ""
+        pace = f"{state['seconds'] / elapsed:.1f}x real time"
+        return f"{rows}{failed}, {state['seconds'] / 60:.1f} min of audio, RTF {rtf:.3f}, {pace}"
 
     def _write(self, state: str) -> None:
         self._written = time.time()

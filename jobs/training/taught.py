@@ -24,9 +24,9 @@ from flowtts_core.text.frontends import language_read
 from flowtts_core.training.features import whole_frontend
 from flowtts_core.voice import load_card, split_speaker
 from flowtts_core.voice.card import CARD, VoiceCard
+from jobs.bar import bar
 from jobs.corpus.teach import TextLimits, require_speaker, teaching_plan
 from jobs.synthesis.settings import Speaking
-from jobs.training.bar import bar
 from jobs.training.recipes import recipe
 from jobs.training.run import TrainingRun, open_run, read_progress, trained_module, write_result
 
@@ -262,7 +262,7 @@ def read_aloud(texts: Sequence[tuple[str, str]], output: Path, teacher: str, wor
 
     voice, speaking = split_speaker(teacher)[0], _speaking(teacher)
     plan = plan_corpus([TextRow(key, text) for key, text in texts], speaking, "texts")
-    options = Options(running=Running(most=workers), progress=sys.stderr.isatty())
+    options = Options(running=Running(most=workers), progress=True)
     summary = speak_plan(plan, str(output), voice, speaking, options)
     if not summary.ok:
         raise TextError(f"{teacher} could read none of {len(texts)} texts", "; ".join(summary.reasons))

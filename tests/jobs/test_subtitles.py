@@ -15,7 +15,9 @@ LONG = (
     "and the soft radiance of the incandescent lights in the lilies of silver caught the bubbles that flashed and passed "
     "in our glasses, and he put it to us in this way, marking the points with a lean forefinger, as we sat."
 )
-JAPANESE = "吾輩は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。何でも薄暗いじめじめした所で泣いていた事だけは記憶している。"
+JAPANESE = (
+    "吾輩は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。何でも薄暗い所で泣いていた事だけは記憶している。"
+)
 
 
 def blocks(cues: list[Cue]) -> list[list[str]]:
