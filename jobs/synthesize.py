@@ -42,7 +42,8 @@ EPILOG = """\
 examples:
   flowtts synthesize book.epub -o audiobook/                  chapters, book.m4b, subtitles, report
   flowtts synthesize book.epub -o trial/ --chapters 1-2       only the first two chapters
-  flowtts synthesize book.txt -o talk/ --format mp3 --speed 1.1
+  flowtts synthesize book.epub -o listen/ --read-along            also TITLE.epub, which shows each sentence as it is spoken
+  flowtts synthesize book.txt -o talk/ --format mp3 --bitrate 96 --title "My Talk" --author Me --cover me.jpg
   flowtts synthesize texts.jsonl -o corpus/                   rows {"id": ..., "text": ...} to corpus/audio/ID.flac
   flowtts synthesize notes.txt --lines -o lines/              each line is a row
   flowtts synthesize texts.jsonl -o corpus/ --verify 'wer<0.3'    each row heard by a recogniser, and spoken again if need be
@@ -113,12 +114,31 @@ def add_verifying(parser: argparse.ArgumentParser) -> None:
 
 def _add_output(group: Any) -> None:
     group.add_argument("--format", default="m4b", help="of the book's one file: m4b, mp3 or opus (default: m4b)")
-    group.add_argument("--chapter-format", default="mp3", help="mp3, flac, opus, wav or none (default: mp3)")
+    group.add_argument("--chapter-format", default="mp3", help="mp3, m4a, flac, opus, wav or none (default: mp3)")
+    group.add_argument(
+        "--bitrate", type=_kbps, metavar="KBPS", help="of the lossy formats: 96 or 96k (default: 64, of opus 32)"
+    )
+    group.add_argument(
+        "--read-along",
+        action="store_true",
+        help="TITLE.epub too, an EPUB 3 that shows each sentence as it is spoken (text and sound in one file)",
+    )
+    group.add_argument("--title", help="of the book, in its tags and files' names (default: its own)")
+    group.add_argument("--author", help="of the book (default: its own)")
+    group.add_argument("--cover", metavar="FILE", help="a JPEG or PNG for the book and its chapters (default: its own)")
     group.add_argument(
         "--rows",
         default="files",
         help="of a corpus: files, parquet (in the shards) or webdataset (tars); default: files",
     )
+
+
+def _kbps(text: str) -> int:
+    """Read "96", "96k" and "96kbps" as 96."""
+    digits = text.lower().removesuffix("bps").removesuffix("k")
+    if not digits.isascii() or not digits.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of kbit/s, such as 96")
+    return int(digits)
 
 
 def add_going_on(group: Any) -> None:
@@ -172,7 +192,7 @@ def run(args: argparse.Namespace) -> int:
     from jobs.synthesis.input import ReadingOptions
 
     reading = ReadingOptions(args.chapters, args.include_matter, args.lines, limit=args.max_sentences)
-    options = options_of(args, book_format=args.format, chapter_format=args.chapter_format, rows=args.rows)
+    options = options_of(args, rows=args.rows, **_book_form(args))
     with told_to_go_on():
         summary = synthesize(
             args.inputs,
@@ -185,6 +205,21 @@ def run(args: argparse.Namespace) -> int:
             device=device_of(args),
         )
     return tell(summary, args.json)
+
+
+def _book_form(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the fields of `BookForm`, by the options of `_add_output`."""
+    from jobs.synthesis.book_form import read_cover
+
+    return {
+        "book_format": args.format,
+        "chapter_format": args.chapter_format,
+        "read_along": args.read_along,
+        "bitrate": args.bitrate,
+        "title": " ".join((args.title or "").split()),
+        "author": " ".join((args.author or "").split()),
+        "cover": None if args.cover is None else read_cover(args.cover),
+    }
 
 
 def device_of(args: argparse.Namespace) -> str:
@@ -325,6 +360,7 @@ def go_on(
     """
     from cluster.storage import Storage
     from flowtts_core.errors import OutputError
+    from jobs.synthesis.book_form import form_of
     from jobs.synthesis.folder import JOB, require_format, stored_job
     from jobs.synthesis.job import Options, run_job
     from jobs.synthesis.pipeline import Running
@@ -335,7 +371,8 @@ def go_on(
     stored = stored_job(storage)
     again, job = dict(stored.notes["again"]), json.loads(storage.read(JOB))
     require_format(storage, job)
-    formats = {name: again.pop(name) for name in ("rows", "book_format", "chapter_format")}
+    rows = again.pop("rows")
+    form = form_of(storage, again.pop("book_format"), again.pop("chapter_format"), again.pop("book", {}))
     device, words = again.get("device", "cpu"), again.get("lexicon", {})
     resolve = None if engine else partial(voice_engine, device=device, lexicon=words)
     engine = engine or voice_engine(again.get("voice") or _begun_with(output), device, words)
@@ -348,7 +385,9 @@ def go_on(
     settings = dict(job["settings"])
     gate, fingerprint, whole = settings.pop("gate", None), settings.pop("lexicon", ""), settings.pop("whole", False)
     speaking = Speaking(settings, fingerprint, None if gate is None else _gate(gate), whole)
-    return run_job(plan, output, engine, speaking, Options(running=running, **formats), resolve, again, stored)
+    return run_job(
+        plan, output, engine, speaking, Options(**vars(form), running=running, rows=rows), resolve, again, stored
+    )
 
 
 @dataclass(frozen=True)
@@ -422,6 +461,9 @@ def _print(summary: Summary) -> None:
     print(f"{summary.title}: {clock(summary.seconds)} of audio from {what}, in {clock(summary.wall_s)}")
     if summary.kind == "book" and summary.files:
         print(f"  {summary.output}/{summary.files[0]}")
+        for name in summary.files:
+            if name.endswith(".epub"):
+                print(f"  {summary.output}/{name}")
     elif summary.books:
         print(f"  {_counted(summary.books, 'book')} in {summary.output}/books/")
     print(f"  {summary.output}/report.html")

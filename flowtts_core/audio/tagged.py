@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+import shutil
 import struct
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -17,26 +19,38 @@ import soundfile
 from flowtts_core.audio.files import opus_rate, to_int16
 from flowtts_core.errors import AudioError
 
-FORMATS = ("m4b", "mp3", "opus", "flac", "wav")
-_CODECS = {  # container and encoder of FFmpeg, bits per second of mono speech
-    "m4b": ("mp4", "aac", 64_000),
-    "mp3": ("mp3", "libmp3lame", 64_000),
-    "opus": ("ogg", "libopus", 32_000),
-}
-_ENCODER_OPTIONS = {
-    # Measured on 132 s of LJSpeech: both are two to three times as fast as the default and nearer to the original
-    # (AAC 30.1 dB against 25.2 dB signal to noise, MP3 23.9 against 22.5).
-    "m4b": {"aac_coder": "fast"},
-    "mp3": {"compression_level": "7"},
-    "opus": {},
-}
-_CONTAINER_OPTIONS = {
+FORMATS = ("m4b", "m4a", "mp3", "opus", "flac", "wav")
+
+
+@dataclass(frozen=True)
+class _Codec:
+    """How FFmpeg writes a format: its muxer, encoder, bits per second of mono speech, samples, and options of both."""
+
+    container: str
+    encoder: str
+    bit_rate: int
+    samples: str
+    encoding: Mapping[str, str]
+    muxing: Mapping[str, str]
+
+
+# Measured on 132 s of LJSpeech: AAC's and MP3's encoding options are two to three times as fast as the default and nearer to
+# the original (AAC 30.1 dB against 25.2 dB signal to noise, MP3 23.9 against 22.5).
+_AAC = _Codec("mp4", "aac", 64_000, "fltp", {"aac_coder": "fast"}, {})
+_CODECS = {
     # The "ipod" muxer refuses a cover in PyAV's check, so the brand makes the MP4 an M4B. The index goes first: players
     # can then start before the whole file has arrived.
-    "m4b": {"brand": "M4B ", "movflags": "+faststart"},
-    "mp3": {"id3v2_version": "3", "write_xing": "1"},
-    "opus": {},
+    "m4b": replace(_AAC, muxing={"brand": "M4B ", "movflags": "+faststart"}),
+    "m4a": replace(_AAC, muxing={"brand": "M4A ", "movflags": "+faststart"}),
+    "mp3": _Codec(
+        "mp3", "libmp3lame", 64_000, "s16p", {"compression_level": "7"}, {"id3v2_version": "3", "write_xing": "1"}
+    ),
+    "opus": _Codec("ogg", "libopus", 32_000, "s16", {}, {}),
 }
+_MP3_KBPS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)  # MPEG-1, from 32 kHz
+_MP3_LOW_KBPS = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)  # MPEG-2, up to 24 kHz
+_OPUS_MOST = 256_000  # of a mono stream
+MOST_COVER = (1 << 24) - 256  # bytes of a picture that FLAC's block holds
 _ISO_639_2 = {  # ISO 639-1 -> the code of a track's language
     "de": "deu", "en": "eng", "es": "spa", "fr": "fra", "it": "ita", "nl": "nld", "pl": "pol", "pt": "por", "ru": "rus",
     "sv": "swe",
@@ -89,8 +103,13 @@ class AudioWriter(Protocol):
     ) -> None: ...
 
 
-def open_writer(path: str | Path, format: str, sample_rate: int, tags: Tags) -> AudioWriter:
+def open_writer(
+    path: str | Path, format: str, sample_rate: int, tags: Tags, bit_rate: int | None = None
+) -> AudioWriter:
     """Open a writer for one file. The same pieces and tags give the same bytes: no dates, no random serial, one thread.
+
+    Args:
+        bit_rate: bits per second of a lossy format, one that `bit_rate_of` gives; None: 64,000, of Opus 32,000.
 
     Raises:
         AudioError: for an unknown format.
@@ -98,8 +117,19 @@ def open_writer(path: str | Path, format: str, sample_rate: int, tags: Tags) -> 
     if format in ("flac", "wav"):
         return _SndfileWriter(path, format, sample_rate, tags)
     if format in _CODECS:
-        return _FfmpegWriter(path, format, sample_rate, tags)
+        return _FfmpegWriter(path, format, sample_rate, tags, bit_rate or _CODECS[format].bit_rate)
     raise AudioError(f"unknown audio format {format!r}", f"use one of {', '.join(FORMATS)}")
+
+
+def bit_rate_of(format: str, sample_rate: int, asked: int) -> int | None:
+    """Return the bits per second nearest to those asked that mono sound can have in a format; None where it has no choice."""
+    if format not in _CODECS:
+        return None
+    if format == "mp3":
+        rates = _MP3_LOW_KBPS if sample_rate < 32_000 else _MP3_KBPS
+        return 1000 * min(rates, key=lambda kbps: abs(1000 * kbps - asked))
+    most = _OPUS_MOST if format == "opus" else 6 * sample_rate  # AAC: 6,144 bits a frame of 1,024 samples
+    return min(asked, most)
 
 
 class _Closing:
@@ -117,6 +147,7 @@ class _Closing:
 
 class _SndfileWriter(_Closing):
     def __init__(self, path: str | Path, format: str, sample_rate: int, tags: Tags) -> None:
+        self._path, self._cover = Path(path), tags.cover if format == "flac" else None
         self._file = soundfile.SoundFile(str(path), "w", sample_rate, 1, "PCM_16", format=format.upper())
         if format == "flac":  # WAV stays bare: libsndfile would add its own version to a comment
             texts = tags.texts()
@@ -127,31 +158,52 @@ class _SndfileWriter(_Closing):
     def write(self, waveform: np.ndarray) -> None:
         self._file.write(to_int16(waveform))
 
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:  # what was begun is no FLAC that a picture could go into
+            self._cover = None
+        self.close()
+
     def close(self) -> None:
         self._file.close()
+        if self._cover and cover_kind(self._cover) and len(self._cover) <= MOST_COVER:
+            _add_picture(self._path, _picture(self._cover))
+
+
+def _add_picture(path: Path, picture: bytes) -> None:
+    """Put a picture into a FLAC file, behind the stream's description (RFC 9639, section 8): libsndfile writes none."""
+    whole = path.with_name(f"{path.name}.whole")
+    with open(path, "rb") as source, open(whole, "wb") as target:
+        start = source.read(42)  # the mark, and STREAMINFO with its head
+        last = start[4] & 0x80
+        target.write(start[:4] + bytes([start[4] & 0x7F]) + start[5:])
+        target.write(bytes([last | 6]) + len(picture).to_bytes(3, "big") + picture)
+        shutil.copyfileobj(source, target, 1 << 20)
+    whole.replace(path)
 
 
 class _FfmpegWriter(_Closing):
-    def __init__(self, path: str | Path, format: str, sample_rate: int, tags: Tags) -> None:
+    def __init__(self, path: str | Path, format: str, sample_rate: int, tags: Tags, bit_rate: int) -> None:
         import av
 
-        container, codec, bit_rate = _CODECS[format]
+        codec = _CODECS[format]
         self._rate = opus_rate(sample_rate) if format == "opus" else sample_rate
         self._resampler = _stream_resampler(sample_rate, self._rate)
         self._clock = 0
         self._av = av
         self._container = av.open(
-            str(path), "w", format=container, options={"fflags": "+bitexact", **_CONTAINER_OPTIONS[format]}
+            str(path), "w", format=codec.container, options={"fflags": "+bitexact", **codec.muxing}
         )
-        stream: Any = self._container.add_stream(codec, rate=self._rate, layout="mono")
+        stream: Any = self._container.add_stream(codec.encoder, rate=self._rate, layout="mono")
         self._stream = stream
         self._stream.bit_rate = bit_rate
         language = _ISO_639_2.get(tags.language[:2].lower())
         if language:
             self._stream.metadata["language"] = language
         self._stream.codec_context.thread_count = 1
-        self._stream.codec_context.options = {"flags": "+bitexact", **_ENCODER_OPTIONS[format]}
-        self._stream.codec_context.format = {"m4b": "fltp", "mp3": "s16p", "opus": "s16"}[format]
+        self._stream.codec_context.options = {"flags": "+bitexact", **codec.encoding}
+        self._stream.codec_context.format = codec.samples
         self._format = av.AudioResampler(format=self._stream.codec_context.format, layout="mono", rate=self._rate)
         texts = tags.texts()
         if format == "mp3" and language:  # ID3's TLAN takes the three letters of ISO 639-2
@@ -238,12 +290,17 @@ def _cover_stream(container: Any, cover: bytes | None) -> Any:
 
 
 def _picture_block(cover: bytes) -> str:
-    """Return a front cover as FLAC's METADATA_BLOCK_PICTURE (RFC 9639, section 8.8) in base64, for a Vorbis comment."""
+    """Return a front cover in base64, for a Vorbis comment."""
+    return base64.b64encode(_picture(cover)).decode()
+
+
+def _picture(cover: bytes) -> bytes:
+    """Return a front cover as FLAC's METADATA_BLOCK_PICTURE (RFC 9639, section 8.8)."""
     kind = cover_kind(cover)
     name, width, height = kind or ("", 0, 0)
     mime = b"image/png" if name == "png" else b"image/jpeg"
     head = struct.pack(">II", 3, len(mime)) + mime + struct.pack(">I", 0) + struct.pack(">IIII", width, height, 24, 0)
-    return base64.b64encode(head + struct.pack(">I", len(cover)) + cover).decode()
+    return head + struct.pack(">I", len(cover)) + cover
 
 
 def seconds_held(path: str | Path) -> float:

@@ -8,7 +8,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,68 +17,23 @@ import numpy as np
 from cluster.storage import Storage, output_errors
 from flowtts_core.audio.files import read_audio
 from flowtts_core.audio.loudness import LoudnessMeter, amplify, gain_to
-from flowtts_core.audio.tagged import AudioWriter, ChapterMark, Tags, cover_kind, open_writer, seconds_held
-from flowtts_core.errors import OutputError, TextError
+from flowtts_core.audio.tagged import AudioWriter, ChapterMark, Tags, bit_rate_of, open_writer, seconds_held
+from flowtts_core.errors import OutputError
 from flowtts_core.text.document import Document
-from flowtts_core.text.given_phonemes import written
+from jobs.synthesis.book_form import BookForm, cover_problem
 from jobs.synthesis.manifest import read_shard
 from jobs.synthesis.plan import Book, safe_name
-from jobs.synthesis.subtitles import Cue, WordAt, cut, lingering, srt, vtt
-from jobs.synthesis.units import Unit
+from jobs.synthesis.read_along import READ_ALONG, SOUNDS, read_along_of, write_read_along
+from jobs.synthesis.subtitles import srt, vtt
+from jobs.synthesis.timeline import ChapterSpan, Rows, Timeline, chapter_name, cues, timeline_of, word_times
 
 TARGET_LUFS = -19.0  # the loudness of spoken mono files that the issue of this job names
-BOOK_FORMATS = ("m4b", "mp3", "opus")
-CHAPTER_FORMATS = ("mp3", "flac", "opus", "wav", "none")
 CHAPTERS = "chapters"
 WORDS = "words.json"
 _DURATION_SLACK_S = 0.3  # encoders pad to whole frames and prepend a delay
 
 Report = Callable[[str], None]
-Rows = Sequence[tuple[Unit, dict[str, Any]]]  # a book's units in order, each with its row of the manifest
-
 _PLACE = re.compile(r"shards/(\d+)\.parquet#(\d+)")
-
-
-@dataclass(frozen=True)
-class TimedUnit:
-    """A spoken unit on the book's timeline, in samples: `[start, end)`, then `pause` samples of silence."""
-
-    unit: Unit
-    place: str  # of its audio, as the manifest has it
-    start: int
-    end: int
-    pause: int
-    words: tuple[dict[str, Any], ...] | None  # None from a voice that knows no durations
-
-    @property
-    def spoken(self) -> bool:
-        return self.end > self.start
-
-
-@dataclass(frozen=True)
-class ChapterSpan:
-    """A chapter on the timeline; `name` is its file name without suffix."""
-
-    number: int
-    title: str
-    name: str
-    start: int
-    end: int
-    utterances: tuple[TimedUnit, ...]
-
-
-@dataclass(frozen=True)
-class Timeline:
-    sample_rate: int
-    chapters: tuple[ChapterSpan, ...]
-
-    @property
-    def end(self) -> int:
-        return self.chapters[-1].end
-
-    @property
-    def seconds(self) -> float:
-        return self.end / self.sample_rate
 
 
 @dataclass(frozen=True)
@@ -128,53 +83,14 @@ class Spool:
         os.close(self._file)
 
 
-def timeline_of(book: Book, rows: Rows) -> Timeline:
-    """Lay the spoken units of a book end to end, in its order; a failed unit takes no time but its pause.
-
-    Raises:
-        TextError: when nothing at all was spoken.
-        OutputError: when the units differ in sample rate.
-    """
-    rates = {row["sample_rate"] for _, row in rows if row["status"] == "ok"}
-    if not rates:
-        raise TextError("nothing of the book could be spoken", "quarantine.jsonl says why, sentence by sentence")
-    if len(rates) > 1:
-        remedy = "give another -o, or remove the folder and run again"
-        raise OutputError(f"the shards mix sample rates {sorted(rates)}", remedy)
-    rate, clock = int(rates.pop()), 0
-    chapters: dict[int, list[TimedUnit]] = {}
-    for unit, row in rows:
-        length, pause = int(row["num_samples"] or 0), round(unit.pause_s * rate)
-        words = None if row["words"] is None else tuple(row["words"])
-        chapters.setdefault(unit.chapter, []).append(
-            TimedUnit(unit, row["audio"] or "", clock, clock + length, pause, words)
-        )
-        clock += length + pause
-    return Timeline(rate, tuple(_span(book.document, number, items) for number, items in chapters.items()))
-
-
-def _span(document: Document, number: int, utterances: list[TimedUnit]) -> ChapterSpan:
-    last, name = utterances[-1], _chapter_name(document, number)
-    title = _chapter_title(document, number)
-    return ChapterSpan(number, title, name, utterances[0].start, last.end + last.pause, tuple(utterances))
-
-
-def _chapter_title(document: Document, number: int) -> str:
-    return " ".join(document.chapters[number - 1].title.split()) or f"Chapter {number}"
-
-
-def _chapter_name(document: Document, number: int) -> str:
-    digits = max(2, len(str(len(document.chapters))))
-    return f"{number:0{digits}d} - {safe_name(_chapter_title(document, number))}"
-
-
-def planned_files(book: Book, numbers: Sequence[int], book_format: str, chapter_format: str) -> tuple[str, ...]:
+def planned_files(book: Book, numbers: Sequence[int], form: BookForm) -> tuple[str, ...]:
     """The names of all files that `assemble` will make of these chapters, the book first."""
     base, document = safe_name(book.document.title), book.document
-    names = [f"{base}.{book_format}", f"{base}.srt", f"{base}.vtt", WORDS]
-    for number in numbers if chapter_format != "none" else ():
-        chapter = f"{CHAPTERS}/{_chapter_name(document, number)}"
-        names += [f"{chapter}.{chapter_format}", f"{chapter}.srt", f"{chapter}.vtt"]
+    names = [f"{base}.{form.book_format}", f"{base}.srt", f"{base}.vtt", WORDS]
+    names += [f"{base}{READ_ALONG}"] if form.read_along else []
+    for number in numbers if form.chapter_format != "none" else ():
+        chapter = f"{CHAPTERS}/{chapter_name(document, number)}"
+        names += [f"{chapter}.{form.chapter_format}", f"{chapter}.srt", f"{chapter}.vtt"]
     return tuple(names)
 
 
@@ -194,8 +110,7 @@ def assemble(
     rows: Rows,
     shards: Storage,
     output: Storage,
-    book_format: str,
-    chapter_format: str,
+    form: BookForm,
     workers: int,
     report: Report = lambda _: None,
 ) -> Audiobook:
@@ -224,10 +139,13 @@ def assemble(
             _raise_first(meters)
             measured = _joined([future.result() for future in meters], timeline.sample_rate)
             gain = gain_to(TARGET_LUFS, measured)
-            job = _Writing(book.document, timeline, spool, output, folder, gain, report, stop)
-            whole = pool.submit(job.book, book_format)
-            singles = [pool.submit(job.chapter, chapter, chapter_format) for chapter in timeline.chapters]
+            problem = "" if book.document.cover is None else cover_problem(book.document.cover)
+            document = replace(book.document, cover=None) if problem else book.document
+            job = _Writing(document, form, timeline, spool, output, folder, gain, report, stop)
+            whole = pool.submit(job.book)
+            singles = [pool.submit(job.chapter, chapter) for chapter in timeline.chapters]
             _raise_first([whole, *singles])
+            along = [job.read_along(replace(book, document=document), _voices(rows))] if form.read_along else []
         except BaseException:  # Ctrl-C or a full disk: the others must not write hours of audio to no end
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
@@ -239,15 +157,27 @@ def assemble(
     files = [
         book_name,
         *(name for name, _ in written if name),
-        *_write_texts(book.document, timeline, output, chapter_format != "none"),
+        *along,
+        *_write_texts(book.document, timeline, output, form.chapter_format != "none"),
     ]
-    notes = (
-        ()
-        if book.document.cover is None or cover_kind(book.document.cover)
-        else ("the cover is neither JPEG nor PNG: left out",)
-    )
+    notes = ([f"{problem}: left out"] if problem else []) + _bit_rate_notes(form, timeline.sample_rate)
     loudness = _joined([meter for _, meter in written], timeline.sample_rate)
-    return Audiobook(timeline, tuple(files), book_name, measured, loudness, gain, notes)
+    return Audiobook(timeline, tuple(files), book_name, measured, loudness, gain, tuple(notes))
+
+
+def _voices(rows: Rows) -> str:
+    """The names of the voices that spoke, without their folders."""
+    return ", ".join(sorted({row["voice"].rstrip("/").rpartition("/")[2] for _, row in rows if row["status"] == "ok"}))
+
+
+def _bit_rate_notes(form: BookForm, sample_rate: int) -> list[str]:
+    """What a format could not have as it was asked."""
+    asked, notes = 1000 * (form.bitrate or 0), []
+    for format in dict.fromkeys([form.book_format, form.chapter_format]) if asked else ():
+        rate = bit_rate_of(format, sample_rate, asked)
+        if rate not in (None, asked):
+            notes.append(f"{format} at {sample_rate:,} Hz has no {form.bitrate} kbit/s: {rate / 1000:.0f} are taken")
+    return notes
 
 
 def _raise_first(futures: Sequence[Future[Any]]) -> None:
@@ -285,6 +215,7 @@ def _joined(meters: Sequence[LoudnessMeter], sample_rate: int) -> float:
 @dataclass(frozen=True)
 class _Writing:
     document: Document
+    form: BookForm
     timeline: Timeline
     spool: Spool
     output: Storage
@@ -293,8 +224,8 @@ class _Writing:
     report: Report
     stop: threading.Event
 
-    def book(self, format: str) -> str:
-        document = self.document
+    def book(self) -> str:
+        document, format = self.document, self.form.book_format
         marks = tuple(ChapterMark(c.title, c.start, c.end) for c in self.timeline.chapters)
         tags = Tags(
             document.title,
@@ -306,30 +237,65 @@ class _Writing:
         )
         name = f"{safe_name(document.title)}.{format}"
         local = self.folder / f"book.{format}"
-        rate = self.timeline.sample_rate
-        with output_errors(self.output.path(name)), open_writer(local, format, rate, tags) as writer:
+        with output_errors(self.output.path(name)), self._open(local, format, tags) as writer:
             for chapter in self.timeline.chapters:
                 self._write(writer, chapter)
-        self._commit(local, name, self.timeline.seconds)
+        _require_whole(local, name, self.timeline.seconds)
+        self.output.put_file(local, name)
         return name
 
-    def chapter(self, chapter: ChapterSpan, format: str) -> tuple[str, LoudnessMeter]:
-        document, rate = self.document, self.timeline.sample_rate
-        meter = LoudnessMeter(rate)
-        if format == "none":
+    def chapter(self, chapter: ChapterSpan) -> tuple[str, LoudnessMeter]:
+        """Write a chapter's file, and keep its sound for the read-along book; returns the name, empty where there is none."""
+        format, meter = self.form.chapter_format, LoudnessMeter(self.timeline.sample_rate)
+        name = "" if format == "none" else f"{CHAPTERS}/{chapter.name}.{format}"
+        along = self._along(chapter) if self.form.read_along else None
+        if name:
+            local = self._encoded(chapter, self.folder / f"{chapter.number}.{format}", name, meter)
+            if along is not None and along.suffix == local.suffix:
+                os.link(local, along)
+            self.output.put_file(local, name)
+        if along is not None and not along.exists():
+            self._encoded(chapter, along, along.name, LoudnessMeter(self.timeline.sample_rate) if name else meter)
+        elif not name:
             for piece in self._pieces(chapter):
                 meter.update(piece)
-            return "", meter
-        tags = Tags(
-            chapter.title, document.author, document.title, track=str(chapter.number), language=document.language
-        )
-        name = f"{CHAPTERS}/{chapter.name}.{format}"
-        local = self.folder / f"{chapter.number}.{format}"
-        with output_errors(self.output.path(name)), open_writer(local, format, rate, tags) as writer:
-            self._write(writer, chapter, meter)
-        self._commit(local, name, (chapter.end - chapter.start) / rate)
-        self.report(f"wrote {chapter.name}")
+        if name:
+            self.report(f"wrote {chapter.name}")
         return name, meter
+
+    def read_along(self, book: Book, narrator: str) -> str:
+        """Write the EPUB of the chapters' texts and sounds, once these are there."""
+        name = f"{safe_name(self.document.title)}{READ_ALONG}"
+        local = self.folder / f"book{READ_ALONG}"
+        sounds = {chapter.number: self._along(chapter) for chapter in self.timeline.chapters}
+        with output_errors(self.output.path(name)):
+            write_read_along(local, read_along_of(book, self.timeline, narrator), sounds)
+        self.output.put_file(local, name)
+        return name
+
+    def _along(self, chapter: ChapterSpan) -> Path:
+        """Where the sound of a chapter lies that goes into the read-along book."""
+        format = self.form.chapter_format if self.form.chapter_format in SOUNDS else "mp3"
+        return self.folder / f"along-{chapter.number}.{format}"
+
+    def _encoded(self, chapter: ChapterSpan, local: Path, name: str, meter: LoudnessMeter) -> Path:
+        document = self.document
+        tags = Tags(
+            chapter.title,
+            document.author,
+            document.title,
+            track=str(chapter.number),
+            language=document.language,
+            cover=document.cover,
+        )
+        with output_errors(self.output.path(name)), self._open(local, local.suffix[1:], tags) as writer:
+            self._write(writer, chapter, meter)
+        _require_whole(local, name, (chapter.end - chapter.start) / self.timeline.sample_rate)
+        return local
+
+    def _open(self, local: Path, format: str, tags: Tags) -> AudioWriter:
+        rate, asked = self.timeline.sample_rate, self.form.bitrate
+        return open_writer(local, format, rate, tags, bit_rate_of(format, rate, 1000 * asked) if asked else None)
 
     def _pieces(self, chapter: ChapterSpan) -> Iterator[np.ndarray]:
         for piece in _until(self.stop, chapter_audio(self.spool, chapter)):
@@ -341,72 +307,17 @@ class _Writing:
             if meter is not None:
                 meter.update(piece)
 
-    def _commit(self, local: Path, name: str, seconds: float) -> None:
-        try:
-            found = seconds_held(local)
-        except OSError:
-            found = 0.0
-        if abs(found - seconds) > _DURATION_SLACK_S:  # an encoder that ran out of disk may not say so
-            raise OutputError(
-                f"{name} holds {found:.1f} s instead of {seconds:.1f} s", "is the disk full? run the command again"
-            )
-        self.output.put_file(local, name)
 
-
-def cues(utterances: Sequence[TimedUnit], sample_rate: int, origin: int = 0) -> list[Cue]:
-    """The cues of the spoken sentences; `origin` is the sample that counts as zero."""
-    found: list[Cue] = []
-    for u in utterances:
-        if u.spoken:
-            start = (u.start - origin) / sample_rate
-            words = [WordAt(w["word"], start + w["start_s"], start + w["end_s"]) for w in u.words or ()]
-            found += cut(Cue(written(u.unit.text), start, (u.end - origin) / sample_rate), words)
-    last = utterances[-1]
-    return lingering(found, (last.end + last.pause - origin) / sample_rate)
-
-
-def word_times(timeline: Timeline, title: str) -> dict[str, Any]:
-    """All times: `start_s`/`end_s` in the whole file, `chapter_start_s`/`chapter_end_s` in the chapter's."""
-    rate = timeline.sample_rate
-
-    def sentence(u: TimedUnit, origin: int) -> dict[str, Any]:
-        def span(start: float, end: float) -> dict[str, float]:
-            zero = origin / rate
-            return {
-                "start_s": round(start, 3),
-                "end_s": round(end, 3),
-                "chapter_start_s": round(start - zero, 3),
-                "chapter_end_s": round(end - zero, 3),
-            }
-
-        at = u.start / rate
-        words = [
-            {
-                "word": w["word"],
-                "char_start": w["start"],
-                "char_end": w["end"],
-                **span(at + w["start_s"], at + w["end_s"]),
-            }
-            for w in u.words or ()
-        ]
-        return {
-            "id": u.unit.id,
-            "text": u.unit.text,
-            **span(at, u.end / rate),
-            "words": None if u.words is None else words,
-        }
-
-    chapters = [
-        {
-            "number": c.number,
-            "title": c.title,
-            "start_s": round(c.start / rate, 3),
-            "end_s": round(c.end / rate, 3),
-            "sentences": [sentence(u, c.start) for u in c.utterances if u.spoken],
-        }
-        for c in timeline.chapters
-    ]
-    return {"title": title, "seconds": round(timeline.seconds, 3), "chapters": chapters}
+def _require_whole(local: Path, name: str, seconds: float) -> None:
+    """Raise OutputError for a file that is cut short: an encoder that ran out of disk may not say so."""
+    try:
+        found = seconds_held(local)
+    except OSError:
+        found = 0.0
+    if abs(found - seconds) > _DURATION_SLACK_S:
+        raise OutputError(
+            f"{name} holds {found:.1f} s instead of {seconds:.1f} s", "is the disk full? run the command again"
+        )
 
 
 def _write_texts(document: Document, timeline: Timeline, output: Storage, per_chapter: bool) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -12,9 +12,11 @@ from cluster.plan import StoredPlan
 from cluster.pool import Task, Work, run_tasks
 from cluster.storage import Storage
 from flowtts_core.errors import OutputError, TextError
-from jobs.synthesis.audiobook import Audiobook, Rows, assemble, planned_files
+from jobs.synthesis.audiobook import Audiobook, assemble, planned_files
+from jobs.synthesis.book_form import BookForm
 from jobs.synthesis.manifest import part_rows
-from jobs.synthesis.plan import stored_book
+from jobs.synthesis.plan import Book, stored_book
+from jobs.synthesis.timeline import Rows
 from jobs.synthesis.units import units_of
 
 BOOKS = "books"  # the folder of the books' folders, where there are several
@@ -37,19 +39,23 @@ def book_folder(slug: str) -> str:
     return f"{BOOKS}/{slug}" if slug else ""
 
 
-def planned_outputs(stored: StoredPlan, book_format: str, chapter_format: str) -> Iterator[str]:
+def planned_outputs(stored: StoredPlan, form: BookForm) -> Iterator[str]:
     """The names of all files that the job's books will have."""
     for note in stored.notes["books"]:
         folder = book_folder(note["slug"])
-        for name in planned_files(stored_book(None, note), note["numbers"], book_format, chapter_format):
+        for name in planned_files(_formed(stored_book(None, note), form), note["numbers"], form):
             yield f"{folder}/{name}" if folder else name
+
+
+def _formed(book: Book, form: BookForm) -> Book:
+    """The book as the user calls it."""
+    return replace(book, document=form.of(book.document))
 
 
 def assemble_books(
     storage: Storage,
     stored: StoredPlan,
-    book_format: str,
-    chapter_format: str,
+    form: BookForm,
     workers: int,
     address: str | None,
     told: Callable[[str], None],
@@ -59,25 +65,23 @@ def assemble_books(
     Raises:
         TextError: when nothing of an only book could be spoken.
     """
-    make = partial(Assembler, storage, book_format, chapter_format, workers)
+    make = partial(Assembler, storage, form, workers)
     notes = stored.notes["books"]
     if len(notes) == 1:
         return [make(told=told).book(stored, notes[0], fails=stored.notes["kind"] == "book")]
     found: dict[int, Assembled] = {}
     tasks = [{"book": i} for i in range(len(notes))]
-    for result in run_tasks(
-        partial(_worker, storage, book_format, chapter_format), tasks, address=address, workers=workers
-    ):
+    for result in run_tasks(partial(_worker, storage, form), tasks, address=address, workers=workers):
         values = {**result["made"], "files": tuple(result["made"]["files"]), "notes": tuple(result["made"]["notes"])}
         found[result["book"]] = Assembled(**values)
         told(f"{len(found)} of {len(notes)} books joined")
     return [found[i] for i in range(len(notes))]
 
 
-def _worker(storage: Storage, book_format: str, chapter_format: str) -> Work:
+def _worker(storage: Storage, form: BookForm) -> Work:
     stored = plans.load(storage)
     assert stored is not None
-    assembler = Assembler(storage, book_format, chapter_format, 1)
+    assembler = Assembler(storage, form, 1)
 
     def work(task: Task) -> Task:
         return {**task, "made": asdict(assembler.book(stored, stored.notes["books"][task["book"]]))}
@@ -94,8 +98,7 @@ class Assembler:
     """
 
     storage: Storage
-    book_format: str
-    chapter_format: str
+    form: BookForm
     workers: int
     told: Callable[[str], None] = lambda what: None
 
@@ -104,22 +107,20 @@ class Assembler:
         folder = book_folder(note["slug"])
         output = Storage(self.storage.path(folder)) if folder else self.storage
         try:
-            book, rows = stored_book(self.storage, note), book_rows(self.storage, stored, note)
-            made = assemble(
-                book, rows, self.storage, output, self.book_format, self.chapter_format, self.workers, self.told
-            )
+            book, rows = _formed(stored_book(self.storage, note), self.form), book_rows(self.storage, stored, note)
+            made = assemble(book, rows, self.storage, output, self.form, self.workers, self.told)
         except (TextError, OutputError) as error:
             if fails or isinstance(error, OutputError):
                 raise
             return Assembled(
                 note["slug"], note["title"], (), 0.0, None, (f"{note['title']}: {error.message}",), error.message
             )
-        return _assembled(note, made, folder)
+        return _assembled(note["slug"], book.document.title, made, folder)
 
 
-def _assembled(note: dict[str, Any], made: Audiobook, folder: str) -> Assembled:
+def _assembled(slug: str, title: str, made: Audiobook, folder: str) -> Assembled:
     files = tuple(f"{folder}/{name}" if folder else name for name in made.files)
-    return Assembled(note["slug"], note["title"], files, made.timeline.seconds, made.written_lufs, made.notes)
+    return Assembled(slug, title, files, made.timeline.seconds, made.written_lufs, made.notes)
 
 
 def book_rows(storage: Storage, stored: StoredPlan, note: dict[str, Any]) -> Rows:
@@ -131,7 +132,7 @@ def book_rows(storage: Storage, stored: StoredPlan, note: dict[str, Any]) -> Row
         if end <= first or start >= last:
             continue
         units = units_of(stored.read_part(storage, part).sort_by("order"))
-        columns = ("id", "chapter", "text", "status", "audio", "num_samples", "sample_rate", "words")
+        columns = ("id", "chapter", "text", "voice", "status", "audio", "num_samples", "sample_rate", "words")
         rows = part_rows(storage, stored, part).select(columns)
         begin, count = max(first - start, 0), min(last, end) - max(first, start)
         found += zip(units[begin : begin + count], rows.slice(begin, count).to_pylist(), strict=True)

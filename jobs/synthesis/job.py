@@ -17,7 +17,7 @@ from cluster.session import default_workers
 from cluster.storage import Storage
 from flowtts_core.config import fingerprint
 from flowtts_core.errors import ConfigError, FlowTTSError, OutputError
-from jobs.synthesis.audiobook import BOOK_FORMATS, CHAPTER_FORMATS
+from jobs.synthesis.book_form import BookForm
 from jobs.synthesis.books import Assembled, assemble_books, planned_outputs
 from jobs.synthesis.careful import JOURNAL
 from jobs.synthesis.commit import FOLDERS, ROWS
@@ -51,12 +51,10 @@ _OTHER_FOLDER = (
 
 
 @dataclass(frozen=True)
-class Options:
-    """How a job runs and what it leaves; none of it changes the sound of an utterance.
+class Options(BookForm):
+    """How a job runs and what it leaves, of books what `BookForm` says; none of it changes the sound of an utterance.
 
     Attributes:
-        book_format: of the one tagged file: m4b, mp3 or opus.
-        chapter_format: of the file per chapter: mp3, flac, opus, wav, or none.
         rows: of a corpus: "files" writes audio/ID.flac, "parquet" keeps the audio in the shards, "webdataset" writes tars.
         running: how many processes, where, and how long they may take.
         overwrite: delete what another job of ours left in the output.
@@ -65,8 +63,6 @@ class Options:
         stop_after: end after so many shards, as an interruption would (a trial of the resume).
     """
 
-    book_format: str = "m4b"
-    chapter_format: str = "mp3"
     rows: str = "files"
     running: Running = Running()
     overwrite: bool = False
@@ -78,16 +74,12 @@ class Options:
     @property
     def outputs(self) -> list[str]:
         """The formats of what the job writes."""
-        return [self.book_format, self.chapter_format, self.rows]
+        return [*self.formats, self.rows]
 
     def __post_init__(self) -> None:
-        for name, value, known in (
-            ("format", self.book_format, BOOK_FORMATS),
-            ("chapter format", self.chapter_format, CHAPTER_FORMATS),
-            ("rows", self.rows, ROWS),
-        ):
-            if value not in known:
-                raise ConfigError(f"unknown {name} {value!r}", f"use one of {', '.join(known)}")
+        super().__post_init__()
+        if self.rows not in ROWS:
+            raise ConfigError(f"unknown rows {self.rows!r}", f"use one of {', '.join(ROWS)}")
         if self.overwrite and self.update:
             raise ConfigError("--overwrite deletes what --update would keep", "give one of them")
 
@@ -174,6 +166,7 @@ class _Job:
     def _run(self) -> Summary:
         watch, storage, options = _Stopwatch(), self.storage, self.options
         stored, job = self._planned()
+        options.require_fits(len(stored.notes["books"]))
         watch.end("plan_s")
         pending = self._pending(stored)
         watch.end("resume_s")
@@ -241,6 +234,7 @@ class _Job:
         """The plan with what a repair needs to go on: how the job was run, apart from where."""
         options = self.options
         again = {"rows": options.rows, "book_format": options.book_format, "chapter_format": options.chapter_format}
+        again["book"] = options.kept(self.storage, plan.folder)
         return replace(plan, notes={**plan.notes, "signature": self._signature(), "again": {**self.again, **again}})
 
     def _noted_again(self, stored: StoredPlan) -> StoredPlan:
@@ -383,13 +377,12 @@ class _Job:
     def _books(self, stored: StoredPlan) -> list[Assembled]:
         if not stored.notes["books"]:
             return []
-        options = self.options
-        formats = (options.book_format, options.chapter_format)
-        workers, address = options.running.most or default_workers(), options.running.address
-        return assemble_books(self.storage, stored, *formats, workers, address, self.progress.step)
+        running = self.options.running
+        workers = running.most or default_workers()
+        return assemble_books(self.storage, stored, self.options, workers, running.address, self.progress.step)
 
     def _note_outputs(self, stored: StoredPlan) -> None:
         """Note what will be made, beside what was, before the first of it exists: an interruption leaves nothing unknown."""
-        planned = planned_outputs(stored, self.options.book_format, self.options.chapter_format)
+        planned = planned_outputs(stored, self.options)
         names = sorted({*made_names(self.storage), *planned})
         self.storage.write(OUTPUTS, json.dumps({"files": names}, indent=1, ensure_ascii=False).encode())

@@ -32,10 +32,12 @@ class Book:
 
     Attributes:
         slug: its folder among the job's books; empty where it is the only input.
+        paragraphs: of each chapter the places of the sentences that begin a paragraph; empty: not known.
     """
 
     slug: str
     document: Document
+    paragraphs: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,10 +93,20 @@ def book_items(
             "is the file empty? --include-matter reads front and back matter too",
         )
     light = tuple(Chapter(chapter.title, "", ()) for chapter in document.chapters)
-    yield Book(slug, replace(document, chapters=light))
+    yield Book(slug, replace(document, chapters=light), tuple(map(_paragraphs, document.chapters)))
     seed = speaking.seed
     for unit in islice(_chained(first, units), max_sentences):
         yield replace(unit, settings={"seed": unit_seed(seed, unit.id)})
+
+
+def _paragraphs(chapter: Chapter) -> tuple[int, ...]:
+    """The places of the sentences before which a blank line stands, and of the first."""
+    ends = [0, *(sentence.end for sentence in chapter.sentences)]
+    return tuple(
+        place
+        for place, (sentence, before) in enumerate(zip(chapter.sentences, ends, strict=False))
+        if not place or "\n\n" in chapter.text[before : sentence.start]
+    )
 
 
 def _chained(first: Unit, rest: Iterator[Unit]) -> Iterator[Unit]:
@@ -221,7 +233,8 @@ def _store_book(storage: Storage, folder: str, book: Book) -> dict[str, Any]:
         storage.write(cover, document.cover)
     kept = {name: getattr(document, name) for name in ("title", "author", "language", "identifier", "cover_media_type")}
     chapters = [chapter.title for chapter in document.chapters]
-    return {"slug": book.slug, **kept, "chapters": chapters, "warnings": list(document.warnings), "cover": cover}
+    noted = {"chapters": chapters, "warnings": list(document.warnings), "cover": cover}
+    return {"slug": book.slug, **kept, **noted, "paragraphs": list(map(list, book.paragraphs))}
 
 
 def stored_book(storage: Storage | None, note: dict[str, Any]) -> Book:
@@ -229,7 +242,8 @@ def stored_book(storage: Storage | None, note: dict[str, Any]) -> Book:
     values = {name: note[name] for name in ("title", "author", "language", "identifier", "cover_media_type")}
     chapters = tuple(Chapter(title, "", ()) for title in note["chapters"])
     cover = storage.read(note["cover"]) if note["cover"] and storage is not None else None
-    return Book(note["slug"], Document(chapters=chapters, cover=cover, warnings=tuple(note["warnings"]), **values))
+    document = Document(chapters=chapters, cover=cover, warnings=tuple(note["warnings"]), **values)
+    return Book(note["slug"], document, tuple(tuple(starts) for starts in note.get("paragraphs", ())))
 
 
 class Fingerprints:

@@ -82,7 +82,8 @@ def lingering(cues: Sequence[Cue], end_s: float) -> list[Cue]:
         end_s: of the whole sound.
     """
     found = []
-    for cue, free_until in zip(cues, [*(cue.start_s for cue in cues[1:]), end_s], strict=True):
+    starts = [*(cue.start_s for cue in cues), end_s]
+    for cue, free_until in zip(cues, starts[1:], strict=True):
         wanted = cue.start_s + min(max(SHORTEST_S, _width(cue.text) / READ_PER_S), LONGEST_S)
         found.append(replace(cue, end_s=max(cue.end_s, min(wanted, free_until))))
     return found

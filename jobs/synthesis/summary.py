@@ -99,7 +99,7 @@ def summarise(
     return Summary(
         output=storage.root,
         kind=stored.notes["kind"],
-        title=stored.notes["title"],
+        title=books[0].title if stored.notes["kind"] == "book" and books else stored.notes["title"],
         units=totals.planned,
         ok=totals.ok,
         failed=totals.failed,

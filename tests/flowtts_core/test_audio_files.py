@@ -15,7 +15,7 @@ import soundfile
 
 from flowtts_core.audio.files import encode, read_audio, resample, write_audio
 from flowtts_core.audio.loudness import LoudnessMeter, amplify, gain_to
-from flowtts_core.audio.tagged import ChapterMark, Tags, open_writer
+from flowtts_core.audio.tagged import ChapterMark, Tags, bit_rate_of, open_writer
 from flowtts_core.errors import AudioError
 from tests.audio_readers import integrated_loudness, read_tags
 
@@ -101,7 +101,7 @@ def test_resampling_keeps_pitch_and_length() -> None:
     assert strongest_hertz(out, 16000) == 440
 
 
-@pytest.mark.parametrize("format", ["m4b", "mp3", "opus", "flac", "wav"])
+@pytest.mark.parametrize("format", ["m4b", "m4a", "mp3", "opus", "flac", "wav"])
 def test_tagged_file_round_trip(tmp_path: Path, format: str) -> None:
     cover = picture("JPEG" if format != "mp3" else "PNG")
     marks = (ChapterMark("I. Über & out", 0, RATE), ChapterMark("Epilogue", RATE, 3 * RATE))
@@ -118,9 +118,10 @@ def test_tagged_file_round_trip(tmp_path: Path, format: str) -> None:
     if format == "wav":
         return
     assert (info.tags["title"], info.tags["artist"], info.tags["album"]) == ("A Book", "An Author", "A Book")
-    if format == "flac":
-        return
     assert info.cover == cover
+    if format == "flac":  # which has no chapters
+        assert len(read_audio(tmp_path / "a")[0]) == 3 * RATE
+        return
     assert [mark[0] for mark in info.chapters] == ["I. Über & out", "Epilogue"]
     assert [round(mark[1], 2) for mark in info.chapters] == [0.0, 1.0]
 
@@ -137,6 +138,20 @@ def test_m4b_sounds_where_it_should(tmp_path: Path) -> None:
     assert abs(strongest_hertz(waveform[: rate * 9 // 10], rate) - 440) < 5
     assert abs(strongest_hertz(waveform[rate * 12 // 10 : rate * 19 // 10], rate) - 880) < 5
     assert read_tags(path).cover is None
+
+
+@pytest.mark.parametrize(("format", "asked", "given"), [
+    ("mp3", 100_000, 96_000), ("mp3", 320_000, 160_000), ("m4a", 96_000, 96_000), ("opus", 320_000, 256_000),
+    ("flac", 96_000, None),
+])  # fmt: skip
+def test_the_bit_rate_is_what_the_format_can_have(tmp_path: Path, format: str, asked: int, given: int | None) -> None:
+    """At 22,050 Hz MP3 is of MPEG-2, which ends at 160 kbit/s."""
+    assert bit_rate_of(format, 22_050, asked) == given
+    if given:
+        with open_writer(tmp_path / "x", format, RATE, Tags(), given) as writer:
+            writer.write(np.random.default_rng(1).normal(0, 0.3, 5 * RATE).astype(np.float32))
+        rate = 8 * (tmp_path / "x").stat().st_size / 5
+        assert rate == pytest.approx(given, rel=0.35 if format == "opus" else 0.1)
 
 
 def test_an_mp3_names_its_language_by_three_letters(tmp_path: Path) -> None:

@@ -22,20 +22,19 @@ from flowtts_core.text.document import Chapter, Document, Sentence
 from jobs.synthesis import audiobook
 from jobs.synthesis.audiobook import (
     Audiobook,
-    ChapterSpan,
-    Rows,
     Spool,
     assemble,
     planned_files,
-    timeline_of,
-    word_times,
 )
+from jobs.synthesis.book_form import BookForm
 from jobs.synthesis.books import book_rows
 from jobs.synthesis.plan import Book, plan_book, stored_book
 from jobs.synthesis.settings import Speaking
+from jobs.synthesis.timeline import ChapterSpan, Rows, timeline_of, word_times
 from tests.audio_readers import integrated_loudness, read_tags
 from tests.fake_engine import RATE, MakeTone, speak_here
 
+FORM = BookForm(chapter_format="flac", read_along=True)
 CHAPTERS = {
     "I. The Start": ["I. The Start", "It began on a grey morning.", "Nobody had asked for it."],
     "II. Tea & <Cake>": ["II. Tea & <Cake>", "There was cake, and there was tea.", "UNSPEAKABLE", "All was well."],
@@ -83,7 +82,7 @@ def spoken(tmp_path_factory: pytest.TempPathFactory) -> Spoken:
 
 @pytest.fixture(scope="module")
 def made(spoken: Spoken) -> Audiobook:
-    return assemble(*spoken, "m4b", "flac", workers=2)
+    return assemble(*spoken, FORM, workers=2)
 
 
 def path(spoken: Spoken, name: str) -> Path:
@@ -104,6 +103,7 @@ def test_the_one_file_has_chapters_tags_and_cover(spoken: Spoken, made: Audioboo
     assert [title for title, _, _ in info.chapters] == list(CHAPTERS)
     assert (info.tags["title"], info.tags["artist"]) == ("The Trial: a Book", "A. Author")
     assert info.cover == spoken.book.document.cover is not None
+    assert read_tags(path(spoken, f"chapters/{made.timeline.chapters[0].name}.flac")).cover == info.cover
     rate = made.timeline.sample_rate
     for (_, start, end), chapter in zip(info.chapters, made.timeline.chapters, strict=True):
         assert start == pytest.approx(chapter.start / rate, abs=0.002)
@@ -165,7 +165,7 @@ def test_word_times_are_in_order_and_inside_their_sentence(spoken: Spoken, made:
 @pytest.mark.parametrize("format", ["m4b", "mp3", "opus"])
 def test_the_same_shards_make_the_same_bytes(spoken: Spoken, format: str) -> None:
     def bytes_of() -> dict[str, bytes]:
-        return {name: spoken.output.read(name) for name in assemble(*spoken, format, "mp3", workers=2).files}
+        return {name: spoken.output.read(name) for name in assemble(*spoken, BookForm(format), workers=2).files}
 
     first = bytes_of()
     assert first == bytes_of()
@@ -186,12 +186,12 @@ def test_a_file_cut_short_by_a_full_disk_is_never_committed(
 
     monkeypatch.setattr(audiobook, "seconds_held", cut)
     with pytest.raises(OutputError, match="instead of"):
-        assemble(*spoken, format, "none", workers=1)
+        assemble(*spoken, BookForm(format, "none"), workers=1)
     assert storage.list() == before
 
 
 def test_what_is_planned_is_what_is_made(spoken: Spoken, made: Audiobook) -> None:
-    assert sorted(planned_files(spoken.book, [1, 2, 3], "m4b", "flac")) == sorted(made.files)
+    assert sorted(planned_files(spoken.book, [1, 2, 3], FORM)) == sorted(made.files)
 
 
 @pytest.mark.parametrize("phase", ["measuring", "writing"])
@@ -210,7 +210,7 @@ def test_one_failure_stops_the_others(spoken: Spoken, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(audiobook, "chapter_audio", endless)
     with pytest.raises((OSError, OutputError), match="No space left"):
-        assemble(*spoken, "m4b", "flac", workers=4)
+        assemble(*spoken, FORM, workers=4)
 
 
 def test_a_book_of_which_nothing_was_spoken_is_an_error(tmp_path: Path) -> None:
@@ -218,3 +218,20 @@ def test_a_book_of_which_nothing_was_spoken_is_an_error(tmp_path: Path) -> None:
     nothing = spoken_book(document, Storage(str(tmp_path)))
     with pytest.raises(TextError, match="nothing of the book"):
         timeline_of(nothing.book, nothing.rows)
+
+
+def test_the_users_title_author_cover_and_bit_rate_go_before_the_books(spoken: Spoken, tmp_path: Path) -> None:
+    cover = io.BytesIO()
+    pytest.importorskip("PIL.Image").new("RGB", (30, 30), (200, 0, 0)).save(cover, "PNG")
+    form = BookForm("mp3", "m4a", title="Mine", author="Me", cover=cover.getvalue(), bitrate=320)
+    output = Storage(str(tmp_path))
+    named = spoken._replace(book=Book("", form.of(spoken.book.document)), output=output)
+    made = assemble(*named, form, workers=1)
+    assert made.notes == (
+        "mp3 at 16,000 Hz has no 320 kbit/s: 160 are taken",
+        "m4a at 16,000 Hz has no 320 kbit/s: 96 are taken",
+    )
+    assert made.book == "Mine.mp3"
+    for name in (made.book, "chapters/01 - I. The Start.m4a"):
+        info = read_tags(path(named, name))
+        assert (info.tags["album"], info.tags["artist"], info.cover) == ("Mine", "Me", cover.getvalue())

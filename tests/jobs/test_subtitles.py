@@ -69,6 +69,7 @@ def test_a_word_that_is_not_in_the_text_moves_no_other() -> None:
 def test_a_cue_stays_until_it_is_read_but_never_over_the_next() -> None:
     cues = lingering([Cue("No.", 0.0, 0.3), Cue("x" * 34, 0.5, 0.6), Cue("x" * 34, 4.0, 4.1)], end_s=5.0)
     assert [cue.end_s for cue in cues] == pytest.approx([0.5, 2.5, 5.0])
+    assert lingering([], end_s=5.0) == []
 
 
 def test_clocks_and_marks_of_both_formats() -> None:
