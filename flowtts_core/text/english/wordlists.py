@@ -23,7 +23,6 @@ ABBREVIATIONS = {
     "etc": "et cetera", "vs": "versus", "viz": "namely", "cf": "compare", "approx": "approximately", "ca": "circa",
     "al": "al", "est": "established", "dept": "department", "govt": "government", "min": "minimum",
     "max": "maximum", "Vol": "volume", "vol": "volume", "vols": "volumes", "Ch": "chapter", "ch": "chapter",
-    "Inf": "infantry", "Div": "division", "Regt": "regiment", "Bn": "battalion", "Brig": "brigade", "Cav": "cavalry",
     "ed": "edition", "eds": "editors", "trans": "translated", "Esqs": "esquires", "Bart": "baronet",
     "e.g": "for example", "i.e": "that is", "a.k.a": "also known as", "Ph.D": "^p ^h ^d", "p.s": "^p ^s",
 }  # fmt: skip
