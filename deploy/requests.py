@@ -51,6 +51,7 @@ class SpeechBody(BaseModel):
     response_format: Format = "mp3"
     speed: float = Field(default=1.0, ge=0.25, le=4.0, allow_inf_nan=False)
     stream_format: Literal["audio", "sse"] = "audio"
+    input_type: Literal["text", "ssml"] = Field(default="text", description="What the input is; not in OpenAI's.")
     instructions: str | None = Field(default=None, max_length=4096)
 
 
@@ -71,10 +72,13 @@ def body_fields() -> dict[str, Any]:
     for name, known in REQUEST_FIELDS.items():
         low, high = SERVED.get(name, (known.low, known.high))
         kind: Any = str if known.kind is PromptClip else known.kind
+        if known.choices:
+            made[name] = (Literal[known.choices], Field(known.default, description=_sentence(known.meaning)))
+            continue
         bounds: dict[str, Any] = {"max_length": MAX_CHARS} if known.kind is str else {"ge": low, "le": high}
         if known.kind is float:
             bounds["allow_inf_nan"] = False
-        meaning = f"{known.meaning[:1].upper()}{known.meaning[1:]}."
+        meaning = _sentence(known.meaning)
         if known.kind is PromptClip:
             bounds, meaning = {}, f"{meaning} An audio file in base64."
         made[name] = (
@@ -82,6 +86,10 @@ def body_fields() -> dict[str, Any]:
             Field(known.default, description=meaning, **bounds),
         )
     return made
+
+
+def _sentence(meaning: str) -> str:
+    return f"{meaning[:1].upper()}{meaning[1:]}."
 
 
 class _Tts(RequestBody):
@@ -140,7 +148,8 @@ def speech_job(body: SpeechBody, voices: VoiceList, limits: RequestLimits) -> Sp
     if body.model not in MODELS and not body.model.startswith("gpt-4o-mini-tts"):
         raise ApiError(400, f"no such model; there are: {', '.join(MODELS)}", "model_not_found", "model")
     check_text(body.input, limits.openai_chars, "input")
-    return SpeechJob(voice.name, SynthesisRequest(text=body.input, speed=body.speed, speaker=speaker))
+    request = SynthesisRequest(text=body.input, speed=body.speed, speaker=speaker, input_type=body.input_type)
+    return SpeechJob(voice.name, request)
 
 
 def tts_job(body: Any, voices: VoiceList, limits: RequestLimits) -> SpeechJob:
@@ -165,7 +174,7 @@ def request_of(text: str, body: Any, speaker: str | None = None) -> SynthesisReq
     Raises:
         ApiError: 400 for a clip that is no base64, or two speakers.
     """
-    settings = {name: getattr(body, name) for name in REQUEST_FIELDS}
+    settings = {name: getattr(body, name, known.default) for name, known in REQUEST_FIELDS.items()}
     if speaker is not None:
         if settings["speaker"] not in (None, speaker):
             raise ApiError(400, f"speaker: the voice names another one, {speaker}", "invalid_value", "speaker")

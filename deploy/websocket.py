@@ -102,7 +102,8 @@ class _Start(RequestBody):
     response_format: Format = "pcm"
 
 
-Start: Any = create_model("Start", __base__=_Start, **body_fields())
+_FIELDS = {name: field for name, field in body_fields().items() if name != "input_type"}  # tags would be cut by clauses
+Start: Any = create_model("Start", __base__=_Start, **_FIELDS)
 
 
 @dataclass(frozen=True)

@@ -32,9 +32,11 @@ class PromptClip:
         return hashlib.sha256(self.audio).hexdigest()
 
 
-def _ask(default: Any, meaning: str, low: float | None = None, high: float | None = None) -> Any:
-    """A field of `SynthesisRequest`: its default, what it means, and its range."""
-    return field(default=default, metadata={"meaning": meaning, "low": low, "high": high})
+def _ask(
+    default: Any, meaning: str, low: float | None = None, high: float | None = None, choices: tuple[str, ...] = ()
+) -> Any:
+    """A field of `SynthesisRequest`: its default, what it means, and its range or choices."""
+    return field(default=default, metadata={"meaning": meaning, "low": low, "high": high, "choices": choices})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,7 @@ class SynthesisRequest:
     language: str | None = _ask(None, "language of the text, where the voice speaks several")
     prompt: PromptClip | None = _ask(None, "a clip whose voice is imitated, where the voice takes one")
     prompt_text: str | None = _ask(None, "what is said in the prompt")
+    input_type: str = _ask("text", "what the text is: text or ssml", choices=("text", "ssml"))
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class RequestField:
 
     Attributes:
         kind: int, float, str or PromptClip.
+        choices: the strings that it may be; empty: any.
     """
 
     name: str
@@ -68,6 +72,7 @@ class RequestField:
     meaning: str
     low: float | None = None
     high: float | None = None
+    choices: tuple[str, ...] = ()
 
     def check(self, value: Any) -> None:
         """Raise FlowTTSError for a value of another type or out of range."""
@@ -80,6 +85,8 @@ class RequestField:
                 raise FlowTTSError(f"{self.name} = {value!r}: use {what} from {self.low:g} to {self.high:g}")
         elif not isinstance(value, self.kind):
             raise FlowTTSError(f"{self.name} = {value!r}: use a {'string' if self.kind is str else 'clip'}")
+        elif self.choices and value not in self.choices:
+            raise FlowTTSError(f"{self.name} = {value!r}: use {' or '.join(self.choices)}")
 
     def parse(self, value: Any) -> Any:
         """Return a value as a table's cell gives it, numbers also as text; None for an empty cell.
@@ -97,6 +104,8 @@ class RequestField:
             value = str(value)
         if not isinstance(value, str) or _BAD_TEXT.search(value):
             raise FlowTTSError(f"{self.name!r} must be text, not {value!r}"[:200])
+        if self.choices and value not in self.choices:
+            raise FlowTTSError(f"{self.name!r} must be {' or '.join(self.choices)}, not {value!r}"[:200])
         return value
 
     def _number(self, value: Any) -> int | float:

@@ -13,9 +13,15 @@ def add_request_options(group: Any) -> None:
     for name, field in REQUEST_FIELDS.items():
         default = "the voice's own" if field.default is None else field.default
         kind = {"type": field.kind} if field.kind in (int, float) else {}
+        choices = {"choices": field.choices} if field.choices else {}
         metavar = "FILE" if field.kind is PromptClip else {int: "N", float: "X"}.get(field.kind, "NAME")
+        if choices:
+            metavar = None
         meaning = f"{field.meaning} (default: {default})".replace("%", "%%")
-        group.add_argument(f"--{name.replace('_', '-')}", metavar=metavar, help=meaning, **kind)
+        group.add_argument(f"--{name.replace('_', '-')}", metavar=metavar, help=meaning, **kind, **choices)
+    group.add_argument(
+        "--ssml", action="store_const", const="ssml", dest="input_type", help="the text is SSML, as --input-type ssml"
+    )
 
 
 def request_settings(args: argparse.Namespace) -> dict[str, Any]:

@@ -15,7 +15,8 @@ import numpy as np
 from flowtts_core.errors import FlowTTSError
 from flowtts_core.request import REQUEST_FIELDS, SynthesisRequest, check_request, settings_of
 from flowtts_core.text.frontends.base import EncodedText, Frontend
-from flowtts_core.text.plan import TextPlan, Utterance, plan_text
+from flowtts_core.text.marks import read_marks
+from flowtts_core.text.plan import TextPlan, Utterance, asked, plan_text
 
 if TYPE_CHECKING:
     from flowtts_core.streaming.source import StreamSource
@@ -121,9 +122,11 @@ class UtteranceSynthesizer(abc.ABC):
         """Speak each utterance of its request, without pauses; word times count from the utterance's first sample."""
 
     def check(self, request: SynthesisRequest) -> None:
-        """Raise FlowTTSError for a request that this voice cannot follow."""
+        """Raise FlowTTSError for a request that this voice cannot follow, or a mark in its text."""
         check_request(request)
         self.check_settings(settings_of(request))
+        for manner in read_marks(request.text, request.input_type).manners:
+            self.check_settings(settings_of(asked(request, manner)))
 
     def check_settings(self, settings: Mapping[str, Any]) -> None:
         """Raise FlowTTSError for settings (fields of `SynthesisRequest` that were set) of which this voice lacks one."""
@@ -132,7 +135,7 @@ class UtteranceSynthesizer(abc.ABC):
                 self._require_offered(name, value, self.offers_speaker(value))
             elif name == "language":
                 self._require_offered(name, value, value.lower() in _languages(self.languages))
-            elif name not in self.controls:
+            elif name not in self.controls and name != "input_type":
                 shown = "a clip" if name == "prompt" else repr(value)
                 takes = ", ".join(n for n in REQUEST_FIELDS if n in self.controls)
                 raise FlowTTSError(f"{name} = {shown}: voice {self.name} has no such setting (it has: {takes})")
@@ -172,7 +175,12 @@ class UtteranceSynthesizer(abc.ABC):
                 raise
             except Exception as error:
                 found.append(failure(error))
-        items = [(r, u) for r, p in zip(requests, found, strict=True) if isinstance(p, TextPlan) for u in p.utterances]
+        items = [
+            (asked(r, u.manner), u)
+            for r, p in zip(requests, found, strict=True)
+            if isinstance(p, TextPlan)
+            for u in p.utterances
+        ]
         spoken = iter(self.speak(items))
         return [
             plan if isinstance(plan, SynthesisFailure) else self._joined(request, plan, spoken)
@@ -189,12 +197,14 @@ class UtteranceSynthesizer(abc.ABC):
         told = [part for part in parts if isinstance(part, Speech)]
         waveforms: list[np.ndarray] = []
         words: list[WordTime] = []
-        samples = 0
-        for utterance, part in zip(plan.utterances, told, strict=True):
+        samples = lead = lead_samples(plan.utterances[0], self.sample_rate)
+        if lead:
+            waveforms.append(np.zeros(lead, np.float32))
+        for utterance, following, part in zip(plan.utterances, (*plan.utterances[1:], None), told, strict=True):
             words += placed(request, utterance, part.words or (), samples / self.sample_rate)
             waveforms.append(part.waveform)
             samples += len(part.waveform)
-            if utterance is not plan.utterances[-1] and (pause := pause_samples(utterance, self.sample_rate)):
+            if pause := pause_samples(utterance, following, self.sample_rate):
                 waveforms.append(np.zeros(pause, np.float32))
                 samples += pause
         return Speech(
@@ -217,9 +227,16 @@ def word_times(encoded: EncodedText, frames: Iterable[float], frame_s: float) ->
     return tuple(WordTime(w.text, w.start, w.end, ends[w.token_start], ends[w.token_end]) for w in encoded.words)
 
 
-def pause_samples(utterance: Utterance, sample_rate: int) -> int:
-    """Return the samples of silence after an utterance that is not the last."""
-    return round(utterance.pause_s * sample_rate)
+def pause_samples(utterance: Utterance, following: Utterance | None, sample_rate: int) -> int:
+    """Return the samples of silence between an utterance and the one after it, or the end of the text."""
+    if following is None:
+        return round(utterance.pause_s * sample_rate) if utterance.held else 0
+    return round((utterance.pause_s + following.before_s) * sample_rate)
+
+
+def lead_samples(first: Utterance, sample_rate: int) -> int:
+    """Return the samples of silence before the first utterance of a text."""
+    return round(first.before_s * sample_rate)
 
 
 def placed(

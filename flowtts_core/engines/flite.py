@@ -75,6 +75,8 @@ class FliteVoice(UtteranceSynthesizer):
             waveform = self._read(encoded.phonemes, self.card.sampling.asked(request).speed)
         except FlowTTSError as error:
             return failure(error)
+        if utterance.said is not None:  # the aligner would look for the words that are written
+            return Speech(waveform, self.sample_rate, None, encoded.phonemes)
         words = self.aligner.words(text, encoded.words, waveform, self.sample_rate)
         return Speech(waveform, self.sample_rate, words, encoded.phonemes)
 

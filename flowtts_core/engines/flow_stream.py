@@ -71,7 +71,7 @@ class WindowSource(SentenceSource):
             window = stream.opened.window
             return int(window.high - window.low)
         assert stream.current is not None and stream.current.encoded is not None
-        frames = round(len(stream.current.encoded.tokens) * _TOKEN_FRAMES / self._settings(stream.request).speed)
+        frames = round(len(stream.current.encoded.tokens) * _TOKEN_FRAMES / self._settings(stream.asked).speed)
         return plan_windows(max(1, frames))[0].high
 
     def step(self, streams: Sequence[Stream]) -> list[StreamPiece]:
@@ -93,12 +93,13 @@ class WindowSource(SentenceSource):
         while stream.opened is None:
             self.read_on(stream)
             assert stream.current is not None
-            opened = self._laid_out(stream.request, stream.current)
+            opened = self._laid_out(stream.asked, stream.current)
             samples = self.model.features.samples_of(opened.draft.frames)
-            samples += pause_samples(stream.current, self.sample_rate)
+            samples += pause_samples(stream.current, stream.upcoming, self.sample_rate)
             if stream.upcoming is not None and stream.samples + samples <= stream.skip:
                 stream.samples += samples
-                stream.skipped += samples
+                stream.skipped += samples + stream.lead
+                stream.lead = 0
                 stream.skipped_words += len(opened.words)
                 stream.advance()
             else:

@@ -175,6 +175,8 @@ class GraphSynthesizer(UtteranceSynthesizer):
             spoken = outputs[self._place_of_durations].reshape(-1).tolist()
             spoken[0] = max(0, spoken[0] - self.early_frames)
             words = word_times(encoded, spoken, self.graph.frame_samples / self.sample_rate)
+        elif utterance.said is not None:
+            pass  # the aligner would look for the words that are written
         elif self.aligner is not None and is_english(frontends.language_of(self.frontend, request)):
             text = request.text[utterance.start : utterance.end]
             words = self.aligner.words(text, encoded.words, waveform, self.sample_rate)

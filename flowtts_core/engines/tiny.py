@@ -58,7 +58,7 @@ class TinyVoice(UtteranceSynthesizer):
         return sound.clamp(-1, 1).cpu().numpy()
 
     def speak(self, utterances: Sequence[Spoken]) -> list[Speech | SynthesisFailure]:
-        return [self._one(request, request.text[u.start : u.end], u.seed) for request, u in utterances]
+        return [self._one(request, u.text_of(request), u.seed) for request, u in utterances]
 
     def _one(self, request: SynthesisRequest, text: str, seed: int) -> Speech | SynthesisFailure:
         try:

@@ -13,10 +13,17 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from flowtts_core.engines.base import SynthesisFailure, UtteranceSynthesizer, WordTime, pause_samples, placed
+from flowtts_core.engines.base import (
+    SynthesisFailure,
+    UtteranceSynthesizer,
+    WordTime,
+    lead_samples,
+    pause_samples,
+    placed,
+)
 from flowtts_core.errors import FlowTTSError
 from flowtts_core.request import SynthesisRequest
-from flowtts_core.text.plan import Utterance, Utterances
+from flowtts_core.text.plan import Utterance, Utterances, asked
 
 CHARACTER_S = 0.065  # seconds of a character at speed 1, an estimate
 CHARACTERS_PER_BATCH = 1000
@@ -65,18 +72,28 @@ class Stream:
         key: pieces of equal keys can be made together.
         skip: samples that the listener has: utterances that end before are not sent again.
         current, upcoming: the utterance in work, and the one after it, as far as they are read.
-        samples: made or passed over so far.
+        lead: samples of silence before the first utterance that were not sent yet.
+        samples: made or passed over so far, the lead with them.
     """
 
-    def __init__(self, request: SynthesisRequest, reading: Iterator[Utterance], key: Hashable, skip: int = 0) -> None:
+    def __init__(
+        self, request: SynthesisRequest, reading: Iterator[Utterance], key: Hashable, sample_rate: int, skip: int = 0
+    ) -> None:
         self.request, self.key, self.skip = request, key, skip
         self.skipped = self.skipped_words = 0  # since the last piece
         self.reading = reading
-        self.current: Utterance | None = next(reading)
+        first = next(reading)
+        self.current: Utterance | None = first
         self.upcoming: Utterance | None = None
         self.read_on = True  # whether `upcoming` is still to be read
         self.opened: Any = None  # what the source knows of `current`
-        self.samples = 0
+        self.samples = self.lead = lead_samples(first, sample_rate)
+
+    @property
+    def asked(self) -> SynthesisRequest:
+        """The request as the utterance in work asks for it."""
+        assert self.current is not None
+        return asked(self.request, self.current.manner)
 
     def advance(self) -> None:
         """Go on to the next utterance."""
@@ -106,7 +123,8 @@ class SentenceSource:
         began = time.perf_counter()
         with self._frontend_lock:
             self.synthesizer.check(request)
-            stream = Stream(request, iter(Utterances(request, self.synthesizer.frontend)), self.key(request), skip)
+            reading = iter(Utterances(request, self.synthesizer.frontend))
+            stream = Stream(request, reading, self.key(request), self.sample_rate, skip)
             self.timings["frontend"] += time.perf_counter() - began
         return stream
 
@@ -142,7 +160,7 @@ class SentenceSource:
         for stream in streams:
             self.read_on(stream)
         began = time.perf_counter()
-        results = self.synthesizer.speak([(s.request, s.current) for s in streams if s.current is not None])
+        results = self.synthesizer.speak([(s.asked, s.current) for s in streams if s.current is not None])
         self.timings["acoustic"] += time.perf_counter() - began
         for result in results:
             if isinstance(result, SynthesisFailure):
@@ -161,7 +179,7 @@ class SentenceSource:
         """Return the last piece of the utterance in work, with the pause after it, and go on to the next."""
         assert stream.current is not None
         last = stream.upcoming is None
-        if not last and (pause := pause_samples(stream.current, self.sample_rate)):
+        if pause := pause_samples(stream.current, stream.upcoming, self.sample_rate):
             waveform = np.concatenate([waveform, np.zeros(pause, np.float32)])
         stream.advance()
         return self.piece(stream, waveform, words, last, size)
@@ -170,7 +188,9 @@ class SentenceSource:
         self, stream: Stream, waveform: np.ndarray, words: tuple[WordTime, ...] | None, last: bool, size: int
     ) -> StreamPiece:
         """Return a piece, counted."""
-        made = StreamPiece(waveform, words, last, size, stream.skipped, stream.skipped_words)
         stream.samples += len(waveform)
+        if stream.lead:
+            waveform, stream.lead = np.concatenate([np.zeros(stream.lead, np.float32), waveform]), 0
+        made = StreamPiece(waveform, words, last, size, stream.skipped, stream.skipped_words)
         stream.skipped = stream.skipped_words = 0
         return made

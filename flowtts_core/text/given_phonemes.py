@@ -76,3 +76,8 @@ def written(text: str) -> str:
     for block in reversed(blocks):
         text = text[: block.start] + text[block.word_start : block.word_end] + text[block.end :]
     return text
+
+
+def has_sign(ipa: str) -> bool:
+    """Whether the IPA has a sign that no ordinary writing has, without which a block does not count."""
+    return any(sign in _SIGNS for sign in ipa)

@@ -15,6 +15,7 @@ from flowtts_core.text.english.expand_common import MONTH, is_number_sign, is_st
 from flowtts_core.text.english.wordlists import BEFORE_NAME, BEFORE_NUMBER, MAY_END, SCRIPTURE, STARTERS
 from flowtts_core.text.german import sentences as german
 from flowtts_core.text.given_phonemes import as_words
+from flowtts_core.text.marks import bare
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def split_paragraph(text: str) -> list[tuple[int, int]]:
     """
     if not text.strip():
         return []
-    text = as_words(text)  # no sentence ends within phonemes
+    text = as_words(bare(text))  # no sentence ends within phonemes or marks
     safe = _UNSAFE.sub(" ", text)
     starts = sorted({0, *_starts(safe)})
     spans: list[tuple[int, int]] = []

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from cluster.storage import Storage
 from flowtts_core.audio.files import read_audio, require_seconds
 from flowtts_core.errors import AudioError, TextError
-from flowtts_core.text.given_phonemes import written
+from flowtts_core.text.marks import spoken_words
 from jobs.corpus.text_lists import lines_of, parse_list
 from jobs.synthesis.manifest import MANIFEST, SHARDS, read_manifest, read_shard, shard_stats
 from jobs.synthesis.webdataset import TarReader, samples, split_place
@@ -179,13 +179,15 @@ def _walk(storage: Storage, folder: str = "") -> Iterator[tuple[str, int]]:
 
 
 def _of_manifest(storage: Storage) -> Iterator[Item]:
-    rows = read_manifest(storage).select(["id", "text", "audio", "status", "reason", "sha256", "duration"]).to_pylist()
+    table = read_manifest(storage)
+    optional = [name for name in ("input_type",) if name in table.column_names]  # older jobs lack it
+    needed = ["id", "text", "audio", "status", "reason", "sha256", "duration"]
+    rows = table.select([*needed, *optional]).to_pylist()
     costs = _costs(storage, {row["id"]: row["duration"] or 0.0 for row in rows})
     for row in rows:
         error = "" if row["status"] == "ok" else f"set aside when it was made: {row['reason']}"
-        yield Item(
-            row["id"], written(row["text"]), row["audio"] or "", error, costs.get(row["id"]), stamp=row["sha256"] or ""
-        )
+        words, cost = spoken_words(row["text"], row.get("input_type")), costs.get(row["id"])
+        yield Item(row["id"], words, row["audio"] or "", error, cost, stamp=row["sha256"] or "")
 
 
 def _costs(storage: Storage, durations: dict[str, float]) -> dict[str, float]:

@@ -72,7 +72,9 @@ class MakeFront:
 def _planned(plan: PlanText | None, unit: Unit, job: Mapping[str, Any]) -> str:
     assert plan is not None
     settings = {**job, **unit.settings}
-    read = {name: settings[name] for name in ("speaker", "language") if name in settings}  # all that reading depends on
+    read = {
+        name: settings[name] for name in ("speaker", "language", "input_type") if name in settings
+    }  # all that reading depends on
     try:
         return pack_plan(plan(SynthesisRequest(text=unit.text, seed=unit.seed, **read)))
     except MemoryError:

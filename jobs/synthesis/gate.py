@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from flowtts_core.audio.files import encode, read_audio
 from flowtts_core.metrics.requirements import standing
 from flowtts_core.seeds import hash_seed
-from flowtts_core.text.given_phonemes import written
 from jobs.synthesis.settings import GateConfig
 from jobs.synthesis.stored import fault
 from jobs.synthesis.units import Unit
@@ -47,13 +46,21 @@ class Gate:
         steps: of the flow in the first take.
         another: tells what another take of a unit asks for; empty where it would sound the same.
         language: tells in which language a unit is read, as Whisper names it.
+        words: tells what should be heard of it.
     """
 
-    def __init__(self, config: GateConfig, steps: int, another: Another, language: Callable[[Unit], str]) -> None:
+    def __init__(
+        self,
+        config: GateConfig,
+        steps: int,
+        another: Another,
+        language: Callable[[Unit], str],
+        words: Callable[[Unit], str],
+    ) -> None:
         from flowtts_core.metrics.judges import Panel
 
         self._config, self._steps, self._panel = config, max(1, steps), Panel(config.panel)
-        self._another, self._language = another, language
+        self._another, self._language, self._words = another, language, words
 
     def choose(self, units: Sequence[Unit], firsts: Sequence[Take], speak: Speak) -> list[Take]:
         """The best take of each unit: the first that keeps all bounds, else the one that comes nearest.
@@ -98,7 +105,7 @@ class Gate:
             return replace(take, verified=False)
         # what will be saved, at its 16 bits: a recogniser may hear another word in the samples before rounding
         waveform, rate = read_audio(take.result.flac or encode(take.result.waveform, take.result.sample_rate, ".flac"))
-        verdict = self._panel.judge(Clip(waveform, rate, written(unit.text), language=self._language(unit)))
+        verdict = self._panel.judge(Clip(waveform, rate, self._words(unit), language=self._language(unit)))
         values = {name: top / bottom for name, (top, bottom) in verdict.values.items() if bottom > 0}
         met = all(requirement.met(values.get(requirement.metric)) for requirement in self._config.requirements)
         return replace(take, verified=met, scores=tuple(values.items()))

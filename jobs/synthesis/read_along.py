@@ -13,7 +13,7 @@ from pathlib import Path
 
 from flowtts_core.audio.tagged import cover_kind
 from flowtts_core.text.document import Document
-from flowtts_core.text.given_phonemes import written
+from flowtts_core.text.marks import shown_words
 from jobs.synthesis.plan import Book
 from jobs.synthesis.timeline import ChapterSpan, TimedUnit, Timeline
 
@@ -102,7 +102,7 @@ def _passages(span: ChapterSpan, sample_rate: int, starts: frozenset[int]) -> It
         numbered.append((count, utterance))
     for _, group in groupby(numbered, key=lambda pair: pair[0]):
         units = [utterance.unit for _, utterance in group]
-        lines = tuple(Line(" ".join(written(unit.text).split()), clips.get(unit.index)) for unit in units)
+        lines = tuple(Line(" ".join(shown_words(unit.text).split()), clips.get(unit.index)) for unit in units)
         if units[0].role == "heading":
             yield Passage(lines, level)
             level = 2

@@ -8,7 +8,7 @@ from typing import Any
 
 from flowtts_core.errors import OutputError, TextError
 from flowtts_core.text.document import Document
-from flowtts_core.text.given_phonemes import written
+from flowtts_core.text.marks import shown_words
 from jobs.synthesis.plan import Book, safe_name
 from jobs.synthesis.subtitles import Cue, WordAt, cut, lingering
 from jobs.synthesis.units import Unit
@@ -106,7 +106,7 @@ def cues(utterances: Sequence[TimedUnit], sample_rate: int, origin: int = 0) -> 
         if u.spoken:
             start = (u.start - origin) / sample_rate
             words = [WordAt(w["word"], start + w["start_s"], start + w["end_s"]) for w in u.words or ()]
-            found += cut(Cue(written(u.unit.text), start, (u.end - origin) / sample_rate), words)
+            found += cut(Cue(shown_words(u.unit.text), start, (u.end - origin) / sample_rate), words)
     last = utterances[-1]
     return lingering(found, (last.end + last.pause - origin) / sample_rate)
 

@@ -18,6 +18,7 @@ from cluster.pool import StageWork, Task
 from cluster.storage import Storage
 from cluster.watchdog import WorkLimits
 from flowtts_core.audio.files import read_audio
+from flowtts_core.text.marks import spoken_words
 from jobs.synthesis.careful import Careful
 from jobs.synthesis.engine import Voices
 from jobs.synthesis.gate import Gate, Retake, Take
@@ -55,8 +56,12 @@ class MakeVerifier:
             asked = {**self.speaking.defaults, **unit.settings}
             return self.voices.find(unit.voice).language(asked.get("speaker"), asked.get("language")).partition("-")[0]
 
+        def words(unit: Unit) -> str:
+            asked = {**self.speaking.defaults, **unit.settings}
+            return spoken_words(unit.text, asked.get("input_type"))
+
         steps = self.speaking.settings.get("steps") or self.voices.own.steps
-        gate = Gate(self.speaking.gate, steps, another, language)
+        gate = Gate(self.speaking.gate, steps, another, language, words)
         limits = WorkLimits((self.limits.seconds or 600.0) + _JUDGES_S, self.limits.memory)
         careful = Careful(self.output, "verify", self.run, limits)
 

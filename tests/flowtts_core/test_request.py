@@ -29,6 +29,8 @@ CLIP = PromptClip(b"RIFF\x00\xff")
 
 def values_of(name: str) -> st.SearchStrategy[Any]:
     known = REQUEST_FIELDS[name]
+    if known.choices:
+        return st.sampled_from(known.choices)
     if known.kind is int:
         return st.integers(int(known.low), int(known.high))  # type: ignore[arg-type]
     if known.kind is float:
