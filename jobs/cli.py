@@ -17,6 +17,7 @@ from flowtts_core.errors import FlowTTSError
 
 COMMANDS = {  # name -> (file of this folder, or another package's module, what it does)
     "synthesize": ("synthesize", "read a book, a text or a table of sentences aloud"),
+    "chapters": ("chapters", "list a book's chapters as they will be read"),
     "status": ("status", "how far a synthesis job is, running or dead"),
     "verify": ("verify", "prove that a finished job is whole, or mend it"),
     "say": ("say", "say one text at once"),
@@ -38,6 +39,7 @@ COMMANDS = {  # name -> (file of this folder, or another package's module, what 
 }
 S3_COMMANDS = (
     "synthesize",
+    "chapters",
     "status",
     "verify",
     "evaluate",
@@ -55,6 +57,7 @@ EPILOG = """\
 examples:
   flowtts say "Hello there." -o hello.wav         one sentence, at once
   flowtts synthesize book.epub -o audiobook/      a whole book: chapters, subtitles, one tagged file
+  flowtts chapters book.epub                      its chapters, without speaking
   flowtts serve                                   an endpoint as OpenAI's, for this machine
   flowtts prepare ljspeech/ -o data/              a corpus made ready for training
   flowtts train data/ -o voices/mine              a voice of your own

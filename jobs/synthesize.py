@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from jobs.synthesis.settings import GateConfig, Speaking
     from jobs.synthesis.summary import Summary
 
+_NOTES_SHOWN = 12
 DESCRIPTION = """\
 Read a book, a library or a corpus aloud.
 
@@ -30,7 +31,7 @@ A book (EPUB, Project Gutenberg text, plain text) becomes one tagged file with c
 chapter, subtitles (SRT, VTT), word times (words.json) and a report (report.html). Rows (JSONL, CSV, TSV, Parquet, or
 lines of text with --lines) become a folder of audio files with metadata.csv, ready for `flowtts prepare`; a column voice, and
 columns named as the options below (seed, speed, steps, ...), say how a row is spoken. Several inputs make one job: each book
-gets its folder under books/.
+gets its folder under books/. `flowtts chapters BOOK` lists a book's chapters, and what of it is not read.
 An input is a file, a folder, a pattern, an s3:// object or prefix, or a list of inputs: a table with a column `input`.
 
 A job that was stopped, by Ctrl-C, a crash or a full disk, goes on where it ended when the same command runs again, and
@@ -473,6 +474,10 @@ def _print(summary: Summary) -> None:
         print(f"  {summary.spoken_again} better in a later take, {summary.unverified} good in none")
     if summary.in_part:
         print(f"  {_counted(summary.in_part, 'text')} not spoken in full: column `dropped` of manifest.parquet")
+    for note in summary.notes[:_NOTES_SHOWN]:
+        print(f"  {note}")
+    if len(summary.notes) > _NOTES_SHOWN:
+        print(f"  and {len(summary.notes) - _NOTES_SHOWN} notes more in report.html")
     if summary.failed:
         reason, count = next(iter(summary.reasons.items()))
         print(f"  {summary.failed} set aside in quarantine.jsonl, {count} of them: {reason}")

@@ -27,6 +27,12 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def shared_cases() -> Path:
+    """The folder of small inputs that were read wrongly once (skips where it is absent)."""
+    return _present(SHARED / "cases")
+
+
+@pytest.fixture(scope="session")
 def parity_dir() -> Path:
     """The folder of numeric references of published systems (skips where it is absent)."""
     return _present(SHARED / "parity")

@@ -274,7 +274,9 @@ def build_chapter(title: str, blocks: Iterable[Block], pauses: Pauses | None = N
         if block.scene_break:
             pause = max(pause, pauses.scene_break)
         found = _sentences(text, start, start + len(block.text), block.level, pause, pauses)
-        is_verse = not block.level and "\n" in block.text
+        is_verse = (
+            not block.level and "\n" in block.text and bare(block.text) == block.text
+        )  # marks may hold several lines
         sentences += _lines_of_verse(block.text, found, start, pauses) if is_verse else found
     return Chapter(title, text, tuple(sentences))
 

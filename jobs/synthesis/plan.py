@@ -19,6 +19,7 @@ from flowtts_core.errors import ConfigError, TextError
 from flowtts_core.request import REQUEST_FIELDS
 from flowtts_core.text.document import Chapter, Document, TextRow
 from jobs.synthesis.engine import Engine, Voices
+from jobs.synthesis.omissions import omissions
 from jobs.synthesis.prompts import PromptKeeper
 from jobs.synthesis.settings import Speaking
 from jobs.synthesis.units import PLAN_ROWS, Unit, plan_row
@@ -233,7 +234,8 @@ def _store_book(storage: Storage, folder: str, book: Book) -> dict[str, Any]:
         storage.write(cover, document.cover)
     kept = {name: getattr(document, name) for name in ("title", "author", "language", "identifier", "cover_media_type")}
     chapters = [chapter.title for chapter in document.chapters]
-    noted = {"chapters": chapters, "warnings": list(document.warnings), "cover": cover}
+    told = {"warnings": list(document.warnings), "left_out": omissions(document.left_out)}
+    noted = {"chapters": chapters, **told, "cover": cover}
     return {"slug": book.slug, **kept, **noted, "paragraphs": list(map(list, book.paragraphs))}
 
 

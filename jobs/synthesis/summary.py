@@ -16,6 +16,7 @@ from flowtts_core.config import fingerprint
 from jobs.synthesis.books import Assembled
 from jobs.synthesis.folder import REPORT, ROW_FILES, SUMMARY, read_json
 from jobs.synthesis.manifest import MANIFEST, QUARANTINE, Totals
+from jobs.synthesis.omissions import told
 
 EXIT_QUARANTINED = 3
 
@@ -95,7 +96,7 @@ def summarise(
     timings: dict[str, float],
 ) -> Summary:
     """The summary of shards and books as they are now."""
-    notes = [warning for book in stored.notes["books"] for warning in book["warnings"]]
+    notes = [note for book in stored.notes["books"] for note in _notes(book, stored.notes["kind"] == "book")]
     return Summary(
         output=storage.root,
         kind=stored.notes["kind"],
@@ -122,6 +123,12 @@ def summarise(
         notes=(*notes, *(note for book in books for note in book.notes)),
         made_by=_made_by(),
     )
+
+
+def _notes(book: dict[str, Any], alone: bool) -> list[str]:
+    """What is to be told of a book's reading: what was mended, and what was left out."""
+    notes = [*book["warnings"], *told(book.get("left_out", []))]  # a plan of an earlier version has no such list
+    return notes if alone else [f"{book['title']}: {note}" for note in notes]
 
 
 def _made_by() -> dict[str, Any]:

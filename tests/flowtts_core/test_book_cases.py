@@ -129,7 +129,8 @@ def test_letters_that_were_decoded_wrongly_before_are_mended_and_told():
         ("<style>p.x, .hide { color: red; display : none }</style>", '<p class="hide">Unseen</p>'),
         ("<style>@media amzn-mobi { .kf8 { display: none } } div.a .b { visibility: hidden }</style>",
          '<p class="kf8">Seen.</p><div class="a"><p class="b">Unseen</p></div>'),
-        ("<style>.hide { display: none } p.hide { display: block }</style>", '<p class="hide">Seen.</p><div class="hide">Unseen</div>'),
+        ("<style>.hide { display: none } p.hide { display: block }</style>",
+         '<p class="hide">Seen.</p><div class="hide">Unseen</div>'),
         ('<link rel="stylesheet" href="s.css"/>', '<p id="gone">Unseen</p>'),
         ("", '<p class="hide">Unseen</p><p style="display:none">Unseen</p><p hidden="hidden">Unseen</p>'),
         ("", '<p><span aria-hidden="true">Unseen</span></p>'),
@@ -261,7 +262,10 @@ def test_lines_of_verse_have_short_pauses(body):
 
 
 def test_breaks_that_only_wrap_prose_and_very_short_lines_are_no_pauses():
-    wrapped = "<p>It was a bright cold day in April, and the clocks were<br/>striking thirteen, as they did each day in that far<br/>land.</p>"
+    wrapped = (
+        "<p>It was a bright cold day in April, and the clocks were<br/>striking "
+        "thirteen, as they did each day in that<br/>land.</p>"
+    )
     assert len(body_of(wrapped).chapters[0].sentences) == 2
     assert [
         s.text for s in body_of("<p>Fury said<br/>to a<br/>mouse, That<br/>he met</p>").chapters[0].sentences[1:]

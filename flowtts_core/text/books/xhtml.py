@@ -11,7 +11,7 @@ from html.entities import html5
 from lxml import etree
 from lxml import html as lxml_html
 
-from flowtts_core.text.books import marks, pictures
+from flowtts_core.text.books import note_marks, pictures
 from flowtts_core.text.books.decode import decode_markup, mend
 from flowtts_core.text.books.hidden import Hidden
 from flowtts_core.text.books.initials import begins_with_initial, closes_initial, joins_initial
@@ -193,7 +193,7 @@ def _sheets(root: etree._Element, sheet: Callable[[str], str]) -> Iterator[str]:
 
 def clean(text: str) -> str:
     """Collapse spaces and drop soft hyphens and other invisible characters. Line feeds stay."""
-    lines = (" ".join(line.split()) for line in marks.INVISIBLE.sub("", text).split("\n"))
+    lines = (" ".join(line.split()) for line in note_marks.INVISIBLE.sub("", text).split("\n"))
     return "\n".join(line for line in lines if line)
 
 
@@ -376,8 +376,8 @@ class _Reader:
         if label in _BACKLINKS:
             return _BACK
         raised = any(_tag(e) == "sup" for e in element.iter()) or _tag(element.getparent()) == "sup"
-        mark = marks.is_label(label) and (raised or marks.is_bracketed(label))
-        if mark or (marks.is_plain_label(label) and self.stands_as_mark(element)):
+        mark = note_marks.is_label(label) and (raised or note_marks.is_bracketed(label))
+        if mark or (note_marks.is_plain_label(label) and self.stands_as_mark(element)):
             self.target(href)
             return _NOTE_MARKS
         return None
@@ -394,21 +394,21 @@ class _Reader:
         return (
             any(_MARK_CLASS.search(e.get("class") or "") for e in nodes)
             or any(_MARK_STYLE.search(e.get("style") or "") for e in nodes)
-            or marks.hangs_as_note(self.before())
+            or note_marks.hangs_as_note(self.before())
         )
 
     def before(self) -> str:
         """Return the end of the text before this place in its block."""
-        return marks.INVISIBLE.sub("", "".join(part[-80:] for part in self.pending[-12:]))[-80:]
+        return note_marks.INVISIBLE.sub("", "".join(part[-80:] for part in self.pending[-12:]))[-80:]
 
     def is_note_sup(self, element: etree._Element) -> bool:
         label = clean("".join(element.itertext()))
-        if not marks.is_label(label):
+        if not note_marks.is_label(label):
             return False
         links = [a for a in element.iter() if _tag(a) == "a" and "#" in (a.get("href") or "")]
         for link in links:
             self.target(link.get("href"))
-        return bool(links) or marks.raised_as_note(label, self.before())
+        return bool(links) or note_marks.raised_as_note(label, self.before())
 
     def power(self, element: etree._Element) -> bool:
         """Keep a raised number raised ("10²"): joined to its base it would be another number."""
@@ -550,7 +550,7 @@ class _Reader:
     def flush(self) -> None:
         text = clean("".join(self.pending))
         if not self.verbatim:
-            text, typed = marks.without_typed_marks(text)
+            text, typed = note_marks.without_typed_marks(text)
             for mark in typed:
                 self.leave_out(_NOTE_MARKS, mark)
         self.pending, self.after_initial = [], False
