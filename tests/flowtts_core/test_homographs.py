@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from flowtts_core.text.frontends import PhonemeFrontend
+from flowtts_core.engines.kokoro import read_vocab
+from flowtts_core.text.frontends import PhonemeConfig, PhonemeFrontend
 
 FRONTEND = PhonemeFrontend()
 SENTENCES = Path(__file__).with_name("homographs.tsv")  # lines of IPA, tab, sentence with the *word*
@@ -44,3 +45,22 @@ def test_of_some_hundred_sentences_nearly_all_are_right() -> None:
 )
 def test_a_homograph_in_its_sentence(sentence: str, ipa: str) -> None:
     assert reading(sentence) == ipa
+
+
+@pytest.mark.parametrize(
+    ("text", "phonemes"),
+    [
+        ("I read it yesterday.", "ɹˈɛd"),
+        ("We read a chapter every night.", "ɹˈid"),
+        ("Close the door.", "klˈOz"),
+        ("There was a tear in his coat.", "tˈɛɹ"),
+        ("I'm content.", "kəntˈɛnt"),
+        ("Polish the vase.", "pˈɑlɪʃ"),
+        ("The pipes were made of lead.", "lˈɛd"),
+        ("I am used to the noise.", "jˈust"),
+        ("The actor took a bow.", "bˈW"),
+    ],
+)
+def test_kokoros_phonemes_too(text: str, phonemes: str) -> None:
+    frontend = PhonemeFrontend(PhonemeConfig("misaki", alphabet="misaki", table=read_vocab(None), add_blank=False))
+    assert phonemes in frontend.encode(text).phonemes

@@ -75,8 +75,12 @@ SENSES: dict[str, tuple[Sense, ...]] = {
     "lead": (_sense("lˈid", "VB"), _sense("lˈɛd", "", _METAL), _sense("lˈid", "")),
     "close": (_sense("klˈoʊz", "VB NN"), _sense("klˈoʊs", "")),
     "wound": (_sense("wˈaʊnd", "", "around round rope path string thread clock wire bandage through"),),
+    "polish": (_sense("pˈoʊlɪʃ", "JJ"), _sense("pˈɑlɪʃ", "")),
+    "resume": (_sense("ɹˈɛzəmˌeɪ", "NN"), _sense("ɹɪzˈum", "")),
+    "used": (_sense("jˈust", "JJ"), _sense("jˈuzd", "")),
     "aged": (_sense("ˈeɪdʒd", "VB"), _sense("ˈeɪdʒɪd", "")),
-    "axes": (_sense("ˈæksiz", "", "graph coordinate coordinates vertical horizontal rotation lines parallel plane"),),
+    "axes": (_sense("ˈæksiz", "", "graph coordinate coordinates vertical horizontal rotation lines parallel plane"),
+             _sense("ˈæksɪz", "")),
     "bases": (_sense("bˈeɪsiz", "", "theoretical legal moral scientific mathematical acids acid"),),
     "upset": (_sense("ˈʌpsˌɛt", "NN"), _sense("ʌpsˈɛt", "")),
     "buffet": (_sense("bˈʌfɪt", "VB"), _sense("bˈʌfeɪ", "")),
@@ -108,28 +112,32 @@ def choose(words: Sequence[str], place: int, tag: str, pronunciations: Sequence[
         tag: of the word, Penn Treebank's.
         pronunciations: `(IPA, role)` pairs of gruut's lexicon (NN, VB, VBD, JJ, ...), the usual one first.
     """
-    near = [word.lower() for word in words]
-    word = near[place]
-    if word == "used":
-        return pronunciations[0 if _is_accustomed(near, place) else -1][0]
-    tag = _corrected(words[place], near, place, tag)
-    found = {ipa for ipa, _ in pronunciations}
-    around = {*near[max(0, place - _WINDOW) : place], *near[place + 1 : place + 1 + _WINDOW]}
-    for sense in SENSES.get(word, ()):
-        if (
-            sense.ipa in found
-            and tag.startswith(tuple(sense.tags.split()) or "")
-            and (not sense.cues or sense.cues & around)
-        ):
-            return sense.ipa
+    tag = corrected_tag(words, place, tag)
+    sense = sense_of(words, place, tag)
+    if any(ipa == sense for ipa, _ in pronunciations):
+        return sense
     for prefix, roles in _ROLES:
         if tag.startswith(prefix):
             return next((ipa for role in roles for ipa, own in pronunciations if own == role), pronunciations[0][0])
     return pronunciations[0][0]
 
 
+def sense_of(words: Sequence[str], place: int, tag: str) -> str:
+    """Return the IPA of a word whose reading the words around it decide, as `choose` takes them; "" for others."""
+    senses = SENSES.get(words[place].lower())
+    if senses is None:
+        return ""
+    around = {word.lower() for word in words[max(0, place - _WINDOW) : place + 1 + _WINDOW]}
+    fits = (s for s in senses if tag.startswith(tuple(s.tags.split()) or "") and (not s.cues or s.cues & around))
+    return next((sense.ipa for sense in fits), "")
+
+
+def corrected_tag(words: Sequence[str], place: int, tag: str) -> str:
+    """Return the tag of a homograph, or a better one where the tagger is known to err."""
+    return _corrected(words[place], [word.lower() for word in words], place, tag)
+
+
 def _corrected(written: str, near: Sequence[str], place: int, tag: str) -> str:
-    """Return the tag, or a better one where the tagger is known to err."""
     word = near[place]
     before, after = near[place - 1] if place else "", near[place + 1] if place + 1 < len(near) else ""
     if word == "read":
@@ -145,6 +153,8 @@ def _corrected(written: str, near: Sequence[str], place: int, tag: str) -> str:
         return "NN" if before in ("a", "the") and (after in _OF or not after.isalpha()) else tag
     if word == "invalid":
         return "NN" if before not in _BE | _DEGREES and (after in _OF or not after.isalpha()) else tag
+    if word == "used":
+        return "JJ" if _is_accustomed(near, place) else "VBN"
     if word == "polish":
         lower = written.islower() or (place == 0 and tag.startswith("VB"))
         return "NN" if lower else "JJ"

@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from flowtts_core.errors import ConfigError, DependencyError
+from flowtts_core.text.english.homographs import SENSES, corrected_tag, sense_of
 from flowtts_core.text.normalize import normalize
 from flowtts_core.text.pieces import Piece
 
@@ -86,10 +87,23 @@ class MisakiPhonemizer:
         """The phonemes of each chunk of a text; the tokens of a chunk end with the one that has a blank after it."""
         found = [""] * len(chunks)
         k = 0
-        for token in self._g2p.phonemize_tokens(self._g2p.tokenize(" ".join(chunks))):
+        for token in self._g2p.phonemize_tokens(self._tagged(" ".join(chunks))):
             found[k] += (token.phonemes or "").translate(_MARKS)
             k += bool(token.whitespace)
         return [phonemes.strip() for phonemes in found]
+
+    def _tagged(self, text: str) -> list[Any]:
+        """Return hibari's tokens, with the tags of homographs mended and the readings that no tag decides."""
+        tokens: list[Any] = self._g2p.tokenize(text)
+        words = [token.text for token in tokens]
+        for place, token in enumerate(tokens):
+            golds = self._g2p.lexicon.golds.get(token.text.lower())
+            if isinstance(golds, dict) or token.text.lower() in SENSES:
+                tag = corrected_tag(words, place, token.tag)
+                token.tag = "VB" if tag == "VBP" else tag  # under VBP the lexicon has past tenses
+                sense = "" if self._g2p.british else sense_of(words, place, tag)
+                token.phonemes = to_misaki(sense, "en-us") or token.phonemes
+        return tokens
 
     def knows(self, word: str) -> bool:
         """Whether the lexicon has the word."""
