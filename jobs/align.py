@@ -14,6 +14,7 @@ from typing import Any
 from cluster.storage import Storage, is_remote
 from flowtts_core.errors import ConfigError, OutputError, TextError
 from jobs.corpus.clips import SourceClip, read_clips
+from jobs.request_options import add_lexicon_option, read_lexicon
 
 FORMATS = ("textgrid", "ctm", "json")
 QUARANTINE, NOT_READ = "quarantine.jsonl", "not_read.jsonl"
@@ -72,9 +73,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--format", choices=FORMATS, default="textgrid", help="what to write (default: textgrid)")
     parser.add_argument("--voice", help="a flow voice that reads the language (default: the bundled one, English)")
-    parser.add_argument(
-        "--lexicon", type=Path, help="your own pronunciations: lines of a word, a tab and its IPA, or JSON"
-    )
+    add_lexicon_option(parser)
     parser.add_argument("--max-seconds", type=float, default=60.0, help="set longer clips aside (default: 60)")
     parser.add_argument("--workers", type=int, help="processes (default: the cores of this machine)")
     parser.add_argument("--address", help="a Ray cluster, for example http://head:8265 (default: this machine)")
@@ -90,7 +89,6 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(
             f"--max-seconds {args.max_seconds:g}: use a value up to 600", "cut longer recordings at pauses first"
         )
-    from flowtts_core.text.frontends.lexicon import load_lexicon
     from jobs.bar import bar
 
     with bar(quiet=args.json) as shown:
@@ -100,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
             args.output,
             args.format,
             voice=args.voice,
-            lexicon=load_lexicon(args.lexicon) if args.lexicon else None,
+            lexicon=read_lexicon(args.lexicon),
             max_seconds=args.max_seconds,
             workers=args.workers,
             address=args.address,

@@ -39,6 +39,7 @@ from jobs.corpus.clips import LAYOUTS, SourceClip, read_corpus
 from jobs.corpus.columns import ROLES, Reading
 from jobs.corpus.outlier_page import OUTLIERS, ClipPlace, outlier_page, texts_of
 from jobs.corpus.prepare_worker import Note, ShardPreparer, feature_print
+from jobs.request_options import add_lexicon_option, read_lexicon
 
 QUARANTINE = "quarantine.jsonl"
 SOME_SET_ASIDE = 3  # exit code
@@ -123,7 +124,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--no-trim", action="store_true", help="keep the silence at the ends of clips")
     parser.add_argument("--no-loudness", action="store_true", help="keep each clip's own loudness")
-    parser.add_argument("--lexicon", type=Path, help="JSON object of word -> IPA that goes before the phonemizer")
+    add_lexicon_option(parser)
     parser.add_argument("--licence", default="", help="licence of the corpus, noted in dataset.json")
     parser.add_argument("--clips-per-file", type=int, default=128, help="bound of each Parquet file (default: 128)")
     parser.add_argument(
@@ -239,21 +240,6 @@ def parse_settings(settings: list[str]) -> dict[str, str]:
     if wrong:
         raise ConfigError(f"--set {wrong[0]}", "write it as KEY=VALUE")
     return dict(setting.split("=", 1) for setting in settings)
-
-
-def read_lexicon(path: Path) -> dict[str, str]:
-    """Read a JSON object of word -> IPA.
-
-    Raises:
-        TextError: when the file is anything else.
-    """
-    try:
-        words = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise TextError(f"{path}: not a lexicon ({error})", 'write it as {"word": "IPA", ...}') from error
-    if not isinstance(words, dict) or not all(isinstance(ipa, str) for ipa in words.values()):
-        raise TextError(f"{path}: not a lexicon", 'write it as {"word": "IPA", ...}')
-    return words
 
 
 def prepare(

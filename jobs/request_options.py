@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from flowtts_core.request import REQUEST_FIELDS, PromptClip
@@ -22,6 +23,29 @@ def add_request_options(group: Any) -> None:
     group.add_argument(
         "--ssml", action="store_const", const="ssml", dest="input_type", help="the text is SSML, as --input-type ssml"
     )
+
+
+def add_lexicon_option(group: Any) -> None:
+    """Add `--lexicon`, which `read_lexicon` reads."""
+    group.add_argument(
+        "--lexicon",
+        metavar="FILE",
+        help="your own words: lines of what is written (a word, a phrase, or a /regular expression/), a tab, and how it is"
+        " read: IPA, a respelling (shi-VAWN) or other words; or a JSON object of the same. They go before all else",
+    )
+
+
+def read_lexicon(path: str | Path | None) -> dict[str, str]:
+    """Return the words of a lexicon, none where no file is given; see `flowtts_core.text.frontends.lexicon`.
+
+    Raises:
+        TextError: when the file cannot be read or a line is wrong.
+    """
+    if path is None:
+        return {}
+    from flowtts_core.text.frontends.lexicon import load_lexicon
+
+    return load_lexicon(path)
 
 
 def request_settings(args: argparse.Namespace) -> dict[str, Any]:

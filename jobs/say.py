@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowtts_core.errors import DependencyError, OutputError, TextError
-from jobs.request_options import add_request_options, request_settings
+from jobs.request_options import add_lexicon_option, add_request_options, read_lexicon, request_settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,6 +43,7 @@ def add_parser(subparsers: Any) -> None:
         "--voice", help="a bundled voice's name, a voice folder or hf://owner/name (default: the bundled one)"
     )
     add_request_options(parser)
+    add_lexicon_option(parser)
     parser.add_argument("--json", action="store_true", help="print a summary as JSON")
     parser.set_defaults(run=run)
 
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     started = time.perf_counter()
     from flowtts_core.voice import open_voice
 
-    synthesizer = open_voice(args.voice)
+    synthesizer = open_voice(args.voice, lexicon=read_lexicon(args.lexicon))
     loaded = time.perf_counter()
     waveform = speak(synthesizer, text, request_settings(args))
     if output is not None:

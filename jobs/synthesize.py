@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cluster.resources import PROFILES, profile_named
-from jobs.request_options import add_request_options, request_settings
+from jobs.request_options import add_lexicon_option, add_request_options, read_lexicon, request_settings
 
 if TYPE_CHECKING:
     from flowtts_core.engines.base import UtteranceSynthesizer
@@ -93,7 +93,7 @@ def _add_reading(group: Any) -> None:
 def add_speaking(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("how it is spoken")
     add_request_options(group)
-    group.add_argument("--lexicon", metavar="FILE", help="your pronunciations: lines of word, tab, IPA; or JSON")
+    add_lexicon_option(group)
 
 
 def add_verifying(parser: argparse.ArgumentParser) -> None:
@@ -331,7 +331,7 @@ def speak_plan(
     output = output.rstrip("/") or output
     if voice is None and engine is None and not (options is not None and options.overwrite):
         voice = _begun_with(output)
-    words = _lexicon(lexicon)
+    words = read_lexicon(lexicon)
     speaking = replace(speaking, lexicon=fingerprint(words) if words else "")
     engine_of = None if engine else partial(voice_engine, device=device, lexicon=words)
     again = {"voice": voice, "device": device, "lexicon": words}
@@ -441,14 +441,6 @@ def _gate(noted: dict[str, Any]) -> GateConfig:
             f"--verify-speaker {gate.target}: not the file that the job compared with", "put that file back"
         )
     return gate
-
-
-def _lexicon(path: str | None) -> dict[str, str]:
-    if path is None:
-        return {}
-    from flowtts_core.text.frontends.lexicon import load_lexicon
-
-    return load_lexicon(path)
 
 
 def _counted(n: int, what: str) -> str:

@@ -11,13 +11,16 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 # IPA letters and marks but those that are letters of languages as well (æ ç ð ø œ ŋ β θ χ and the like).
-_SIGNS = "ɐɑɒɓɔɕɖɗɘəɚɛɜɝɞɟɠɡɢɣɤɥɦɧɨɪɫɬɭɮɯɰɱɲɳɴɵɶɸɹɺɻɽɾʀʁʂʃʄʈʉʊʋʌʍʎʏʐʑʒʔʕʘʙʛʜʝʟʡʢʣʤʥʦʧʨᵻˈˌːˑ"
+IPA_SIGNS = "ɐɑɒɓɔɕɖɗɘəɚɛɜɝɞɟɠɡɢɣɤɥɦɧɨɪɫɬɭɮɯɰɱɲɳɴɵɶɸɹɺɻɽɾʀʁʂʃʄʈʉʊʋʌʍʎʏʐʑʒʔʕʘʙʛʜʝʟʡʢʣʤʥʦʧʨᵻˈˌːˑ"
 _BLOCK = re.compile(
-    rf"\[\[(?P<alone>[^\[\]]*[{_SIGNS}][^\[\]]*)\]\]"
-    rf"|\[(?P<word>[^\[\]\n]+)\]\(/(?P<ipa>[^/()\[\]\n]*[{_SIGNS}][^/()\[\]\n]*)/\)"
+    rf"\[\[(?P<alone>[^\[\]]*[{IPA_SIGNS}][^\[\]]*)\]\]"
+    rf"|\[(?P<word>[^\[\]\n]+)\]\(/(?P<ipa>[^/()\[\]\n]*[{IPA_SIGNS}][^/()\[\]\n]*)/\)"
 )
 _NOTATION = str.maketrans("", "", ".‿͜͡")  # ends of syllables, links and ties, which are not spoken
 _ONE_PHONE = re.compile(r"[ˈˌ]*(?:aɪ|aʊ|eɪ|oʊ|əʊ|ɔɪ|tʃ|dʒ|ts|dz|[^\sˈˌ])[ːˑʰʲʷˠˤ˞\u0300-\u036f]*")
+
+_VOICELESS = tuple("ptkfθ")
+_SIBILANT = tuple("szʃʒ")
 
 
 class GivenPhonemes(NamedTuple):
@@ -80,4 +83,11 @@ def written(text: str) -> str:
 
 def has_sign(ipa: str) -> bool:
     """Whether the IPA has a sign that no ordinary writing has, without which a block does not count."""
-    return any(sign in _SIGNS for sign in ipa)
+    return any(sign in IPA_SIGNS for sign in ipa)
+
+
+def plural_ending(ipa: str) -> str:
+    """How 's sounds after `ipa`."""
+    if ipa.endswith(_SIBILANT):
+        return "ɪz"
+    return "s" if ipa.endswith(_VOICELESS) else "z"

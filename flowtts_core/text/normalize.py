@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
 
 from flowtts_core.text.books.clean import clean
 from flowtts_core.text.english import expand as english
 from flowtts_core.text.german import expand as german
-from flowtts_core.text.given_phonemes import given_phonemes, masked
+from flowtts_core.text.given_phonemes import given_phonemes, masked, plural_ending
 from flowtts_core.text.latin import LATIN, in_latin, unread
+from flowtts_core.text.own_words import OwnWord, OwnWords
 from flowtts_core.text.pieces import Piece, Reading
 
 Readings = Callable[[str, Callable[[str], bool] | None], Iterable[Reading]]
@@ -81,29 +83,68 @@ def _is_possessive(text: str, end: int, pieces: list[Piece]) -> bool:
     return end < len(text) and text[end] == " " and not any("'" in text[max(0, p.start - 1) : p.start] for p in pieces)
 
 
-def normalize(text: str, language: str = "en-us", is_word: Callable[[str], bool] | None = None) -> list[Piece]:
+def normalize(
+    text: str,
+    language: str = "en-us",
+    is_word: Callable[[str], bool] | None = None,
+    own: OwnWords | None = None,
+) -> list[Piece]:
     """Return the pieces to read of any text, with their characters in it. It never raises.
 
     Args:
         language: what is written in figures and signs is read in English (`en...`) and German (`de...`); a text of another
             language is taken as it stands.
         is_word: whether the lexicon has a word, which may stand in capitals.
+        own: the user's words, which go before all else.
     """
     readings = _READINGS.get(language.lower().replace("_", "-").partition("-")[0])
     blocks = given_phonemes(text)
     plain, starts, ends = clean(masked(text, blocks, "ˈ", ("[[", "]]")), powers=readings is not None)
+    found = own.find(plain) if own is not None else []
+    plain = _hidden(plain, found)
+    read = ((reading.start, reading.end, _read(reading)) for reading in (readings(plain, is_word) if readings else ()))
+    if found:
+        said = ((word.start, word.end, list(_said(word, language, is_word, own))) for word in found)
+        read = iter(sorted([*read, *said]))
     pieces: list[Piece] = []
     done = 0
-    for reading in readings(plain, is_word) if readings else ():
-        pieces += tokenize(plain, True, done, reading.start)
-        pieces += _read(reading)
-        done = reading.end
+    for start, end, spoken in read:
+        pieces += tokenize(plain, readings is not None, done, start)
+        pieces += spoken
+        done = end
     pieces += tokenize(plain, readings is not None, done)
     if starts is not None and ends is not None:
         pieces = _placed(pieces, starts, ends)
     pieces = _with_unread(pieces, text)
     given = {block.start: Piece(block.ipa, block.word_start, block.word_end, "ipa") for block in blocks}
     return [given.get(piece.start, piece) if piece.kind == "ipa" else piece for piece in pieces]
+
+
+def _hidden(plain: str, found: list[OwnWord]) -> str:
+    """Return the text with a word that no rule reads in the place of each of the user's, as long as it and as large."""
+    for word in found:
+        length, large = word.end - word.start, plain[word.start].isupper()
+        stand_in = ("Q" if large else "q") + "q" * (length - 1) if length > 1 else "ñ"
+        plain = plain[: word.start] + stand_in + plain[word.end :]
+    return plain
+
+
+def _said(word: OwnWord, language: str, is_word: Callable[[str], bool] | None, own: OwnWords | None) -> Iterator[Piece]:
+    """Yield what is read in the place of one of the user's words."""
+    if word.is_ipa:
+        yield Piece(word.said + (plural_ending(word.said) if word.owner else ""), word.start, word.end, "ipa")
+        return
+    if not word.said.strip():
+        yield Piece(" ", word.start, word.end, "space")  # to be passed over, which is no loss
+        return
+    text = word.said + ("'s" if word.owner else "")
+    within = own.without_patterns() if own is not None and word.replaced else None
+    for (start, end), group in groupby(normalize(text, language, is_word, within), lambda piece: piece[1:3]):
+        parts = list(group)
+        if len(parts) > 1 and "-".join(part.text for part in parts) == text[start:end]:
+            yield Piece(text[start:end], word.start, word.end, "syllables")
+            continue
+        yield from (part._replace(start=word.start, end=word.end) for part in parts if part.kind != "space")
 
 
 def _placed(pieces: list[Piece], starts: list[int], ends: list[int]) -> list[Piece]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-Kind = Literal["word", "letter", "ipa", "mark", "space", "skip"]
+Kind = Literal["word", "letter", "syllables", "ipa", "mark", "space", "skip"]
 
 
 class Piece(NamedTuple):
     """`text` is what is read; `start, end` are characters of the source.
 
     Consecutive spoken pieces with the same span belong to one written word ("$3" is read "three dollars").
+    Kind "syllables" is one word by its syllables, with hyphens between ("shi-VAWN").
     Kind "skip" is a written word that this language cannot read (another script).
     """
 
@@ -21,7 +22,7 @@ class Piece(NamedTuple):
 
     @property
     def spoken(self) -> bool:
-        return self.kind in ("word", "letter", "ipa")
+        return self.kind in ("word", "letter", "syllables", "ipa")
 
 
 class Reading(NamedTuple):

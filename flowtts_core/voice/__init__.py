@@ -33,7 +33,7 @@ def open_voice(
 
     Args:
         threads: that the voice computes with; where it runs on torch, all of this process do.
-        lexicon: the user's own pronunciations (word -> IPA), which go before the voice's.
+        lexicon: the user's own words (see `flowtts_core.text.own_words`), which go before the voice's.
 
     Raises:
         VoiceError: where there is no such voice, or it is damaged, or of a kind that this version does not know.
@@ -48,12 +48,25 @@ def open_voice(
 
 
 def with_lexicon(card: VoiceCard, lexicon: Mapping[str, str] | None) -> VoiceCard:
-    """Return the card with words of the user's before the voice's own; raises VoiceError for a voice without phonemes."""
+    """Return the card with words of the user's before the voice's own.
+
+    Raises:
+        VoiceError: for a voice without a front end of ours, or for IPA where the voice reads letters.
+    """
     if not lexicon:
         return card
+    from flowtts_core.text.frontends import FRONTENDS
+    from flowtts_core.text.own_words import is_text
+
     frontend = card.parts.get("frontend", {})
-    if frontend.get("name") not in ("phonemes", "kokoro"):
-        raise VoiceError(f"voice {card.name} takes no lexicon: it does not speak from phonemes", "leave it out")
+    if frontend.get("name") not in FRONTENDS:
+        raise VoiceError(f"voice {card.name} takes no lexicon: it reads texts by itself", "leave it out")
+    phonemes = [word for word, said in lexicon.items() if not is_text(said)]
+    if phonemes and frontend["name"] not in ("phonemes", "kokoro"):
+        raise VoiceError(
+            f"voice {card.name} takes no lexicon of IPA, since it reads letters: {phonemes[0]!r} is given in IPA",
+            "respell it: Siobhan, a tab, shi-VAWN",
+        )
     words = {**(frontend.get("lexicon") or {}), **lexicon}
     return replace(card, parts={**card.parts, "frontend": {**frontend, "lexicon": words}})
 

@@ -146,7 +146,7 @@ def test_inline_ipa_and_user_lexicon(tmp_path: Path) -> None:
     [
         ("a.tsv", "one\twˈʌn\ntwo tu\n", "a.tsv, line 2"),
         ("b.tsv", "one\t\n", "b.tsv, line 1"),
-        ("c.tsv", "\none\tw漢n\n", "c.tsv, line 2"),
+        ("c.tsv", "\none\twˈ漢n\n", "c.tsv, line 2"),
         ("d.json", '{\n"a": 1}', "d.json, line 2"),
         ("e.json", "{\n\n", "e.json, line 3"),
         ("f.json", "[]", "f.json, line 1"),

@@ -45,8 +45,8 @@ def _sense(ipa: str, tags: str, cues: str = "") -> Sense:
 
 _SHIP = "ship boat deck stern captain hull sea keel prow anchor canoe vessel"
 _BEND = (
-    _SHIP
-    + " took take takes low deep made make stiff slight polite curtain graceful gave formal grave courteous butler servant waiter king queen audience"
+    f"{_SHIP} took take takes low deep made make stiff slight polite curtain graceful gave formal grave courteous butler "
+    "servant waiter king queen audience"
 )
 _CLOTH = "coat shirt dress skirt fabric cloth paper sleeve trousers wear muscle ligament sail curtain jacket stocking"
 _QUARREL = (

@@ -85,6 +85,8 @@ def encode_pieces(
     for piece in pieces:
         if piece.kind == "ipa":
             raise no_phonemes(text[piece.start : piece.end], piece.text)
+        if piece.kind == "syllables":
+            piece = piece._replace(text=piece.text.replace("-", ""))
         found, unknown = ([], [piece.text]) if piece.kind == "skip" else symbols_of(piece.text)
         dropped += unknown
         if not found:

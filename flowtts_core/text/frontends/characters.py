@@ -8,6 +8,7 @@ from flowtts_core.errors import ConfigError
 from flowtts_core.text.frontends.base import EncodedText, Frontend, encode_pieces
 from flowtts_core.text.latin import plain_letters
 from flowtts_core.text.normalize import normalize
+from flowtts_core.text.own_words import OwnWords
 
 LATIN = " '-,.;:!?\"abcdefghijklmnopqrstuvwxyz"
 
@@ -20,11 +21,13 @@ class CharacterConfig:
         characters: those that have a token, in order; the first is token 1, and 0 is padding.
         language: English ("en...") and German ("de...") are written out in words first; other texts are taken as they stand.
         lower_case: letters are lower-cased first.
+        lexicon: the user's words, as texts; see `flowtts_core.text.own_words`.
     """
 
     characters: str = LATIN
     language: str = "en-us"
     lower_case: bool = True
+    lexicon: dict[str, str] | None = None
 
     def __post_init__(self) -> None:
         if not self.characters or len(set(self.characters)) < len(self.characters):
@@ -36,6 +39,7 @@ class CharacterFrontend(Frontend):
 
     def __init__(self, config: CharacterConfig) -> None:
         self.config = config
+        self._own = OwnWords(config.lexicon) if config.lexicon else None
         self._ids = {character: i + 1 for i, character in enumerate(config.characters)}
 
     @property
@@ -43,7 +47,7 @@ class CharacterFrontend(Frontend):
         return len(self._ids) + 1
 
     def encode(self, text: str) -> EncodedText:
-        pieces = normalize(text, self.config.language)
+        pieces = normalize(text, self.config.language, own=self._own)
         return encode_pieces(text, pieces, self._symbols, f"among the characters {self.config.characters[:40]!r}")
 
     def load(self) -> None:
@@ -64,9 +68,10 @@ class CharacterFrontend(Frontend):
 
 @dataclass(frozen=True)
 class ByteConfig:
-    """Settings of the byte front end; `language` as `CharacterConfig` has it."""
+    """Settings of the byte front end; `language` and `lexicon` as `CharacterConfig` has them."""
 
     language: str = "en-us"
+    lexicon: dict[str, str] | None = None
 
 
 class ByteFrontend(Frontend):
@@ -76,9 +81,10 @@ class ByteFrontend(Frontend):
 
     def __init__(self, config: ByteConfig) -> None:
         self.config = config
+        self._own = OwnWords(config.lexicon) if config.lexicon else None
 
     def encode(self, text: str) -> EncodedText:
-        pieces = normalize(text, self.config.language)
+        pieces = normalize(text, self.config.language, own=self._own)
         return encode_pieces(
             text, pieces, lambda part: ([b + 1 for b in part.encode("utf-8", "replace")], []), "in bytes"
         )

@@ -44,7 +44,7 @@ class EspeakPhonemizer:
         """IPA of each piece; where espeak joins words, the joint IPA is shared out over them."""
         clauses: list[list[int]] = [[]]
         for i, piece in enumerate(pieces):
-            if piece.kind in ("mark", "ipa"):
+            if piece.kind in ("mark", "ipa", "syllables"):
                 clauses.append([])
             elif piece.kind in ("word", "letter"):
                 clauses[-1].append(i)

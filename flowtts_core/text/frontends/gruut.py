@@ -12,11 +12,10 @@ from flowtts_core.text.frontends.gruut_data import Guesser, Lexicon, Pronunciati
 from flowtts_core.text.frontends.gruut_german import GermanPhonemizer
 from flowtts_core.text.frontends.respelling import syllable_ipa
 from flowtts_core.text.frontends.tagger import parts, shared_tagger
+from flowtts_core.text.given_phonemes import plural_ending
 from flowtts_core.text.pieces import Piece
 
 _CACHE_LIMIT = 200_000
-_VOICELESS = tuple("ptkfθ")
-_SIBILANT = tuple("szʃʒ")
 _FIRST_VOWEL = re.compile("(?=[aæɑɐɔəɚɛɝeiɪouʊʌ])")
 _LETTER_A = "ˈeɪ"
 
@@ -159,10 +158,3 @@ def _forms(word: str) -> Iterable[str]:
         yield form
         if "'" in form:
             yield form.removesuffix("'s").removesuffix("'")
-
-
-def plural_ending(ipa: str) -> str:
-    """How 's sounds after `ipa`."""
-    if ipa.endswith(_SIBILANT):
-        return "ɪz"
-    return "s" if ipa.endswith(_VOICELESS) else "z"

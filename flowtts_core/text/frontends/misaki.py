@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
 from flowtts_core.errors import ConfigError, DependencyError
 from flowtts_core.text.english.homographs import SENSES, corrected_tag, sense_of
 from flowtts_core.text.normalize import normalize
+from flowtts_core.text.own_words import OwnWords
 from flowtts_core.text.pieces import Piece
 
 LANGUAGES = {"en-us": False, "en-gb": True}  # and whether it is British
@@ -47,14 +48,14 @@ class MisakiPhonemizer:
             raise DependencyError("phonemizer 'misaki' needs hibari-tts", "pip install hibari-tts") from error
         self._g2p: Any = G2P(british=LANGUAGES[language])
 
-    def pieces(self, text: str, lexicon: Container[str] = ()) -> list[Piece]:
+    def pieces(self, text: str, own: OwnWords | None = None) -> list[Piece]:
         """Return our normaliser's pieces, but each abbreviation ("FBI") and compound ("self-serving") whole, as misaki has it.
 
         Args:
-            lexicon: words that stay as they are, lower-case.
+            own: the user's words.
         """
         joined: list[Piece] = []
-        pieces = normalize(text, is_word=self.knows)
+        pieces = normalize(text, is_word=self.knows, own=own)
         for (start, end, whole), group in groupby(pieces, lambda p: (p.start, p.end, p.kind in ("word", "letter"))):
             parts = list(group)
             written = _written([part.text for part in parts], [part.kind == "letter" for part in parts])
@@ -62,7 +63,7 @@ class MisakiPhonemizer:
                 written = ["".join(f"{letter}." for letter in written[0])]  # as it stands: "A.S." is no "as"
             compound = "-".join(written)
             one = len(written) == 1 or len(compound) == end - start or _ORDINAL.fullmatch(compound)
-            if whole and len(parts) > 1 and one and not any(part.text.lower() in lexicon for part in parts):
+            if whole and len(parts) > 1 and one:
                 parts = [Piece(compound, start, end, "word")]
             joined += parts
         return joined

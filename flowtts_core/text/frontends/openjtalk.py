@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from flowtts_core.errors import ConfigError, DependencyError
 from flowtts_core.text.frontends.espeak import JOINED
 from flowtts_core.text.frontends.kana import MARKS, PHONEMES, READ_AS, SILENT, SMALL
 from flowtts_core.text.given_phonemes import given_phonemes
+from flowtts_core.text.own_words import OwnWords
 from flowtts_core.text.pieces import Piece
 
 _REMEDY = "pip install 'flowtts[japanese]'"
@@ -53,19 +54,19 @@ class OpenJtalkPhonemizer:
             raise DependencyError(f"phonemizer 'openjtalk' needs {error.name}", _REMEDY) from error
         self._analyse: Any = pyopenjtalk.g2p_mapping
 
-    def pieces(self, text: str, lexicon: Mapping[str, str] | None = None) -> list[Piece]:
+    def pieces(self, text: str, own: OwnWords | None = None) -> list[Piece]:
         """Return the words, marks and spaces of a text. Every character that should be heard is in one, or is a "skip".
 
         Args:
-            lexicon: written word, lower-case -> IPA; a word of it may be several of pyopenjtalk's.
+            own: the user's words; one of them may be several of pyopenjtalk's.
         """
         out: list[Piece] = []
         done = 0
         for block in given_phonemes(text):
-            out += self._read(text, done, block.start, lexicon or {})
+            out += self._read(text, done, block.start, own)
             out.append(Piece(block.ipa, block.word_start, block.word_end, "ipa"))
             done = block.end
-        return [*out, *self._read(text, done, len(text), lexicon or {})]
+        return [*out, *self._read(text, done, len(text), own)]
 
     def transcribe(self, pieces: Sequence[Piece]) -> list[str]:
         """Return the phonemes of each piece; empty for pieces that are not words. A stop (っ) joins words into one."""
@@ -78,16 +79,16 @@ class OpenJtalkPhonemizer:
             before = before if piece.kind == "space" else phonemes
         return out
 
-    def _read(self, text: str, start: int, stop: int, lexicon: Mapping[str, str]) -> Iterator[Piece]:
+    def _read(self, text: str, start: int, stop: int, own: OwnWords | None) -> Iterator[Piece]:
         units = self._units(text, start, stop)
         k = 0
         while k < len(units):
             unit = units[k]
-            many = range(min(len(units), k + _LONGEST_ENTRY), k, -1) if lexicon else ()
-            last = next((j for j in many if text[unit.start : units[j - 1].end].lower() in lexicon), None)
-            if last is not None:
-                end = units[last - 1].end
-                yield Piece(lexicon[text[unit.start : end].lower()], unit.start, end, "ipa")
+            many = range(min(len(units), k + _LONGEST_ENTRY), k, -1) if own is not None else ()
+            said = ((j, own.reading(text[unit.start : units[j - 1].end])) for j in many if own is not None)
+            last, reading = next((pair for pair in said if pair[1] is not None), (k, None))
+            if reading is not None:
+                yield from self._said(*reading, unit.start, units[last - 1].end)
                 k = last
                 continue
             if unit.kana:
@@ -96,6 +97,14 @@ class OpenJtalkPhonemizer:
             else:
                 yield from _signs(text, unit.start, unit.end)
             k += 1
+
+    def _said(self, said: str, is_ipa: bool, start: int, end: int) -> Iterator[Piece]:
+        if is_ipa:
+            yield Piece(said, start, end, "ipa")
+            return
+        for piece in self.pieces(said):
+            if piece.kind != "space":
+                yield piece._replace(start=start, end=end)
 
     def _units(self, text: str, start: int, stop: int) -> list[_Unit]:
         """Return the words and marks of `text[start:stop]`, in order and without gaps. All words of a number have its span."""

@@ -11,12 +11,15 @@ from typing import Any, Protocol
 from flowtts_core.errors import ConfigError
 from flowtts_core.text.frontends.base import EncodedText, Frontend, Word, no_phonemes, nothing_to_say
 from flowtts_core.text.frontends.espeak import JOINED, EspeakPhonemizer
-from flowtts_core.text.frontends.gruut import gruut_phonemizer, plural_ending
+from flowtts_core.text.frontends.gruut import gruut_phonemizer
 from flowtts_core.text.frontends.misaki import MisakiPhonemizer, to_misaki
 from flowtts_core.text.frontends.openjtalk import OpenJtalkPhonemizer
+from flowtts_core.text.frontends.respelling import as_one_word, syllable_ipa
 from flowtts_core.text.frontends.symbols import symbol_table
+from flowtts_core.text.given_phonemes import plural_ending
 from flowtts_core.text.latin import plain_letters
 from flowtts_core.text.normalize import normalize
+from flowtts_core.text.own_words import OwnWords
 from flowtts_core.text.pieces import Piece
 
 log = logging.getLogger(__name__)
@@ -35,7 +38,7 @@ class PhonemeConfig:
         language: as the phonemizer names it.
         symbols: name of the symbol table; "matcha" is the 178-symbol table of Matcha-TTS and VITS.
         add_blank: put the blank token 0 between and around tokens, as Matcha-TTS does.
-        lexicon: word -> IPA, which goes before the phonemizer.
+        lexicon: the user's words, which go before all else; see `flowtts_core.text.own_words`.
         table: symbol -> token, of a voice that has a table of its own; `symbols` does not count then.
         alphabet: what the symbols are: "ipa", or "misaki" (Kokoro's).
         begin, end: symbols before and after each text.
@@ -63,7 +66,7 @@ class PhonemeConfig:
 class Phonemizer(Protocol):
     """IPA of each piece, empty for those that are not words; sees the whole text, so that it may look at neighbours.
 
-    One that cuts texts otherwise than our normaliser has `pieces(text, lexicon) -> pieces`.
+    One that cuts texts otherwise than our normaliser has `pieces(text, own) -> pieces`.
     """
 
     def transcribe(self, pieces: Sequence[Piece]) -> list[str]: ...
@@ -105,7 +108,9 @@ class PhonemeFrontend(Frontend):
         self._phonemizer: Phonemizer = PHONEMIZERS[self.config.phonemizer](self.config.language)
         self._is_word = getattr(self._phonemizer, "knows", None)
         self._pieces = getattr(self._phonemizer, "pieces", None)
-        self._lexicon = {word.lower(): ipa for word, ipa in (self.config.lexicon or {}).items()}
+        self._own = OwnWords(self.config.lexicon) if self.config.lexicon else None
+        if self._own is not None and self._own.has_patterns and self.config.phonemizer == "openjtalk":
+            raise ConfigError("Japanese texts take no patterns of a lexicon", "give words in place of /patterns/")
 
     @property
     def n_symbols(self) -> int:
@@ -118,9 +123,9 @@ class PhonemeFrontend(Frontend):
             TextError: when nothing in the text can be spoken (for instance another script), naming the characters.
         """
         if self._pieces is None:
-            pieces = normalize(text, self.config.language, self._is_word)
+            pieces = normalize(text, self.config.language, self._is_word, self._own)
         else:
-            pieces = self._pieces(text, self._lexicon)
+            pieces = self._pieces(text, self._own)
         spoken = self._transcribe(pieces)
         out = _Writer(self._ids, isinstance(self._phonemizer, LetterPhonemizer))
         for piece, ipa in zip(pieces, spoken, strict=True):
@@ -152,14 +157,23 @@ class PhonemeFrontend(Frontend):
                 raise no_phonemes(piece.text, piece.text)
             if piece.kind == "ipa":
                 spoken[i] = self._in_alphabet(piece.text)
-            elif self._lexicon and piece.kind == "word":
-                word = piece.text.lower()
-                stem = word.removesuffix("'s")
-                if word in self._lexicon:
-                    spoken[i] = self._in_alphabet(self._lexicon[word])
-                elif stem != word and stem in self._lexicon:
-                    spoken[i] = self._in_alphabet(self._lexicon[stem] + plural_ending(self._lexicon[stem]))
+            elif piece.kind == "syllables":
+                spoken[i] = self._of_syllables(piece.text)
         return spoken
+
+    def _of_syllables(self, written: str) -> str:
+        """Return the phonemes of a word from those of its syllables, of which English has some that are plain respellings."""
+        stem = written.removesuffix("'s")
+        syllables = stem.split("-")
+        if isinstance(self._phonemizer, LetterPhonemizer):
+            return self._phonemizer.transcribe([Piece("".join(written.split("-")), 0, 0, "word")])[0]
+        known = [syllable_ipa(s) if self.config.language.startswith("en") else "" for s in syllables]
+        spoken = [
+            self._in_alphabet(ipa) or self._phonemizer.transcribe([Piece(syllable.lower(), 0, 0, "word")])[0]
+            for syllable, ipa in zip(syllables, known, strict=True)
+        ]
+        ending = plural_ending(spoken[-1]) if stem != written else ""
+        return as_one_word(syllables, spoken) + ending
 
     def _in_alphabet(self, ipa: str) -> str:
         return to_misaki(ipa, self.config.language.lower()) if self.config.alphabet == "misaki" else ipa

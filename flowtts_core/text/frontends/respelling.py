@@ -6,7 +6,7 @@ import re
 
 _VOWELS = {
     "eye": "aɪ", "igh": "aɪ", "ah": "ɑ", "aw": "ɔ", "ay": "eɪ", "ee": "i", "eh": "ɛ", "ih": "ɪ", "oh": "oʊ", "oo": "u",
-    "ow": "aʊ", "oy": "ɔɪ", "uh": "ʌ",
+    "ow": "aʊ", "oy": "ɔɪ", "uh": "ʌ", "y": "aɪ",
 }  # fmt: skip
 _CONSONANTS = {
     "ch": "tʃ", "ck": "k", "dh": "ð", "dj": "dʒ", "kh": "k", "ng": "ŋ", "ph": "f", "qu": "kw", "sh": "ʃ", "th": "θ",
@@ -14,7 +14,8 @@ _CONSONANTS = {
     **{letter: letter for letter in "bdfhklmnpstvwz"},
 }  # fmt: skip
 _CONSONANT = "|".join(_CONSONANTS)
-_SYLLABLE = re.compile(rf"((?:{_CONSONANT})*?)({'|'.join(_VOWELS)})((?:{_CONSONANT})*)", re.IGNORECASE)
+_VOWEL = "|".join(_VOWELS) + r"(?=\Z)"  # y, the last, is a vowel at the end alone: WY
+_SYLLABLE = re.compile(rf"((?:{_CONSONANT})*?)({_VOWEL})((?:{_CONSONANT})*)", re.IGNORECASE)
 
 
 def syllable_ipa(syllable: str) -> str:
