@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -56,25 +57,38 @@ class Lines(progress.Progress):
         self._more, self._counted, self._tell = more, counted, tell
         self._told: dict[progress.TaskID, float] = {}  # when, by task
         self._done: set[progress.TaskID] = set()
+        self._telling, self._stopped = threading.Lock(), threading.Event()
 
     def start(self) -> None:
-        """Draw nothing."""
+        """Begin to look every second for what is to be told: a log shows that the work goes on, whatever takes long."""
+        self._ticker = threading.Thread(target=self._tick, daemon=True)
+        self._ticker.start()
 
     def stop(self) -> None:
-        """Draw nothing."""
+        """Tell no more."""
+        self._stopped.set()
 
     def update(self, task_id: progress.TaskID, **changes: Any) -> None:
         """Take a task's new values, as `rich.progress.Progress.update` does, and tell them if it is time."""
         super().update(task_id, **changes)
-        [task] = [task for task in self.tasks if task.id == task_id]
-        now = self.get_time()
-        last = self._told.setdefault(task_id, now if task.start_time is None else task.start_time)
-        ends = task.finished and task_id not in self._done
-        if ends or now - last >= EVERY_S:
-            self._told[task_id] = now
-            self._tell(self._line(task))
-        if ends:
-            self._done.add(task_id)
+        self.tell_due()
+
+    def tell_due(self) -> None:
+        """Tell the tasks of which nothing was told for `EVERY_S` seconds, and those that have just ended."""
+        with self._telling:
+            for task in self.tasks:
+                now = self.get_time()
+                last = self._told.setdefault(task.id, now if task.start_time is None else task.start_time)
+                ends = task.finished and task.id not in self._done
+                if ends or now - last >= EVERY_S:
+                    self._told[task.id] = now
+                    self._tell(self._line(task))
+                if ends:
+                    self._done.add(task.id)
+
+    def _tick(self) -> None:
+        while not self._stopped.wait(1.0):
+            self.tell_due()
 
     def _line(self, task: progress.Task) -> str:
         percent = "" if task.total is None else f"{task.percentage:.0f} %"

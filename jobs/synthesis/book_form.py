@@ -69,7 +69,7 @@ class BookForm:
         given = [f"--{name}" for name in ("title", "author", "cover") if getattr(self, name)]
         if given and books != 1:
             raise ConfigError(
-                f"{' and '.join(given)} name one book, and this job has {books or 'none'}",
+                f"{' and '.join(given)} {'name' if given[1:] else 'names'} one book, and this job has {books or 'none'}",
                 "give each book a command of its own" if books else "leave it out: rows become no book",
             )
         if not books and (self.read_along or self.bitrate):

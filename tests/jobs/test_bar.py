@@ -30,6 +30,16 @@ def test_a_line_every_half_minute_tells_count_rate_and_time_left() -> None:
     assert told[1] == "training: 200 of 1,000 (20 %), 3.3/s, loss 0.5, 0:01:00 passed, 0:04:00 left"
 
 
+def test_a_long_step_is_told_of_too() -> None:
+    told: list[str] = []
+    clock = [0.0]
+    with Lines(counted=False, tell=told.append, get_time=lambda: clock[0]) as shown:
+        shown.add_task("starting workers", total=None)
+        for clock[0] in (29.0, 31.0, 45.0, 61.0):
+            shown.tell_due()
+    assert told == ["starting workers: 0:00:31 passed", "starting workers: 0:01:01 passed"]
+
+
 def test_the_end_is_told_once_however_soon_it_comes() -> None:
     assert lines_of([1000, 1000], seconds=0.1) == ["training: 1,000 of 1,000 (100 %), loss 0.5, 0:00:00 passed"]
 
