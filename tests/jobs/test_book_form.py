@@ -1,4 +1,4 @@
-"""What the user makes of a book's sound: other files and names are taken at once, kept for repairs, and refused where they fit nothing."""
+"""What the user makes of a book's sound: other names and files at once, kept for repairs, refused where they fit nothing."""
 
 from __future__ import annotations
 
