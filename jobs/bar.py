@@ -103,9 +103,12 @@ class Lines(progress.Progress):
 
 
 def rate_told(task: progress.Task) -> str:
-    """Return how many of a task are done in a second, or in a minute where it is less than one; empty if not known."""
-    speed = task.finished_speed or task.speed
-    if not speed:
+    """Return how many of a task are done in a second, or in a minute where it is less than one.
+
+    It is empty where that is not known, and at the end, when the last steps alone would tell it.
+    """
+    speed = task.speed
+    if not speed or task.finished:
         return ""
     return f"{speed:,.1f}/s" if speed >= 1 else f"{60 * speed:.1f}/min"
 
