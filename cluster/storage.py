@@ -323,8 +323,11 @@ def _find_remote(pattern: str, suffixes: tuple[str, ...]) -> list[InputFile]:
     return [InputFile(f"s3://{e['name']}", int(e["size"]), str(e.get("ETag", ""))) for e in files]
 
 
+_ABOUT = ("readme", "license", "licence", "notice", "changelog")  # what files are about, rather than one of them
+
+
 def _wanted(name: str, suffixes: tuple[str, ...]) -> bool:
-    return name.lower().endswith(suffixes) and not name.startswith((".", "_"))
+    return name.lower().endswith(suffixes) and not name.startswith((".", "_")) and not name.lower().startswith(_ABOUT)
 
 
 def open_input(path: str) -> BinaryIO:

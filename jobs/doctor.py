@@ -90,6 +90,7 @@ def examine(voice: str | None = None) -> list[Check]:
             "languages extra",
             lambda: extra("languages extra", ("py3langid",), "pip install 'flowtts[languages]'"),
         ),
+        ("pdf extra", lambda: extra("pdf extra", ("pypdf",), "pip install 'flowtts[pdf]'")),
         ("eval extra", lambda: extra("eval extra", EVAL_MODULES, EVAL_REMEDY)),
     ]
     return [_guarded(name, check) for name, check in checks]

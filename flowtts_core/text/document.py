@@ -60,6 +60,7 @@ class Document:
     Each letter and digit of the source stands in a chapter or in `left_out`.
 
     Attributes:
+        language: as the file says, for instance "en-GB"; "" where it says nothing.
         cover: the bytes of a JPEG or PNG.
         warnings: what a reader mended, guessed or could not read.
         left_out: what is not read, in the order of the source.
@@ -68,7 +69,7 @@ class Document:
     title: str
     chapters: tuple[Chapter, ...]
     author: str = ""
-    language: str = "en"
+    language: str = ""
     identifier: str = ""
     cover: bytes | None = field(default=None, repr=False)
     cover_media_type: str = ""

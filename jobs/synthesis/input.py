@@ -9,14 +9,13 @@ from typing import Any
 
 from cluster.storage import InputFile, find_inputs, open_input, read_input
 from flowtts_core.errors import ConfigError, FlowTTSError, TextError
+from flowtts_core.text.books.formats import BOOKS, SUFFIXES
 from flowtts_core.text.books.read import RowError, detect_format, iter_lines, iter_rows, read_document
-from flowtts_core.text.books.source import BOOKS
 from flowtts_core.text.document import Document, TextRow
 from jobs.synthesis.plan import Book, Plan, Taken, book_items, corpus_units, plan_book, safe_name, unique_name
 from jobs.synthesis.settings import Speaking
 from jobs.synthesis.units import Unit
 
-SUFFIXES = (".epub", ".txt", ".jsonl", ".csv", ".tsv", ".parquet")  # what is taken from folders
 _SLUG = 60  # characters of a book's or table's short name
 
 

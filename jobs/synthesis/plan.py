@@ -286,7 +286,10 @@ def settings_identity(speaking: Speaking) -> dict[str, Any]:
 def _clean(document: Document) -> Document:
     """With a title, author and chapter titles that can be stored: a title may be a file name that is not UTF-8."""
     chapters = tuple(replace(chapter, title=_utf8(chapter.title)) for chapter in document.chapters)
-    return replace(document, title=_utf8(document.title), author=_utf8(document.author), chapters=chapters)
+    language = document.language or "en"
+    return replace(
+        document, title=_utf8(document.title), author=_utf8(document.author), language=language, chapters=chapters
+    )
 
 
 def _utf8(text: str) -> str:

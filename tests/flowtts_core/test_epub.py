@@ -417,13 +417,7 @@ def test_formats_are_known_by_content_before_the_name(tmp_path):
     data = book({"a.xhtml": chapter("One")})
     assert detect_format(data, "unnamed") == "epub"
     assert detect_format(io.BytesIO(data), "x.txt") == "epub"
-    with pytest.raises(TextError, match="PDF"):
-        detect_format(b"%PDF-1.7 ...", "x.txt")
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w") as other:
-        other.writestr("word/document.xml", "<w/>")
-    with pytest.raises(TextError, match="no EPUB"):
-        read_document(archive.getvalue(), "x.docx")
+    assert detect_format(b"%PDF-1.7 ...", "x.txt") == "pdf"
     with pytest.raises(TextError, match="cannot be read"):
         read_document(tmp_path / "absent.epub")
     with pytest.raises(TextError, match="empty"):

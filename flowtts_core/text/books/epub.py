@@ -37,7 +37,18 @@ def read_epub(data: bytes, name: str, options: EpubOptions | None = None, pauses
     """
     options = options or EpubOptions()
     package = open_package(data, name, options.limits)
-    pages = _pages(package)
+    return document_of(package, _pages(package), options, pauses)
+
+
+def document_of(
+    package: Package, pages: dict[str, Page], options: EpubOptions, pauses: Pauses | None = None
+) -> Document:
+    """Return the document of a book's pages, by their paths in reading order.
+
+    Raises:
+        TextError: when there is no text in them, or none is left without front and back matter.
+    """
+    name = package.name
     if not any(page.passages for page in pages.values()):
         raise TextError(
             f"{name}: no text in the book ({len(package.spine)} pages in its reading order)"
@@ -65,7 +76,7 @@ def read_epub(data: bytes, name: str, options: EpubOptions | None = None, pauses
         title=(meta.get("title") or [_stem(name)])[0],
         chapters=chapters,
         author=", ".join(dict.fromkeys(meta.get("creator", []))),
-        language=(meta.get("language") or ["en"])[0],
+        language=(meta.get("language") or [""])[0],
         identifier=(meta.get("identifier") or [""])[0],
         cover=cover,
         cover_media_type=media_type,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from flowtts_core.errors import TextError
 from flowtts_core.text.books.chapters import Paragraph, cut_chapters, paragraphs_of
@@ -35,6 +36,8 @@ _NOTE_MARK = re.compile(r"[^\S\n]?\[(?:\d{1,3}|[A-Z*†])\]")
 _LANGUAGES = {
     **{"english": "en", "german": "de", "french": "fr", "spanish": "es", "italian": "it", "dutch": "nl"},
     **{"portuguese": "pt", "finnish": "fi", "swedish": "sv", "danish": "da", "polish": "pl", "latin": "la"},
+    **{"japanese": "ja", "chinese": "zh", "korean": "ko", "russian": "ru", "greek": "el", "hungarian": "hu"},
+    **{"norwegian": "no", "czech": "cs", "catalan": "ca", "welsh": "cy", "esperanto": "eo", "tagalog": "tl"},
 }
 
 
@@ -42,6 +45,13 @@ def is_gutenberg(text: str) -> bool:
     """Return whether a text, or its beginning, has Project Gutenberg's header."""
     head = text[:40_000]
     return bool(_START.search(head) or (_OLD_START.search(head) and "gutenberg" in head.lower()))
+
+
+def story_between(texts: Sequence[str]) -> slice:
+    """Return which passages of a page lie between Project Gutenberg's header and its licence; all where it has neither."""
+    start = next((n + 1 for n, text in enumerate(texts) if _START.search(f"{text}\n")), 0)
+    end = next((n for n, text in enumerate(texts) if n >= start and _END.search(text)), len(texts))
+    return slice(start, end)
 
 
 def read_gutenberg(
@@ -84,7 +94,7 @@ def read_gutenberg(
         title=title,
         chapters=chapters,
         author=_field(header, "Author"),
-        language=_LANGUAGES.get(_field(header, "Language").lower(), "en"),
+        language=_LANGUAGES.get(_field(header, "Language").lower(), ""),
         identifier=f"https://www.gutenberg.org/ebooks/{number[1]}" if number else "",
         warnings=(*warnings, *empty),
         left_out=tuple(each for each in left_out if any(map(str.isalnum, each.text))),

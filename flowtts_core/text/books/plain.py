@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from itertools import pairwise
 
 from flowtts_core.errors import TextError
@@ -76,13 +77,13 @@ def _by_markup(paragraphs: list[Paragraph], counts: Counter[int], title: str) ->
     Where the headings of that level are parts, the chapters are those below them.
     """
     levels = sorted(counts)
-    top = next((level for level in levels if counts[level] > 1), levels[0])
+    top = _top(counts)
     if top != levels[0] and paragraphs[0].level == levels[0]:
         title = paragraphs[0].text
     drafts: list[Draft] = []
     current: list[Paragraph] = []
     name, parent = title, ""
-    starts = _starts(paragraphs, top, levels)
+    starts = chapter_starts(paragraphs)
     for index, paragraph in enumerate(paragraphs):
         if index in starts:
             if any(not p.level for p in current):
@@ -97,8 +98,18 @@ def _by_markup(paragraphs: list[Paragraph], counts: Counter[int], title: str) ->
     return drafts, title
 
 
-def _starts(paragraphs: list[Paragraph], top: int, levels: list[int]) -> dict[int, str]:
-    """Return where each chapter or part begins, and the title of the part that contains it ("" for none)."""
+def _top(counts: Counter[int]) -> int:
+    """Return the highest level of headings that occurs twice, else the highest."""
+    levels = sorted(counts)
+    return next((level for level in levels if counts[level] > 1), levels[0])
+
+
+def chapter_starts(paragraphs: Sequence[Paragraph]) -> dict[int, str]:
+    """Return where each chapter or part begins by the levels of headings, and the title of its part ("" for none)."""
+    counts = Counter(p.level for p in paragraphs if p.level)
+    if not counts:
+        return {}
+    levels, top = sorted(counts), _top(counts)
     titles = Counter(p.text for p in paragraphs if p.level)
     starts = {index: "" for index, p in enumerate(paragraphs) if 0 < p.level <= top}
     for level, deeper in pairwise(n for n in levels if n >= top):

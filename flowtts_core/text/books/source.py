@@ -1,35 +1,17 @@
-"""Open the source of a reader (a path, bytes with a name, or an open binary file), and detect its format."""
+"""Open the source of a reader: a path, bytes with a name, or an open binary file; and find out its format."""
 
 from __future__ import annotations
 
 import io
-import json
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Literal, cast
+from typing import BinaryIO
 
 from flowtts_core.errors import TextError
-from flowtts_core.text.books.decode import decode_text
-from flowtts_core.text.books.gutenberg import is_gutenberg
+from flowtts_core.text.books.formats import HEAD, Format, detect_head
 
 Source = str | Path | bytes | BinaryIO
-Format = Literal["epub", "gutenberg", "plain", "jsonl", "csv", "tsv", "parquet"]
-BOOKS: tuple[Format, ...] = ("epub", "gutenberg", "plain")
-TABLES: tuple[Format, ...] = ("jsonl", "csv", "tsv", "parquet")
-
-_EXTENSIONS: dict[str, Format] = {
-    **{"epub": "epub", "parquet": "parquet", "pq": "parquet", "jsonl": "jsonl", "ndjson": "jsonl", "json": "jsonl"},
-    **{"csv": "csv", "tsv": "tsv", "tab": "tsv"},
-}
-_OTHERS = {
-    b"%PDF": "a PDF",
-    b"\xd0\xcf\x11\xe0": "an old Word file",
-    b"{\\rtf": "an RTF file",
-    b"\x1f\x8b": "a gzip file",
-}
-_HEAD = 65_536
 
 
 @contextmanager
@@ -72,54 +54,10 @@ def detect_format(source: Source, name: str = "") -> Format:
         source: a path, or with a `name` bytes or an open seekable file, whose position is kept.
 
     Raises:
-        TextError: for formats that cannot be read (PDF, Word, other zips), with a remedy for each.
+        TextError: for formats that cannot be read, with a remedy for each.
     """
     with opened(source, name) as (file, found):
         place = file.tell()
-        head = file.read(_HEAD)
+        head = file.read(HEAD)
         file.seek(place)
     return detect_head(head, found)
-
-
-def detect_head(head: bytes, name: str) -> Format:
-    """Return the format as `detect_format` does, from the first 64 KiB."""
-    extension = name.rsplit(".", 1)[-1].lower() if "." in name else ""
-    if head[:4] == b"PAR1":
-        return "parquet"
-    if head[:2] == b"PK":
-        if extension == "epub" or b"application/epub+zip" in head[:200] or b"META-INF/container.xml" in head:
-            return "epub"
-        raise TextError(f"{name}: a zip file, but no EPUB", "unpack it, or save the document as EPUB or plain text")
-    kind = next((kind for magic, kind in _OTHERS.items() if head.startswith(magic)), "")
-    if kind:
-        raise TextError(f"{name}: {kind}, which cannot be read", "save or convert it as EPUB or plain text first")
-    if extension in ("epub", "parquet", "pq"):
-        return _EXTENSIONS[extension]  # damaged: its reader gives the reason
-    text, _ = decode_text(_whole_characters(head), name)
-    if is_gutenberg(text):
-        return "gutenberg"
-    return _EXTENSIONS.get(extension) or ("plain" if extension in ("txt", "md", "text") else _by_lines(text))
-
-
-def _whole_characters(head: bytes) -> bytes:
-    """Drop a UTF-8 character that the end of the head cuts in two."""
-    if len(head) < _HEAD:
-        return head
-    return head[: head.rfind(b"\n") + 1] or re.sub(rb"[\xc0-\xff][\x80-\xbf]{0,2}$", b"", head)
-
-
-def _by_lines(text: str) -> Format:
-    lines = [line for line in text.split("\n") if line.strip()][:5]
-    if not lines:
-        return "plain"
-    try:
-        if isinstance(json.loads(lines[0]), dict):
-            return "jsonl"
-    except ValueError:
-        pass
-    for format_, separator in (("tsv", "\t"), ("csv", ",")):
-        if "text" in [cell.strip().lower() for cell in lines[0].split(separator)] and separator in lines[0]:
-            return cast(Format, format_)
-    if len(lines) > 1 and all(re.match(r"[\w.-]+\|\S", line) for line in lines):
-        return "csv"
-    return "plain"

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 
 from flowtts_core.errors import FlowTTSError, TextError
 from flowtts_core.request import REQUEST_FIELDS
-from flowtts_core.text.books.source import TABLES, Format, Source, detect_format, opened
+from flowtts_core.text.books.formats import TABLES, Format
+from flowtts_core.text.books.source import Source, detect_format, opened
 from flowtts_core.text.document import TextRow
 
 _MAX_LINE = 16 << 20  # bytes; a longer line is refused
