@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from jobs.synthesize import (
+    add_columns,
     add_going_on,
     add_running,
     add_speaking,
@@ -64,6 +65,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--teacher", metavar="VOICE[@SPEAKER]", help="the voice that reads (default: the bundled one)")
     reading = parser.add_argument_group("what is read")
     reading.add_argument("--lines", action="store_true", help="each line of a text is a clip, whatever its sentences")
+    add_columns(reading)
     reading.add_argument("--max-sentences", type=int, metavar="N", help="only the first N sentences or rows")
     reading.add_argument(
         "--min-chars", type=int, default=4, metavar="N", help="shorter texts are set aside (default: 4)"
@@ -82,7 +84,13 @@ def run(args: argparse.Namespace) -> int:
     from jobs.corpus.teach import TextLimits
     from jobs.synthesis.input import ReadingOptions
 
-    reading = ReadingOptions(lines=args.lines, sentences=True, limit=args.max_sentences)
+    reading = ReadingOptions(
+        lines=args.lines,
+        sentences=True,
+        limit=args.max_sentences,
+        text_column=args.text_column,
+        id_column=args.id_column,
+    )
     limits = TextLimits(args.min_chars, args.max_chars)
     if args.speaker and split_speaker(args.teacher)[1]:
         raise ConfigError(

@@ -84,9 +84,22 @@ def add_parser(subparsers: Any) -> None:
 def _add_reading(group: Any) -> None:
     group.add_argument("--chapters", default="", metavar="1-3,5", help="these chapters of the book (default: all)")
     group.add_argument("--max-sentences", type=int, metavar="N", help="only the first N sentences or rows")
+    add_columns(group)
     group.add_argument("--include-matter", action="store_true", help="front and back matter too (imprint, index, ...)")
     group.add_argument(
         "--lines", action="store_true", help="each line of a text is a row of its own, not part of a book"
+    )
+
+
+def add_columns(group: Any) -> None:
+    group.add_argument(
+        "--text-column",
+        default="",
+        metavar="NAME",
+        help="of a table: the column of the texts (default: text, or one alike)",
+    )
+    group.add_argument(
+        "--id-column", default="", metavar="NAME", help="of a table: the column of the ids (default: id, or one alike)"
     )
 
 
@@ -192,7 +205,14 @@ def add_running(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from jobs.synthesis.input import ReadingOptions
 
-    reading = ReadingOptions(args.chapters, args.include_matter, args.lines, limit=args.max_sentences)
+    reading = ReadingOptions(
+        args.chapters,
+        args.include_matter,
+        args.lines,
+        limit=args.max_sentences,
+        text_column=args.text_column,
+        id_column=args.id_column,
+    )
     options = options_of(args, rows=args.rows, **_book_form(args))
     with told_to_go_on():
         summary = synthesize(

@@ -79,16 +79,18 @@ class Document:
 
 @dataclass(slots=True)  # not frozen: making a frozen one takes five times as long, and a corpus has millions
 class TextRow:
-    """One row of a corpus (JSONL, CSV/TSV, Parquet, or a plain line): synthesised as one utterance. Never changed in place.
+    """One row of a corpus (JSONL, CSV/TSV, Parquet, a cue of subtitles, or a plain line): synthesised as one utterance. Never changed in place.
 
     Attributes:
         id: unique in the job; made from the row number where the file gives none.
         text: what is read.
         voice: to speak it, where the file has such a column.
         settings: other fields of `SynthesisRequest` that the file has columns for.
+        cue: of subtitles, the seconds between which it is shown.
     """
 
     id: str
     text: str
     voice: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    cue: tuple[float, float] | None = None

@@ -8,19 +8,17 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 from flowtts_core.errors import ConfigError, TextError
+from flowtts_core.text.books.columns import ID_NAMES, TEXT_NAMES
 
 UNUSED = "-"
 ROLES = ("id", "audio", "text", "normalised", "speaker", "language", UNUSED)
 NAMES = {  # of columns, the preferred first
-    "id": ("id", "utt_id", "utterance_id", "clip_id", "segment_id"),
+    "id": ID_NAMES,
     "audio": (
         *("audio", "audio_filepath", "audio_file", "audio_path", "file_name", "filename", "wav_path", "wav_file"),
         *("wav", "file", "path"),
     ),
-    "text": (
-        *("text", "transcription", "transcript", "sentence", "normalized_text", "normalised_text", "text_normalized"),
-        *("normalized", "normalised", "raw_text", "utterance"),
-    ),
+    "text": TEXT_NAMES,
     "speaker": ("speaker", "speaker_id", "speaker_name", "spk", "spk_id", "client_id"),
     "language": ("language", "lang", "locale"),
 }

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from cluster.storage import InputFile, find_inputs, open_input, read_input
 from flowtts_core.errors import ConfigError, FlowTTSError, TextError
-from flowtts_core.text.books.formats import BOOKS, SUFFIXES
+from flowtts_core.text.books.columns import Columns
+from flowtts_core.text.books.formats import BOOKS, SUFFIXES, misnamed
 from flowtts_core.text.books.read import RowError, detect_format, iter_lines, iter_rows, read_document
+from flowtts_core.text.books.separated import cells_of, sign_of
 from flowtts_core.text.document import Document, TextRow
 from jobs.synthesis.plan import Book, Plan, Taken, book_items, corpus_units, plan_book, safe_name, unique_name
 from jobs.synthesis.settings import Speaking
@@ -29,6 +33,7 @@ class ReadingOptions:
         lines: each line of a text is a row of a corpus, instead of the whole being a book.
         sentences: each sentence of a book is a row of a corpus.
         limit: stop after so many sentences or rows.
+        text_column, id_column: of tables; "" takes those whose names are known.
     """
 
     chapters: str = ""
@@ -36,6 +41,8 @@ class ReadingOptions:
     lines: bool = False
     sentences: bool = False
     limit: int | None = None
+    text_column: str = ""
+    id_column: str = ""
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
@@ -62,8 +69,9 @@ def read_plan(inputs: Sequence[str], reading: ReadingOptions, speaking: Speaking
     """Find the inputs and plan the job; but for an only book they are read when the plan is.
 
     Args:
-        inputs: books (EPUB, Project Gutenberg, plain text), tables of rows (JSONL, CSV, TSV, Parquet, lines), and lists of inputs
-            (tables with a column `input` instead of `text`); files, folders, globs, `s3://` objects and prefixes.
+        inputs: books (of the formats `flowtts_core.text.books.formats.BOOKS`), tables of rows (JSONL, CSV, TSV, Parquet, subtitles,
+            lines), and lists of inputs (tables with a column `input` instead of `text`); files, folders, globs, `s3://` objects and
+            prefixes.
 
     Raises:
         TextError: when an input is not there, or the only one cannot be read.
@@ -88,7 +96,7 @@ def read_plan(inputs: Sequence[str], reading: ReadingOptions, speaking: Speaking
 
 def _entries(path: str, reading: ReadingOptions) -> Iterator[Entry]:
     for file in _found(path):
-        if reading.lines or not _is_list(file):
+        if reading.lines or reading.text_column or not _is_list(file):
             yield Entry(file)
             continue
         with open_input(file.path) as source:
@@ -134,8 +142,9 @@ def _is_list(file: InputFile) -> bool:
         except ValueError:
             return False
         return isinstance(record, dict) and "input" in record and "text" not in record
-    cells = [cell.strip().strip('"') for cell in first.split("," if suffix == "csv" else "\t")]
-    return "input" in cells and "text" not in cells
+    named = Columns("input")
+    cells = [cell.strip() for cell in cells_of(first.rstrip("\r\n"), sign_of(first, named))]
+    return named.named_in(cells) and "text" not in cells
 
 
 def _beside(of: str, path: str) -> str:
@@ -156,7 +165,15 @@ def _kind(entry: Entry, reading: ReadingOptions) -> str:
     if reading.lines:
         return "lines"
     with open_input(entry.file.path) as source:
-        return detect_format(source, entry.name)
+        kind = detect_format(source, entry.name)
+    if warning := misnamed(kind, entry.name):
+        _tell(warning)
+    return kind
+
+
+@lru_cache(maxsize=1000)  # the inputs are read more than once, and are told of once
+def _tell(what: str) -> None:
+    print(f"note: {_shown(what)}", file=sys.stderr)
 
 
 def _document(entry: Entry, reading: ReadingOptions) -> Document:
@@ -180,6 +197,7 @@ def _sources(entries: Sequence[Entry], reading: ReadingOptions, speaking: Speaki
         *prompts,
         [reading.chapters, reading.include_matter, reading.lines, reading.limit],
         *(["sentences"] if reading.sentences else []),
+        *([[reading.text_column, reading.id_column]] if reading.text_column or reading.id_column else []),
     )
 
 
@@ -244,9 +262,12 @@ def _given(item: Book | Unit, entry: Entry, slug: str) -> Book | Unit:
 
 def _rows(entry: Entry, reading: ReadingOptions, prefix: str) -> Iterator[TextRow | Unit]:
     with open_input(entry.file.path) as source:
-        rows: Iterable[TextRow | RowError] = (
-            iter_lines(source, entry.name) if reading.lines else iter_rows(source, entry.name, doubles=True)
-        )
+        rows: Iterable[TextRow | RowError]
+        if reading.lines:
+            rows = iter_lines(source, entry.name, _tell)
+        else:
+            columns = {"text_column": reading.text_column, "id_column": reading.id_column}
+            rows = iter_rows(source, entry.name, **columns, doubles=True, told=_tell)
         for row in rows:
             id = _shown(prefix + row.id) if prefix or not row.id.isascii() else row.id
             if isinstance(row, RowError):

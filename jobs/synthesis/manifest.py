@@ -30,6 +30,7 @@ QUARANTINE = "quarantine.jsonl"
 
 _SHARD_NAME = re.compile(r"(\d{5,})\.parquet")
 _READERS = 4
+_ADDED = ("dropped", "cue_start", "cue_end")
 
 
 def shard_name(index: int) -> str:
@@ -156,8 +157,9 @@ def part_rows(storage: Storage, plan: StoredPlan, part: int) -> pa.Table:
 def _rows_of(storage: Storage, shard: Shard) -> pa.Table:
     try:
         table = read_shard(storage, shard.index, MANIFEST_SCHEMA.names)
-        if "dropped" not in table.column_names:  # of a job that was begun before there was such a column
-            table = table.append_column(MANIFEST_SCHEMA.field("dropped"), pa.nulls(len(table), pa.list_(pa.string())))
+        for name in {*_ADDED} - {*table.column_names}:  # of a job that was begun before there was such a column
+            field = MANIFEST_SCHEMA.field(name)
+            table = table.append_column(field, pa.nulls(len(table), field.type))
         there = [name for name in MANIFEST_SCHEMA.names if name in table.column_names]
         table = _located(table.select(there), shard.index)
     except (pa.ArrowException, OSError, EOFError) as error:

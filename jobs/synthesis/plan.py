@@ -163,7 +163,19 @@ def _stored(row: TextRow | Unit) -> TextRow | Unit:
 
 def _unit_of_row(row: TextRow, speaking: Speaking, index: int, file: str) -> Unit:
     settings = row.settings if "seed" in row.settings else {**row.settings, "seed": unit_seed(speaking.seed, row.id)}
-    return Unit(row.id, _utf8(row.text), index=index, voice=row.voice, file=file, settings=settings)
+    start, end = row.cue or (None, None)
+    return Unit(
+        row.id,
+        _utf8(row.text),
+        "",
+        0,
+        index,
+        cue_start=start,
+        cue_end=end,
+        voice=row.voice,
+        file=file,
+        settings=settings,
+    )
 
 
 def write_plan(

@@ -231,6 +231,7 @@ def shard_table(
     job, count = made.speaking.defaults, len(units)
     columns: dict[str, Any] = {
         **{name: plan.column(name) for name in ("id", "source", "chapter", "index", "text", "fingerprint")},
+        **{name: plan.column(name) for name in ("cue_start", "cue_end") if name in plan.column_names},
         **{name: _own_or(plan.column(name), _asked(job, name)) for name in REQUEST_FIELDS},
         "voice": [engine.name for engine in engines],
         "model": [engine.fingerprint for engine in engines],

@@ -26,6 +26,7 @@ class Unit:
         index: place in its chapter or corpus, from 0.
         voice: its own; None takes the job's.
         file: name of its audio file in a corpus, without suffix; empty in a book.
+        cue_start, cue_end: of subtitles, the seconds between which they show it.
         error: why it cannot be spoken, known before synthesis (an unreadable row); empty otherwise.
         settings: fields of `SynthesisRequest` of its own, the seed always; others take the job's. A prompt is its clip's path,
             in a stored plan its digest.
@@ -38,6 +39,8 @@ class Unit:
     index: int = 0
     role: str = "sentence"
     pause_s: float = 0.0
+    cue_start: float | None = None
+    cue_end: float | None = None
     voice: str | None = None
     file: str = ""
     error: str = ""
@@ -48,7 +51,9 @@ class Unit:
         return int(self.settings.get("seed", 0))
 
 
-_COLUMNS = ("id", "text", "source", "chapter", "index", "role", "pause_s", "voice", "file", "error")
+_COLUMNS = (
+    *("id", "text", "source", "chapter", "index", "role", "pause_s", "cue_start", "cue_end", "voice", "file", "error"),
+)
 
 PLAN_SCHEMA = pa.schema(
     [
@@ -60,6 +65,8 @@ PLAN_SCHEMA = pa.schema(
         ("text", pa.string()),
         ("role", pa.string()),
         ("pause_s", pa.float64()),
+        ("cue_start", pa.float64()),
+        ("cue_end", pa.float64()),
         ("voice", pa.string()),
         *_SETTINGS,
         ("file", pa.string()),
@@ -89,6 +96,8 @@ MANIFEST_SCHEMA = pa.schema(
         ("chapter", pa.int32()),  # 1, 2, ... in a book; 0 for rows of a corpus
         ("index", pa.int32()),  # place in the chapter or corpus, from 0
         ("text", pa.string()),
+        ("cue_start", pa.float64()),  # of subtitles: when they show it, in seconds; else null
+        ("cue_end", pa.float64()),
         ("voice", pa.string()),
         *_SETTINGS,  # as they were asked for; null: the voice's own
         ("model", pa.string()),  # fingerprint of the voice that spoke
@@ -121,7 +130,8 @@ def plan_row(unit: Unit, fingerprint: str) -> tuple[Any, ...]:
     """Return a unit's values of `PLAN_ROWS.columns`."""
     own = unit.settings
     return (
-        *(unit.id, unit.source, unit.chapter, unit.index, unit.text, unit.role, unit.pause_s, unit.voice),
+        *(unit.id, unit.source, unit.chapter, unit.index, unit.text, unit.role, unit.pause_s),
+        *(unit.cue_start, unit.cue_end, unit.voice),
         *(own.get(name) for name in REQUEST_FIELDS),
         *(unit.file, unit.error, fingerprint),
     )

@@ -66,7 +66,8 @@ def docx(*paragraphs: tuple[str, str]) -> bytes:
     office = "http://schemas.openxmlformats.org"
     return zipped({
         "[Content_Types].xml": f'<Types xmlns="{office}/package/2006/content-types">'
-        '<Default Extension="xml" ContentType="application/xml"/><Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/></Types>',
+        '<Default Extension="xml" ContentType="application/xml"/>'
+        '<Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/></Types>',
         "_rels/.rels": f'<Relationships xmlns="{office}/package/2006/relationships"><Relationship Id="r1" '
         f'Type="{office}/officeDocument/2006/relationships/officeDocument" Target="word/document.xml"/></Relationships>',
         "word/document.xml": f"<w:document {_W}><w:body>{body}</w:body></w:document>",
@@ -81,7 +82,8 @@ def odt() -> bytes:
         "mimetype": "application/vnd.oasis.opendocument.text",
         "content.xml": f"<office:document-content{names}><office:body><office:text>"
         '<text:h text:outline-level="1">One</text:h><text:p>A <text:span>bold</text:span><text:s/>word<text:note>'
-        "<text:note-citation>1</text:note-citation><text:note-body><text:p>A note.</text:p></text:note-body></text:note>.</text:p>"
+        "<text:note-citation>1</text:note-citation><text:note-body><text:p>A note.</text:p></text:note-body></text:note>"
+        "<text:s/>again.</text:p>"
         '<text:h text:outline-level="1">Two</text:h><text:p>More.</text:p></office:text></office:body></office:document-content>',
     })  # fmt: skip
 
@@ -176,7 +178,7 @@ def test_docx_and_odt_are_read_by_their_headings() -> None:
     document = read_document(docx(("Heading1", "One"), ("", "A word."), ("Heading1", "Two"), ("", "More.")), "x.docx")
     assert spoken(document) == [("One", ["One", "A word."]), ("Two", ["Two", "More."])]
     assert (document.title, document.author, document.language) == ("My Book", "Ann Author", "en-GB")
-    assert spoken(read_document(odt(), "x.odt")) == [("One", ["One", "A bold word."]), ("Two", ["Two", "More."])]
+    assert spoken(read_document(odt(), "x.odt")) == [("One", ["One", "A bold word again."]), ("Two", ["Two", "More."])]
     assert "A note." in read_document(odt(), "x.odt", include_notes=True).chapters[-1].text
     for name in ("x.docx", "x.odt"):
         with pytest.raises(TextError, match=f"{name}: damaged") as caught:

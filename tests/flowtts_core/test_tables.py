@@ -106,10 +106,113 @@ def test_ljspeech_pipes_without_and_with_a_header():
 
 
 def test_columns_are_chosen_by_name_and_a_missing_one_is_named():
-    assert read("key,sentence\n1,One\n", "x.csv", text_column="sentence", id_column="key") == [TextRow("1", "One")]
-    for data in (b"key,sentence\n1,One\n", parquet({"key": [1], "sentence": ["One"]})):
-        with pytest.raises(TextError, match="no column 'text'; it has: 'key', 'sentence'"):
-            read(data, "x.csv")
+    assert read("key,saying\n1,One\n", "x.csv", text_column="saying", id_column="key") == [TextRow("1", "One")]
+    for data in (b"key,saying\n1,One\n", parquet({"key": [1], "saying": ["One"]})):
+        for options, absent in (
+            ({}, "text"),
+            ({"text_column": "x"}, "x"),
+            ({"text_column": "saying", "id_column": "y"}, "y"),
+        ):
+            with pytest.raises(TextError, match=f"no column '{absent}'; it has: 'key', 'saying'") as caught:
+                read(data, "x.csv", **options)
+            assert "-column" in caught.value.remedy
+
+
+def test_columns_are_known_by_their_usual_names_and_told():
+    told: list[str] = []
+    data = b'{"utt_id":"a","Sentence":"One","speed":2}\n{"Sentence":"Two"}\n'
+    rows = [TextRow("a", "One", settings={"speed": 2.0}), TextRow("row-00000002", "Two")]
+    assert list(iter_rows(data, "x.jsonl", told=told.append)) == rows
+    assert told == ["x.jsonl: the texts are those of the column 'Sentence'"]
+    assert read(parquet({"clip_id": [1], "quote": ["One"]}), "x.parquet") == [TextRow("1", "One")]
+    assert read("Content\nOne, two\n", "x.tsv") == [TextRow("row-00000001", "One, two")]
+    with pytest.raises(TextError, match="'sentence' or 'body'") as caught:
+        read("sentence,body\nOne,Two\n", "x.csv")
+    assert "--text-column" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("data", "rows"),
+    [
+        ('id;text\n1;"One; two, ""three"""\n', [TextRow("1", 'One; two, "three"')]),
+        ("sep=;\nid;text, spoken;text\n1;x;One\n", [TextRow("1", "One")]),
+        ("id\ttext\n1\tOne, two; three\n", [TextRow("1", "One, two; three")]),
+        ("id|transcript\n1|One, two; three\n", [TextRow("1", "One, two; three")]),
+        ("id,text\n1,One|two; three\n", [TextRow("1", "One|two; three")]),
+    ],
+)
+def test_what_parts_the_cells_is_found(data: str, rows: list[TextRow]):
+    assert read(data, "x.csv") == rows
+
+
+def test_a_table_of_the_windows_code_page_is_read_and_told():
+    told: list[str] = []
+    data = "id;text\n1;Caf\u00e9 \u201cau lait\u201d\n".encode("cp1252")
+    assert list(iter_rows(data, "x.csv", told=told.append)) == [TextRow("1", "Caf\u00e9 \u201cau lait\u201d")]
+    assert "Windows-1252" in told[0]
+    assert [row.text for row in iter_lines("Caf\u00e9\nGr\u00f6\u00dfe\n".encode("cp1252"), "x.txt")] == [
+        "Caf\u00e9",
+        "Gr\u00f6\u00dfe",
+    ]
+    damaged = read("id,text\n1,Caf\u00e9\n2,Caf".encode() + b"\xe9\n", "x.csv")
+    assert [type(row) for row in damaged] == [TextRow, RowError]
+    with pytest.raises(TextError, match="no code page of Western Europe"):
+        read(("id,text\n1," + "\u041f\u0440\u0438\u0432\u0435\u0442 " * 5).encode("cp1251"), "x.csv")
+
+
+SRT = """1
+00:00:01,000 --> 00:00:02,500
+{\\an8}Hello <i>you</i>
+there.
+
+2
+00:01:03,5 --> 00:01:04,000
+1984
+
+3
+00:xx:09,000 --> 00:00:10,000
+Bad one.
+
+4
+00:00:11,000 --> 00:00:12,000
+A gap
+
+in it.
+"""
+VTT = """WEBVTT - x
+
+NOTE a comment
+of two lines
+
+STYLE
+::cue { color: red }
+
+intro
+00:01.000 --> 00:02.500 align:start
+<v Ann>Fish &amp; chips</v>
+
+NOTE more
+
+01:00:03.000 --> 01:00:04.000
+<c.x>Bye.</c>
+"""
+
+
+def test_cues_of_subtitles_are_rows_with_their_times():
+    for name in ("x.srt", "x.txt", "x"):
+        rows = read(SRT, name)
+        assert rows == [
+            TextRow("cue-000001", "Hello you there.", cue=(1.0, 2.5)),
+            TextRow("cue-000002", "1984", cue=(63.5, 64.0)),
+            RowError("cue-000003", 3, "line 11: its times cannot be read: 00:xx:09,000 --> 00:00:10,000"),
+            TextRow("cue-000004", "A gap in it.", cue=(11.0, 12.0)),
+        ]
+    assert read(VTT, "x.vtt") == [
+        TextRow("cue-000001", "Fish & chips", cue=(1.0, 2.5)),
+        TextRow("cue-000002", "Bye.", cue=(3603.0, 3604.0)),
+    ]
+    with pytest.raises(TextError, match="no cues"):
+        read("Prose alone.", "x.srt")
 
 
 def test_parquet_in_batches_with_bad_rows_among_them():
