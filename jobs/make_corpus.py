@@ -14,6 +14,7 @@ from jobs.synthesize import (
     add_speaking,
     add_verifying,
     device_of,
+    language_check,
     options_of,
     speak_plan,
     speaking_of,
@@ -130,6 +131,8 @@ def make_corpus(
 
     (voice, speaker), speaking = split_speaker(teacher), replace(speaking, whole=True)
     require_speaker(voice, speaker)
-    plan = read_plan(inputs, replace(reading, sentences=True), speaking)
+    spoken_by = replace(speaking, settings={**speaking.settings, **({"speaker": speaker} if speaker else {})})
+    languages = language_check(output, voice, spoken_by, options, device)
+    plan = read_plan(inputs, replace(reading, sentences=True), speaking, languages)
     plan = teaching_plan(plan, voice, speaker, speaking, limits)
     return speak_plan(plan, output, voice, speaking, options, lexicon=lexicon, device=device)

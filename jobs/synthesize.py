@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from jobs.synthesis.engine import Engine
     from jobs.synthesis.input import ReadingOptions
     from jobs.synthesis.job import Options
+    from jobs.synthesis.languages import LanguageCheck
     from jobs.synthesis.plan import Plan
     from jobs.synthesis.settings import GateConfig, Speaking
     from jobs.synthesis.summary import Summary
@@ -27,11 +28,12 @@ _NOTES_SHOWN = 12
 DESCRIPTION = """\
 Read a book, a library or a corpus aloud.
 
-A book (EPUB, Project Gutenberg text, plain text) becomes one tagged file with chapter marks and cover, a file for each
-chapter, subtitles (SRT, VTT), word times (words.json) and a report (report.html). Rows (JSONL, CSV, TSV, Parquet, or
-lines of text with --lines) become a folder of audio files with metadata.csv, ready for `flowtts prepare`; a column voice, and
-columns named as the options below (seed, speed, steps, ...), say how a row is spoken. Several inputs make one job: each book
+A book (EPUB, Project Gutenberg text, plain text, HTML, Markdown, DOCX, ODT, RTF, FB2, PDF with text, MOBI and AZW3 by Calibre)
+becomes one tagged file with chapter marks and cover, a file for each chapter, subtitles (SRT, VTT), word times (words.json)
+and a report (report.html). Rows (JSONL, CSV, TSV, Parquet, cues of SRT and VTT, or lines of text with --lines) become a
+folder of audio files with metadata.csv, ready for `flowtts prepare`; a column voice, and columns named as the options below (seed, speed, steps, ...), say how a row is spoken. Several inputs make one job: each book
 gets its folder under books/. `flowtts chapters BOOK` lists a book's chapters, and what of it is not read.
+What cannot be read, or is in another language than the voice reads, is refused (--language insists on a language).
 An input is a file, a folder, a pattern, an s3:// object or prefix, or a list of inputs: a table with a column `input`.
 
 A job that was stopped, by Ctrl-C, a crash or a full disk, goes on where it ended when the same command runs again, and
@@ -50,6 +52,8 @@ examples:
   flowtts synthesize texts.jsonl -o corpus/ --verify 'wer<0.3'    each row heard by a recogniser, and spoken again if need be
   flowtts synthesize 'library/*.epub' -o audiobooks/              many books, one job: audiobooks/books/NAME/
   flowtts synthesize list.jsonl -o out/                           rows {"input": "a.epub", "voice": "amy", "speed": 1.1}
+  flowtts synthesize film.srt -o dub/                             cues as rows; their times stand in dub/manifest.parquet
+  flowtts synthesize quotes.csv -o corpus/ --text-column quote    a table with other column names
   flowtts synthesize s3://texts/ -o s3://speech/a --rows parquet --address http://head:8265 --min 4 --max 64
 
 exit codes: 0 all is spoken; 3 done, but some rows were set aside or not verified; 1 failed; 2 wrong usage; 130 interrupted;
@@ -329,7 +333,8 @@ def synthesize(
     from jobs.synthesis.settings import Speaking
 
     speaking = speaking or Speaking()
-    plan = read_plan(inputs, reading or ReadingOptions(), speaking)
+    languages = language_check(output, voice, speaking, options, device, engine)
+    plan = read_plan(inputs, reading or ReadingOptions(), speaking, languages)
     return speak_plan(plan, output, voice, speaking, options, lexicon=lexicon, device=device, engine=engine)
 
 
@@ -349,14 +354,35 @@ def speak_plan(
     from jobs.synthesis.job import Options, run_job
 
     output = output.rstrip("/") or output
-    if voice is None and engine is None and not (options is not None and options.overwrite):
-        voice = _begun_with(output)
+    voice = voice if engine else _chosen(output, voice, options)
     words = read_lexicon(lexicon)
     speaking = replace(speaking, lexicon=fingerprint(words) if words else "")
     engine_of = None if engine else partial(voice_engine, device=device, lexicon=words)
     again = {"voice": voice, "device": device, "lexicon": words}
     engine = engine or voice_engine(voice, device, words)
     return run_job(plan, output, engine, speaking, options or Options(), engine_of, again)
+
+
+def language_check(
+    output: str,
+    voice: str | None,
+    speaking: Speaking,
+    options: Options | None,
+    device: str,
+    engine: Engine | None = None,
+) -> LanguageCheck:
+    """Return what refuses texts in other languages than the job's voices read; arguments as of `synthesize`."""
+    from jobs.synthesis.engine import Voices
+    from jobs.synthesis.languages import LanguageCheck
+
+    own = engine or voice_engine(_chosen(output.rstrip("/") or output, voice, options), device, {})
+    find = None if engine else partial(voice_engine, device=device, lexicon={})
+    return LanguageCheck(Voices(own, find), speaking)
+
+
+def _chosen(output: str, voice: str | None, options: Options | None) -> str | None:
+    """The voice that is asked for, else the one that the job in the folder was begun with."""
+    return voice if voice is not None or (options is not None and options.overwrite) else _begun_with(output)
 
 
 def _begun_with(output: str) -> str | None:

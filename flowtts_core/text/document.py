@@ -79,7 +79,7 @@ class Document:
 
 @dataclass(slots=True)  # not frozen: making a frozen one takes five times as long, and a corpus has millions
 class TextRow:
-    """One row of a corpus (JSONL, CSV/TSV, Parquet, a cue of subtitles, or a plain line): synthesised as one utterance. Never changed in place.
+    """One row of a corpus (of a table, a cue of subtitles, or a plain line): one utterance. Never changed in place.
 
     Attributes:
         id: unique in the job; made from the row number where the file gives none.

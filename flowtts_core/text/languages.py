@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any
 
 from flowtts_core.errors import DependencyError
+from flowtts_core.text.given_phonemes import given_phonemes, masked
 
 INSTALL = "pip install 'flowtts[languages]'"
 _CLEARLY = 20.0  # times as probable: true of none of 9,000 English sentences, of 98 % of 420 German ones
@@ -28,6 +32,77 @@ _KIN = {  # language -> labels that the detector may give to its texts
     "cmn": ("zh", "yue", "wuu"),
     "yue": ("zh", "wuu"),
 }
+
+
+_THREE = {  # ISO 639-2, and English names that books give
+    **{
+        "eng": "en",
+        "fre": "fr",
+        "fra": "fr",
+        "ger": "de",
+        "deu": "de",
+        "spa": "es",
+        "ita": "it",
+        "por": "pt",
+        "dut": "nl",
+    },
+    **{
+        "nld": "nl",
+        "jpn": "ja",
+        "chi": "zh",
+        "zho": "zh",
+        "kor": "ko",
+        "rus": "ru",
+        "ukr": "uk",
+        "pol": "pl",
+        "swe": "sv",
+    },
+    **{
+        "dan": "da",
+        "nor": "no",
+        "nob": "nb",
+        "nno": "nn",
+        "fin": "fi",
+        "gre": "el",
+        "ell": "el",
+        "lat": "la",
+        "tur": "tr",
+    },
+    **{
+        "cze": "cs",
+        "ces": "cs",
+        "hun": "hu",
+        "ara": "ar",
+        "heb": "he",
+        "hin": "hi",
+        "cat": "ca",
+        "rum": "ro",
+        "ron": "ro",
+    },
+    **{
+        "english": "en",
+        "french": "fr",
+        "german": "de",
+        "spanish": "es",
+        "italian": "it",
+        "japanese": "ja",
+        "russian": "ru",
+    },
+}
+_UNKNOWN = ("und", "mul", "zxx", "mis", "")
+_LATIN_SCRIPT = frozenset(
+    "en de fr es it pt nl sv da no nb nn fi pl cs sk hu ro tr ca la cy ga hr sl et lv lt id ms vi sw".split()
+)
+_SCRIPTS = {  # language -> how the names of its letters begin
+    **{"ja": ("HIRAGANA", "KATAKANA", "CJK"), "ko": ("HANGUL", "CJK"), "el": ("GREEK",), "he": ("HEBREW",)},
+    **dict.fromkeys(("zh", "cmn", "yue"), ("CJK",)),
+    **dict.fromkeys(("ru", "uk", "be", "bg", "mk"), ("CYRILLIC",)),
+    **dict.fromkeys(("ar", "fa", "ur"), ("ARABIC",)),
+    **dict.fromkeys(("hi", "mr", "ne"), ("DEVANAGARI",)),
+    **dict.fromkeys(_LATIN_SCRIPT, ("LATIN", "MODIFIER")),
+}
+_ENOUGH = 25  # letters of a text that is judged
+_SURE = 400  # letters of a text that is believed rather than its file
 
 
 def detector_is_there() -> bool:
@@ -58,6 +133,44 @@ def other_language(text: str, marked: str, read: str, detect: bool) -> str:
     if not found:
         return ""
     return f"another language: {found!r}, and the front end reads {read!r} (--language {found})"
+
+
+def another_language(text: str, read: str, declared: str = "") -> str:
+    """Return what tells that a text is in another language than `read`; empty where it may be in it.
+
+    The letters tell where they are of another script, the detector where it is there, else `declared`: what a file says of its
+    language is often wrong.
+    """
+    own = primary(read)
+    text = masked(text, given_phonemes(text), " ")
+    letters = [character for character in text if character.isalpha()]
+    if len(letters) >= _ENOUGH:
+        script = _other_script(letters, own)
+        found = _detected(text, own) if detector_is_there() else ""
+        if found or script:
+            return f"its text is in {found!r}" if found else f"its letters are {script}"
+    said = primary(declared)
+    said = _THREE.get(said, said)
+    believed = detector_is_there() and len(letters) >= _SURE and own in _labels()
+    if said in (*_UNKNOWN, own, *_KIN.get(own, ())) or believed or not re.fullmatch("[a-z]{2,3}", said):
+        return ""
+    return f"its metadata says {declared!r}"
+
+
+def _other_script(letters: Sequence[str], own: str) -> str:
+    """Return the script of most letters, where the language has another; empty where it is not known."""
+    known = _SCRIPTS.get(own)
+    if known is None:
+        return ""
+    scripts = Counter(unicodedata.name(letter, "").split(" ")[0].split("-")[0] for letter in letters)
+    others = {name: count for name, count in scripts.items() if name and name not in known}
+    if 2 * sum(others.values()) <= len(letters):
+        return ""
+    return max(others, key=lambda name: others[name]).capitalize()
+
+
+def _labels() -> frozenset[str]:
+    return frozenset(label for label, _ in _detector().rank(""))
 
 
 def _detected(text: str, own: str) -> str:

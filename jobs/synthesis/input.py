@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 from cluster.storage import InputFile, find_inputs, open_input, read_input
@@ -16,10 +17,12 @@ from flowtts_core.text.books.formats import BOOKS, SUFFIXES, misnamed
 from flowtts_core.text.books.read import RowError, detect_format, iter_lines, iter_rows, read_document
 from flowtts_core.text.books.separated import cells_of, sign_of
 from flowtts_core.text.document import Document, TextRow
+from jobs.synthesis.languages import LanguageCheck
 from jobs.synthesis.plan import Book, Plan, Taken, book_items, corpus_units, plan_book, safe_name, unique_name
 from jobs.synthesis.settings import Speaking
 from jobs.synthesis.units import Unit
 
+_FIRST = 20  # rows of an only table that tell its language
 _SLUG = 60  # characters of a book's or table's short name
 
 
@@ -61,21 +64,32 @@ class Entry:
         return self.file.path.rstrip("/").replace("\\", "/").rsplit("/", 1)[-1]
 
     @property
+    def voice(self) -> str | None:
+        return None if self.given is None else self.given.voice
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {} if self.given is None else self.given.settings
+
+    @property
     def stem(self) -> str:
         return safe_name(self.name.rsplit(".", 1)[0], _SLUG)
 
 
-def read_plan(inputs: Sequence[str], reading: ReadingOptions, speaking: Speaking) -> Plan:
+def read_plan(
+    inputs: Sequence[str], reading: ReadingOptions, speaking: Speaking, languages: LanguageCheck | None = None
+) -> Plan:
     """Find the inputs and plan the job; but for an only book they are read when the plan is.
 
     Args:
-        inputs: books (of the formats `flowtts_core.text.books.formats.BOOKS`), tables of rows (JSONL, CSV, TSV, Parquet, subtitles,
-            lines), and lists of inputs (tables with a column `input` instead of `text`); files, folders, globs, `s3://` objects and
-            prefixes.
+        inputs: books and tables of rows (of the formats in `flowtts_core.text.books.formats`, or lines), and lists of inputs
+            (tables with a column `input` instead of `text`); files, folders, globs, `s3://` objects and prefixes.
+
+        languages: refuses books and rows in other languages than the voices read; None takes all.
 
     Raises:
         TextError: when an input is not there, or the only one cannot be read.
-        ConfigError: for settings that do not fit the inputs.
+        ConfigError: for settings that do not fit the inputs, and for an only input in another language than the voice's.
     """
     entries = [entry for path in inputs for entry in _entries(path, reading)]
     if len(entries) > 1 or reading.sentences or _kind(entries[0], reading) not in BOOKS:
@@ -84,13 +98,20 @@ def read_plan(inputs: Sequence[str], reading: ReadingOptions, speaking: Speaking
         titles = [entry.name for entry in entries[:3]]
         title = ", ".join(titles) + (f" and {len(entries) - 3} more" if len(entries) > 3 else "")
         plan = Plan(
-            _shown(title), "corpus", lambda: _items(entries, reading, speaking), _sources(entries, reading, speaking)
+            _shown(title),
+            "corpus",
+            lambda: _items(entries, reading, speaking, languages),
+            _sources(entries, reading, speaking),
         )
-        if len(entries) == 1 and next(iter(plan.items()), None) is None:
-            raise TextError(f"{entries[0].name}: no rows to read", "is the file empty?")
+        if len(entries) == 1:
+            first = list(islice(plan.items(), _FIRST))
+            if not first:
+                raise TextError(f"{entries[0].name}: no rows to read", "is the file empty?")
+            if languages is not None:
+                languages.require_rows(first, entries[0].name)
         return plan
     [entry] = entries
-    plan = plan_book(_document(entry, reading), _own(speaking, entry), reading.chapters, reading.limit)
+    plan = plan_book(_document(entry, reading, languages), _own(speaking, entry), reading.chapters, reading.limit)
     return replace(plan, sources=_sources(entries, reading, speaking))
 
 
@@ -176,7 +197,7 @@ def _tell(what: str) -> None:
     print(f"note: {_shown(what)}", file=sys.stderr)
 
 
-def _document(entry: Entry, reading: ReadingOptions) -> Document:
+def _document(entry: Entry, reading: ReadingOptions, languages: LanguageCheck | None) -> Document:
     try:
         data = read_input(entry.file.path)
     except OSError as error:
@@ -184,6 +205,8 @@ def _document(entry: Entry, reading: ReadingOptions) -> Document:
     document = read_document(data, entry.name, include_matter=reading.include_matter)
     if not document.title.strip():
         document = replace(document, title=entry.name.rsplit(".", 1)[0])
+    if languages is not None:
+        languages.require_book(document, entry.name, entry.voice, entry.settings)
     return document
 
 
@@ -212,9 +235,11 @@ def _own(speaking: Speaking, entry: Entry) -> Speaking:
     return replace(speaking, settings={**speaking.settings, "seed": entry.given.settings["seed"]})
 
 
-def _items(entries: Sequence[Entry], reading: ReadingOptions, speaking: Speaking) -> Iterator[Book | Unit]:
+def _items(
+    entries: Sequence[Entry], reading: ReadingOptions, speaking: Speaking, languages: LanguageCheck | None
+) -> Iterator[Book | Unit]:
     left = reading.limit
-    for item in _all_items(entries, reading, speaking):
+    for item in _all_items(entries, reading, speaking, languages):
         if isinstance(item, Unit):
             if left == 0:
                 return
@@ -222,7 +247,9 @@ def _items(entries: Sequence[Entry], reading: ReadingOptions, speaking: Speaking
         yield item
 
 
-def _all_items(entries: Sequence[Entry], reading: ReadingOptions, speaking: Speaking) -> Iterator[Book | Unit]:
+def _all_items(
+    entries: Sequence[Entry], reading: ReadingOptions, speaking: Speaking, languages: LanguageCheck | None
+) -> Iterator[Book | Unit]:
     """Books and rows, one input after the other; one that cannot be read is set aside where it is not the only one."""
     names, taken = set[str](), Taken()
     for entry in entries:
@@ -231,11 +258,11 @@ def _all_items(entries: Sequence[Entry], reading: ReadingOptions, speaking: Spea
         try:
             prefix = f"{slug}-" if len(entries) > 1 else ""
             if _kind(entry, reading) not in BOOKS:  # ids are unique in a file, not across files
-                units: Iterable[Book | Unit] = corpus_units(_rows(entry, reading, prefix), own, taken)
+                units: Iterable[Book | Unit] = corpus_units(_rows(entry, reading, prefix, languages), own, taken)
             elif reading.sentences:
-                units = corpus_units(_sentences(_document(entry, reading), prefix), own, taken)
+                units = corpus_units(_sentences(_document(entry, reading, languages), prefix), own, taken)
             else:
-                units = book_items(_document(entry, reading), slug, own)
+                units = book_items(_document(entry, reading, languages), slug, own)
             yield from (_given(item, entry, slug) for item in units) if entry.given or len(entries) > 1 else units
         except (FlowTTSError, OSError) as error:
             if len(entries) == 1:
@@ -260,7 +287,9 @@ def _given(item: Book | Unit, entry: Entry, slug: str) -> Book | Unit:
     return replace(item, source=slug, voice=given.voice if item.voice is None else item.voice, settings=settings)
 
 
-def _rows(entry: Entry, reading: ReadingOptions, prefix: str) -> Iterator[TextRow | Unit]:
+def _rows(
+    entry: Entry, reading: ReadingOptions, prefix: str, languages: LanguageCheck | None
+) -> Iterator[TextRow | Unit]:
     with open_input(entry.file.path) as source:
         rows: Iterable[TextRow | RowError]
         if reading.lines:
@@ -274,4 +303,10 @@ def _rows(entry: Entry, reading: ReadingOptions, prefix: str) -> Iterator[TextRo
                 yield Unit(id, "", error=f"row {row.row_number}: {row.reason}")
             else:
                 _place_prompt(row, entry.file.path)
-                yield row if id == row.id else replace(row, id=id)
+                voice = entry.voice if row.voice is None else row.voice
+                settings = {**entry.settings, **row.settings}
+                problem = languages.row_problem(row.text, voice, settings) if languages is not None else ""
+                if problem:
+                    yield Unit(id, row.text, voice=row.voice, error=problem)
+                else:
+                    yield row if id == row.id else replace(row, id=id)

@@ -58,8 +58,8 @@ def iter_rows(
 ) -> Iterator[TextRow | RowError]:
     """Yield the rows of a JSONL, CSV, TSV or Parquet file, or the cues of subtitles (SRT, VTT), in order, as a stream.
 
-    Columns are those of the text, the id and `SETTINGS`. What parts the cells of CSV, and its encoding, are found in the file; one
-    of `id|text|normalized` lines without a header (LJSpeech's) has those three columns.
+    Columns are those of the text, the id and `SETTINGS`. What parts the cells of CSV, and its encoding, are found in the
+    file; one of `id|text|normalized` lines without a header (LJSpeech's) has those three columns.
 
     Args:
         source: a path, or bytes or an open seekable binary file with a `name`.
