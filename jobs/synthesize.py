@@ -28,11 +28,12 @@ _NOTES_SHOWN = 12
 DESCRIPTION = """\
 Read a book, a library or a corpus aloud.
 
-A book (EPUB, Project Gutenberg text, plain text, HTML, Markdown, DOCX, ODT, RTF, FB2, PDF with text, MOBI and AZW3 by Calibre)
-becomes one tagged file with chapter marks and cover, a file for each chapter, subtitles (SRT, VTT), word times (words.json)
-and a report (report.html). Rows (JSONL, CSV, TSV, Parquet, cues of SRT and VTT, or lines of text with --lines) become a
-folder of audio files with metadata.csv, ready for `flowtts prepare`; a column voice, and columns named as the options below (seed, speed, steps, ...), say how a row is spoken. Several inputs make one job: each book
-gets its folder under books/. `flowtts chapters BOOK` lists a book's chapters, and what of it is not read.
+A book (EPUB, Project Gutenberg text, plain text, HTML, Markdown, DOCX, ODT, RTF, FB2, PDF with text, MOBI and AZW3 by
+Calibre) becomes one tagged file with chapter marks and cover, a file for each chapter, subtitles (SRT, VTT), word times
+(words.json) and a report (report.html). Rows (JSONL, CSV, TSV, Parquet, cues of SRT and VTT, or lines of text with --lines)
+become a folder of audio files with metadata.csv, ready for `flowtts prepare`; a column voice, and columns named as the options
+below (seed, speed, steps, ...), say how a row is spoken. Several inputs make one job: each book gets its folder under books/.
+`flowtts chapters BOOK` lists a book's chapters, and what of it is not read.
 What cannot be read, or is in another language than the voice reads, is refused (--language insists on a language).
 An input is a file, a folder, a pattern, an s3:// object or prefix, or a list of inputs: a table with a column `input`.
 

@@ -295,18 +295,29 @@ def _rows(
         if reading.lines:
             rows = iter_lines(source, entry.name, _tell)
         else:
-            columns = {"text_column": reading.text_column, "id_column": reading.id_column}
-            rows = iter_rows(source, entry.name, **columns, doubles=True, told=_tell)
+            rows = iter_rows(
+                source,
+                entry.name,
+                text_column=reading.text_column,
+                id_column=reading.id_column,
+                doubles=True,
+                told=_tell,
+            )
         for row in rows:
             id = _shown(prefix + row.id) if prefix or not row.id.isascii() else row.id
             if isinstance(row, RowError):
                 yield Unit(id, "", error=f"row {row.row_number}: {row.reason}")
             else:
                 _place_prompt(row, entry.file.path)
-                voice = entry.voice if row.voice is None else row.voice
-                settings = {**entry.settings, **row.settings}
-                problem = languages.row_problem(row.text, voice, settings) if languages is not None else ""
+                problem = _language_problem(row, entry, languages)
                 if problem:
                     yield Unit(id, row.text, voice=row.voice, error=problem)
                 else:
                     yield row if id == row.id else replace(row, id=id)
+
+
+def _language_problem(row: TextRow, entry: Entry, languages: LanguageCheck | None) -> str:
+    if languages is None:
+        return ""
+    voice = entry.voice if row.voice is None else row.voice
+    return languages.row_problem(row.text, voice, {**entry.settings, **row.settings})

@@ -226,8 +226,7 @@ def docx_markup(data: bytes, name: str) -> Markup:
         ).value
     except Exception as error:  # whatever a damaged part makes it raise
         raise TextError(f"{name}: damaged DOCX ({type(error).__name__}: {str(error)[:200]})", _DAMAGED) from error
-    said = properties(package, "docProps/core.xml")
-    return Markup(f"<html><body>{page}</body></html>".encode(), **said)
+    return described(f"<html><body>{page}</body></html>", package, "docProps/core.xml")
 
 
 def read_rtf(data: bytes, name: str, pauses: Pauses | None = None) -> Document:
@@ -261,16 +260,16 @@ def zipped(data: bytes, name: str) -> Package:
     return package
 
 
-def properties(package: Package, path: str) -> dict[str, str]:
-    """Return title, author and language as an office document's properties name them; those that are there."""
+def described(page: str, package: Package, path: str) -> Markup:
+    """Return a page with title, author and language as the properties of its office document, in the file `path`, name them."""
     try:
         root = parse_xml(package.read(path))
     except (Unreadable, etree.XMLSyntaxError, ValueError):
-        return {}
+        return Markup(page.encode())
     names = {"title": "title", "creator": "author", "initial-creator": "author", "language": "language"}
     found: dict[str, str] = {}
     for element in descendants(root, *names):
         text = clean("".join(element.itertext())).replace("\n", " ")
         if text:
             found.setdefault(names[etree.QName(element).localname], text)
-    return found
+    return Markup(page.encode(), found.get("title", ""), found.get("author", ""), found.get("language", ""))

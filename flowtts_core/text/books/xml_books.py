@@ -12,7 +12,7 @@ from lxml import etree
 
 from flowtts_core.errors import TextError
 from flowtts_core.text.books.epub_zip import TocEntry, Unreadable, descendants
-from flowtts_core.text.books.markup import PAGE, Markup, properties, zipped
+from flowtts_core.text.books.markup import PAGE, Markup, described, zipped
 from flowtts_core.text.books.xhtml import clean, parse_xml
 
 _HREF = "{http://www.w3.org/1999/xlink}href"
@@ -212,7 +212,7 @@ def odt_markup(data: bytes, name: str) -> Markup:
         for body in descendants(root, "text")
         if body.tag.startswith("{urn:oasis:names:tc:opendocument:xmlns:office")
     )
-    return Markup(f"<html><body>{page}{''.join(notes)}</body></html>".encode(), **properties(package, "meta.xml"))
+    return described(f"<html><body>{page}{''.join(notes)}</body></html>", package, "meta.xml")
 
 
 def _odt(element: etree._Element, titles: set[str | None], notes: list[str]) -> str:
