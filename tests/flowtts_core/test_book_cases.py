@@ -55,6 +55,9 @@ def test_pictures_beside_the_text_are_listed():
         ('<div class="figleft"><img alt="W" src="w.png"/></div><p>hen he had gone.</p>', "When he had gone."),
         ('<p class="dropcap"><span>H</span>\n<span>e slept.</span></p>', "He slept."),
         ("<p>A</p><p>Apples.</p>", "A\n\nApples."),
+        ("<p>I</p><p>saw him.</p>", "I\n\nsaw him."),
+        ('<p><img alt="A" src="a.png"/></p><p>lice sat. So Alice rose.</p>', "Alice sat. So Alice rose."),
+        ('<p><img alt="A" src="a.png"/></p><p>man sat. Alice rose.</p>', "A\n\nman sat. Alice rose."),
     ],
 )
 def test_a_drop_cap_is_joined_to_its_word(body, text):
@@ -159,6 +162,7 @@ def test_deleted_text_and_buttons_are_listed_and_not_read():
             ["a", "12,13"],
         ),
         ("a word[1] and “so.”[a] Next wa[s] th[e] end", "a word and “so.” Next wa[s] th[e] end", ["[1]", "[a]"]),
+        ("<code>a1[1]</code> is x[1], a list[1]", "a1[1] is x[1], a list[1]", []),
         ("the theory.1 Next, see vol.1 Then 3.5 Of", "the theory. Next, see vol.1 Then 3.5 Of", ["1"]),
         ('He left.<a href="#e1">¹</a> So² 5 m² mc²', "He left. So 5 m² mc²", ["¹", "²"]),
         (

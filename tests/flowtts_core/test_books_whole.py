@@ -86,6 +86,7 @@ def test_nothing_of_a_real_book_vanishes(shared_data, name):
     document = read_document(path)
     assert lost(visible_text(path), document) == {}
     assert unsaid(document) == []
+    assert lost(visible_text(path), read_document(path, include_matter=True, include_notes=True)) == {}
 
 
 def test_nothing_of_the_cases_vanishes(shared_cases):

@@ -10,7 +10,8 @@ from flowtts_core.text.books.epub_headings import segments_by_headings
 from flowtts_core.text.books.epub_package import find_cover, open_package
 from flowtts_core.text.books.epub_zip import Package, UnpackLimits, Unreadable
 from flowtts_core.text.books.matter import MATTER, NOTES, kind_of_types, with_inline_matter
-from flowtts_core.text.books.xhtml import Page, Passage, parse_page
+from flowtts_core.text.books.page import Page, Passage
+from flowtts_core.text.books.xhtml import parse_page
 from flowtts_core.text.document import Document, LeftOut
 from flowtts_core.text.sentences import Block, Draft, Pauses, collapse, finish_chapters
 

@@ -16,7 +16,7 @@ from flowtts_core.text.books.matter import (
     kind_of_title,
     kind_of_types,
 )
-from flowtts_core.text.books.xhtml import Page, Passage
+from flowtts_core.text.books.page import Page, Passage
 from flowtts_core.text.sentences import collapse
 
 

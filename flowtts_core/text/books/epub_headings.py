@@ -9,7 +9,7 @@ from flowtts_core.text.books.chapters import Paragraph, headings_among
 from flowtts_core.text.books.epub_contents import Mark, Segment
 from flowtts_core.text.books.headings import is_chapter, joined_title, parse_heading
 from flowtts_core.text.books.matter import kind_of_title, kind_of_types
-from flowtts_core.text.books.xhtml import Page, Passage
+from flowtts_core.text.books.page import Page, Passage
 
 _LONGEST_HEADING = 80
 

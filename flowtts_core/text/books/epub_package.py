@@ -25,7 +25,8 @@ from flowtts_core.text.books.epub_zip import (
     refuse_bomb,
     refuse_drm,
 )
-from flowtts_core.text.books.xhtml import clean, parse_xml, types_of
+from flowtts_core.text.books.page import clean, types_of
+from flowtts_core.text.books.xhtml import parse_xml
 
 _DAMAGED_REMEDY = "download or copy the file again; `unzip -t FILE` says whether it is whole"
 _RASTER = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG\r\n\x1a\n": "image/png"}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from flowtts_core.text.books.headings import parse_heading
-from flowtts_core.text.books.xhtml import Passage
+from flowtts_core.text.books.page import Passage
 from flowtts_core.text.sentences import collapse
 
 MATTER, NOTES = "front and back matter", "notes"  # why it is left out, for people
@@ -80,7 +80,7 @@ _CREDIT = re.compile(
 _INLINE = re.compile(
     r"(?P<toc>(?:table of )?contents)|(?P<transcriber_note>transcriber[’']?s[’']? notes?)|(?P<footnotes>(?:foot|end)notes?)"
 )
-_LINKED = 0.7  # the share of links in a line of a table of contents, which may have page numbers too
+_LINKED = 0.8  # the share of links in the letters of a line of a table of contents
 _LIST_TITLE = re.compile(r"index|(?:selected )?bibliography")
 
 
