@@ -166,15 +166,18 @@ def _placed(pieces: list[Piece], starts: list[int], ends: list[int]) -> list[Pie
 
 
 def _with_unread(pieces: list[Piece], text: str) -> list[Piece]:
-    """Return the pieces, with one of kind "skip" for each place between them that is to be told as not spoken."""
+    """Return the pieces, with one of kind "skip" for each place that is to be told as not spoken.
+
+    Such places lie between pieces, and in a blank or a dash that `clean` joined over them.
+    """
     out: list[Piece] = []
     done = 0
     for piece in [*pieces, Piece("", len(text), len(text), "space")]:
-        if piece.start > done:
-            out += [
-                Piece(text[done + a : done + b], done + a, done + b, "skip")
-                for a, b in unread(text[done : piece.start])
-            ]
+        joined = piece.end - piece.start > 1 and not piece.spoken and piece.kind != "skip"
+        end = piece.end if joined else piece.start
+        if end > done:
+            places = unread(text[done:end])
+            out += [Piece(text[done + start : done + stop], done + start, done + stop, "skip") for start, stop in places]
         done = max(done, piece.end)
         out.append(piece)
     return out[:-1]

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flowtts_core.text.books.read import read_document
+from flowtts_core.text.normalize import normalize
 from flowtts_core.text.sentences import split_sentences
 from tests.flowtts_core.test_normalize import KNOWS, read_out
 
@@ -22,6 +28,7 @@ SIGNS = [
     ("I write C# and F#.", "I write C sharp and F sharp."),
     ("3·4", "three times four"),
     ("5*6 and 5 * 6", "five times six and five times six"),
+    ("F#m7", "F sharp M seven"),
     ("B♭ and F♯", "B flat and F sharp"),
     ("x ∈ A ∪ B", "x in A union B"),
     ("§§ 4–6 and § 9", "sections four to six and section nine"),
@@ -36,6 +43,7 @@ MEASURES = [
     ("10^8 m/s", "ten to the power of eight meters per second"),
     ("90 mg/dL, 3 µg/m³", "ninety milligrams per deciliter, three micrograms per cubic meter"),
     ("a 5 kΩ resistor", "a five kilohm resistor"),
+    ("5 mg/kg/day, 20 fl. oz., 3 kWh", "five milligrams per kilogram per day, twenty fluid ounces, three kilowatt hours"),
     ("3 yrs and 1 yr.", "three years and one year."),
     ("2 tbsp. of oil, 1 tsp salt", "two tablespoons of oil, one teaspoon salt"),
     ("20 sq. mi. of 500 sq ft", "twenty square miles of five hundred square feet"),
@@ -62,6 +70,9 @@ MONEY = [
         "one thousand two hundred and thirty four euros and fifty six cents",
     ),
     ("3,50 €", "three euros and fifty cents"),
+    ("₹1,00,000, 25 000 USD", "one hundred thousand rupees, twenty five thousand U S dollars"),
+    ("R$2.000,50 for $4.50/share", "two thousand reais and fifty centavos for four dollars and fifty cents per share"),
+    ("tickets at 2/6", "tickets at two and six"),
     ("10/6 and 2/- each", "ten and six and two shillings each"),
     ("The hat cost 10/6.", "The hat cost ten and six."),
     ("£1/2/6", "one pound two and six"),
@@ -88,10 +99,13 @@ FORMS = [
     ("5. Nov 2020", "the fifth of November twenty twenty"),
     ("the 2d Regiment", "the second Regiment"),
     ("the 22d of June and Aug. 3d, 1862", "the twenty second of June and August third, eighteen sixty two"),
+    ("May 2d and June 1st–3rd", "May second and June first to third"),
+    ("1990–1 and 1905–6", "nineteen ninety to ninety one and nineteen oh five to six"),
     ("Louis XIV–XVI", "Louis the fourteenth to the sixteenth"),
     ("Chapters IV–VI", "Chapters four to six"),
     ("the XIV–XVI centuries", "the fourteenth to sixteenth centuries"),
-    ("pages iv–ix", "pages four to nine"),
+    ("pages iv–ix, pp. xii–xv", "pages four to nine, pages twelve to fifteen"),
+    ("Vols. I–III", "volumes one to three"),
     ("at 7.45 by the 4.15", "at seven forty five by the four fifteen"),
     ("The 7.05 train leaves at 8.00.", "The seven oh five train leaves at eight o'clock."),
     ("at 7.45 percent by train", "at seven point four five percent by train"),
@@ -134,3 +148,33 @@ def test_what_books_write_is_read(written: str, read: str) -> None:
 )
 def test_abbreviations_end_no_sentence_before_what_belongs_to_them(sentences: list[str]) -> None:
     assert [s.text for s in split_sentences(" ".join(sentences))] == sentences
+
+
+def lost(text: str) -> str:
+    """Return the letters and digits of a text that are neither spoken nor listed as not spoken."""
+    told = {i for piece in normalize(text, "en-us", KNOWS) if piece.kind != "mark" for i in range(piece.start, piece.end)}
+    return "".join(c for i, c in enumerate(text) if c.isalnum() and i not in told)
+
+
+def test_each_letter_and_digit_of_whole_books_is_spoken_or_listed(shared_data: Path) -> None:
+    for name in ("alice-in-wonderland.txt", "the-time-machine.epub"):
+        chapters = read_document(shared_data / "books" / name).chapters
+        sentences = [sentence.text for chapter in chapters for sentence in chapter.sentences]
+        assert len(sentences) > 1000
+        assert {text: gone for text in sentences if (gone := lost(text))} == {}
+
+
+@pytest.mark.parametrize("text", [*(written for written, _ in ALL), "the treaty² was", "5₽ ∮ кг5 5кг ²", "x~9 <5> #", "𐀀5"])
+def test_each_letter_and_digit_is_spoken_or_listed(text: str) -> None:
+    assert lost(text) == ""
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(max_size=30) | st.text("Aaé5٣²Ⅳ日йʻ'-–.,/ €₽°#\n", max_size=30))
+def test_each_letter_and_digit_of_any_text_is_spoken_or_listed(text: str) -> None:
+    assert lost(text) == ""
+
+
+def test_signs_with_a_meaning_are_listed_and_ornaments_are_not() -> None:
+    pieces = normalize("a ∮ b ¤5 😀 \ufffd and ★ • © | _ * ok", "en-us", KNOWS)
+    assert [piece.text for piece in pieces if piece.kind == "skip"] == ["∮", "¤", "😀", "\ufffd"]

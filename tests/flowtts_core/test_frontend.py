@@ -104,6 +104,10 @@ def test_unknown_words_are_guessed_with_a_stress() -> None:
     assert "ˈ" in FRONTEND.encode("Xylophandrion").phonemes
 
 
+def test_the_okina_does_not_matter() -> None:
+    assert len({FRONTEND.encode(f"Hawai{mark}i").phonemes for mark in ("", "ʻ", "'", "’")}) == 1
+
+
 def test_case_and_accents_do_not_matter() -> None:
     assert FRONTEND.encode("Über HOUSE").phonemes == FRONTEND.encode("uber house").phonemes
 

@@ -101,6 +101,10 @@ def _ordinal(m: re.Match[str], context: Context) -> Answer:
     return m.end(), say.ordinal(int(m.group(1).replace(",", "")))
 
 
+def _ordinals(m: re.Match[str], context: Context) -> Answer:
+    return m.end(), f"{say.ordinal(int(m.group(1)))} to {say.ordinal(int(m.group(2)))}"
+
+
 def _old_ordinal(m: re.Match[str], context: Context) -> Answer:
     """Read 2d and 23d as in the 2d Regiment, the 22d of June and May 3d."""
     after_month = re.search(rf"\b{MONTH}\.?\s\Z", m.string[max(0, m.start() - 12) : m.start()])
@@ -117,6 +121,9 @@ def _range(m: re.Match[str], context: Context) -> Answer:
     low, high = m.group(1), m.group(2)
     if len(low) == 4 and len(high) in (2, 4) and low.isdigit() and high.isdigit() and 1010 <= int(low) <= 2099:
         return m.end(), f"{say.year(int(low))} to {say.year(int(high))}"
+    if len(low) == 4 and len(high) == 1 and low.isdigit() and 1010 <= int(low) <= 2099 and high > low[-1]:
+        last = high if low[2] == "0" else low[2] + high
+        return m.end(), f"{say.year(int(low))} to {say.cardinal(int(last))}"
     if low[0] == "0" or high[0] == "0":
         return None
     if len(high) > 4 and high.isdigit():  # a code rather than a range
@@ -174,8 +181,9 @@ DIGIT_RULES: list[tuple[str, Rule]] = [
     (r"(?P<whole>\d+)[ -](?P<upper>\d{1,3})/(?P<lower>\d{1,4})(?:(?:st|nd|rd|th)s?\b)?(?![\d/])", _fraction),
     (r"(?P<whole>)(?P<upper>\d{1,3})/(?P<lower>\d{1,4})(?:(?:st|nd|rd|th)s?\b)?(?![\d/])", _fraction),
     (rf"(\d+\s?)?([{''.join(VULGAR)}])", _vulgar),
+    (r"(\d{1,3})(?:st|nd|rd|th)\s?[-–]\s?(\d{1,3})(?:st|nd|rd|th)\b", _ordinals),
     (r"(\d{1,3}(?:,\d{3})*|\d+)(?:st|nd|rd|th|ST|ND|RD|TH)\b", _ordinal),
-    (r"(\d*[23])d(?=\s(?:of\s[A-Z]|[A-Z])|,\s\d{4})(?<!1[23]d)", _old_ordinal),
+    (r"(\d*[23])d(?![\w.])(?<!1[23]d)", _old_ordinal),
     PHONE_RULE,
     (r"(\d[\d,]*)'?s\b", _several),
     (r"'?(\d{3}0|\d0)'?s\b", _decade),

@@ -22,7 +22,7 @@ from flowtts_core.text.english.expand_common import (
     word_before,
 )
 from flowtts_core.text.english.expand_measures import power
-from flowtts_core.text.english.expand_money import FOREIGN_MONEY_RULE
+from flowtts_core.text.english.expand_money import FOREIGN_MONEY_RULES
 from flowtts_core.text.english.expand_times import DATE_WORD_RULES
 from flowtts_core.text.english.units import PER, UNITS
 from flowtts_core.text.english.wordlists import (
@@ -74,7 +74,7 @@ _SOUND_WORDS = {f"sound{i}": word for i, word in enumerate(SOUNDS.values())}
 _SOUND = "|".join(f"(?P<sound{i}>{pattern})" for i, pattern in enumerate(SOUNDS))
 
 
-_NUMBER_FOLLOWS = re.compile(r"\s*\d|\s+(?:[IVXLC]{2,}|[VX])\b")
+_NUMBER_FOLLOWS = re.compile(r"\s*\d|\s+(?:[IVXLC]{2,}|[VX]|[ivx]{2,})\b|\s+[IVX]+[-–][IVX]")
 
 
 _PER = re.compile(rf"(?:{'|'.join(map(re.escape, sorted(PER, key=len, reverse=True)))})(?![\w.^])")
@@ -312,13 +312,13 @@ def _greek(m: re.Match[str], context: Context) -> Answer:
 
 
 LETTER_RULES: list[tuple[str, Rule]] = [
-    FOREIGN_MONEY_RULE,
+    *FOREIGN_MONEY_RULES,
     (
         r"(?:https?://|www\.)\S+|[\w.+-]{1,64}@[\w-]{1,63}\.[\w.-]{1,200}|[a-z\d-]{2,63}(?:\.[a-z]{2,})?\.(?:com|org|net|edu|gov|io|co\.uk)\b\S*",
         web,
     ),
     *DATE_WORD_RULES,
-    (r"([A-Z])[#♯](?!\w)", lambda m, c: (m.end(), f"{letters(m.group(1))} sharp")),
+    (r"([A-G])[#♯](?=m?\d|m(?:aj|in)?(?![A-Za-z]))|([A-Z])[#♯](?!\w)", lambda m, c: (m.end(), f"{letters(m.group()[0])} sharp")),
     (r"([A-G])♭", lambda m, c: (m.end(), f"{letters(m.group(1))} flat")),
     (r"Ph\.\s?D\.|(?:[A-Za-z]\.\s?){1,12}[A-Za-z]\.(?!\w)", _dotted),
     (r"([A-Z]{2,6}|[A-Z][a-z]*|[a-z]{1,6})(\.?)(?![\w.@])", _abbreviation),
@@ -340,7 +340,7 @@ LETTER_RULES: list[tuple[str, Rule]] = [
 
 SYMBOL_RULES: list[tuple[str, Rule]] = [
     (r"(?<=\d)\*\*(?=\d)", lambda m, c: (m.end(), "to the power of")),
-    (r"(?:(?<=\d)[*·](?=\d)|(?<=\d )[*·](?= \d))", lambda m, c: (m.end(), "times")),
+    (r"(?:(?<=\d)[*·](?=\d|[a-z]\b)|(?<=\d )[*·](?= \d))", lambda m, c: (m.end(), "times")),
     (r"([§¶])\1?(?=\s?[\dIVXLC])", _sections),
     (r"\^([-−]?(?:\d+|[a-z]\b))", lambda m, c: (m.end(), power(m.group(1)))),
     (r"[^\w\s]", _symbol),

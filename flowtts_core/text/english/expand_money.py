@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from flowtts_core.text.english import numbers as say
@@ -29,7 +30,7 @@ _NO_SHILLINGS = frozenset(
 _DATED = frozenset("on since by from until till dated before after of".split())
 # What tells that a text has shillings; and what makes "10/6", which is no usual fraction, a price.
 _SHILLINGS = re.compile(r"\d/[-–]|\d[sd]\.|\b(?:shillings?|guineas?|farthings?|half-?crowns?|pence|ha'?penny)\b")
-_PRICES = re.compile(r"£|\b(?:prices?|priced|costs?|paid|pays?|sold|bought|charged?|worth)\b")
+_PRICES = re.compile(r"£|\b(?:prices?|priced|costs?|paid|pays?|sold|bought|charged?|worth|tickets?|fares?)\b")
 
 
 def money(m: re.Match[str], context: Context) -> Answer:
@@ -85,7 +86,8 @@ def _slashed_shillings(m: re.Match[str], context: Context) -> Answer:
 def _is_price(m: re.Match[str], shillings: int, pence: int) -> bool:
     if shillings > 40 or word_before(m).lower() in _DATED:
         return False
-    return bool(_SHILLINGS.search(m.string)) or shillings > pence and bool(_PRICES.search(m.string))
+    unusual = shillings > pence or math.gcd(shillings, pence) > 1  # as a fraction
+    return bool(_SHILLINGS.search(m.string)) or unusual and bool(_PRICES.search(m.string))
 
 
 def _money_range(m: re.Match[str], context: Context) -> Answer:
@@ -105,7 +107,7 @@ MONEY_RULES: list[tuple[str, Rule]] = [
     (r"£(?P<pounds>\d[\d,]*)\s(?:(?P<shillings>\d{1,2})s|(?P<pence>\d{1,2})d)\b\.?", _old_money),
     (r"(?P<shillings>\d{1,2})s\.(?!\w)|(?P<pence>\d{1,2})d\.(?!\w)", _old_money),
     (r"(?:£(?P<pounds>\d[\d,]*)/)?(?P<shillings>\d{1,2})/(?P<pence>\d{1,2}|[-–](?!\d))(?![\d/])(?:d\b)?", _slashed_shillings),
-    (rf"(?P<before>{_SIGN})?\s?(?P<amount>{_EUROPEAN})(?![\d,])(?:\s?(?P<after>{_SIGN}))?", _european),
+    (rf"(?P<before>{_SIGN})?\s?(?P<amount>{_EUROPEAN})(?!\d|,\d)(?:\s?(?P<after>{_SIGN}))?", _european),
     (
         rf"(?P<currency>{_SIGN})\s?(?P<low>{NUM})(?:\s?(?P<low_scale>{SCALE}|(?:k|m|mn|bn|tn|K|M|B)\b))?"
         rf"{DASH}(?P=currency)?{AMOUNT}(?![\w%-])",
@@ -114,5 +116,8 @@ MONEY_RULES: list[tuple[str, Rule]] = [
     (rf"(?P<currency>{_SIGN})\s?" + AMOUNT, money),
     (rf"({NUM})\s?({_SIGN}(?!\d)|(?:{_CODE})\b)", _money_after),
 ]  # fmt: skip
-# Where a word begins: A$10, USD 20.
-FOREIGN_MONEY_RULE: tuple[str, Rule] = (rf"(?P<currency>{_FOREIGN})\s?" + AMOUNT, money)
+# Where a word begins: A$10, USD 20, R$2.000,50.
+FOREIGN_MONEY_RULES: list[tuple[str, Rule]] = [
+    (rf"(?P<before>{_FOREIGN})\s?(?P<amount>{_EUROPEAN})(?!\d|,\d)(?P<after>)", _european),
+    (rf"(?P<currency>{_FOREIGN})\s?" + AMOUNT, money),
+]

@@ -92,7 +92,7 @@ def plural(word: str, count: str) -> str:
     if _ungrouped(count) in ("1", "1.0"):
         return word
     first, *rest = word.split(" ")  # miles an hour, degrees Celsius
-    if first in ("square", "cubic") and rest:
+    if rest and (first in ("square", "cubic") or rest[0] in ("hour", "ounce", "volt", "meter")):
         return " ".join([first, plural(rest[0], count), *rest[1:]])
     return " ".join([_PLURALS.get(first, first if first.endswith("s") or first in ("hertz",) else first + "s"), *rest])
 

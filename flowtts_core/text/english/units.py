@@ -17,7 +17,8 @@ _WITH_PREFIXES = [
     ("H", "henry", "nµμm"), ("Ω", "ohm", "mkMG"), ("Hz", "hertz", "mkMGT"), ("J", "joule", "mkMG"), ("N", "newton", "mk"),
     ("Pa", "pascal", "hkMG"), ("eV", "electron volt", "mkMGT"), ("Wh", "watt hour", "kMGT"), ("Ah", "amp hour", "m"),
     ("mol", "mole", "nµμm"), ("cal", "calorie", "k"), ("B", "byte", "kKMGTP"), ("bit", "bit", "kMG"),
-    ("bps", "bit per second", "kMG"), ("Sv", "sievert", "µμm"), ("Gy", "gray", "µμm"), ("Bq", "becquerel", "kMG"), ("bar", "bar", "m"), ("M", "molar", "nµμm"),
+    ("bps", "bit per second", "kMG"),
+    ("Sv", "sievert", "µμm"), ("Gy", "gray", "µμm"), ("Bq", "becquerel", "kMG"), ("bar", "bar", "m"), ("M", "molar", "nµμm"),
 ]  # fmt: skip
 _NOT_ALONE = ("A", "F", "H", "B", "M", "Ah", "bit")  # which mean something else
 # Written with a full stop as well.
@@ -37,6 +38,7 @@ _OTHERS = {
     "ppm": "part per million", "ppb": "part per billion", "psi": "pound per square inch", "atm": "atmosphere",
     "mmHg": "millimeter of mercury", "lx": "lux", "lm": "lumen", "KiB": "kibibyte", "MiB": "mebibyte", "GiB": "gibibyte",
     "TiB": "tebibyte", "m/s": "meter per second", "m/s^2": "meter per second squared", "zł": "zloty",
+    "Nm": "newton meter", "N·m": "newton meter",
 }  # fmt: skip
 
 
@@ -63,7 +65,7 @@ PER = {
         u: UNITS[u]
         for u in ("kg g mg lb km m cm mm l L ml mL dL h hr s sec min m^2 m^3 cm^2 cm^3 km^2 ft^2 mol ha V kWh").split()
     },
-    **{word: word for word in "second minute hour day night week month year person mile head unit page".split()},
+    **{word: word for word in "second minute hour day night week month year person mile head unit page share".split()},
 }
 UNCOUNTED = frozenset("percent dozen hundredweight kelvin lux".split()) | {"per mille", "^c ^c", "^r ^p ^m"}
 # Letters that are units only beside a figure ("5N"): one that stands alone is seldom a unit.
@@ -75,13 +77,13 @@ def _one_of(signs: object) -> str:
 
 
 # Only "2in" is inches; "2 in" is seldom. So with "min.", which ends a sentence.
-UNIT = rf"(?:(?:{_one_of(sign for sign in UNITS if sign != 'in')}|(?<=\d)in)(?:/(?:{_one_of(PER)})(?![\w^]))?)"
+UNIT = rf"(?:(?:{_one_of(sign for sign in UNITS if sign != 'in')}|(?<=\d)in)(?:/(?:{_one_of(PER)})(?![\w^])){{0,2}})"
 
 
 def unit_name(unit: str, count: str) -> str:
     """Return the name of a unit after a number: `5`, `mg/dL` as milligrams per deciliter."""
     name = UNITS.get(unit)
     if name is None:
-        unit, _, below = unit.partition("/")
+        unit, _, below = unit.rpartition("/")
         return f"{unit_name(unit, count)} per {PER[below]}"
     return name if name in UNCOUNTED or name.endswith("hertz") else say.plural(name, count)

@@ -22,7 +22,8 @@ ABBREVIATIONS = {
     "Wed": "Wednesday", "Thu": "Thursday", "Thur": "Thursday", "Thurs": "Thursday", "Fri": "Friday",
     "etc": "et cetera", "vs": "versus", "viz": "namely", "cf": "compare", "approx": "approximately", "ca": "circa",
     "al": "al", "est": "established", "dept": "department", "govt": "government", "min": "minimum",
-    "max": "maximum", "Vol": "volume", "vol": "volume", "vols": "volumes", "Ch": "chapter", "ch": "chapter",
+    "max": "maximum", "Vol": "volume", "vol": "volume", "vols": "volumes", "Vols": "volumes", "Ch": "chapter",
+    "ch": "chapter",
     "ed": "edition", "eds": "editors", "trans": "translated", "Esqs": "esquires", "Bart": "baronet",
     "e.g": "for example", "i.e": "that is", "a.k.a": "also known as", "Ph.D": "^p ^h ^d", "p.s": "^p ^s",
 }  # fmt: skip
@@ -93,7 +94,7 @@ VULGAR = {
 # Words before a Roman numeral that is a number, and names before one that is an ordinal.
 NUMBERED = frozenset(
     "chapter book part volume vol act scene section article title appendix figure fig table phase type class war canto "
-    "psalm stage level lesson letter no number grade mark plate case exhibit unit series episode apollo bowl ch bk sc sec "
+    "vols psalm stage level lesson letter no number grade mark plate case exhibit unit series episode apollo bowl ch bk sc sec "
     "pt art chapters books parts acts volumes scenes sections page pages p pp chap chaps".split()
 )
 RULERS = frozenset(

@@ -18,6 +18,7 @@ from flowtts_core.text.pieces import Piece
 _CACHE_LIMIT = 200_000
 _FIRST_VOWEL = re.compile("(?=[aæɑɐɔəɚɛɝeiɪouʊʌ])")
 _LETTER_A = "ˈeɪ"
+_OKINA = re.compile("(?<=[aeiou])'(?=[aiou])")
 
 
 def gruut_phonemizer(language: str) -> GruutPhonemizer | GermanPhonemizer:
@@ -145,9 +146,9 @@ class _Sentence:
 
 
 def _spellings(word: str) -> tuple[str, ...]:
-    """The word, and without its accents."""
+    """The word, and without its accents, and without the ʻokina, which is often written as an apostrophe (Hawai'i)."""
     if word.isascii():
-        return (word,)
+        return (word, _OKINA.sub("", word)) if "'" in word and _OKINA.search(word) else (word,)
     special = word.replace("ß", "ss").replace("æ", "ae").replace("œ", "oe").replace("ø", "o").replace("ł", "l")
     bare = "".join(c for c in unicodedata.normalize("NFD", special) if not unicodedata.combining(c))
     return (word, bare)
