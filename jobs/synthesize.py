@@ -513,6 +513,7 @@ def _print(summary: Summary) -> None:
         print(f"  {summary.spoken_again} better in a later take, {summary.unverified} good in none")
     if summary.in_part:
         print(f"  {_counted(summary.in_part, 'text')} not spoken in full: column `dropped` of manifest.parquet")
+        print(f"    {summary.most_dropped}")
     for note in summary.notes[:_NOTES_SHOWN]:
         print(f"  {note}")
     if len(summary.notes) > _NOTES_SHOWN:

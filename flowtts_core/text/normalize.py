@@ -177,7 +177,9 @@ def _with_unread(pieces: list[Piece], text: str) -> list[Piece]:
         end = piece.end if joined else piece.start
         if end > done:
             places = unread(text[done:end])
-            out += [Piece(text[done + start : done + stop], done + start, done + stop, "skip") for start, stop in places]
+            out += [
+                Piece(text[done + start : done + stop], done + start, done + stop, "skip") for start, stop in places
+            ]
         done = max(done, piece.end)
         out.append(piece)
     return out[:-1]

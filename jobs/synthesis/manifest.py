@@ -93,6 +93,7 @@ class Totals:
         scores: the mean of each score over the rows that were kept and have it.
         padding: of the frames that went through the model, the part that was padding.
         in_part: rows of whose text something was not spoken.
+        dropped: what that was, the most frequent first, with the number of rows.
     """
 
     planned: int = 0
@@ -106,6 +107,7 @@ class Totals:
     scores: dict[str, float] = field(default_factory=dict)
     padding: float = 0.0
     in_part: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
 
     @property
     def failed(self) -> int:
@@ -170,12 +172,17 @@ def _rows_of(storage: Storage, shard: Shard) -> pa.Table:
     return table if shard.select is None else table.take(pa.array(shard.select, pa.int64()))
 
 
+_LONGEST_DROPPED = 40  # characters; a sentence in another script is cut
+_MOST_DROPPED, _SHOWN_DROPPED = 10_000, 20
+
+
 class _Sums:
     """Adds up the rows of a manifest, part by part."""
 
     def __init__(self) -> None:
         self._reasons: Counter[str] = Counter()
         self._scores: dict[str, tuple[float, int]] = {}
+        self._dropped: Counter[str] = Counter()
 
     def add(self, totals: Totals, table: pa.Table) -> list[dict[str, Any]]:
         """Count a table's rows; returns the quarantine's lines of it."""
@@ -187,6 +194,7 @@ class _Sums:
         totals.unverified += pc.sum(short).as_py() or 0
         totals.spoken_again += pc.sum(pc.greater(pc.fill_null(table.column("takes"), 1), 1)).as_py() or 0
         totals.in_part += pc.sum(pc.and_(ok, pc.is_valid(table.column("dropped")))).as_py() or 0
+        self._add_dropped(totals, table.column("dropped").filter(ok))
         self._add_scores(totals, table.column("scores").filter(ok))
         columns = ["id", "chapter", "text", "reason", "audio", "status", "verified", "scores"]
         rows = table.select(columns).filter(pc.or_(pc.invert(ok), short)).to_pylist()
@@ -194,6 +202,12 @@ class _Sums:
         self._reasons.update(_kind(row) for row in rows if row["status"] != "ok")
         totals.reasons = dict(self._reasons.most_common())
         return [_aside(row) for row in rows]
+
+    def _add_dropped(self, totals: Totals, column: pa.ChunkedArray) -> None:
+        for told in column.drop_null().to_pylist() if column.null_count < len(column) else ():
+            self._dropped.update({what[:_LONGEST_DROPPED] for what in told})
+        self._dropped = Counter(dict(self._dropped.most_common(_MOST_DROPPED)))  # a job may have millions
+        totals.dropped = dict(self._dropped.most_common(_SHOWN_DROPPED))
 
     def _add_scores(self, totals: Totals, column: pa.ChunkedArray) -> None:
         for pairs in column.drop_null().to_pylist() if column.null_count < len(column) else ():

@@ -88,7 +88,7 @@ def _tiles(summary: Summary) -> list[tuple[str, str, str]]:
         (clock(summary.seconds), "of audio", ""),
         (str(summary.ok), "sentences spoken" if summary.kind == "book" else "rows spoken", ""),
         (str(summary.failed), "set aside", "warn" if summary.failed else "ok"),
-        *([(str(summary.in_part), "not spoken in full", "warn")] if summary.in_part else []),
+        *([(str(summary.in_part), f"not spoken in full: {summary.most_dropped}", "warn")] if summary.in_part else []),
         (f"{summary.rtf:.3f}", f"real-time factor per core ({speed:.0f}x)", ""),
         (clock(summary.wall_s), f"this run, {summary.shards_resumed} of {summary.shards} shards were there", ""),
         *((f"{value:.3g}", f"{name} on average", "") for name, value in summary.scores.items()),

@@ -25,7 +25,7 @@ EXIT_QUARANTINED = 3
 class Summary:
     """What a job did; `files` are relative to `output`, the book first. `rtf` is computing time per second of audio.
 
-    `in_part` counts rows of whose text something was not spoken (column `dropped` of the manifest). `unverified` utterances fell
+    `in_part` counts rows of whose text something was not spoken (column `dropped` of the manifest), `dropped` tells what. `unverified` utterances fell
     short of the gate in all takes (set aside in a corpus, kept in a book); of `spoken_again` a later take was kept; `scores` are
     means of what the gate measured, over the utterances that are kept.
     """
@@ -49,11 +49,18 @@ class Summary:
     books: int = 0
     judging_s: float = 0.0
     in_part: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
     padding: float = 0.0
     timings: dict[str, float] = field(default_factory=dict)
     loudness_lufs: float | None = None
     notes: tuple[str, ...] = ()
     made_by: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def most_dropped(self) -> str:
+        """Return what was not spoken most often, for people; empty where nothing was dropped."""
+        shown = [f"{what} ({count} times)" if count > 1 else what for what, count in list(self.dropped.items())[:5]]
+        return ", ".join([*shown, "..."] if len(self.dropped) > 5 else shown)
 
     @property
     def rtf(self) -> float:
@@ -117,6 +124,7 @@ def summarise(
         books=len(books),
         judging_s=totals.judging_s,
         in_part=totals.in_part,
+        dropped=totals.dropped,
         padding=totals.padding,
         timings=timings,
         loudness_lufs=books[0].written_lufs if len(books) == 1 else None,

@@ -43,7 +43,10 @@ MEASURES = [
     ("10^8 m/s", "ten to the power of eight meters per second"),
     ("90 mg/dL, 3 µg/m³", "ninety milligrams per deciliter, three micrograms per cubic meter"),
     ("a 5 kΩ resistor", "a five kilohm resistor"),
-    ("5 mg/kg/day, 20 fl. oz., 3 kWh", "five milligrams per kilogram per day, twenty fluid ounces, three kilowatt hours"),
+    (
+        "5 mg/kg/day, 20 fl. oz., 3 kWh",
+        "five milligrams per kilogram per day, twenty fluid ounces, three kilowatt hours",
+    ),
     ("3 yrs and 1 yr.", "three years and one year."),
     ("2 tbsp. of oil, 1 tsp salt", "two tablespoons of oil, one teaspoon salt"),
     ("20 sq. mi. of 500 sq ft", "twenty square miles of five hundred square feet"),
@@ -152,7 +155,9 @@ def test_abbreviations_end_no_sentence_before_what_belongs_to_them(sentences: li
 
 def lost(text: str) -> str:
     """Return the letters and digits of a text that are neither spoken nor listed as not spoken."""
-    told = {i for piece in normalize(text, "en-us", KNOWS) if piece.kind != "mark" for i in range(piece.start, piece.end)}
+    told = {
+        i for piece in normalize(text, "en-us", KNOWS) if piece.kind != "mark" for i in range(piece.start, piece.end)
+    }
     return "".join(c for i, c in enumerate(text) if c.isalnum() and i not in told)
 
 
@@ -164,7 +169,9 @@ def test_each_letter_and_digit_of_whole_books_is_spoken_or_listed(shared_data: P
         assert {text: gone for text in sentences if (gone := lost(text))} == {}
 
 
-@pytest.mark.parametrize("text", [*(written for written, _ in ALL), "the treaty² was", "5₽ ∮ кг5 5кг ²", "x~9 <5> #", "𐀀5"])
+@pytest.mark.parametrize(
+    "text", [*(written for written, _ in ALL), "the treaty² was", "5₽ ∮ кг5 5кг ²", "x~9 <5> #", "𐀀5"]
+)
 def test_each_letter_and_digit_is_spoken_or_listed(text: str) -> None:
     assert lost(text) == ""
 

@@ -63,7 +63,7 @@ def corpus(tmp_path: Path, spoken: list[Speech]) -> Path:
         rows.append({"id": name, "audio": f"{name}.wav", "text": TEXTS[0]})
     rows.append({"id": "wordless", "audio": "0.wav", "text": " "})
     rows.append({"id": "german", "audio": "0.wav", "text": "Guten Abend.", "language": "de"})
-    rows.append({"id": "../../out", "audio": "0.wav", "text": TEXTS[0] + " 日本", "language": "en-GB"})
+    rows.append({"id": "../../out", "audio": "0.wav", "text": TEXTS[0] + " ∮", "language": "en-GB"})
     (tmp_path / "clips.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return tmp_path / "clips.jsonl"
 
@@ -173,7 +173,7 @@ def test_bad_clips_are_set_aside(corpus: Path, tmp_path: Path, in_process, monke
     assert "too long" in reasons["long"] and "--max-seconds 60" in reasons["long"]
     assert "missing.wav" in reasons["missing"] and reasons["wordless"] == "empty text"
     assert reasons["german"] == "language de: voice natural reads en-us"
-    assert json.loads((out / "not_read.jsonl").read_text()) == {"id": "../../out", "not_read": ["日本"]}
+    assert json.loads((out / "not_read.jsonl").read_text()) == {"id": "../../out", "not_read": ["∮"]}
 
 
 def test_one_ctm_holds_all_clips_in_order(corpus: Path, tmp_path: Path, in_process, monkeypatch) -> None:

@@ -318,7 +318,10 @@ LETTER_RULES: list[tuple[str, Rule]] = [
         web,
     ),
     *DATE_WORD_RULES,
-    (r"([A-G])[#♯](?=m?\d|m(?:aj|in)?(?![A-Za-z]))|([A-Z])[#♯](?!\w)", lambda m, c: (m.end(), f"{letters(m.group()[0])} sharp")),
+    (
+        r"([A-G])[#♯](?=m?\d|m(?:aj|in)?(?![A-Za-z]))|([A-Z])[#♯](?!\w)",
+        lambda m, c: (m.end(), f"{letters(m.group()[0])} sharp"),
+    ),
     (r"([A-G])♭", lambda m, c: (m.end(), f"{letters(m.group(1))} flat")),
     (r"Ph\.\s?D\.|(?:[A-Za-z]\.\s?){1,12}[A-Za-z]\.(?!\w)", _dotted),
     (r"([A-Z]{2,6}|[A-Z][a-z]*|[a-z]{1,6})(\.?)(?![\w.@])", _abbreviation),
