@@ -233,8 +233,8 @@ class _Job:
     def _noted(self, plan: StoredPlan) -> StoredPlan:
         """The plan with what a repair needs to go on: how the job was run, apart from where."""
         options = self.options
-        again = {"rows": options.rows, "book_format": options.book_format, "chapter_format": options.chapter_format}
-        again["book"] = options.kept(self.storage, plan.folder)
+        again: dict[str, Any] = {"rows": options.rows, "book": options.kept(self.storage, plan.folder)}
+        again |= {"book_format": options.book_format, "chapter_format": options.chapter_format}
         return replace(plan, notes={**plan.notes, "signature": self._signature(), "again": {**self.again, **again}})
 
     def _noted_again(self, stored: StoredPlan) -> StoredPlan:
