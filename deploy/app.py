@@ -13,7 +13,10 @@ from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
 
 from deploy.settings import RequestLimits, Settings, served_voices
+from flowtts_core.config import fingerprint
 from flowtts_core.errors import ConfigError
+from flowtts_core.text.frontends.lexicon import load_lexicon
+from flowtts_core.voice import load_card, with_lexicon
 
 NAME = "flowtts"
 LOGGING = LoggingConfig(enable_access_log=False)  # `deploy.guard` writes a line for each request
@@ -31,6 +34,7 @@ class ServeArgs(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     voices: list[str] = Field(default_factory=list)
+    lexicon: str | None = None
     keys: str | None = None
     without_keys: bool = False
     local_only: bool = False
@@ -57,7 +61,8 @@ def build(args: ServeArgs) -> serve.Application:
 
     Raises:
         ConfigError: without keys that nobody has waived, and for limits that do not exist.
-        VoiceError: for a voice that does not exist.
+        VoiceError: for a voice that does not exist, or that takes no such lexicon.
+        TextError: for a lexicon that cannot be read.
     """
     args = ServeArgs.model_validate(args)  # `serve deploy` gives a dict: it cannot read annotations that are strings
     if args.keys is None and not args.without_keys:
@@ -65,8 +70,12 @@ def build(args: ServeArgs) -> serve.Application:
         raise ConfigError("the server has no API keys", remedy)
     if args.max_replicas < args.min_replicas:
         raise ConfigError(f"max_replicas = {args.max_replicas} is less than min_replicas = {args.min_replicas}")
+    voices, lexicon = served_voices(args.voices), load_lexicon(args.lexicon) if args.lexicon else {}
+    for voice in voices:
+        with_lexicon(load_card(voice.folder), lexicon)
     settings = Settings(
-        voices=served_voices(args.voices),
+        voices=voices,
+        lexicon=fingerprint(lexicon),
         limits=_limits(args.limits),
         keys=args.keys,
         local_only=args.local_only,
@@ -77,7 +86,7 @@ def build(args: ServeArgs) -> serve.Application:
     replica: Any = VoiceReplica  # Deployments, which the decorators make of the classes
     ingress: Any = FrontReplica
     replicas = replica.options(**_replica_options(args)).bind(
-        settings.voices, args.max_voices, args.max_active, args.max_queued_s, args.drain_s, args.threads
+        settings.voices, args.max_voices, args.max_active, args.max_queued_s, args.drain_s, args.threads, lexicon
     )
     front = ingress.options(
         num_replicas=args.fronts, ray_actor_options={"num_cpus": args.front_cpus}, logging_config=LOGGING

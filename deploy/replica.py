@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -30,13 +30,21 @@ class HostedVoice:
     """A loaded voice of any kind, with an engine that streams it. Answers have 16-bit samples."""
 
     def __init__(
-        self, folder: str, max_active: int, max_queued_s: float, device: str, threads: int | None = None
+        self,
+        folder: str,
+        max_active: int,
+        max_queued_s: float,
+        device: str,
+        threads: int | None = None,
+        lexicon: Mapping[str, str] | None = None,
     ) -> None:
         from flowtts_core.streaming.engine import StreamingEngine
         from flowtts_core.voice import open_voice
 
         self._engine = StreamingEngine(
-            open_voice(folder, device=device, threads=threads), max_queued_s=max_queued_s, max_active=max_active
+            open_voice(folder, device=device, threads=threads, lexicon=lexicon),
+            max_queued_s=max_queued_s,
+            max_active=max_active,
         )
         self._engine.warm_up()
 
@@ -110,6 +118,7 @@ class VoiceHost:
         max_queued_s: of audio that may wait for each voice.
         drain_s: that answers under way may take when the replica is told to stop.
         threads: that each voice computes with.
+        lexicon: the user's own words, for all voices.
     """
 
     def __init__(
@@ -120,10 +129,12 @@ class VoiceHost:
         max_queued_s: float,
         drain_s: float,
         threads: int,
+        lexicon: Mapping[str, str] | None = None,
     ) -> None:
         import torch
 
         self._threads, self._device = threads, "cuda" if torch.cuda.is_available() else "cpu"
+        self._lexicon = lexicon
         self._voices = {voice.name: voice for voice in voices}
         self._max_voices, self._drain_s = max_voices, drain_s
         self._max_active, self._max_queued_s = max_active, max_queued_s
@@ -205,7 +216,8 @@ class VoiceHost:
 
     def _load(self, voice: ServedVoice) -> HostedVoice:
         log.info("loading voice %s (process %d)", voice.name, os.getpid())
-        return HostedVoice(voice.folder, self._max_active, self._max_queued_s, self._device, self._threads)
+        limits = self._max_active, self._max_queued_s
+        return HostedVoice(voice.folder, *limits, self._device, self._threads, self._lexicon)
 
     def _queued_s(self) -> float:
         return sum(voice.queued_s() for voice in self._loaded.values())

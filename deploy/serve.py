@@ -70,6 +70,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--address", help="of a Ray cluster; by default a Ray of its own on this machine")
     parser.add_argument("--replicas", default="1", help="N, or MIN-MAX by the audio that waits (1)")
     parser.add_argument("--threads", type=int, default=1, help="of torch, in each replica (1)")
+    parser.add_argument(
+        "--lexicon", type=Path, help="your own words for all voices: lines of what is written, a tab, how it is read"
+    )
     parser.add_argument("--keys", type=Path, help="a file of API keys")
     parser.add_argument("--new-key", metavar="NAME", help="add a key to --keys, show it once, and end")
     parser.add_argument("--requests-per-minute", type=int, default=600, help="of --new-key (600)")
@@ -122,6 +125,7 @@ def arguments(args: argparse.Namespace) -> dict[str, Any]:
             raise ConfigError(f"--{name.replace('_', '-')} {getattr(args, name)}: use at least {low}")
     return {
         "voices": [str(voice) for voice in args.voice],
+        "lexicon": None if args.lexicon is None else str(args.lexicon.resolve()),
         "keys": None if args.keys is None else str(args.keys.resolve()),
         "without_keys": args.keys is None,
         "local_only": args.keys is None,

@@ -66,6 +66,7 @@ class Settings:
         cache_bytes: 0 keeps no answers.
         origins: web pages that may use the server ("*" for all).
         log_texts: texts stand in the log.
+        lexicon: fingerprint of the user's words: with others, kept answers count no more.
     """
 
     voices: tuple[ServedVoice, ...]
@@ -75,6 +76,7 @@ class Settings:
     cache_bytes: int = 64 << 20
     origins: tuple[str, ...] = ()
     log_texts: bool = False
+    lexicon: str = ""
 
     @property
     def body_bytes(self) -> int:

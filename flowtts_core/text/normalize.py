@@ -102,13 +102,15 @@ def normalize(
     plain, starts, ends = clean(masked(text, blocks, "ˈ", ("[[", "]]")), powers=readings is not None)
     found = own.find(plain) if own is not None else []
     plain = _hidden(plain, found)
-    read = ((reading.start, reading.end, _read(reading)) for reading in (readings(plain, is_word) if readings else ()))
+    places: Iterable[tuple[int, int, list[Piece]]] = (
+        (reading.start, reading.end, _read(reading)) for reading in (readings(plain, is_word) if readings else ())
+    )
     if found:
-        said = ((word.start, word.end, list(_said(word, language, is_word, own))) for word in found)
-        read = iter(sorted([*read, *said]))
+        said = [(word.start, word.end, list(_said(word, language, is_word, own))) for word in found]
+        places = sorted([*places, *said])
     pieces: list[Piece] = []
     done = 0
-    for start, end, spoken in read:
+    for start, end, spoken in places:
         pieces += tokenize(plain, readings is not None, done, start)
         pieces += spoken
         done = end

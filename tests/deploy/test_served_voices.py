@@ -16,9 +16,10 @@ import pytest
 
 from deploy.replica import INLINE_CHARS, HostedVoice
 from deploy.requests import request_key
-from deploy.speech import SpeechJob
+from deploy.speech import SoundPiece, SpeechJob
 from deploy.websocket import Start
 from flowtts_core.engines.base import Speech, Spoken, SynthesisFailure
+from flowtts_core.errors import TextError, VoiceError
 from flowtts_core.request import REQUEST_FIELDS, PromptClip, SynthesisRequest
 from flowtts_core.streaming.engine import StreamingEngine, Ticket
 from tests.jobs.test_any_voice import TEXT, clip, samples_of, served
@@ -178,3 +179,27 @@ def test_the_front_loads_no_torch() -> None:
     script = "import deploy.api, deploy.front, deploy.pool, deploy.settings as s, sys; s.served_voices([]);"
     script += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script]).returncode == 0
+
+
+def test_the_users_words_are_checked_before_anything_starts(characters: Path, tmp_path: Path) -> None:
+    from deploy.app import ServeArgs, build
+
+    own = tmp_path / "own.tsv"
+    options = {"voices": [str(characters)], "without_keys": True, "lexicon": str(own)}
+    with pytest.raises(TextError, match="cannot read the lexicon"):
+        build(ServeArgs(**options))
+    own.write_text("Ives\tˈaɪvz\n", encoding="utf-8")
+    with pytest.raises(VoiceError, match="'Ives' is given in IPA"):
+        build(ServeArgs(**options))
+
+
+def test_a_hosted_voice_speaks_the_users_words(characters: Path) -> None:
+    async def sound(text: str, lexicon: dict[str, str]) -> bytes:
+        voice = HostedVoice(str(characters), 8, 600.0, "cpu", lexicon=lexicon)
+        job = SpeechJob("characters", SynthesisRequest(text=text), stream=False)
+        heard = b"".join([piece.pcm async for piece in voice.sounds(job) if isinstance(piece, SoundPiece)])
+        await asyncio.to_thread(voice.close)
+        return heard
+
+    replaced = asyncio.run(sound("The MS.", {"MS": '"manuscript"'}))
+    assert replaced and replaced == asyncio.run(sound("The manuscript.", {}))
