@@ -25,9 +25,9 @@ EXIT_QUARANTINED = 3
 class Summary:
     """What a job did; `files` are relative to `output`, the book first. `rtf` is computing time per second of audio.
 
-    `in_part` counts rows of whose text something was not spoken (column `dropped` of the manifest), `dropped` tells what. `unverified` utterances fell
-    short of the gate in all takes (set aside in a corpus, kept in a book); of `spoken_again` a later take was kept; `scores` are
-    means of what the gate measured, over the utterances that are kept.
+    `in_part` counts rows of whose text something was not spoken (column `dropped` of the manifest); `dropped` tells what, and in
+    how many rows. `unverified` utterances fell short of the gate in all takes (set aside in a corpus, kept in a book); of
+    `spoken_again` a later take was kept; `scores` are means of what the gate measured, over the utterances that are kept.
     """
 
     output: str

@@ -21,7 +21,10 @@ Answer = tuple[int, str] | None  # the end, and the words
 Rule = Callable[[re.Match[str], Context], Answer]
 
 
-NUM = r"(?:[1-9]\d?(?:,\d\d)+,\d{3}(?:\.\d+)?|[1-9]\d{0,2}(?: \d{3})* 000(?: \d{3})*|\d{1,3}(?:,\d{3})+(?:\.\d+)?|[1-9]\d{0,2}(?: \d{3}){2,6}(?:\.\d+)?|\d+(?:\.\d+)*|\.\d+)(?![\d])"
+_GROUPED = (
+    r"[1-9]\d?(?:,\d\d)+,\d{3}|\d{1,3}(?:,\d{3})+|[1-9]\d{0,2}(?: \d{3})* 000(?: \d{3})*|[1-9]\d{0,2}(?: \d{3}){2,6}"
+)
+NUM = rf"(?:(?:{_GROUPED})(?:\.\d+)?|\d+(?:\.\d+)*|\.\d+)(?![\d])"
 
 
 SCALE = r"(?:thousand|million|billion|trillion|hundred)"
