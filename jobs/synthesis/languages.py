@@ -9,6 +9,7 @@ from typing import Any
 from flowtts_core.errors import ConfigError, FlowTTSError
 from flowtts_core.text.document import Document
 from flowtts_core.text.languages import another_language
+from flowtts_core.text.marks import shown_words
 from jobs.synthesis.engine import Voices
 from jobs.synthesis.settings import Speaking
 from jobs.synthesis.units import Unit
@@ -48,6 +49,8 @@ class LanguageCheck:
     def row_problem(self, text: str, voice: str | None, settings: Mapping[str, Any]) -> str:
         """Return why a row is refused; empty where it may be spoken."""
         read = self._read(voice, settings)
+        if read and {**self.speaking.settings, **settings}.get("input_type") == "ssml":
+            text = shown_words(text, "ssml")  # its tags are English
         found = another_language(text, read) if read else ""
         return f"{REFUSED}: {found}, and the voice reads {read} (--language {read} insists)" if found else ""
 

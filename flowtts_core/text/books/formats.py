@@ -11,7 +11,7 @@ from flowtts_core.text.books.decode import decode_text
 from flowtts_core.text.books.gutenberg import is_gutenberg
 
 Book = Literal["epub", "gutenberg", "plain", "html", "markdown", "docx", "odt", "rtf", "fb2", "pdf", "kindle"]
-Table = Literal["jsonl", "csv", "tsv", "parquet", "srt", "vtt"]
+Table = Literal["jsonl", "csv", "tsv", "parquet", "srt", "vtt", "ssml"]
 Format = Book | Table
 BOOKS: tuple[Book, ...] = get_args(Book)
 TABLES: tuple[Table, ...] = get_args(Table)
@@ -23,7 +23,7 @@ _SUFFIXES: dict[str, Format] = {
     **{"docx": "docx", "odt": "odt", "rtf": "rtf", "fb2": "fb2", "fbz": "fb2", "pdf": "pdf"},
     **dict.fromkeys(("mobi", "azw", "azw3", "azw4", "prc", "kfx"), "kindle"),
     **{"parquet": "parquet", "pq": "parquet", "jsonl": "jsonl", "ndjson": "jsonl", "json": "jsonl"},
-    **{"csv": "csv", "tsv": "tsv", "tab": "tsv", "srt": "srt", "vtt": "vtt"},
+    **{"csv": "csv", "tsv": "tsv", "tab": "tsv", "srt": "srt", "vtt": "vtt", "ssml": "ssml"},
 }
 _EPUB_OR_TEXT = "save or convert it as EPUB or plain text first"
 _PANDOC = "convert it first: pandoc FILE -o FILE.epub; or rename it to .txt if it is plain prose"
@@ -113,7 +113,7 @@ def _of_text(text: str, name: str, given: Format | None) -> Format:
     marked = _of_markup(text, name)
     if marked:
         return marked
-    if given in ("html", "fb2", "rtf"):
+    if given in ("html", "fb2", "rtf", "ssml"):
         if given == "html":
             return given  # a page without tags is one paragraph
         raise TextError(f"{name}: no {given.upper()} file", "rename it to what it is, as .txt, or get it again")
@@ -150,7 +150,7 @@ def _of_markup(text: str, name: str) -> Format | None:
     if _HTML.match(text) or len(_HTML_TAG.findall(text[:HEAD])) >= 10:
         return "html"
     if root and root[1] == "speak":
-        raise TextError(f"{name}: SSML, which cannot be read", "give the text without its tags")
+        return "ssml"
     if text.lstrip()[:5] == "<?xml" or (root and f"</{root[1]}>" in text):
         raise TextError(f"{name}: XML of an unknown kind (<{root[1] if root else '?'}>)", _PANDOC)
     if re.match(r"\s*(?:%[^\n]*\n\s*)*\\(?:documentclass|input|begin)\b", text):
