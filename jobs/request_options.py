@@ -15,9 +15,8 @@ def add_request_options(group: Any) -> None:
         default = "the voice's own" if field.default is None else field.default
         kind = {"type": field.kind} if field.kind in (int, float) else {}
         choices = {"choices": field.choices} if field.choices else {}
-        metavar = "FILE" if field.kind is PromptClip else {int: "N", float: "X"}.get(field.kind, "NAME")
-        if choices:
-            metavar = None
+        named = "FILE" if field.kind is PromptClip else {int: "N", float: "X"}.get(field.kind, "NAME")
+        metavar = None if choices else named  # argparse shows the choices themselves
         meaning = f"{field.meaning} (default: {default})".replace("%", "%%")
         group.add_argument(f"--{name.replace('_', '-')}", metavar=metavar, help=meaning, **kind, **choices)
     group.add_argument(
