@@ -12,11 +12,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flowtts_core.errors import DependencyError, OutputError, TextError
-from jobs.request_options import add_lexicon_option, add_request_options, read_lexicon, request_settings
+from flowtts_core.errors import ConfigError, DependencyError, OutputError, TextError
+from jobs.request_options import (
+    add_cast_options,
+    add_lexicon_option,
+    add_request_options,
+    cast_of,
+    read_lexicon,
+    request_settings,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +39,8 @@ def add_parser(subparsers: Any) -> None:
         "say",
         help="say a text at once",
         description="Say a text at once. The same text, voice and seed always give the same sound.",
-        epilog='examples:\n  flowtts say "Good evening." --play\n  echo "Good evening." | flowtts say - -o evening.mp3',
+        epilog='examples:\n  flowtts say "Good evening." --play\n  echo "Good evening." | flowtts say - -o evening.mp3\n'
+        '  flowtts say "Wait. [pause:2s] [rate:0.8]Listen.[/rate]"\n  flowtts say --ssml - < talk.ssml',
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("text", help="what to say; - reads it from standard input")
@@ -43,6 +52,7 @@ def add_parser(subparsers: Any) -> None:
         "--voice", help="a bundled voice's name, a voice folder or hf://owner/name (default: the bundled one)"
     )
     add_request_options(parser)
+    add_cast_options(parser)
     add_lexicon_option(parser)
     parser.add_argument("--json", action="store_true", help="print a summary as JSON")
     parser.set_defaults(run=run)
@@ -55,9 +65,15 @@ def run(args: argparse.Namespace) -> int:
     if output is not None:
         require_place(output)
     started = time.perf_counter()
+    from flowtts_core.engines.several import SeveralVoices
+    from flowtts_core.text.cast import directed_text
     from flowtts_core.voice import open_voice
 
-    synthesizer = open_voice(args.voice, lexicon=read_lexicon(args.lexicon))
+    cast, words = cast_of(args), read_lexicon(args.lexicon)
+    if cast and args.input_type == "ssml":
+        raise ConfigError("--cast and --dialogue are for plain texts", 'write <voice name="..."> in SSML')
+    text = directed_text(text, cast) if cast else text
+    synthesizer = SeveralVoices(open_voice(args.voice, lexicon=words), partial(open_voice, lexicon=words))
     loaded = time.perf_counter()
     waveform = speak(synthesizer, text, request_settings(args))
     if output is not None:

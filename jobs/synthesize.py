@@ -12,7 +12,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cluster.resources import PROFILES, profile_named
-from jobs.request_options import add_lexicon_option, add_request_options, read_lexicon, request_settings
+from jobs.request_options import (
+    add_cast_options,
+    add_lexicon_option,
+    add_request_options,
+    cast_of,
+    read_lexicon,
+    request_settings,
+)
 
 if TYPE_CHECKING:
     from flowtts_core.engines.base import UtteranceSynthesizer
@@ -77,6 +84,7 @@ def add_parser(subparsers: Any) -> None:
         "--voice", help="a bundled voice's name, a voice folder or hf://owner/name (default: the bundled one)"
     )
     _add_reading(parser.add_argument_group("what is read"))
+    add_cast_options(parser.add_argument_group("who speaks"))
     add_speaking(parser)
     add_verifying(parser)
     output = parser.add_argument_group("what comes out")
@@ -91,6 +99,18 @@ def _add_reading(group: Any) -> None:
     group.add_argument("--max-sentences", type=int, metavar="N", help="only the first N sentences or rows")
     add_columns(group)
     group.add_argument("--include-matter", action="store_true", help="front and back matter too (imprint, index, ...)")
+    group.add_argument(
+        "--notes",
+        choices=("skip", "read", "end"),
+        default="skip",
+        help="footnotes and endnotes: read them at their places, or at the end of their chapter (default: skip)",
+    )
+    group.add_argument(
+        "--pause",
+        default="",
+        metavar="WHERE=S,...",
+        help="seconds of silence in books: sentence=0.35,paragraph=0.7,heading=1.2,scene_break=1.5 (these are the defaults)",
+    )
     group.add_argument(
         "--lines", action="store_true", help="each line of a text is a row of its own, not part of a book"
     )
@@ -217,6 +237,9 @@ def run(args: argparse.Namespace) -> int:
         limit=args.max_sentences,
         text_column=args.text_column,
         id_column=args.id_column,
+        notes=args.notes,
+        pauses=args.pause,
+        cast=cast_of(args),
     )
     options = options_of(args, rows=args.rows, **_book_form(args))
     with told_to_go_on():
@@ -474,6 +497,7 @@ def voice_engine(voice: str | None, device: str, lexicon: dict[str, str]) -> Eng
         licence=card.licence,
         source=card.source,
         languages=card.languages,
+        speakers=card.speakers,
     )
 
 

@@ -17,6 +17,8 @@ class Sentence:
         start, end: character offsets in the chapter's text.
         role: a heading is read too, with a longer pause after it.
         pause_s: silence after the sentence, in seconds (longer at the end of a paragraph).
+        voice: to speak it, as `VOICE`, `VOICE@SPEAKER` or `@SPEAKER`; None: the one that is asked for the whole.
+        rate: times as fast as the whole.
     """
 
     text: str
@@ -24,13 +26,15 @@ class Sentence:
     end: int
     role: Role = "sentence"
     pause_s: float = 0.35
+    voice: str | None = None
+    rate: float = 1.0
 
 
 @dataclass(frozen=True)
 class Chapter:
     """Title, full text (paragraphs parted by a blank line, the heading first) and its sentences in reading order.
 
-    Every character of `text` that is not white space lies in exactly one sentence.
+    Every character of `text` that is not white space lies in exactly one sentence, but for marks (`text/marks.py`).
     """
 
     title: str

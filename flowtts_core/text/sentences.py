@@ -37,11 +37,13 @@ class Block:
         text: cleaned; single spaces, and a line feed only where the line break means something (verse, addresses).
         level: 0 for a paragraph, 1 to 6 for a heading.
         scene_break: a longer pause follows (a rule or a row of stars stood here).
+        note: a footnote or endnote.
     """
 
     text: str
     level: int = 0
     scene_break: bool = False
+    note: bool = False
 
 
 # What the splitter must not see: it would split or fail there. Each is replaced by ONE character, so offsets stay true.
@@ -296,8 +298,10 @@ class Draft:
     divider: bool = False
 
 
-def finish_chapters(drafts: list[Draft], pauses: Pauses | None = None) -> tuple[tuple[Chapter, ...], list[str]]:
-    """Chapters of the drafts, and a warning for each that is empty and left out.
+def finish_chapters(
+    drafts: list[Draft], pauses: Pauses | None = None, *, notes_last: bool = False
+) -> tuple[tuple[Chapter, ...], list[str]]:
+    """Chapters of the drafts, and a warning for each that is empty and left out; `notes_last` puts notes at a chapter's end.
 
     A title that says little alone ("I", "Chapter 2" in each part) gets its part's before it ("Part Two: I").
     """
@@ -317,7 +321,14 @@ def finish_chapters(drafts: list[Draft], pauses: Pauses | None = None) -> tuple[
         warnings.append(f"heading {collapse(' '.join(b.text for b in carried))!r} has no text after it: left out")
     titles = Counter(draft.title for draft in kept)
     named = [full_title(draft.title, draft.parent, titles[draft.title] > 1) for draft in kept]
-    return tuple(build_chapter(name, d.blocks, pauses) for name, d in zip(named, kept, strict=True)), warnings
+    order = _notes_last if notes_last else list
+    return tuple(build_chapter(name, order(d.blocks), pauses) for name, d in zip(named, kept, strict=True)), warnings
+
+
+def _notes_last(blocks: list[Block]) -> list[Block]:
+    notes = [block for block in blocks if block.note]
+    text = [block for block in blocks if not block.note]
+    return [*text, Block("Notes", level=2), *notes] if notes and text else blocks
 
 
 def _lost(blocks: list[Block], title: str) -> str:

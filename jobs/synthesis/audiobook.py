@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from cluster.storage import Storage, output_errors
-from flowtts_core.audio.files import read_audio
+from flowtts_core.audio.files import read_audio, resample
 from flowtts_core.audio.loudness import LoudnessMeter, amplify, gain_to
 from flowtts_core.audio.tagged import AudioWriter, ChapterMark, Tags, bit_rate_of, open_writer, seconds_held
 from flowtts_core.errors import OutputError
@@ -94,12 +94,15 @@ def planned_files(book: Book, numbers: Sequence[int], form: BookForm) -> tuple[s
     return tuple(names)
 
 
-def chapter_audio(spool: Spool, chapter: ChapterSpan) -> Iterator[np.ndarray]:
-    """The chapter's waveform in pieces ([S] float32): each utterance, and the silence after it."""
+def chapter_audio(spool: Spool, chapter: ChapterSpan, sample_rate: int) -> Iterator[np.ndarray]:
+    """The chapter's waveform in pieces ([S] float32) at `sample_rate`: each utterance, and the silence after it."""
     for utterance in chapter.utterances:
         if utterance.spoken:
-            waveform, _ = read_audio(spool.read(utterance.place))
-            assert len(waveform) == utterance.end - utterance.start, utterance.unit.id
+            waveform, own = read_audio(spool.read(utterance.place))
+            length = utterance.end - utterance.start
+            if own != sample_rate:
+                waveform = np.pad(resample(waveform, own, sample_rate), (0, 2))[:length]  # which may lack a sample
+            assert len(waveform) == length, utterance.unit.id
             yield waveform
         if utterance.pause:
             yield np.zeros(utterance.pause, np.float32)
@@ -200,7 +203,7 @@ def _until(stop: threading.Event, pieces: Iterator[np.ndarray]) -> Iterator[np.n
 
 def _measure(timeline: Timeline, chapter: ChapterSpan, spool: Spool, stop: threading.Event) -> LoudnessMeter:
     meter = LoudnessMeter(timeline.sample_rate)
-    for piece in _until(stop, chapter_audio(spool, chapter)):
+    for piece in _until(stop, chapter_audio(spool, chapter, timeline.sample_rate)):
         meter.update(piece)
     return meter
 
@@ -298,7 +301,7 @@ class _Writing:
         return open_writer(local, format, rate, tags, bit_rate_of(format, rate, 1000 * asked) if asked else None)
 
     def _pieces(self, chapter: ChapterSpan) -> Iterator[np.ndarray]:
-        for piece in _until(self.stop, chapter_audio(self.spool, chapter)):
+        for piece in _until(self.stop, chapter_audio(self.spool, chapter, self.timeline.sample_rate)):
             yield amplify(piece, self.gain, self.timeline.sample_rate)
 
     def _write(self, writer: AudioWriter, chapter: ChapterSpan, meter: LoudnessMeter | None = None) -> None:

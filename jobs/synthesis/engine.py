@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flowtts_core.errors import FlowTTSError
+from jobs.synthesis.units import Unit
 
 if TYPE_CHECKING:  # the driver imports this file too, and has no need of torch
     from flowtts_core.engines.base import Synthesizer
@@ -40,6 +41,7 @@ class Engine:
     licence: str = ""
     source: str = ""
     languages: tuple[str, ...] = ("en-us",)
+    speakers: tuple[str, ...] = ()
 
     def make_front(self) -> PlanText | None:
         """Make what cuts texts for it, where that needs no model."""
@@ -72,6 +74,21 @@ class Voices:
     own: Engine
     resolve: Callable[[str], Engine] | None = None
     _found: dict[str, Engine | str] = field(default_factory=dict)
+
+    def cast(self, unit: Unit) -> Unit:
+        """The unit with its voice and its speaker apart, where it names both, or a speaker of the job's own voice."""
+        from flowtts_core.voice.card import split_speaker
+
+        if unit.voice is None:
+            return unit
+        name, speaker = split_speaker(unit.voice)
+        if name in self.own.speakers and speaker is None:
+            name, speaker = None, name
+        if speaker is None or unit.error:
+            return unit
+        asked = unit.settings.get("speaker", speaker)
+        error = "" if asked == speaker else f"voice {unit.voice!r} names another speaker than {asked!r}"
+        return replace(unit, voice=name, error=error, settings={**unit.settings, "speaker": speaker})
 
     def find(self, name: str | None) -> Engine:
         """The engine of a voice that has no `problem`; None is the job's own."""

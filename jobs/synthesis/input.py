@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
 from itertools import islice
 from typing import Any
@@ -16,7 +16,10 @@ from flowtts_core.text.books.columns import Columns
 from flowtts_core.text.books.formats import BOOKS, SUFFIXES, misnamed
 from flowtts_core.text.books.read import RowError, detect_format, iter_lines, iter_rows, read_document
 from flowtts_core.text.books.separated import cells_of, sign_of
+from flowtts_core.text.cast import Cast, direct, directed_row
 from flowtts_core.text.document import Document, TextRow
+from flowtts_core.text.marks import MAX_PAUSE_S
+from flowtts_core.text.sentences import Pauses
 from jobs.synthesis.languages import LanguageCheck
 from jobs.synthesis.plan import Book, Plan, Taken, book_items, corpus_units, plan_book, safe_name, unique_name
 from jobs.synthesis.settings import Speaking
@@ -37,6 +40,9 @@ class ReadingOptions:
         sentences: each sentence of a book is a row of a corpus.
         limit: stop after so many sentences or rows.
         text_column, id_column: of tables; "" takes those whose names are known.
+        notes: of a book: "skip", "read" at their places, or at the "end" of their chapter.
+        pauses: of a book, in seconds, as "sentence=0.3,paragraph=0.7"; empty for the usual ones.
+        cast: who speaks.
     """
 
     chapters: str = ""
@@ -46,10 +52,36 @@ class ReadingOptions:
     limit: int | None = None
     text_column: str = ""
     id_column: str = ""
+    notes: str = "skip"
+    pauses: str = ""
+    cast: Cast = field(default_factory=Cast)
 
     def __post_init__(self) -> None:
+        parse_pauses(self.pauses)
         if self.limit is not None and self.limit < 1:
             raise ConfigError(f"{self.limit} sentences cannot be read", "give at least 1")
+
+
+def parse_pauses(text: str) -> Pauses:
+    """Return the pauses of "sentence=0.3,paragraph=0.7,heading=1.2,scene_break=1.5"; those that are not named as usual.
+
+    Raises:
+        ConfigError: for another form, name or length.
+    """
+    names, values = [f.name for f in fields(Pauses)], {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, _, value = (piece.strip() for piece in part.partition("="))
+        try:
+            seconds = float(value.removesuffix("s"))
+        except ValueError:
+            seconds = -1.0
+        if name not in names or not 0 <= seconds <= MAX_PAUSE_S:
+            raise ConfigError(
+                f"--pause {part}: give seconds from 0 to {MAX_PAUSE_S:g} for one of {', '.join(names)}",
+                "write for instance --pause sentence=0.3,paragraph=0.7,heading=1.2",
+            )
+        values[name] = seconds
+    return Pauses(**values)
 
 
 @dataclass(frozen=True)
@@ -111,7 +143,8 @@ def read_plan(
                 languages.require_rows(first, entries[0].name)
         return plan
     [entry] = entries
-    plan = plan_book(_document(entry, reading, languages), _own(speaking, entry), reading.chapters, reading.limit)
+    own = _own(speaking, entry)
+    plan = plan_book(_document(entry, reading, own, languages), own, reading.chapters, reading.limit)
     return replace(plan, sources=_sources(entries, reading, speaking))
 
 
@@ -197,12 +230,25 @@ def _tell(what: str) -> None:
     print(f"note: {_shown(what)}", file=sys.stderr)
 
 
-def _document(entry: Entry, reading: ReadingOptions, languages: LanguageCheck | None) -> Document:
+def _document(entry: Entry, reading: ReadingOptions, speaking: Speaking, languages: LanguageCheck | None) -> Document:
     try:
         data = read_input(entry.file.path)
     except OSError as error:
         raise TextError(f"{entry.file.path}: cannot be read ({error})", "check the address and the keys") from error
-    document = read_document(data, entry.name, include_matter=reading.include_matter)
+    pauses = parse_pauses(reading.pauses)
+    document = read_document(
+        data,
+        entry.name,
+        include_matter=reading.include_matter,
+        include_notes=reading.notes != "skip",
+        notes_last=reading.notes == "end",
+        pauses=pauses,
+        format="ssml" if speaking.settings.get("input_type") == "ssml" else None,
+    )
+    try:
+        document = direct(document, reading.cast, pauses)
+    except TextError as error:
+        raise TextError(f"{entry.name}: {error.message}", error.remedy) from error
     if not document.title.strip():
         document = replace(document, title=entry.name.rsplit(".", 1)[0])
     if languages is not None:
@@ -221,7 +267,12 @@ def _sources(entries: Sequence[Entry], reading: ReadingOptions, speaking: Speaki
         [reading.chapters, reading.include_matter, reading.lines, reading.limit],
         *(["sentences"] if reading.sentences else []),
         *([[reading.text_column, reading.id_column]] if reading.text_column or reading.id_column else []),
+        *([[reading.notes, reading.pauses, reading.cast.to_json()]] if _directed(reading) else []),
     )
+
+
+def _directed(reading: ReadingOptions) -> bool:
+    return reading.notes != "skip" or bool(reading.pauses) or bool(reading.cast)
 
 
 def _shown(text: str) -> str:
@@ -229,10 +280,10 @@ def _shown(text: str) -> str:
 
 
 def _own(speaking: Speaking, entry: Entry) -> Speaking:
-    """The job's settings, with the seed that the entry gives its units."""
-    if entry.given is None or "seed" not in entry.given.settings:
-        return speaking
-    return replace(speaking, settings={**speaking.settings, "seed": entry.given.settings["seed"]})
+    """The job's settings, with those that the entry gives its units and that tell how it is read."""
+    given = {} if entry.given is None else entry.given.settings
+    own: dict[str, Any] = {name: given[name] for name in ("seed", "input_type", "speed") if name in given}
+    return replace(speaking, settings={**speaking.settings, **own}) if own else speaking
 
 
 def _items(
@@ -260,9 +311,9 @@ def _all_items(
             if _kind(entry, reading) not in BOOKS:  # ids are unique in a file, not across files
                 units: Iterable[Book | Unit] = corpus_units(_rows(entry, reading, prefix, languages), own, taken)
             elif reading.sentences:
-                units = corpus_units(_sentences(_document(entry, reading, languages), prefix), own, taken)
+                units = corpus_units(_sentences(_document(entry, reading, own, languages), prefix), own, taken)
             else:
-                units = book_items(_document(entry, reading, languages), slug, own)
+                units = book_items(_document(entry, reading, own, languages), slug, own)
             yield from (_given(item, entry, slug) for item in units) if entry.given or len(entries) > 1 else units
         except (FlowTTSError, OSError) as error:
             if len(entries) == 1:
@@ -275,7 +326,8 @@ def _all_items(
 def _sentences(document: Document, prefix: str) -> Iterator[TextRow]:
     for number, chapter in enumerate(document.chapters, 1):
         for index, sentence in enumerate(chapter.sentences, 1):
-            yield TextRow(f"{prefix}{number:04d}-{index:04d}", sentence.text)
+            settings = {} if sentence.rate == 1.0 else {"speed": sentence.rate}
+            yield TextRow(f"{prefix}{number:04d}-{index:04d}", sentence.text, sentence.voice, settings)
 
 
 def _given(item: Book | Unit, entry: Entry, slug: str) -> Book | Unit:
@@ -313,7 +365,8 @@ def _rows(
                 if problem:
                     yield Unit(id, row.text, voice=row.voice, error=problem)
                 else:
-                    yield row if id == row.id else replace(row, id=id)
+                    row = row if id == row.id else replace(row, id=id)
+                    yield directed_row(row, reading.cast) if reading.cast else row
 
 
 def _language_problem(row: TextRow, entry: Entry, languages: LanguageCheck | None) -> str:

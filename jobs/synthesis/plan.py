@@ -17,7 +17,7 @@ from flowtts_core import __version__
 from flowtts_core.config import to_dict
 from flowtts_core.errors import ConfigError, TextError
 from flowtts_core.request import REQUEST_FIELDS
-from flowtts_core.text.document import Chapter, Document, TextRow
+from flowtts_core.text.document import Chapter, Document, Sentence, TextRow
 from jobs.synthesis.engine import Engine, Voices
 from jobs.synthesis.omissions import omissions
 from jobs.synthesis.prompts import PromptKeeper
@@ -83,7 +83,17 @@ def book_items(
     chosen = parse_chapters(chapters, len(document.chapters))
     prefix = f"{slug}-" if slug else ""
     units = (
-        Unit(f"{prefix}{number:04d}-{i + 1:04d}", _utf8(s.text), slug, number, i, role=s.role, pause_s=s.pause_s)
+        Unit(
+            f"{prefix}{number:04d}-{i + 1:04d}",
+            _utf8(s.text),
+            slug,
+            number,
+            i,
+            role=s.role,
+            pause_s=s.pause_s,
+            voice=s.voice,
+            settings=_book_settings(s, speaking),
+        )
         for number in chosen
         for i, s in enumerate(document.chapters[number - 1].sentences)
     )
@@ -97,7 +107,13 @@ def book_items(
     yield Book(slug, replace(document, chapters=light), tuple(map(_paragraphs, document.chapters)))
     seed = speaking.seed
     for unit in islice(_chained(first, units), max_sentences):
-        yield replace(unit, settings={"seed": unit_seed(seed, unit.id)})
+        yield replace(unit, settings={"seed": unit_seed(seed, unit.id), **unit.settings})
+
+
+def _book_settings(sentence: Sentence, speaking: Speaking) -> dict[str, Any]:
+    """What a sentence of a book asks for beside its seed. Its text has marks at most: a reader took the SSML."""
+    rate = {} if sentence.rate == 1.0 else {"speed": round(speaking.settings.get("speed", 1.0) * sentence.rate, 4)}
+    return rate | ({"input_type": "text"} if "input_type" in speaking.settings else {})
 
 
 def _paragraphs(chapter: Chapter) -> tuple[int, ...]:
@@ -212,7 +228,7 @@ def write_plan(
             book["units"] += 1
             if item.chapter not in book["numbers"][-1:]:
                 book["numbers"].append(item.chapter)
-        unit = _prompted(prints.checked(item), speaking.settings.get("prompt"), prompts)
+        unit = _prompted(prints.checked(voices.cast(item)), speaking.settings.get("prompt"), prompts)
         if not unit.error:
             voice_names[unit.voice] = voice_names.get(unit.voice, 0) + 1
         writer.add(plan_row(unit, prints.of(unit)))

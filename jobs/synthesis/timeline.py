@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flowtts_core.errors import OutputError, TextError
+from flowtts_core.errors import TextError
 from flowtts_core.text.document import Document
 from flowtts_core.text.marks import shown_words
 from jobs.synthesis.plan import Book, safe_name
@@ -61,26 +61,30 @@ class Timeline:
 def timeline_of(book: Book, rows: Rows) -> Timeline:
     """Lay the spoken units of a book end to end, in its order; a failed unit takes no time but its pause.
 
+    Voices of several sample rates are joined at the highest of them.
+
     Raises:
         TextError: when nothing at all was spoken.
-        OutputError: when the units differ in sample rate.
     """
     rates = {row["sample_rate"] for _, row in rows if row["status"] == "ok"}
     if not rates:
         raise TextError("nothing of the book could be spoken", "quarantine.jsonl says why, sentence by sentence")
-    if len(rates) > 1:
-        remedy = "give another -o, or remove the folder and run again"
-        raise OutputError(f"the shards mix sample rates {sorted(rates)}", remedy)
-    rate, clock = int(rates.pop()), 0
+    rate, clock = int(max(rates)), 0
     chapters: dict[int, list[TimedUnit]] = {}
     for unit, row in rows:
-        length, pause = int(row["num_samples"] or 0), round(unit.pause_s * rate)
+        length, pause = _length(row, rate), round(unit.pause_s * rate)
         words = None if row["words"] is None else tuple(row["words"])
         chapters.setdefault(unit.chapter, []).append(
             TimedUnit(unit, row["audio"] or "", clock, clock + length, pause, words)
         )
         clock += length + pause
     return Timeline(rate, tuple(_span(book.document, number, items) for number, items in chapters.items()))
+
+
+def _length(row: dict[str, Any], rate: int) -> int:
+    """Samples of a row at the book's rate; of one that was not spoken none."""
+    samples, own = int(row["num_samples"] or 0), int(row["sample_rate"] or rate)
+    return samples if own == rate else round(samples * rate / own)
 
 
 def _span(document: Document, number: int, utterances: list[TimedUnit]) -> ChapterSpan:

@@ -791,3 +791,17 @@ def test_speakers_follow_the_audio_that_waits(
         capacity_adjusted_min_replicas, capacity_adjusted_max_replicas = low, high
 
     assert by_queued_audio(Context())[0] == wanted
+
+
+def test_ssml_is_asked_for_by_its_name_and_reaches_the_voice() -> None:
+    world = World()
+    ssml = "<speak>one <break time='1s'/> two</speak>"
+    for path, body in [
+        ("/v1/audio/speech", {"model": "flowtts", "voice": "alloy", "input": ssml}),
+        ("/tts", {"text": ssml}),
+    ]:
+        assert world.client.post(path, json={**body, "input_type": "ssml"}).status_code == 200
+        assert error_of(world.client.post(path, json={**body, "input_type": "html"}))["param"] == "input_type"
+        assert world.client.post(path, json=body).status_code == 200
+    found = [job.request.input_type for job in world.replicas.jobs]
+    assert found == ["ssml", "text"] * 2

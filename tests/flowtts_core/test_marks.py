@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowtts_core.engines.base import Speech, SynthesisFailure
-from flowtts_core.errors import TextError
+from flowtts_core.engines.several import SeveralVoices
+from flowtts_core.errors import TextError, VoiceError
 from flowtts_core.request import SynthesisRequest
 from flowtts_core.streaming.engine import StreamingEngine
 from flowtts_core.text.frontends import PhonemeFrontend, build
@@ -185,6 +186,35 @@ def test_a_voice_is_asked_for_speakers_and_speeds_and_refuses_those_that_it_lack
     assert engine.asked[-1][0].speed == 3.0
     failed = spoken(engine, "[rate:2]Four.[/rate]", speed=3.0)
     assert isinstance(failed, SynthesisFailure) and "speed = 6" in failed.reason
+
+
+def test_other_voices_speak_their_parts_at_the_first_ones_rate() -> None:
+    class Slow(Counting):
+        name, sample_rate, speakers, controls = "slow", RATE // 2, ("low",), frozenset({"seed", "speed"})
+
+        def _one(self, text: str) -> Speech | SynthesisFailure:
+            return Speech(np.ones(5 * len(text), np.float32), RATE // 2, ())
+
+    own, other, opened = Counting(), Slow(), list[str]()
+
+    def open_other(name: str) -> Counting:
+        opened.append(name)
+        if name != "slow":
+            raise VoiceError(f"no voice {name}")
+        return other
+
+    voices = SeveralVoices(own, open_other)
+    text = "Aaa. [voice:slow@low][rate:2]Bbb.[/rate][/voice] [voice:anna]Ccc.[/voice] [voice:counting@bert]Ddd.[/voice]"
+    [speech] = voices.synthesize([SynthesisRequest(text=text, steps=3, speaker="bert")])
+    assert isinstance(speech, Speech) and speech.sample_rate == RATE
+    pause = round(0.35 * RATE)
+    assert len(speech.waveform) == 4 * 40 + 3 * pause
+    assert np.abs(speech.waveform[45 + pause : 75 + pause] - 1).max() < 0.2 and opened == ["slow"]
+    assert [request.speaker for request, _ in own.asked] == ["bert", "anna", "bert"]
+    assert [(r.speaker, r.speed, r.steps) for r, _ in other.asked] == [("low", 2.0, None)]
+    for lost, named in [("[voice:gone]One.[/voice]", "no voice gone"), ("[voice:slow@high]One.[/voice]", "'high'")]:
+        [failed] = voices.synthesize([SynthesisRequest(text=lost)])
+        assert isinstance(failed, SynthesisFailure) and named in failed.reason
 
 
 PIECES = [

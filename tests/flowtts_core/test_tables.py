@@ -198,14 +198,6 @@ NOTE more
 """
 
 
-def test_a_file_of_ssml_is_one_row():
-    text = "<speak>Hello <break time='1s'/> there.</speak>"
-    for name in ("x.ssml", "x.txt"):
-        assert read(text, name) == [TextRow("row-00000001", text, settings={"input_type": "ssml"})]
-    with pytest.raises(TextError, match="no SSML file"):
-        read("Prose alone.", "x.ssml")
-
-
 def test_cues_of_subtitles_are_rows_with_their_times():
     for name in ("x.srt", "x.txt", "x"):
         rows = read(SRT, name)

@@ -198,9 +198,9 @@ def test_what_is_planned_is_what_is_made(spoken: Spoken, made: Audiobook) -> Non
 def test_one_failure_stops_the_others(spoken: Spoken, monkeypatch: pytest.MonkeyPatch, phase: str) -> None:
     calls, real = count(), audiobook.chapter_audio
 
-    def endless(spool: Spool, chapter: ChapterSpan) -> Iterator[np.ndarray]:
+    def endless(spool: Spool, chapter: ChapterSpan, sample_rate: int) -> Iterator[np.ndarray]:
         if phase == "writing" and next(calls) < 3:
-            yield from real(spool, chapter)
+            yield from real(spool, chapter, sample_rate)
             return
         if chapter.number == 3:
             raise OSError(errno.ENOSPC, "No space left on device")

@@ -22,6 +22,7 @@ class EpubOptions:
 
     include_matter: bool = False
     include_notes: bool = False
+    notes_last: bool = False  # at the end of their chapter instead
     limits: UnpackLimits = field(default_factory=UnpackLimits)
 
 
@@ -64,7 +65,7 @@ def document_of(
         segments = segments_by_headings(pages)
     drafts, left_out = _drafts(segments, options)
     left_out += [LeftOut(reason, path, text) for path, page in pages.items() for reason, text in page.left_out]
-    chapters, warnings = finish_chapters(drafts, pauses)
+    chapters, warnings = finish_chapters(drafts, pauses, notes_last=options.notes_last)
     if not chapters:
         places = ", ".join(dict.fromkeys(each.place for each in left_out))
         raise TextError(
@@ -173,7 +174,8 @@ def _drafts(segments: list[Segment], options: EpubOptions) -> tuple[list[Draft],
             kind = next((k for k in (mark.kind, kind_of_types(passage.types)) if not wanted[k]), "")
             left_out += [LeftOut(reason, mark.title, text) for reason, text in passage.left_out]
             if not kind:
-                blocks.append(passage.block)
+                note = "notes" in (mark.kind, kind_of_types(passage.types))
+                blocks.append(replace(passage.block, note=note))
             elif left_out and (left_out[-1].reason, left_out[-1].place) == (reasons[kind], mark.title):
                 left_out[-1] = replace(left_out[-1], text=f"{left_out[-1].text} {collapse(passage.block.text)}")
             else:

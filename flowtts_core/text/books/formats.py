@@ -10,8 +10,8 @@ from flowtts_core.errors import TextError
 from flowtts_core.text.books.decode import decode_text
 from flowtts_core.text.books.gutenberg import is_gutenberg
 
-Book = Literal["epub", "gutenberg", "plain", "html", "markdown", "docx", "odt", "rtf", "fb2", "pdf", "kindle"]
-Table = Literal["jsonl", "csv", "tsv", "parquet", "srt", "vtt", "ssml"]
+Book = Literal["epub", "gutenberg", "plain", "html", "markdown", "docx", "odt", "rtf", "fb2", "pdf", "kindle", "ssml"]
+Table = Literal["jsonl", "csv", "tsv", "parquet", "srt", "vtt"]
 Format = Book | Table
 BOOKS: tuple[Book, ...] = get_args(Book)
 TABLES: tuple[Table, ...] = get_args(Table)
@@ -108,12 +108,14 @@ def detect_head(head: bytes, name: str) -> Format:
 def _of_text(text: str, name: str, given: Format | None) -> Format:
     if given in ("jsonl", "csv", "tsv"):
         return given
+    if given == "ssml":
+        return given  # whose reader names what is wrong with it
     if given == "markdown" and not _PAGE.match(text):
         return given  # it may have tags in it
     marked = _of_markup(text, name)
     if marked:
         return marked
-    if given in ("html", "fb2", "rtf", "ssml"):
+    if given in ("html", "fb2", "rtf"):
         if given == "html":
             return given  # a page without tags is one paragraph
         raise TextError(f"{name}: no {given.upper()} file", "rename it to what it is, as .txt, or get it again")

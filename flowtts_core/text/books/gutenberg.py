@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from flowtts_core.errors import TextError
 from flowtts_core.text.books.chapters import Paragraph, cut_chapters, paragraphs_of
@@ -30,6 +31,8 @@ _BRACKETED = re.compile(
     r"\[(?:Illustration|Sidenote|Footnote)\b[^\[\]]{0,9999}(?:\[[^\[\]]{0,99}\][^\[\]]{0,9999}){0,99}\]", re.IGNORECASE
 )
 _FOOTNOTE = re.compile(r"\[Footnote", re.IGNORECASE)
+_NUMBERED = re.compile(r"\[(?:\d{1,3}|[A-Z*])\]\s")
+_NOTE = re.compile(rf"{_FOOTNOTE.pattern}|(?-i:{_NUMBERED.pattern})", re.IGNORECASE)
 _PAGE_MARK = re.compile(r"\{\d{1,4}\}|\[(?:pg|p|page)\.? ?\d{1,4}\]", re.IGNORECASE)
 _LICENCE = "header and licence of Project Gutenberg"
 _NOTE_MARK = re.compile(r"[^\S\n]?\[(?:\d{1,3}|[A-Z*†])\]")
@@ -60,12 +63,13 @@ def read_gutenberg(
     include_matter: bool = False,
     include_notes: bool = False,
     pauses: Pauses | None = None,
+    notes_last: bool = False,
 ) -> Document:
     """Read a Project Gutenberg text.
 
     Args:
         include_matter: keep what comes before the first chapter (title page, contents, dedication).
-        include_notes: keep footnotes at their places.
+        include_notes: keep footnotes at their places, or with `notes_last` at the end of their chapter.
 
     Raises:
         TextError: when it is not text, or nothing is left between header and footer.
@@ -84,7 +88,9 @@ def read_gutenberg(
     drafts, front = cut_chapters(paragraphs, title, include_matter)
     around = [LeftOut(_LICENCE, place, collapse(text)) for place, text in (("before", header), ("after", licence))]
     left_out = [around[0], *front, *dropped, around[1]]
-    chapters, empty = finish_chapters(drafts, pauses)
+    for draft in drafts if notes_last else ():
+        draft.blocks = [replace(b, note=not b.level and bool(_NOTE.match(b.text))) for b in draft.blocks]
+    chapters, empty = finish_chapters(drafts, pauses, notes_last=notes_last)
     if not chapters:
         raise TextError(
             f"{name}: no text between Project Gutenberg's header and footer", "download the book again as plain text"
@@ -127,7 +133,7 @@ def _cleaned(body: str, include_notes: bool) -> tuple[list[Paragraph], list[Left
         if number < 8 and _CREDITS.match(first):
             leave_out(MATTER, lines)
             continue
-        note = re.match(r"\[(?:\d{1,3}|[A-Z*])\]\s", first) or re.fullmatch(r"footnotes?:?", first, re.IGNORECASE)
+        note = _NUMBERED.match(first) or re.fullmatch(r"footnotes?:?", first, re.IGNORECASE)
         if note and not include_notes:
             leave_out(NOTES, lines)
             continue

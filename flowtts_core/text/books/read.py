@@ -14,6 +14,7 @@ from flowtts_core.text.books.markup import Markup, docx_markup, html_markup, mar
 from flowtts_core.text.books.pdf import read_pdf
 from flowtts_core.text.books.plain import read_plain
 from flowtts_core.text.books.source import Source, detect_format, read_all
+from flowtts_core.text.books.ssml import read_ssml
 from flowtts_core.text.books.tables import RowError, iter_lines, iter_rows
 from flowtts_core.text.books.xml_books import fb2_markup, odt_markup
 from flowtts_core.text.document import Document
@@ -28,6 +29,7 @@ def read_document(
     *,
     include_matter: bool = False,
     include_notes: bool = False,
+    notes_last: bool = False,
     pauses: Pauses | None = None,
     format: Format | None = None,
 ) -> Document:
@@ -37,6 +39,7 @@ def read_document(
         source: a path, or bytes or an open binary file with a `name`, whose extension helps to detect the format.
         include_matter: read front and back matter too (title page, imprint, contents, dedication, index).
         include_notes: read footnotes and endnotes too, at their places. Note marks in the text are never read.
+        notes_last: read them at the end of their chapter instead.
         format: one of `BOOKS`; None detects it from content and name.
 
     Raises:
@@ -51,7 +54,7 @@ def read_document(
         raise TextError(
             f"{found}: a {kind} table and no book", "its rows are read one by one, each an utterance of its own"
         )
-    document = _read(kind, data, found, EpubOptions(include_matter, include_notes), pauses)
+    document = _read(kind, data, found, EpubOptions(include_matter, include_notes, notes_last), pauses)
     told = "" if format else misnamed(kind, found)
     return replace(document, warnings=(told, *document.warnings)) if told else document
 
@@ -60,9 +63,11 @@ def _read(kind: Format, data: bytes, name: str, options: EpubOptions, pauses: Pa
     if kind in ("epub", "kindle"):
         return read_epub(kindle_as_epub(data, name) if kind == "kindle" else data, name, options, pauses)
     if kind == "gutenberg":
-        return read_gutenberg(data, name, options.include_matter, options.include_notes, pauses)
+        return read_gutenberg(data, name, options.include_matter, options.include_notes, pauses, options.notes_last)
     if kind == "pdf":
         return read_pdf(data, name, options.include_matter, pauses)
+    if kind == "ssml":
+        return read_ssml(data, name, pauses)
     if kind == "rtf":
         return read_rtf(data, name, pauses)
     if kind in _MARKUP:

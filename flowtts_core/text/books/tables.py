@@ -15,7 +15,7 @@ from flowtts_core.errors import FlowTTSError, TextError
 from flowtts_core.request import REQUEST_FIELDS
 from flowtts_core.text.books.columns import ID_NAMES, Columns
 from flowtts_core.text.books.cues import read_cues
-from flowtts_core.text.books.decode import decode_markup, decode_text
+from flowtts_core.text.books.decode import decode_text
 from flowtts_core.text.books.formats import TABLES, Format
 from flowtts_core.text.books.records import BadRow, Records, Told, codec_of, read_lines
 from flowtts_core.text.books.separated import csv_records
@@ -56,7 +56,7 @@ def iter_rows(
     doubles: bool = False,
     told: Told = _silent,
 ) -> Iterator[TextRow | RowError]:
-    """Yield the rows of a JSONL, CSV, TSV or Parquet file, the cues of subtitles (SRT, VTT), or SSML as one row.
+    """Yield the rows of a JSONL, CSV, TSV or Parquet file, or the cues of subtitles (SRT, VTT), in order, as a stream.
 
     Columns are those of the text, the id and `SETTINGS`. What parts the cells of CSV, and its encoding, are found in the
     file; one of `id|text|normalized` lines without a header (LJSpeech's) has those three columns.
@@ -80,9 +80,6 @@ def iter_rows(
         if kind in ("srt", "vtt"):
             yield from _cue_rows(file, found, told)
             return
-        if kind == "ssml":
-            yield _ssml_row(file)
-            return
         if kind == "jsonl":
             columns, records = _json_columns(file, found, asked), _json_records(file)
         elif kind == "parquet":
@@ -100,10 +97,6 @@ def iter_lines(source: Source, name: str = "", told: Told = _silent) -> Iterator
         lines = read_lines(file, codec_of(file, found, told))
         records = ((n, line if isinstance(line, BadRow) else {"text": line}) for n, line in lines)
         yield from _checked(records, "text", "id", prefix="line")
-
-
-def _ssml_row(file: BinaryIO) -> TextRow:
-    return TextRow("row-00000001", decode_markup(file.read()).text, settings={"input_type": "ssml"})
 
 
 def _cue_rows(file: BinaryIO, name: str, told: Told) -> Iterator[TextRow | RowError]:
