@@ -40,7 +40,8 @@ def test_bodies_have_all_fields_of_a_request(fake: Path) -> None:
     schema = served(fake).get("/openapi.json").json()
     body = schema["paths"]["/tts"]["post"]["requestBody"]["content"]["application/json"]["schema"]["properties"]
     start = Start.model_json_schema()["properties"]
-    assert set(REQUEST_FIELDS) <= set(body) and set(REQUEST_FIELDS) <= set(start)
+    assert set(REQUEST_FIELDS) <= set(body)
+    assert set(REQUEST_FIELDS) - {"input_type"} <= set(start)  # a socket's text comes in pieces, which would cut tags
     assert body["seed"]["minimum"] == REQUEST_FIELDS["seed"].low and body["speed"]["maximum"] == 4.0
     assert {"minimum": 1, "maximum": 64, "type": "integer"} in body["steps"]["anyOf"]  # narrower than the library's
 

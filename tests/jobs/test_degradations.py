@@ -292,7 +292,7 @@ def test_the_command_writes_its_page_from_what_is_kept(shared_data: Path, tmp_pa
         found = {name: judges.Measured(clean, mel, speaker) for name in (judges.CLEAN, *DEGRADATIONS)}
         found["noise_0"] = judges.Measured(noisy, mel, speaker)
         (kept / f"c{i}.json").write_text(judges.to_json(found))
-    (corpus / "metadata.csv").write_text("".join(f"c{i}|one|one\n" for i in range(6)))
+    (corpus / "metadata.csv").write_text("".join(f"c{i}|number {i} of six|number {i} of six\n" for i in range(6)))
     voices = tmp_path / "voices"
     for speaker in sorted((shared_data / "librispeech/test-other").iterdir())[:2]:
         (voices / speaker.name).mkdir(parents=True)
