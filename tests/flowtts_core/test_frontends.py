@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from flowtts_core.config import spec_of
 from flowtts_core.engines.kokoro import read_vocab
 from flowtts_core.errors import ConfigError, TextError
-from flowtts_core.text.frontends import FRONTENDS, Frontend, PhonemeFrontend, build
+from flowtts_core.text.frontends import FRONTENDS, Frontend, PhonemeFrontend, build, in_language
 from flowtts_core.text.frontends.characters import LATIN
+from flowtts_core.voice.card import load_card
 from tests.flowtts_core.test_frontend import SENTENCES, check
 from tests.onnx_graphs import LETTERS
 
@@ -117,3 +118,16 @@ def test_bytes_are_those_of_utf_8() -> None:
     assert [w.text for w in encoded.words] == ["日本"]
     english = MADE["bytes"].encode("I have 2.")
     assert bytes(token - 1 for token in english.tokens).decode().lower() == "i have two."
+
+
+def test_a_voices_front_end_reads_another_language_with_the_same_tokens() -> None:
+    english = load_card("natural").parts["frontend"]
+    german = in_language(english, "de")
+    assert (german["language"], german["phonemizer"], german["alphabet"]) == ("de", "gruut", "misaki")
+    assert english["table"].items() <= german["table"].items()
+    assert len(set(german["table"].values())) == len(german["table"]) and "ʏ" in german["table"]
+    encoded = build(german).encode("Die hübschen Bücher.")
+    assert encoded.dropped == () and german["table"]["ʏ"] in encoded.tokens
+    assert in_language(english, "en-gb")["table"] == english["table"]
+    with pytest.raises(ConfigError, match="no language 'xx'"):
+        in_language({"name": "phonemes"}, "xx")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flowtts_core import config as _config
-from flowtts_core.errors import ConfigError
+from flowtts_core.errors import ConfigError, DependencyError
 from flowtts_core.request import SynthesisRequest
 from flowtts_core.text.frontends.base import EncodedText, Frontend, Word
 from flowtts_core.text.frontends.characters import ByteConfig, ByteFrontend, CharacterConfig, CharacterFrontend
@@ -46,13 +46,18 @@ def in_language(spec: Mapping[str, Any], language: str) -> dict[str, Any]:
         free = {symbol: token for symbol, token in MATCHA.ids.items() if token not in taken}
         spec["table"] = {**{symbol: token for symbol, token in free.items() if token < max(taken)}, **spec["table"]}
     known = spec.get("phonemizer", PhonemeConfig.phonemizer)
+    problem: ConfigError | None = None
     for phonemizer in dict.fromkeys((known, "gruut", "espeak")):
         try:
             build({**spec, "phonemizer": phonemizer})
         except ConfigError as error:
-            problem = error
+            problem = problem or error  # the first one's remedy names the others
+        except DependencyError:
+            if phonemizer != "espeak" or problem is None:
+                raise
         else:
             return {**spec, "phonemizer": phonemizer}
+    assert problem is not None
     raise problem
 
 
