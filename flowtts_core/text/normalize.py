@@ -174,17 +174,21 @@ def _with_unread(pieces: list[Piece], text: str) -> list[Piece]:
     """
     out: list[Piece] = []
     done = 0
-    for piece in [*pieces, Piece("", len(text), len(text), "space")]:
-        joined = piece.end - piece.start > 1 and not piece.spoken and piece.kind != "skip"
-        end = piece.end if joined else piece.start
-        if end > done:
-            places = unread(text[done:end])
-            out += [
-                Piece(text[done + start : done + stop], done + start, done + stop, "skip") for start, stop in places
-            ]
-        done = max(done, piece.end)
+    for piece in pieces:
+        out += _skipped(text, done, piece.start)
         out.append(piece)
-    return out[:-1]
+        if piece.end - piece.start > 1 and not piece.spoken and piece.kind != "skip":
+            out += _skipped(text, max(done, piece.start), piece.end)
+        done = max(done, piece.end)
+    return out + _skipped(text, done, len(text))
+
+
+def _skipped(text: str, start: int, end: int) -> list[Piece]:
+    """Return pieces of kind "skip" for what of `text[start:end]` is to be told as not spoken."""
+    if end <= start:
+        return []
+    places = unread(text[start:end])
+    return [Piece(text[start + first : start + last], start + first, start + last, "skip") for first, last in places]
 
 
 def _read(reading: Reading) -> list[Piece]:
