@@ -185,14 +185,8 @@ def _show(book: ListedBook, in_full: bool) -> None:
     total = f"{chapters} chapter{'s' * (chapters != 1)}, {sentences:,} sentences, about {book.minutes:,.0f} minutes"
     console.print(f"{name} ({book.language}): {total}", markup=False, highlight=False, soft_wrap=True)
     table = Table()
-    for column, side in (
-        ("", "right"),
-        ("chapter", "left"),
-        ("sentences", "right"),
-        ("minutes", "right"),
-        ("warnings", "left"),
-    ):
-        table.add_column(column, justify=side, overflow="fold")  # type: ignore[arg-type]
+    for column in ("", "chapter", "sentences", "minutes", "warnings"):
+        table.add_column(column, justify="left" if column in ("chapter", "warnings") else "right", overflow="fold")
     for chapter in book.chapters:
         cells = (
             chapter.number,

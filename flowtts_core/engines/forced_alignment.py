@@ -94,7 +94,7 @@ class WordAligner:
         return matched(words, heard, len(waveform) / sample_rate)
 
     def align(self, encoded: EncodedText, waveform: np.ndarray, sample_rate: int) -> TokenFrames | None:
-        """Return the frames of each token in a waveform [S]; None where it is too short to have one for each."""
+        """Return the frames of each token in a waveform [S]; None where it has fewer frames than tokens."""
         samples = resample(waveform, sample_rate, self.model.features.sample_rate)
         spec = _frames_for(len(encoded.tokens), len(samples), self.model.features)
         if spec.frames_of(len(samples)) < len(encoded.tokens):

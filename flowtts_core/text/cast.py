@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from flowtts_core.errors import ConfigError, TextError
-from flowtts_core.text.document import Chapter, Document, Sentence, TextRow
+from flowtts_core.text.document import Chapter, Document, Role, Sentence, TextRow
 from flowtts_core.text.marks import PLAIN, Manner, Marks, Turn, bare, cut, marks_in, without_holes
 from flowtts_core.text.sentences import Pauses, collapse, split_paragraph
 
@@ -238,9 +238,9 @@ def _directed_chapter(chapter: Chapter, cast: Cast, pauses: Pauses) -> Chapter:
         text = collapse(without_holes(chapter.text, marks, part.start, part.end))
         if lead_s and not sentences:
             text = f"[pause:{lead_s:g}s] {text}"
-        role = "heading" if _within(part.start, headings) else "sentence"
+        role: Role = "heading" if _within(part.start, headings) else "sentence"
         rate = round(part.manner.rate, 4)
-        sentences.append(Sentence(text, part.start, part.end, role, part.pause_s, part.manner.voice, rate))  # type: ignore[arg-type]
+        sentences.append(Sentence(text, part.start, part.end, role, part.pause_s, part.manner.voice, rate))
     return replace(chapter, sentences=tuple(sentences))
 
 

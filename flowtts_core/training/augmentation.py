@@ -50,7 +50,7 @@ class Augmentation:
 
     @property
     def changes(self) -> bool:
-        """Return whether anything is changed."""
+        """Return whether any of the three changes is asked for."""
         return bool(self.noise_db or self.gain_db or self.band_hz)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,7 +14,7 @@ from flowtts_core.engines.several import SeveralVoices
 from flowtts_core.errors import TextError, VoiceError
 from flowtts_core.request import SynthesisRequest
 from flowtts_core.streaming.engine import StreamingEngine
-from flowtts_core.text.frontends import PhonemeFrontend, build
+from flowtts_core.text.frontends import Frontend, PhonemeFrontend, build
 from flowtts_core.text.marks import PLAIN, Manner, bare, read_marks, shown_words, spoken_words
 from flowtts_core.text.plan import TextPlan, Utterance, pack_plan, plan_text, unpack_plan
 from flowtts_core.text.sentences import split_paragraph
@@ -21,8 +23,8 @@ from tests.flowtts_core.test_engine_base import RATE, Counting
 CHARACTERS = build({"name": "characters"})
 
 
-def planned(text: str, input_type: str = "text", frontend: object = CHARACTERS) -> tuple[Utterance, ...]:
-    return plan_text(SynthesisRequest(text=text, seed=4, input_type=input_type), frontend).utterances  # type: ignore[arg-type]
+def planned(text: str, input_type: str = "text", frontend: Frontend = CHARACTERS) -> tuple[Utterance, ...]:
+    return plan_text(SynthesisRequest(text=text, seed=4, input_type=input_type), frontend).utterances
 
 
 def said(text: str, input_type: str = "text") -> list[str]:
@@ -155,8 +157,8 @@ def test_ssml_that_cannot_be_followed_is_refused_with_its_line(text: str, named:
     assert named in error.value.message and error.value.remedy
 
 
-def spoken(engine: Counting, text: str, **fields: object) -> Speech | SynthesisFailure:
-    return engine.synthesize([SynthesisRequest(text=text, **fields)])[0]  # type: ignore[arg-type]
+def spoken(engine: Counting, text: str, **fields: Any) -> Speech | SynthesisFailure:
+    return engine.synthesize([SynthesisRequest(text=text, **fields)])[0]
 
 
 def test_a_voice_keeps_the_pauses_to_the_sample_whole_and_streamed() -> None:

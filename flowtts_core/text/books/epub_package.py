@@ -15,6 +15,7 @@ from lxml import etree
 from flowtts_core.errors import TextError
 from flowtts_core.text.books.decode import mend
 from flowtts_core.text.books.epub_zip import (
+    DAMAGED_ZIP,
     Landmark,
     ManifestItem,
     Package,
@@ -40,7 +41,7 @@ def open_package(data: bytes, name: str, limits: UnpackLimits | None = None) -> 
     """
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
-    except (zipfile.BadZipFile, ValueError, EOFError, OSError, NotImplementedError) as error:
+    except DAMAGED_ZIP as error:
         cause = "its end is missing" if data[:2] == b"PK" else "it is no zip file"
         raise TextError(f"{name}: damaged EPUB, {cause} ({error})", _DAMAGED_REMEDY) from error
     package = Package(name, archive, limits=limits or UnpackLimits())

@@ -14,6 +14,8 @@ from lxml import etree
 from flowtts_core.errors import TextError
 from flowtts_core.text.books.xhtml import parse_xml
 
+# What zipfile raises for a file that is damaged, cut short or no zip, or that is packed by a method which it lacks.
+DAMAGED_ZIP = (zipfile.BadZipFile, ValueError, EOFError, OSError, NotImplementedError)
 _FONT_OBFUSCATION = ("http://www.idpf.org/2008/embedding", "http://ns.adobe.com/pdf/enc#RC")
 _DRM_REMEDY = (
     "a protected book cannot be read; buy or borrow it without DRM, or take another edition "

@@ -1,4 +1,4 @@
-"""Read texts with markup that are one file (HTML, Markdown, DOCX, RTF): as one page, which is read as those of an EPUB."""
+"""Read HTML, Markdown, DOCX and RTF: each file becomes one page, which is read as the pages of an EPUB are."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from flowtts_core.errors import TextError
 from flowtts_core.text.books.chapters import Paragraph
 from flowtts_core.text.books.decode import decode_markup, decode_text
 from flowtts_core.text.books.epub import EpubOptions, document_of
-from flowtts_core.text.books.epub_zip import Package, TocEntry, Unreadable, descendants, refuse_bomb
+from flowtts_core.text.books.epub_zip import DAMAGED_ZIP, Package, TocEntry, Unreadable, descendants, refuse_bomb
 from flowtts_core.text.books.gutenberg import story_between
 from flowtts_core.text.books.plain import chapter_starts, read_plain, title_from_name
 from flowtts_core.text.books.xhtml import Page, clean, parse_page, parse_xml
@@ -254,14 +254,14 @@ def zipped(data: bytes, name: str) -> Package:
     """
     try:
         package = Package(name, zipfile.ZipFile(io.BytesIO(data)))
-    except (zipfile.BadZipFile, ValueError, EOFError, OSError, NotImplementedError) as error:
+    except DAMAGED_ZIP as error:
         raise TextError(f"{name}: damaged ({error})", _DAMAGED) from error
     refuse_bomb(package)
     return package
 
 
 def described(page: str, package: Package, path: str) -> Markup:
-    """Return a page with title, author and language as the properties of its office document, in the file `path`, name them."""
+    """Return a page with the title, author and language that the file `path` of its office document names."""
     try:
         root = parse_xml(package.read(path))
     except (Unreadable, etree.XMLSyntaxError, ValueError):

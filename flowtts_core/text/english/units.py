@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from flowtts_core.text.english import numbers as say
 
@@ -72,8 +73,8 @@ UNCOUNTED = frozenset("percent dozen hundredweight kelvin lux".split()) | {"per 
 BARE_LETTERS = frozenset("s h t L N J K M".split())
 
 
-def _one_of(signs: object) -> str:
-    return "|".join(map(re.escape, sorted(signs, key=len, reverse=True)))  # type: ignore[call-overload]
+def _one_of(signs: Iterable[str]) -> str:
+    return "|".join(map(re.escape, sorted(signs, key=len, reverse=True)))
 
 
 # Only "2in" is inches; "2 in" is seldom. So with "min.", which ends a sentence.
