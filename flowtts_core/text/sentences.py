@@ -71,6 +71,8 @@ _NUMBERED_BOOK = re.compile(r"(?<!\w)(?:[1-3]|I{1,3}) \w+\.\Z")  # of scripture:
 # "on 5. Nov 2020", "the 5. November"; but "They were 5. November came."
 _DAY = re.compile(r"(?P<dated>\b(?:on|the|of|from|since|until|till|by|to)\s)?(?<![\d.,])\d{1,2}\.\Z", re.IGNORECASE)
 _IN_MONTH = re.compile(rf"{MONTH}\b(?P<year>\.?\s\d{{4}}\b)?")
+_OLD_MONEY = re.compile(r"\d[ls]\.\Z"), re.compile(r"\d+[sd]\b")  # £3 6s. | 8d.
+_TIME = re.compile(r"(?:\d|\ba|\bone)\s?sec\.\Z", re.IGNORECASE)  # which may end a sentence, as "see sec. 3" does not
 _FIRST_WORD = re.compile(r"[^\W_]")
 _SHORT_LINE = 16  # characters of a line of verse that is not spoken apart, unless a mark ends it
 
@@ -88,7 +90,7 @@ _NUMBER_MAY_FOLLOW = _both_cases(
         *SCRIPTURE,
         *"Ch Hwy Vol ch vol vols ed eds ft approx est Est Jan Feb Apr Aug Sept Sep Oct Nov Dec".split(),
     }
-    - {"no", "sec", "art", "c", "v", "l"}
+    - {"no", "art", "c", "v", "l"}
 )
 
 
@@ -145,7 +147,7 @@ def _continues(text: str, before: tuple[int, int], start: int, end: int) -> bool
     last = _LAST.search(text[max(before[0], before[1] - _LONGEST_LAST) : before[1]])
     if last is not None and _goes_on(text, before, last.group(1), start):
         return True
-    if _is_date(text, before, start):
+    if _is_date(text, before, start) or _is_old_money(text, before, start):
         return True
     return german.goes_on(text, before[1] - 1, start)
 
@@ -163,6 +165,8 @@ def _goes_on(text: str, before: tuple[int, int], word: str, start: int) -> bool:
         return not is_street(text, dot - 2, dot + 1)
     if word in _NAME_FOLLOWS or word in ("Vol", "Fig", "pp", "Nos"):
         return True
+    if word == "sec" and _TIME.search(text, before[0], before[1]):
+        return False
     if word in _NAME_MAY_FOLLOW:
         return not begins
     if word in SCRIPTURE and _VERSE.match(text, start):
@@ -176,6 +180,12 @@ def _is_date(text: str, before: tuple[int, int], start: int) -> bool:
     month = _IN_MONTH.match(text, start)
     day = month and _DAY.search(text, max(before[0], before[1] - _LONGEST_LAST), before[1])
     return bool(month and day and (month["year"] or day["dated"]))
+
+
+def _is_old_money(text: str, before: tuple[int, int], start: int) -> bool:
+    """Return whether pounds or shillings end the sentence before, and shillings or pence begin at `start`."""
+    larger, smaller = _OLD_MONEY
+    return bool(larger.search(text, before[0], before[1]) and smaller.match(text, start))
 
 
 def _speakable(text: str) -> bool:

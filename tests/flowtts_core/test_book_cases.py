@@ -6,6 +6,7 @@ import pytest
 
 from flowtts_core.text.books.decode import decode_markup, decode_text, mend
 from flowtts_core.text.books.epub import read_epub
+from flowtts_core.text.books.plain import read_plain
 from flowtts_core.text.books.read import read_document
 from flowtts_core.text.document import Document
 from tests.flowtts_core.test_epub import PNG, PROSE, body_of, book, chapter, line, page, text_of, titles
@@ -176,6 +177,12 @@ def test_unlinked_note_marks_are_listed_and_not_read(body, text, marks):
     document = body_of(f"<p>{body} end.</p>")
     assert document.chapters[0].text == f"One\n\n{text} end."
     assert [each.text for each in document.left_out] == marks
+
+
+def test_note_marks_typed_into_plain_text_are_listed_and_not_read():
+    document = read_plain(b"A dog barked.[1] Two notes.[2, 3] A word[4] of theory.5 Next.", "x.txt")
+    assert document.chapters[0].text == "A dog barked. Two notes. A word of theory. Next."
+    assert [each.text for each in document.left_out] == ["[1]", "[2, 3]", "[4]", "5"]
 
 
 def test_sections_of_stories_are_named_with_their_story():

@@ -146,6 +146,8 @@ def test_what_books_write_is_read(written: str, read: str) -> None:
         ["It was 5. Nov 2020 then.", "He left."],
         ["He came in Oct. 1890.", "She came in Nov.", "The rest came later."],
         ["Add 2 tbsp. of oil.", "Stir."],
+        ["See sec. 3 of it.", "It took 5 sec.", "3 men came."],
+        ["It was £3 6s. 8d. in all.", "He paid."],
         ["It was room 5.", "May I come in?", "He had 5.", "November came."],
     ],
 )

@@ -26,8 +26,8 @@ _UNITS_OF_A_NUMBER = frozenset(
 _SHORT_WORDS = frozenset("ah am an as at be by do go he if in is it me my no of oh on or so to up us we".split())
 _TYPED = re.compile(
     r"(?<=[^\W\d_])(?P<sign>[*†‡§¶]{1,4})(?=[\s.,;:!?)\]”’\"']|$)"  # dog*†
-    r"|(?<=[^\W_]{2})(?P<number>\[\d{1,3}\])(?!\w)"  # word[1], but not x[1]
-    r"|(?<=[.!?,;:”’\"')])(?P<letter>\[(?:\d{1,3}|[a-z]|[ivx]{1,5})\])(?!\w)"  # word.[a], but not wa[s]
+    r"|(?<=[^\W_]{2})(?P<number>\[\d{1,3}(?:, ?\d{1,3})*\])(?!\w)"  # word[1], but not x[1]
+    r"|(?<=[.!?,;:”’\"')])(?P<letter>\[(?:\d{1,3}(?:, ?\d{1,3})*|[a-z]|[ivx]{1,5})\])(?!\w)"  # word.[a], but not wa[s]
     # theory.1 Next, but not vol.1 or ver.1.2
     r"|(?<=[a-z]{4}[.!?])(?P<hanging>\d{1,3})(?=\s+[\"'“‘(]?[A-Z]|$)"
     r"|(?P<raised>[⁰¹²³⁴⁵⁶⁷⁸⁹]+)"

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 from flowtts_core.errors import TextError
 from flowtts_core.text.books.chapters import Paragraph, blocks_of, cut_chapters, paragraphs_of, parts_among
 from flowtts_core.text.books.decode import decode_text
+from flowtts_core.text.books.note_marks import without_typed_marks
 from flowtts_core.text.document import Document, LeftOut
 from flowtts_core.text.sentences import Draft, Pauses, finish_chapters
 
@@ -41,10 +43,22 @@ def read_plain(data: bytes, name: str, include_matter: bool = True, pauses: Paus
         (drafts, title), left_out = _by_markup(paragraphs, counts, title), []
     else:
         drafts, left_out = cut_chapters(paragraphs, title, include_matter)
+    left_out += _take_note_marks(drafts)
     chapters, empty = finish_chapters(drafts, pauses)
     if not chapters:
         raise TextError(f"{name}: no text to read in it", "give a file with words in it")
     return Document(title=title, chapters=chapters, warnings=(*warnings, *empty), left_out=tuple(left_out))
+
+
+def _take_note_marks(drafts: list[Draft]) -> list[LeftOut]:
+    """Take the marks of notes out of the drafts ("word[1]"), and return them."""
+    taken: list[LeftOut] = []
+    for draft in drafts:
+        for number, block in enumerate(draft.blocks):
+            text, marks = without_typed_marks(block.text)
+            draft.blocks[number] = replace(block, text=text)
+            taken += [LeftOut("note marks", draft.title, mark) for mark in marks]
+    return taken
 
 
 def _marked(paragraph: Paragraph) -> list[Paragraph]:
