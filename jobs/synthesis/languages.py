@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from flowtts_core.errors import ConfigError, FlowTTSError
@@ -24,6 +24,7 @@ class LanguageCheck:
 
     voices: Voices
     speaking: Speaking
+    _of_speakers: dict[tuple[str | None, str], str] = field(default_factory=dict)  # a front end is slow to make
 
     def require_book(self, document: Document, name: str, voice: str | None, settings: Mapping[str, Any]) -> None:
         """Refuse a book in another language than the voice reads, by its text, or what its file says of it.
@@ -66,12 +67,15 @@ class LanguageCheck:
             return ""
         engine = self.voices.find(voice)
         own = str((engine.frontend or {}).get("language") or next(iter(engine.languages), ""))
-        if not asked.get("speaker"):
+        speaker = asked.get("speaker")
+        if not speaker:
             return own  # without loading its front end
-        try:
-            return engine.language(asked["speaker"], None)
-        except FlowTTSError:
-            return ""
+        if (voice, speaker) not in self._of_speakers:
+            try:
+                self._of_speakers[voice, speaker] = engine.language(speaker, None)
+            except FlowTTSError:
+                self._of_speakers[voice, speaker] = ""
+        return self._of_speakers[voice, speaker]
 
 
 def _remedy(read: str) -> str:

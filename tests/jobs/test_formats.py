@@ -16,8 +16,10 @@ from jobs import cli
 from jobs.synthesis import books as synthesis_books
 from jobs.synthesis import job as synthesis_job
 from jobs.synthesis import manifest
+from jobs.synthesis.engine import Engine, Voices
 from jobs.synthesis.input import ReadingOptions, read_plan
 from jobs.synthesis.job import Options
+from jobs.synthesis.languages import LanguageCheck
 from jobs.synthesis.pipeline import Running
 from jobs.synthesis.settings import Speaking
 from jobs.synthesis.summary import Summary
@@ -130,6 +132,20 @@ def test_in_a_library_what_is_refused_loses_nothing_else(tmp_path: Path) -> None
     assert rows["h-1"]["cue_start"] is None
     assert sorted(path.parent.name for path in (tmp_path / "out").rglob("*.m4b")) == ["a", "b", "c", "f"]
     assert (summary.books, summary.exit_code) == (4, 3)
+
+
+def test_a_speakers_language_is_asked_once_for_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str | None] = []
+
+    def language(self: Engine, speaker: str | None, language: str | None) -> str:
+        asked.append(speaker)
+        return "fr" if speaker == "jeanne" else "en-us"
+
+    monkeypatch.setattr(Engine, "language", language)
+    check = LanguageCheck(Voices(TONE), Speaking({"speaker": "anna"}))
+    assert [check.row_problem(ENGLISH, None, {}) for _ in range(3)] == [""] * 3
+    assert "the voice reads fr" in check.row_problem(ENGLISH, None, {"speaker": "jeanne"})
+    assert asked == ["anna", "jeanne"]
 
 
 def test_columns_are_chosen_by_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
