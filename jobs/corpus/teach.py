@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import groupby
 from typing import Any
 
 from flowtts_core.errors import ConfigError, FlowTTSError
+from flowtts_core.text.marks import bare
 from flowtts_core.text.pieces import Piece
 from jobs.synthesis.plan import Book, Plan
 from jobs.synthesis.settings import Speaking
@@ -67,9 +68,18 @@ def _teaching_units(
         if speaker is not None and item.voice is None:
             item = replace(item, settings={"speaker": speaker, **item.settings})
         settings = item.settings
-        if language(item.voice or voice, settings.get("speaker"), settings.get("language")).startswith("en"):
+        if not item.error and is_directed(item.text, {**speaking.settings, **settings}):
+            item = replace(item, error="holds marks or SSML, which its pupils would read as text: give it plain")
+        if not item.error and language(
+            item.voice or voice, settings.get("speaker"), settings.get("language")
+        ).startswith("en"):
             item = replace(item, text=words_of(item.text))
         yield item if item.error else replace(item, error=limits.problem(item.text))
+
+
+def is_directed(text: str, settings: Mapping[str, Any]) -> bool:
+    """Return whether a text says how it is spoken: by marks ("[pause:2s]") or as SSML."""
+    return settings.get("input_type") == "ssml" or bare(text) != text
 
 
 def words_of(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flowtts_core.text.books.epub import read_epub
+from flowtts_core.text.books.epub import EpubOptions, read_epub
 from tests.flowtts_core.test_epub import PROSE, book, line, page, text_of
 
 NOTES = '<p id="fn1"><a href="#r1">1</a> A note.</p><p id="fn2">2. Another.</p>'
@@ -98,3 +98,14 @@ def test_raised_numbers_are_powers_or_notes(body, text):
 
 def test_a_raised_number_that_opens_a_block_is_the_notes_own():
     assert text_of("<p>He left.</p><p><sup>1</sup> A note.</p>") == "He left.\n\nA note."
+
+
+@pytest.mark.parametrize(
+    ("last", "read"), [(False, "So.\n\nA note.\n\nHe slept."), (True, "So.\n\nHe slept.\n\nNotes\n\nA note.")]
+)
+def test_notes_are_read_at_their_places_or_at_the_end_of_their_chapter(last, read):
+    note = '<aside epub:type="footnote" id="fn1"><p>A note.</p></aside>'
+    body = page(f'<h1>One</h1><p>So.<a epub:type="noteref" href="#fn1">1</a></p>{note}<p>He slept.</p>')
+    options = EpubOptions(include_notes=True, notes_last=last)
+    document = read_epub(book({"a.xhtml": body}, line("a.xhtml", "One")), "x", options)
+    assert document.chapters[0].text == f"One\n\n{read}"

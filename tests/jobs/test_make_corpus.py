@@ -89,6 +89,15 @@ def test_only_english_is_written_out(tmp_path: Path) -> None:
     assert unread.text == "Page 12"  # the job refuses the voice; the text is as it was
 
 
+def test_texts_that_say_how_they_are_spoken_are_set_aside(tmp_path: Path) -> None:
+    rows = [{"id": "a", "text": "Hello [pause:2s] there."}, {"id": "b", "text": "<p>So.</p>", "input_type": "ssml"}]
+    rows += [{"id": "c", "text": "I [12] read [sic] it."}]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    plan = read_plan([str(tmp_path / "rows.jsonl")], ReadingOptions(sentences=True), Speaking())
+    units = list(teaching_plan(plan, None, None, Speaking(), TextLimits()).units)
+    assert ["marks or SSML" in unit.error for unit in units] == [True, True, False]
+
+
 SPOKEN = [
     'He said, "Yes." It cost $3.50 in the U.S.A., etc.',
     "Vitamin A and the A-team, A. B. Smith and W. E. B. Du Bois.",
