@@ -14,6 +14,7 @@ from typing import Any
 
 from cluster.auth import REMEDY, authentication, refusal, token_changed
 from cluster.local import token_of
+from cluster.sockets import ray_folder
 from cluster.storage import chosen_store
 from flowtts_core.errors import ConfigError, FlowTTSError
 
@@ -81,7 +82,7 @@ def session(address: str | None = None, workers: int | None = None, data: bool =
         import ray  # after the environment and the token, which Ray reads once in a process
 
         try:
-            with _same_sigterm(), _with_environment({} if address else _PRIVATE_ENVIRONMENT):
+            with _same_sigterm(), _with_environment({} if address else _PRIVATE_ENVIRONMENT | ray_folder()):
                 ray.init(**_options(address, workers))
         except ConfigError:
             raise
