@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import logging
 import os
 import re
 import secrets
@@ -19,6 +20,7 @@ from deploy.errors import ApiError
 from flowtts_core.config import from_dict
 from flowtts_core.errors import ConfigError
 
+log = logging.getLogger(__name__)
 PREFIX = "ftts-"
 _RECHECK_S = 1.0
 
@@ -93,7 +95,7 @@ def _parsed(line: str, where: str) -> Key:
     try:
         values: Any = json.loads(line)
         key: Key = from_dict(Key, values)
-    except (ValueError, TypeError, AttributeError, ConfigError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError, ConfigError) as error:
         raise ConfigError(f"{where}: not a key ({error})", "take the line as `--new-key` wrote it") from error
     if not re.fullmatch("[0-9a-f]{64}", key.sha256) or key.requests_per_minute < 1 or key.concurrent < 1:
         raise ConfigError(f"{where}: sha256 has 64 hexadecimal digits, limits are at least 1")
@@ -119,19 +121,20 @@ class Keyring:
 
     Args:
         path: of the keys file, read again when it changes: a line removed there is a key revoked. None admits everybody.
+            While it cannot be read, or has no keys, nobody is admitted: the last key can be revoked too, and a slip lets
+            nobody in.
     """
 
     path: Path | None
     clock: Any = time.monotonic
     _keys: list[Key] = field(default_factory=list)
     _uses: dict[str, _Use] = field(default_factory=dict)
-    _read: tuple[int, int] = (0, 0)
+    _read: tuple[int, ...] = ()
+    _wrong: str = ""
     _checked: float = float("-inf")
 
     def __post_init__(self) -> None:
-        if self.path is not None:
-            self._keys = read_keys(self.path)
-            self._stamp()
+        self._renew()
 
     def find(self, authorization: str | None) -> Key | None:
         """The key of an `Authorization: Bearer ...` header; None where no keys are asked for.
@@ -188,23 +191,28 @@ class Keyring:
         return use
 
     def _renew(self) -> None:
-        """Read the file again where it has changed; a broken one leaves the keys as they were."""
+        """Read the file again where it has changed, or could not be read; says once what is wrong with it."""
         now = time.monotonic()
-        if now - self._checked < _RECHECK_S:
+        if self.path is None or now - self._checked < _RECHECK_S:
             return
-        before = self._read
-        self._stamp()
-        if self._read != before:
-            try:
-                self._keys = read_keys(self.path)  # type: ignore[arg-type]  # find() returned where it is None
-            except ConfigError:
-                self._read = before  # and it is tried again
-
-    def _stamp(self) -> None:
-        assert self.path is not None
-        self._checked = time.monotonic()
+        self._checked = now
+        stamp = _stamp(self.path)
+        if stamp == self._read and not self._wrong:
+            return
+        wrong = self._wrong
         try:
-            stat = self.path.stat()
-            self._read = (stat.st_mtime_ns, stat.st_size)
-        except OSError:
-            self._read = (0, 0)
+            self._keys, self._wrong = read_keys(self.path), ""
+        except ConfigError as error:
+            self._keys, self._wrong = [], error.reason
+        self._read = stamp
+        if self._wrong != wrong:
+            log.error("%s", f"no key is accepted: {self._wrong}" if self._wrong else f"{self.path}: read again")
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What changes with a file; () where there is none."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return ()
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino, stat.st_ctime_ns
