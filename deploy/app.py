@@ -29,7 +29,8 @@ class ServeArgs(BaseModel):
     `voices` are names, folders or NAME=FOLDER, of which a replica keeps `max_voices` loaded; folders must be on every node.
     A replica makes `max_active` answers at once, and refuses more: on a processor more of them only make all of them wait, for a
     GPU give more. `max_queued_s` bounds the audio that these may still have to come.
-    `keys` is a keys file; without one, `without_keys` must say that everybody may ask.
+    `keys` is a keys file; without one, `without_keys` must say that everybody may ask. With `local_only`, requests must name
+    this machine, or one of `allowed_hosts`. `instance` is what the proxy must say with each request (see `deploy.guard`).
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -38,6 +39,8 @@ class ServeArgs(BaseModel):
     keys: str | None = None
     without_keys: bool = False
     local_only: bool = False
+    allowed_hosts: list[str] = Field(default_factory=list)
+    instance: str | None = None
     cache_mb: int = Field(default=64, ge=0)
     origins: list[str] = Field(default_factory=list)
     log_texts: bool = False
@@ -79,6 +82,8 @@ def build(args: ServeArgs) -> serve.Application:
         limits=_limits(args.limits),
         keys=args.keys,
         local_only=args.local_only,
+        allowed_hosts=tuple(name.lower() for name in args.allowed_hosts),
+        instance=args.instance,
         cache_bytes=args.cache_mb << 20,
         origins=tuple(args.origins),
         log_texts=args.log_texts,
@@ -176,6 +181,10 @@ class FrontReplica:
         log_to_stdout()
         pool = ReplicaPool(locate, start_s=settings.limits.start_s, everywhere=settings.voices[0].name)
         self._front = Front(settings, pool, RayMeters())
+
+    async def drain(self) -> tuple[int, int]:
+        """See `Front.drain`; of this front."""
+        return self._front.drain()
 
     def __serve_build_asgi_app__(self) -> Any:
         from deploy.api import create_app

@@ -55,6 +55,16 @@ def internal_error() -> ApiError:
     return ApiError(500, "something unforeseen went wrong", "internal_error")
 
 
+def ending() -> ApiError:
+    """The server was told to stop, and makes only the answers that it has begun."""
+    return ApiError(503, "the server is about to stop: try again later", "ending", None, 5)
+
+
+def misdirected() -> ApiError:
+    """The request did not come by this server's own proxy."""
+    return ApiError(421, "this port is not for clients: ask the server by the address that it says", "misdirected")
+
+
 def unavailable() -> ApiError:
     """Replicas died under the request more often than it is retried."""
     return ApiError(503, "no replica could finish the request: try again", "unavailable", None, 2)

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from deploy.cache import AnswerCache
 from deploy.errors import ApiError, overloaded, unavailable
@@ -24,6 +24,14 @@ from deploy.speech import Refusal, ReplicaLink, ReplicaLost, SoundPiece, SpeechJ
 # lost replicas at the same place, or with no new sound: a job that kills must not kill many
 ATTEMPTS, MOST_SILENT = 4, 16
 BACKOFF_S = 0.05
+QUEUE_LOOK_S = 0.1  # a request that waits for a place looks for one this often
+
+
+class Call(Protocol):
+    """A request under way; `quiet` is a WebSocket on which nothing is said."""
+
+    @property
+    def quiet(self) -> bool: ...
 
 
 class AnswerCut(Exception):
@@ -44,6 +52,10 @@ class Front:
     voices: VoiceList = field(init=False)
     keyring: Keyring = field(init=False)
     cache: AnswerCache = field(init=False)
+    calls: set[Call] = field(default_factory=set, init=False)
+    ending: bool = field(default=False, init=False)
+    speaking: int = field(default=0, init=False)
+    _lines: dict[str, asyncio.Lock] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         self.voices = VoiceList(self.settings.voices)
@@ -56,9 +68,50 @@ class Front:
         Raises:
             ApiError: 400 for what cannot be spoken, 503 where the replicas are too busy or keep dying.
         """
+        self.speaking += 1  # until `Answering.aclose`
+        try:
+            return await self._placed(job)
+        except BaseException:
+            self.speaking -= 1
+            raise
+
+    async def _placed(self, job: SpeechJob) -> Answering:
+        """At once, or where all is full, after those who wait already for the same voice."""
+        line = self._lines.setdefault(job.voice, asyncio.Lock())
+        wait_s = self.settings.limits.queue_s
+        if not line.locked():
+            try:
+                return await self._begun(job)
+            except ApiError as error:
+                if not wait_s or error.code != "overloaded":
+                    raise
+        until = time.monotonic() + wait_s
+        try:
+            async with asyncio.timeout(wait_s):
+                await line.acquire()
+        except TimeoutError:
+            raise overloaded(wait_s) from None
+        try:
+            while True:
+                try:
+                    return await self._begun(job)
+                except ApiError as error:
+                    if error.code != "overloaded" or time.monotonic() >= until:
+                        raise
+                await asyncio.sleep(QUEUE_LOOK_S)
+        finally:
+            line.release()
+
+    async def _begun(self, job: SpeechJob) -> Answering:
         answering = Answering(self, job)
         await answering.start()
         return answering
+
+    def drain(self) -> tuple[int, int]:
+        """Refuse what is new from now on; returns how much is under way, and how many WebSockets are quiet."""
+        self.ending = True
+        quiet = sum(call.quiet for call in self.calls)
+        return len(self.calls) - quiet + self.speaking, quiet
 
 
 class Answering:
@@ -72,7 +125,7 @@ class Answering:
         self.samples = 0
         self._reached = 0  # samples of the replica that is asked
         self.words = 0
-        self.complete = False
+        self.complete = self._closed = False
 
     async def start(self) -> None:
         try:
@@ -106,6 +159,9 @@ class Answering:
 
     async def aclose(self) -> None:
         """Let go; where sounds were still to come, the replica stops making them."""
+        if not self._closed:
+            self._closed = True
+            self._front.speaking -= 1
         await self._sounds.aclose()
 
     async def _run(self) -> AsyncIterator[SoundPiece]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 import json
 import logging
 import re
@@ -13,7 +14,7 @@ from contextlib import ExitStack
 from typing import Any
 from urllib.parse import urlsplit
 
-from deploy.errors import ApiError, internal_error
+from deploy.errors import ApiError, ending, internal_error, misdirected
 from deploy.front import AnswerCut, Front
 from deploy.speech import ReplicaLost
 
@@ -28,6 +29,7 @@ OPEN_PATHS = frozenset(
 )  # without a key; all other paths need one
 LOCAL_NAMES = frozenset(("localhost", "127.0.0.1", "::1"))
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+QUIET_S = 1.0  # after the last word of either side, a WebSocket may be left
 CLOSE_POLICY, CLOSE_BUSY = 1008, 1013  # of WebSockets, RFC 6455
 
 
@@ -47,10 +49,11 @@ class Guard:
             return
         call = _Call(scope, send, self.tell_id)
         scope.setdefault("state", {})["call"] = call
+        self.front.calls.add(call)
         try:
             with ExitStack() as stack:
                 self._admit(scope, call, stack)
-                await self._run(scope, self._limited(scope, receive), call)
+                await self._run(scope, self._limited(scope, call.hearing(receive)), call)
         except ApiError as error:
             await call.refuse(error)
         except AnswerCut as cut:
@@ -62,6 +65,7 @@ class Guard:
             log.exception("a handler failed")
             await call.refuse(internal_error(), error)
         finally:
+            self.front.calls.discard(call)
             self._tell(scope, call)
 
     async def _run(self, scope: Scope, receive: Receive, call: _Call) -> None:
@@ -72,8 +76,14 @@ class Guard:
         """Raises ApiError for requests that must not be answered."""
         headers = call.headers
         settings = self.front.settings
-        if settings.local_only and _host_name(headers.get("host", "")) not in LOCAL_NAMES:
-            raise ApiError(403, "this server answers to local names alone: it has no keys", "wrong_host")
+        if settings.instance and not _same(settings.instance, headers.get("x-flowtts-instance", "")):
+            raise misdirected()
+        if settings.local_only and _host_name(headers.get("host", "")) not in LOCAL_NAMES | {*settings.allowed_hosts}:
+            raise ApiError(
+                403, "this server answers to local names and those of --allowed-host: it has no keys", "wrong_host"
+            )
+        if self.front.ending and scope["path"] != "/healthz":
+            raise ending()
         origin = headers.get("origin")
         if scope["type"] == "websocket" and origin and not self._welcome(origin, headers.get("host", "")):
             raise ApiError(403, "pages of this origin may not use the server", "wrong_origin")
@@ -133,8 +143,25 @@ class _Call:
         self.key, self.code, self.status, self.sent = "", "", 0, 0
         self.notes: dict[str, Any] = {}
         self._send, self._started, self._tell_id = send, False, tell_id
+        self._last = self.began
+
+    @property
+    def quiet(self) -> bool:
+        """Whether this is a WebSocket on which nothing is said."""
+        return self.websocket and time.perf_counter() - self._last > QUIET_S
+
+    def hearing(self, receive: Receive) -> Receive:
+        """`receive`, which notes when something came."""
+
+        async def received() -> Message:
+            message = await receive()
+            self._last = time.perf_counter()
+            return message
+
+        return received
 
     async def send(self, message: Message) -> None:
+        self._last = time.perf_counter()
         kind = message["type"]
         if kind == "http.response.start":
             self.status, self._started = message["status"], True
@@ -166,6 +193,10 @@ class _Call:
 
 def too_large(limit: int) -> ApiError:
     return ApiError(413, f"the request's body is longer than {limit} bytes", "body_too_large")
+
+
+def _same(secret: str, given: str) -> bool:
+    return hmac.compare_digest(secret.encode(), given.encode("latin-1"))
 
 
 def _host_name(host: str) -> str:

