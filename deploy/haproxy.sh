@@ -5,6 +5,10 @@
 # FLOWTTS_BIND is set, clients come there, while the fronts listen where Ray was told to; FLOWTTS_INSTANCE tells the fronts
 # that a request comes from here. Ray has no settings for any of these.
 set -eu
+# A session of its own: Ray kills the group of a part that has died, and a terminal's Ctrl-C goes to its whole group.
+if [ -z "${FLOWTTS_DETACHED:-}" ] && command -v setsid > /dev/null; then
+    FLOWTTS_DETACHED=1 exec setsid "$0" "$@"
+fi
 settings=""
 before=""
 for word in "$@"; do
@@ -24,7 +28,8 @@ sed -e "${bind:-}" -e "${instance:-}" \
     -e '/^backend default_backend/,/^backend / s/^ *http-request return status 404 .*/    http-request deny deny_status 503/' \
     -e "s#^\( *errorfile 50[234]\) .*#\1 $refusal#" "$settings" > "$settings.own"
 mv "$settings.own" "$settings" # the name stays: Ray knows its HAProxy by it
-# where the server was killed, nobody else ends its HAProxy, which would keep the port
+# Where Ray's part that started it was killed, nobody else ends this HAProxy, which would keep the port. USR1 lets the port
+# go at once, and ends HAProxy when the answers under way are sent.
 manager=$PPID
-(while kill -0 "$manager" && kill -0 "$$"; do sleep 3; done; kill "$$") > /dev/null 2>&1 &
+(while kill -0 "$manager" && kill -0 "$$"; do sleep 1; done; kill -USR1 "$$") > /dev/null 2>&1 &
 exec "$haproxy" "$@"
