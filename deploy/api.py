@@ -6,8 +6,10 @@ import asyncio
 import base64
 import json
 import math
+import secrets
 import time
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +20,13 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from deploy.cache import Answer
-from deploy.encoding import MEDIA_TYPES, encoded_rate, open_encoder
+from deploy.encoding import MEDIA_TYPES, encoded_rate, open_encoder, with_length
 from deploy.errors import ApiError, internal_error
 from deploy.front import AnswerCut, Answering, Front
 from deploy.guard import Guard, too_large
-from deploy.requests import (
-    MODELS,
-    OPENAI_VOICES,
-    SpeechBody,
-    TtsBody,
-    parse,
-    request_key,
-    speech_job,
-    tts_job,
-)
+from deploy.ranges import part_of
+from deploy.requests import SpeechBody, TtsBody, parse, request_key, speech_job, tts_job
+from deploy.settings import ServedVoice
 from deploy.speech import SpeechJob
 from deploy.websocket import converse
 from flowtts_core import __version__
@@ -40,6 +35,9 @@ from flowtts_core.engines.base import WordTime
 PAGE = Path(__file__).parent / "page" / "index.html"
 CREATED = 1_767_225_600  # of the models' list, which OpenAI's clients want; the start of 2026
 EVENTS = "text/event-stream"
+EXPOSED = (
+    "X-Request-ID", "X-Speech-Id", "X-Cache", "X-Sample-Rate", "Retry-After", "Accept-Ranges", "Content-Range", "ETag",
+)  # fmt: skip
 PAGE_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; "
     "media-src blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -51,7 +49,8 @@ def create_app(front: Front, *, tell_id: bool = True) -> Any:
     app = FastAPI(
         title="FlowTTS",
         version=__version__,
-        description="Text to speech. Keys go in `Authorization: Bearer KEY`; errors have OpenAI's shape.",
+        description="Text to speech. Keys go in `Authorization: Bearer KEY`; errors have OpenAI's shape. A field that may be "
+        "left out may be null, too.",
         docs_url=None,  # they would load scripts from elsewhere
         redoc_url=None,
     )
@@ -67,9 +66,10 @@ def create_app(front: Front, *, tell_id: bool = True) -> Any:
     return CORSMiddleware(  # around the guard: a page must be able to read its refusals too
         guard,
         allow_origins=list(front.settings.origins),
-        allow_methods=["GET", "POST"],
-        allow_headers=["Authorization", "Content-Type", "X-Request-ID"],
-        expose_headers=["X-Request-ID", "X-Cache", "X-Sample-Rate", "Retry-After"],
+        allow_methods=["GET", "HEAD", "POST"],
+        allow_headers=["*"],  # each client sends its own, OpenAI's a dozen; none of them is trusted
+        allow_private_network=True,  # a page of the internet that was let in may ask a server of this machine
+        expose_headers=EXPOSED,
     )
 
 
@@ -117,40 +117,85 @@ def _add_speech(app: FastAPI, front: Front) -> None:
         form = ("sse" if body.stream else "json") if body.timestamps else "audio"
         return await answer(front, request, job, body.response_format, form)
 
+    @app.get("/v1/audio/speech/{speech_id}", responses=_kept_responses(), tags=["speech"])
+    async def kept(speech_id: str, request: Request) -> Response:
+        """An answer of the last ten minutes, whole or a `Range` of it, for players that need one; with the same key alone.
+
+        `X-Speech-Id` of an answer is its id, once it has come in full.
+        """
+        call = request.scope["state"]["call"]
+        found = front.answer_ids.find(speech_id, call.owner)
+        if found is None:
+            raise ApiError(
+                404, "no such answer: unknown, not finished, older than ten minutes, or too long", "speech_not_found"
+            )
+        return part_of(found.body, found.media_type, speech_id, {} if call.head else call.headers)
+
     @app.websocket("/ws")
     async def websocket(socket: WebSocket) -> None:
         await converse(socket, front)
 
 
 def _add_lists(app: FastAPI, front: Front) -> None:
-    @app.get("/v1/models", responses=_responses("application/json"), tags=["lists"])
-    async def models() -> dict[str, Any]:
-        """The models that requests may name; all are the same."""
-        data = [{"id": name, "object": "model", "created": CREATED, "owned_by": "flowtts"} for name in MODELS]
-        return {"object": "list", "data": data}
+    listed = _responses("application/json")
 
-    @app.get("/v1/voices", responses=_responses("application/json"), tags=["lists"])
+    @app.get("/v1/audio/models", responses=listed, tags=["lists"])
+    @app.get("/v1/models", responses=listed, tags=["lists"])
+    async def models() -> dict[str, Any]:
+        """The models that requests may name; all are the same, but for aliases of voices.
+
+        The list stands under `models` too, where some clients look for it.
+        """
+        data = [_model(name) for name in front.voices.models]
+        return {"object": "list", "data": data, "models": data}
+
+    @app.get("/v1/models/{model}", responses={**listed, 404: {"description": "There is none."}}, tags=["lists"])
+    async def model(model: str) -> dict[str, Any]:
+        """A model that requests may name."""
+        if not front.voices.has_model(model):
+            names = ", ".join(front.voices.models)
+            raise ApiError(404, f"no such model; there are: {names}", "model_not_found", "model")
+        return _model(model)
+
+    @app.get("/v1/audio/voices", responses=listed, tags=["lists"])
+    @app.get("/v1/voices", responses=listed, tags=["lists"])
     async def voices() -> dict[str, Any]:
-        """The voices that requests may name. OpenAI's names (`aliases`) mean the default voice."""
-        rows = [
-            {
-                "id": voice.name,
-                "object": "voice",
-                "default": voice is front.voices.default,
-                "kind": voice.kind,
-                "languages": list(voice.languages),
-                "prompt": voice.prompt,
-                "description": voice.description,
-                "licence": voice.licence,
-                "naturalness": voice.naturalness,
-                "sample_rate": voice.sample_rate,
-                "speakers": list(voice.speakers),
-                "phonemes": list(voice.phonemes),
-                "word_times": voice.word_times,
-            }
-            for voice in front.voices.voices.values()
-        ]
-        return {"object": "list", "data": rows, "aliases": sorted(OPENAI_VOICES - front.voices.voices.keys())}
+        """The voices that requests may name, and `limits`: `chars` of a text.
+
+        OpenAI's names are among the `aliases`; they mean the default voice. All names stand under `voices`, where some clients
+        look for them.
+        """
+        rows = [_voice(voice, voice is front.voices.default) for voice in front.voices.voices.values()]
+        names = [*front.voices.voices, *front.voices.other_names]
+        return {
+            "object": "list",
+            "data": rows,
+            "aliases": front.voices.other_names,
+            "voices": [{"id": name, "name": name} for name in names],
+            "limits": {"chars": front.settings.limits.chars},
+        }
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": CREATED, "owned_by": "flowtts"}
+
+
+def _voice(voice: ServedVoice, default: bool) -> dict[str, Any]:
+    return {
+        "id": voice.name,
+        "object": "voice",
+        "default": default,
+        "kind": voice.kind,
+        "languages": list(voice.languages),
+        "prompt": voice.prompt,
+        "description": voice.description,
+        "licence": voice.licence,
+        "naturalness": voice.naturalness,
+        "sample_rate": voice.sample_rate,
+        "speakers": list(voice.speakers),
+        "phonemes": list(voice.phonemes),
+        "word_times": voice.word_times,
+    }
 
 
 def _add_health(app: FastAPI, front: Front) -> None:
@@ -201,35 +246,62 @@ async def read_body(request: Request, front: Front) -> bytes:
 
 async def answer(front: Front, request: Request, job: SpeechJob, response_format: str, form: str) -> Response:
     """The answer to a job: `form` is "audio", "sse" or "json"."""
-    notes = request.scope["state"]["call"].notes
+    call = request.scope["state"]["call"]
+    notes = call.notes
     notes |= {"voice": job.voice, "chars": len(job.text), "format": response_format}
     if front.settings.log_texts:
         notes["text"] = job.text
     voice = front.voices.find(job.voice)
+    media_type = {"sse": EVENTS, "json": "application/json"}.get(form, MEDIA_TYPES[response_format])
     key = request_key(job, voice.fingerprint, f"{response_format} {form}")
-    kept = front.cache.get(key)
-    front.meters.cached(kept is not None)
-    notes["cache"] = "miss" if kept is None else "hit"
+    answer_id = secrets.token_urlsafe(16) if form == "audio" and front.settings.cache_bytes else ""
+    keeping = Keeping(front, key, media_type, call.owner, answer_id)
+    found = front.cache.get(keeping.key)
+    front.meters.cached(found is not None)
+    notes["cache"] = "miss" if found is None else "hit"
     headers = {"X-Cache": notes["cache"], "X-Sample-Rate": str(encoded_rate(response_format, voice.sample_rate))}
-    if kept is not None:
-        return Response(kept.body, media_type=kept.media_type, headers=headers)
+    if answer_id:
+        headers["X-Speech-Id"] = answer_id
+    if found is not None:
+        keeping.tell_id()
+        return Response(found.body, media_type=found.media_type, headers=headers)
     began = time.perf_counter()
     answering = await front.begin(job)
     notes["first_s"] = round(time.perf_counter() - began, 4)
-    media_type = {"sse": EVENTS, "json": "application/json"}.get(form, MEDIA_TYPES[response_format])
     headers |= {"Cache-Control": "no-store"}
     if not job.stream:
         content = await _whole(answering, response_format, form)
-        front.cache.put(key, Answer(content, media_type))
+        keeping.keep(content)
         return Response(content, media_type=media_type, headers=headers)
     pieces = _events(answering, response_format) if form == "sse" else _audio(answering, response_format)
-    return StreamingResponse(_cached(pieces, answering, front, key, media_type), media_type=media_type, headers=headers)
+    sized = response_format if form == "audio" else ""
+    return StreamingResponse(_kept(pieces, answering, keeping, sized), media_type=media_type, headers=headers)
 
 
-async def _cached(
-    pieces: AsyncIterator[bytes], answering: Answering, front: Front, key: str, media_type: str
+@dataclass(frozen=True)
+class Keeping:
+    """Where an answer is kept: by its request's key for who asks the same, by its id ("" for none) for who asked."""
+
+    front: Front
+    key: str
+    media_type: str
+    owner: str
+    answer_id: str
+
+    def keep(self, content: bytes) -> None:
+        self.front.cache.put(self.key, Answer(content, self.media_type))
+        self.tell_id()
+
+    def tell_id(self) -> None:
+        """Let the id be asked for."""
+        if self.answer_id:
+            self.front.answer_ids.add(self.answer_id, self.key, self.owner)
+
+
+async def _kept(
+    pieces: AsyncIterator[bytes], answering: Answering, keeping: Keeping, sized: str
 ) -> AsyncIterator[bytes]:
-    """The pieces, kept for the cache while they are few enough."""
+    """The pieces, kept while they are few enough; `sized`: as a file of this format, whose length is known then."""
     kept: list[bytes] | None = []
     size = 0
     try:
@@ -237,13 +309,13 @@ async def _cached(
             size += len(piece)
             if kept is not None:
                 kept.append(piece)
-                if not front.cache.room_for(size):
+                if not keeping.front.cache.room_for(size):
                     kept = None
             yield piece
     finally:
         await pieces.aclose()  # type: ignore[attr-defined]  # an async generator
     if kept is not None and answering.complete:
-        front.cache.put(key, Answer(b"".join(kept), media_type))
+        keeping.keep(with_length(sized, b"".join(kept), answering.samples))
 
 
 async def _audio(answering: Answering, response_format: str) -> AsyncIterator[bytes]:
@@ -328,8 +400,11 @@ def _described(body: type[BaseModel], front: Front) -> dict[str, Any]:
     """The request body for OpenAPI, with the names that are served; the handlers parse it themselves, within limits."""
     schema = body.model_json_schema(ref_template="#/components/schemas/{model}")
     schema["properties"]["voice"] |= {"examples": list(front.voices.voices)}
-    for name, limit in (("input", front.settings.limits.openai_chars), ("text", front.settings.limits.tts_chars)):
+    if "model" in schema["properties"]:
+        schema["properties"]["model"] |= {"examples": front.voices.models}
+    for name in ("input", "text"):
         if name in schema["properties"]:
+            limit = front.settings.limits.chars
             schema["properties"][name] |= {"description": f"The text to speak, at most {limit} characters."}
     definitions = schema.pop("$defs", {})
     for name, definition in definitions.items():
@@ -366,3 +441,8 @@ def _responses(media_type: str | None = None) -> dict[int | str, dict[str, Any]]
     }
     done = {"description": "The answer.", "content": {kind: {} for kind in kinds}}
     return {200: done, **errors}
+
+
+def _kept_responses() -> dict[int | str, dict[str, Any]]:
+    own = {206: "A part.", 404: "There is none, or it is somebody else's.", 416: "No byte is in the range."}
+    return {**_responses(), **{status: {"description": text} for status, text in own.items()}}

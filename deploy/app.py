@@ -12,7 +12,7 @@ from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
 
-from deploy.settings import RequestLimits, Settings, served_voices
+from deploy.settings import RequestLimits, Settings, read_aliases, served_voices
 from flowtts_core.config import fingerprint
 from flowtts_core.errors import ConfigError
 from flowtts_core.text.frontends.lexicon import load_lexicon
@@ -27,6 +27,7 @@ class ServeArgs(BaseModel):
     """The `args` of the application in `serve.yaml`, and of `flowtts serve`.
 
     `voices` are names, folders or NAME=FOLDER, of which a replica keeps `max_voices` loaded; folders must be on every node.
+    `aliases` are NAME=VOICE or NAME=VOICE@SPEAKER: other names of voices, for models too.
     A replica makes `max_active` answers at once, and refuses more: on a processor more of them only make all of them wait, for a
     GPU give more. `max_queued_s` bounds the audio that these may still have to come.
     `keys` is a keys file; without one, `without_keys` must say that everybody may ask. With `local_only`, requests must name
@@ -35,6 +36,7 @@ class ServeArgs(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     voices: list[str] = Field(default_factory=list)
+    aliases: list[str] = Field(default_factory=list)
     lexicon: str | None = None
     keys: str | None = None
     without_keys: bool = False
@@ -78,6 +80,7 @@ def build(args: ServeArgs) -> serve.Application:
         with_lexicon(load_card(voice.folder), lexicon)
     settings = Settings(
         voices=voices,
+        aliases=read_aliases(args.aliases, voices),
         lexicon=fingerprint(lexicon),
         limits=_limits(args.limits),
         keys=args.keys,

@@ -1,10 +1,14 @@
-"""Finished answers kept by their request: the least recently used go when the bytes are too many."""
+"""Finished answers kept by their request, and for ten minutes by an id: the least recently used go when bytes are too many."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from cachetools import LRUCache
+from cachetools import LRUCache, TTLCache
+
+KEEP_S, MAX_IDS = 600.0, 10_000
 
 
 @dataclass(frozen=True)
@@ -28,3 +32,23 @@ class AnswerCache(LRUCache[str, Answer]):
     def put(self, key: str, answer: Answer) -> None:
         if self.room_for(len(answer.body)):
             self[key] = answer
+
+
+class AnswerIds:
+    """What an id means: the request of an answer whose bytes the cache has, and who may ask for it.
+
+    Not for several threads.
+    """
+
+    def __init__(self, cache: AnswerCache, clock: Callable[[], float] = time.monotonic) -> None:
+        self._cache = cache
+        self._requests: TTLCache[str, tuple[str, str]] = TTLCache(MAX_IDS, KEEP_S, clock)
+
+    def add(self, answer_id: str, key: str, owner: str) -> None:
+        """Let an id mean the answer of this request's key, for `KEEP_S`."""
+        self._requests[answer_id] = (key, owner)
+
+    def find(self, answer_id: str, owner: str) -> Answer | None:
+        """Return the answer; None where it is unknown, too old, gone from the cache or somebody else's."""
+        key, known = self._requests.get(answer_id, ("", ""))
+        return self._cache.get(key) if known == owner else None

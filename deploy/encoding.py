@@ -143,6 +143,16 @@ def encoded_rate(response_format: str, sample_rate: int) -> int:
     return sample_rate if rates is None else _rate_that_keeps(sample_rate, rates)
 
 
+def with_length(response_format: str, content: bytes, total_samples: int) -> bytes:
+    """Return a whole file that began before its length was known with the length in its header, as WAV and FLAC have it."""
+    if response_format == "wav":
+        header = _wav_header(int.from_bytes(content[24:28], "little"), total_samples)
+        return header + content[len(header) :]
+    if response_format == "flac":
+        return _flac_header(content[8:42], total_samples) + content[42:]
+    return content
+
+
 class _SampleEncoder(Encoder):
     """16-bit little-endian samples after an optional header."""
 

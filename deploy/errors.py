@@ -15,23 +15,28 @@ class ApiError(Exception):
         code: what is wrong, for programs.
         param: the field of the request, where one is to blame.
         retry_after_s: when to try again, for 429 and 503.
+        more_headers: of the answer.
     """
 
     def __init__(
-        self, status: int, message: str, code: str, param: str | None = None, retry_after_s: float | None = None
+        self,
+        status: int,
+        message: str,
+        code: str,
+        param: str | None = None,
+        retry_after_s: float | None = None,
+        *,
+        more_headers: dict[str, str] | None = None,
     ) -> None:
         super().__init__(message)
-        self.status, self.message, self.code, self.param, self.retry_after_s = (
-            status,
-            message,
-            code,
-            param,
-            retry_after_s,
-        )
+        self.status, self.message, self.code = status, message, code
+        self.param, self.retry_after_s, self.more_headers = param, retry_after_s, more_headers or {}
 
     @property
     def headers(self) -> dict[str, str]:
-        headers = {} if self.retry_after_s is None else {"Retry-After": str(max(1, math.ceil(self.retry_after_s)))}
+        headers = dict(self.more_headers)
+        if self.retry_after_s is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(self.retry_after_s)))
         return {**headers, "WWW-Authenticate": "Bearer"} if self.status == 401 else headers
 
     @property

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from deploy.cache import AnswerCache
+from deploy.cache import AnswerCache, AnswerIds
 from deploy.errors import ApiError, overloaded, unavailable
 from deploy.keys import Keyring
 from deploy.metrics import Meters
@@ -44,7 +44,7 @@ class AnswerCut(Exception):
 
 @dataclass
 class Front:
-    """What all ways in share: voices, keys, cache, meters, and the way to the replicas."""
+    """What all ways in share: voices, keys, kept answers, meters, and the way to the replicas."""
 
     settings: Settings
     replicas: ReplicaLink
@@ -56,11 +56,13 @@ class Front:
     ending: bool = field(default=False, init=False)
     speaking: int = field(default=0, init=False)
     _lines: dict[str, asyncio.Lock] = field(default_factory=dict, init=False)
+    answer_ids: AnswerIds = field(init=False)
 
     def __post_init__(self) -> None:
-        self.voices = VoiceList(self.settings.voices)
+        self.voices = VoiceList(self.settings.voices, self.settings.aliases)
         self.keyring = Keyring(None if self.settings.keys is None else Path(self.settings.keys))
         self.cache = AnswerCache(self.settings.cache_bytes)
+        self.answer_ids = AnswerIds(self.cache)
 
     async def begin(self, job: SpeechJob) -> Answering:
         """Wait for the first sound.

@@ -24,9 +24,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 log = logging.getLogger("flowtts.access")
-OPEN_PATHS = frozenset(
-    ("/", "/healthz", "/readyz", "/openapi.json", "/favicon.ico")
-)  # without a key; all other paths need one
+OPEN_PATHS = frozenset(("/", "/healthz", "/readyz", "/favicon.ico"))  # without a key; all other paths need one
 LOCAL_NAMES = frozenset(("localhost", "127.0.0.1", "::1"))
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 QUIET_S = 1.0  # after the last word of either side, a WebSocket may be left
@@ -34,7 +32,7 @@ CLOSE_POLICY, CLOSE_BUSY = 1008, 1013  # of WebSockets, RFC 6455
 
 
 class Guard:
-    """Wraps the application; a request that it refuses never reaches it.
+    """Wraps the application; a request that it refuses never reaches it. HEAD is answered as GET, without the body.
 
     Args:
         tell_id: add `X-Request-ID` to answers; behind Serve's proxy, which does, it would stand there twice.
@@ -49,11 +47,12 @@ class Guard:
             return
         call = _Call(scope, send, self.tell_id)
         scope.setdefault("state", {})["call"] = call
+        inner = {**scope, "method": "GET"} if call.head else scope
         self.front.calls.add(call)
         try:
             with ExitStack() as stack:
                 self._admit(scope, call, stack)
-                await self._run(scope, self._limited(scope, call.hearing(receive)), call)
+                await self._run(inner, self._limited(scope, call.hearing(receive)), call)
         except ApiError as error:
             await call.refuse(error)
         except AnswerCut as cut:
@@ -90,7 +89,8 @@ class Guard:
         if scope["path"] in OPEN_PATHS or (scope["type"] == "http" and scope["method"] == "OPTIONS"):
             return
         key = self.front.keyring.find(headers.get("authorization") or _protocol_key(headers))
-        call.key = key.name if key else ""
+        if key is not None:
+            call.key, call.owner = key.name, key.sha256
         if scope["type"] == "websocket" or scope["method"] == "POST":
             stack.enter_context(self.front.keyring.admitted(key))
 
@@ -132,15 +132,20 @@ class Guard:
 
 
 class _Call:
-    """One request: what is sent goes through here, with the request's id added."""
+    """One request: what is sent goes through here, with the request's id added, and without a body where HEAD asks for none.
+
+    Attributes:
+        key, owner: the name and the hash of the key that was shown; "" without one.
+    """
 
     def __init__(self, scope: Scope, send: Send, tell_id: bool) -> None:
         self.websocket = scope["type"] == "websocket"
+        self.head = scope.get("method") == "HEAD"
         self.headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
         given = self.headers.get("x-request-id", "")
         self.id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
         self.began = time.perf_counter()
-        self.key, self.code, self.status, self.sent = "", "", 0, 0
+        self.key, self.owner, self.code, self.status, self.sent = "", "", "", 0, 0
         self.notes: dict[str, Any] = {}
         self._send, self._started, self._tell_id = send, False, tell_id
         self._last = self.began
@@ -170,6 +175,7 @@ class _Call:
         elif kind == "websocket.accept":
             self.status, self._started = 101, True
         elif kind == "http.response.body":
+            message = {**message, "body": b""} if self.head else message
             self.sent += len(message.get("body", b""))
         elif kind == "websocket.send":
             self.sent += len(message.get("bytes") or message.get("text") or b"")

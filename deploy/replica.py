@@ -16,13 +16,15 @@ from deploy.link import Address, LinkServer
 from deploy.metrics import EngineMeters
 from deploy.settings import ServedVoice
 from deploy.speech import Refusal, SoundPiece, SpeechJob
-from flowtts_core.errors import FlowTTSError
+from flowtts_core.errors import FlowTTSError, TextError
 from flowtts_core.memory import release_memory
+from flowtts_core.text.marks import silence_of
 
 log = logging.getLogger(__name__)
 REPORT_EVERY_S = 1.0
 # reports after which memory goes back to the system: at work, and with nothing to do
 RELEASE_EVERY, RELEASE_IDLE = 30, 3
+SILENCE_S = 0.2  # of a text with no words in it
 INLINE_CHARS = 200  # the front end of a longer text would hold up the other answers
 
 
@@ -49,7 +51,10 @@ class HostedVoice:
         self._engine.warm_up()
 
     async def sounds(self, job: SpeechJob) -> AsyncIterator[SoundPiece | Refusal]:
-        """Speak a job: its pieces as they are made, or one piece; ends with a refusal where it cannot be spoken."""
+        """Speak a job: its pieces as they are made, or one piece; ends with a refusal where it cannot be spoken.
+
+        A text with no words in it, as clients send it that cut texts into sentences, is a short silence.
+        """
         from flowtts_core.streaming.engine import EngineClosed, Overloaded
 
         ticket = None
@@ -74,7 +79,12 @@ class HostedVoice:
         except EngineClosed as error:
             yield Refusal("draining", error.message)
         except FlowTTSError as error:
-            yield Refusal("unspeakable", error.message)
+            silence_s = _silence_s(job) if ticket is None and isinstance(error, TextError) else None
+            if silence_s is None:
+                yield Refusal("unspeakable", error.message)
+            else:
+                rate = self._engine.sample_rate
+                yield SoundPiece(rate, bytes(2 * round(silence_s * rate)))
         finally:
             if ticket is not None:
                 ticket.cancel()
@@ -236,6 +246,15 @@ class VoiceHost:
                 await asyncio.to_thread(release_memory)
                 since = 0
             await asyncio.sleep(REPORT_EVERY_S)
+
+
+def _silence_s(job: SpeechJob) -> float | None:
+    """The seconds of silence that a job asks for in which there is nothing to say; None where there is."""
+    try:
+        pauses_s = silence_of(job.text, job.request.input_type)
+    except TextError:
+        return None
+    return None if pauses_s is None else max(SILENCE_S, pauses_s)
 
 
 def _joined(pieces: list[SoundPiece]) -> SoundPiece:

@@ -4,17 +4,37 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    create_model,
+    field_validator,
+)
 
 from deploy.errors import ApiError
-from deploy.settings import RequestLimits, ServedVoice
+from deploy.settings import MAX_NAME, Alias, RequestLimits, ServedVoice
 from deploy.speech import SpeechJob
 from flowtts_core.request import REQUEST_FIELDS, PromptClip, SynthesisRequest, from_json
 from flowtts_core.voice.card import split_speaker
 
-Format = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
+
+def _small(value: Any) -> Any:
+    """A name in small letters: clients write `MP3` too."""
+    return value.lower() if isinstance(value, str) else value
+
+
+def _format_name(value: Any) -> Any:
+    return "opus" if _small(value) == "ogg" else _small(value)
+
+
+Format = Annotated[Literal["mp3", "opus", "aac", "flac", "wav", "pcm"], BeforeValidator(_format_name)]
+FORMATS = "In any case; `ogg` is `opus`."
 OPENAI_VOICES = frozenset(
     "alloy ash ballad cedar coral echo fable marin nova onyx sage shimmer verse".split()
 )  # they mean the default voice here
@@ -22,7 +42,20 @@ MODELS = ("flowtts", "gpt-4o-mini-tts", "tts-1", "tts-1-hd")  # the last three s
 SERVED = {"steps": (1, 64)}  # ranges that are narrower on a server than in the library
 MAX_CHARS = 1024  # of a setting that is text; a clip is bounded by the body's size
 
-Body = TypeVar("Body", bound=BaseModel)
+AnyBody = TypeVar("AnyBody", bound=BaseModel)
+
+
+class Body(BaseModel):
+    """Fields of a request; null in one that may be left out means its default, as clients send it for what is not chosen."""
+
+    model_config = ConfigDict(strict=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def default_for_null(cls, value: Any, info: ValidationInfo) -> Any:
+        """Return the default of a field that may be left out in place of null."""
+        field = cls.model_fields[info.field_name or ""]
+        return field.default if value is None and not field.is_required() else value
 
 
 class VoiceId(BaseModel):
@@ -32,37 +65,39 @@ class VoiceId(BaseModel):
     id: str = Field(min_length=1, max_length=200)
 
 
-class SpeechBody(BaseModel):
+class SpeechBody(Body):
     """`POST /v1/audio/speech`, as OpenAI's; `instructions` and unknown fields are accepted and have no effect."""
 
     model_config = ConfigDict(
-        strict=True,
         json_schema_extra={
             "example": {"model": "flowtts", "voice": "alloy", "input": "Good evening.", "response_format": "mp3"}
         },
     )
     input: str = Field(min_length=1, description="The text to speak.")
     model: str = Field(
-        min_length=1, max_length=64, description="All are the same here.", json_schema_extra={"enum": list(MODELS)}
+        min_length=1,
+        max_length=MAX_NAME,
+        description="All are the same here, but for aliases of voices.",
+        json_schema_extra={"examples": list(MODELS)},
     )
     voice: str | VoiceId = Field(
         description="A name of /v1/voices, or NAME@SPEAKER; OpenAI's names mean the default voice."
     )
-    response_format: Format = "mp3"
+    response_format: Format = Field(default="mp3", description=FORMATS)
     speed: float = Field(default=1.0, ge=0.25, le=4.0, allow_inf_nan=False)
-    stream_format: Literal["audio", "sse"] = "audio"
+    stream_format: Annotated[Literal["audio", "sse"], BeforeValidator(_small)] = "audio"
     input_type: Literal["text", "ssml"] = Field(default="text", description="What the input is; not in OpenAI's.")
     instructions: str | None = Field(default=None, max_length=4096)
 
 
-class RequestBody(BaseModel):
+class RequestBody(Body):
     """What asks for a voice and a form of answer."""
 
-    model_config = ConfigDict(strict=True, extra="forbid")
+    model_config = ConfigDict(extra="forbid")
     voice: str | None = Field(
         default=None, min_length=1, max_length=200, description="NAME or NAME@SPEAKER; by default the first voice."
     )
-    response_format: Format = "wav"
+    response_format: Format = Field(default="wav", description=FORMATS)
     timestamps: bool = Field(default=False, description="Answer with JSON (or events) that has word times too.")
 
 
@@ -106,7 +141,7 @@ class _Tts(RequestBody):
 TtsBody: Any = create_model("TtsBody", __base__=_Tts, __doc__=_Tts.__doc__, **body_fields())
 
 
-def parse(body: type[Body], content: bytes) -> Body:
+def parse(body: type[AnyBody], content: bytes) -> AnyBody:
     """The body of a request.
 
     Raises:
@@ -121,33 +156,59 @@ def parse(body: type[Body], content: bytes) -> Body:
 
 
 class VoiceList:
-    """The voices that requests may name. A name is looked up here and nowhere else."""
+    """The voices and models that requests may name. A name is looked up here and nowhere else."""
 
-    def __init__(self, voices: tuple[ServedVoice, ...]) -> None:
+    def __init__(self, voices: tuple[ServedVoice, ...], aliases: tuple[Alias, ...] = ()) -> None:
         self.default = voices[0]
         self.voices = {voice.name: voice for voice in voices}
+        self.aliases = {alias.name: alias for alias in aliases}
+
+    @property
+    def models(self) -> list[str]:
+        return list(dict.fromkeys((*MODELS, *self.aliases)))
+
+    @property
+    def other_names(self) -> list[str]:
+        """Aliases, and OpenAI's names, which mean the default voice."""
+        return sorted((OPENAI_VOICES | self.aliases.keys()) - self.voices.keys())
+
+    def has_model(self, name: str) -> bool:
+        return name in MODELS or name in self.aliases or name.startswith("gpt-4o-mini-tts")
 
     def find(self, name: str | None) -> ServedVoice:
         """Return the voice of `NAME` or `NAME@SPEAKER`; raises ApiError 400 for a name that is not served."""
         return self.asked(name)[0]
 
-    def asked(self, name: str | None) -> tuple[ServedVoice, str | None]:
-        """Return the voice and the speaker of `NAME[@SPEAKER]`; raises as `find`."""
-        if name is None:
-            return self.default, None
+    def asked(self, name: str | None, model: str = "") -> tuple[ServedVoice, str | None]:
+        """Return the voice and the speaker of `NAME[@SPEAKER]`; raises as `find`.
+
+        Args:
+            model: where it is an alias, its voice stands in for the default one.
+        """
+        if name in self.aliases:
+            return self._target(self.aliases[name])
         voice, speaker = (name, None) if name in self.voices else split_speaker(name)
-        found = self.voices.get(voice or "") or (self.default if voice in OPENAI_VOICES else None)
-        if found is None:
+        if voice in self.voices:
+            return self.voices[voice], speaker
+        if voice in self.aliases:  # with a speaker of the request's own
+            return self._target(self.aliases[voice])[0], speaker
+        if name is not None and voice not in OPENAI_VOICES:
             raise ApiError(400, f"no such voice; there are: {', '.join(self.voices)}", "voice_not_found", "voice")
-        return found, speaker
+        if model in self.aliases:
+            found, own = self._target(self.aliases[model])
+            return found, speaker or own
+        return self.default, speaker
+
+    def _target(self, alias: Alias) -> tuple[ServedVoice, str | None]:
+        return self.voices[alias.voice], alias.speaker
 
 
 def speech_job(body: SpeechBody, voices: VoiceList, limits: RequestLimits) -> SpeechJob:
     """Raises ApiError 400 for a voice or model that is not served, and for a text that is too long."""
-    voice, speaker = voices.asked(body.voice if isinstance(body.voice, str) else body.voice.id)
-    if body.model not in MODELS and not body.model.startswith("gpt-4o-mini-tts"):
-        raise ApiError(400, f"no such model; there are: {', '.join(MODELS)}", "model_not_found", "model")
-    check_text(body.input, limits.openai_chars, "input")
+    if not voices.has_model(body.model):
+        raise ApiError(400, f"no such model; there are: {', '.join(voices.models)}", "model_not_found", "model")
+    voice, speaker = voices.asked(body.voice if isinstance(body.voice, str) else body.voice.id, body.model)
+    check_text(body.input, limits.chars, "input")
     request = SynthesisRequest(text=body.input, speed=body.speed, speaker=speaker, input_type=body.input_type)
     return SpeechJob(voice.name, request)
 
@@ -161,7 +222,7 @@ def tts_job(body: Any, voices: VoiceList, limits: RequestLimits) -> SpeechJob:
         text = _phoneme(body.phoneme_id, voice)
     else:
         text = body.text or ""
-        check_text(text, limits.tts_chars, "text")
+        check_text(text, limits.chars, "text")
     return SpeechJob(voice.name, request_of(text, body, speaker), body.stream, body.timestamps)
 
 

@@ -17,13 +17,14 @@ from urllib.request import urlopen
 
 from cluster.sockets import ray_logs
 from deploy.environment import LOOPBACK, is_loopback, serve_environment
-from deploy.settings import RequestLimits, served_voices
+from deploy.settings import RequestLimits, read_aliases, served_voices
 from flowtts_core.errors import ConfigError
 
 EPILOG = """\
 examples:
   flowtts serve                                             the bundled voice, for this machine alone
   flowtts serve --voice natural --voice voices/mine         two voices; the first is the default
+  flowtts serve --alias tts-1=heart --alias nova=heart      other names, for clients that insist on theirs
   flowtts serve --keys keys.jsonl --new-key alice           make a key; it is shown once
   flowtts serve --host 0.0.0.0 --keys keys.jsonl            for others, who need a key
   flowtts serve --replicas 0-4                              as many replicas as the queue needs, none when nobody asks"""
@@ -42,6 +43,13 @@ def add_parser(subparsers: Any) -> None:
         action="append",
         default=[],
         help="a name, a folder, or NAME=FOLDER; may be given again (the bundled one)",
+    )
+    parser.add_argument(
+        "--alias",
+        metavar="NAME=VOICE",
+        action="append",
+        default=[],
+        help="another name for a voice, or VOICE@SPEAKER, which may be asked for as a voice or a model; may be given again",
     )
     parser.add_argument(
         "--host", default="127.0.0.1", help="where to listen; beyond loopback, keys are needed (127.0.0.1)"
@@ -122,6 +130,7 @@ def arguments(args: argparse.Namespace) -> dict[str, Any]:
             )
     return {
         "voices": [str(voice) for voice in args.voice],
+        "aliases": args.alias,
         "lexicon": None if args.lexicon is None else str(args.lexicon.resolve()),
         "keys": None if args.keys is None else str(args.keys.resolve()),
         "without_keys": args.keys is None,
@@ -143,10 +152,11 @@ def serving(options: dict[str, Any], host: str, port: int, address: str | None =
     """The application, running; gives its URL.
 
     Raises:
-        ConfigError: when the port is taken, the cluster cannot be reached or the application does not start.
+        ConfigError: for aliases of what is not served, when the port is taken, the cluster cannot be reached or the application
+            does not start.
         VoiceError: for a voice that does not exist.
     """
-    served_voices(options.get("voices", []))
+    read_aliases(options.get("aliases", []), served_voices(options.get("voices", [])))
     from cluster.session import root_cause, session
 
     own = address is None

@@ -6,7 +6,11 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from flowtts_core.errors import ConfigError
-from flowtts_core.voice.card import find_voice, load_card
+from flowtts_core.voice.card import find_voice, load_card, split_speaker
+
+# Of a character that JSON writes as two escapes, and of what stands beside a text
+JSON_CHAR_BYTES, OTHER_FIELDS_BYTES = 12, 16 << 10
+MAX_NAME = 64  # characters of an alias, as of a model in a request
 
 
 @dataclass(frozen=True)
@@ -14,9 +18,9 @@ class RequestLimits:
     """What one request may ask for.
 
     Attributes:
-        openai_chars, tts_chars: of a text.
+        chars: of a text, whatever asks for it.
         audio_s: of one answer; what is longer ends there.
-        body_bytes: of a request, a clip apart.
+        body_bytes: of a request, a clip apart; more where a text of `chars` may need it.
         prompt_bytes: of a clip.
         body_s: for a request's body to arrive.
         answer_s: for an answer to be made and sent, and for one WebSocket.
@@ -25,8 +29,7 @@ class RequestLimits:
         queue_s: that a request waits for a place where all replicas are full.
     """
 
-    openai_chars: int = 4096
-    tts_chars: int = 8192
+    chars: int = 8192
     audio_s: float = 900.0
     body_bytes: int = 128 << 10
     prompt_bytes: int = 4 << 20
@@ -57,11 +60,21 @@ class ServedVoice:
 
 
 @dataclass(frozen=True)
+class Alias:
+    """Another name for a voice or a speaker of it. Asked for as a model, it is what OpenAI's names of voices mean."""
+
+    name: str
+    voice: str
+    speaker: str | None = None
+
+
+@dataclass(frozen=True)
 class Settings:
     """How the front answers.
 
     Attributes:
         voices: the first one is the default.
+        aliases: other names for voices (see `read_aliases`).
         keys: a keys file; None asks for no key.
         local_only: answer only to requests for this machine by a name of its own: without keys, a web page that points a
             name of its own here (DNS rebinding) must not reach us.
@@ -75,6 +88,7 @@ class Settings:
     """
 
     voices: tuple[ServedVoice, ...]
+    aliases: tuple[Alias, ...] = ()
     limits: RequestLimits = field(default_factory=RequestLimits)
     keys: str | None = None
     local_only: bool = False
@@ -89,7 +103,8 @@ class Settings:
     def body_bytes(self) -> int:
         """How long a request may be: longer where a voice takes clips, in base64."""
         prompted = any(voice.prompt != "none" for voice in self.voices)
-        return self.limits.body_bytes + (self.limits.prompt_bytes * 4 // 3 + 4 if prompted else 0)
+        clip = self.limits.prompt_bytes * 4 // 3 + 4 if prompted else 0
+        return max(self.limits.body_bytes, JSON_CHAR_BYTES * self.limits.chars + OTHER_FIELDS_BYTES) + clip
 
 
 def served_voices(names: list[str]) -> tuple[ServedVoice, ...]:
@@ -104,6 +119,31 @@ def served_voices(names: list[str]) -> tuple[ServedVoice, ...]:
     if twice:
         raise ConfigError(f"--voice: several are named {', '.join(sorted(twice))}", "name them: --voice NAME=FOLDER")
     return voices
+
+
+def read_aliases(given: list[str], voices: tuple[ServedVoice, ...]) -> tuple[Alias, ...]:
+    """Return the aliases of `NAME=VOICE` or `NAME=VOICE@SPEAKER`.
+
+    Raises:
+        ConfigError: for another form, a voice or speaker that is not served, a name that is taken or stands twice.
+    """
+    served = {voice.name: voice for voice in voices}
+    aliases: dict[str, Alias] = {}
+    for text in given:
+        name, equals, target = text.partition("=")
+        found, speaker = (target, None) if target in served else split_speaker(target)
+        voice = found or ""
+        if not (name and equals and len(name) <= MAX_NAME):
+            raise ConfigError(f"--alias {text}: not an alias", "use --alias NAME=VOICE")
+        if voice not in served:
+            raise ConfigError(f"--alias {text}: no such voice is served", f"use one of {', '.join(served)}")
+        if speaker is not None and speaker not in served[voice].speakers:
+            known = ", ".join(served[voice].speakers[:20]) or "none to choose from"
+            raise ConfigError(f"--alias {text}: {voice} has no such speaker", f"its speakers: {known}")
+        if name in served or name in aliases:
+            raise ConfigError(f"--alias {text}: {name} is a name already", "use another, or give it once")
+        aliases[name] = Alias(name, voice, speaker)
+    return tuple(aliases.values())
 
 
 def _served(given: str) -> ServedVoice:

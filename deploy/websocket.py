@@ -3,7 +3,8 @@
 The client sends JSON texts:
 
     {"type": "start", "voice": ..., "response_format": ..., "timestamps": ..., and the settings of /tts: "speed", "seed", ...}
-                                                  before the first text, or after a flush; all fields may be left out
+                                                  before the first text, or after a flush; all fields may be left out.
+                                                  Between, it holds for what comes, and format and sample rate must stay
     {"type": "text", "text": "..."}               more text, a token or a page; it is spoken clause by clause
     {"type": "flush"}                             the text is complete for now: speak the rest too
     {"type": "cancel"}                            be silent: drop what was not sent, and the text
@@ -125,6 +126,7 @@ class _Conversation:
         self.speaking: asyncio.Task[None] | None = None
         self.sending = asyncio.Lock()
         self.encoder: Encoder | None = None
+        self.unended = False  # whether text came since the last flush: what is said of it is one file
         self.characters = self.count = 0
         self.seconds = self.pause_s = 0.0
 
@@ -150,11 +152,14 @@ class _Conversation:
         if kind == "start":
             start = parse(Start, json.dumps(values).encode())
             speaker = self.front.voices.asked(start.voice)[1]
+            if self.unended:
+                self._require_the_same_file(start)
             self.asked, self.start = request_of("", start, speaker), start
             await self._ready()
         elif kind == "text":
             if not isinstance(values.get("text"), str):
                 raise ApiError(400, "text: Input should be a valid string", "invalid_value", "text")
+            self.unended = self.unended or bool(values["text"].strip())
             self._take(self.buffer.add(values["text"]))
         elif kind == "flush":
             self._flush()
@@ -168,6 +173,21 @@ class _Conversation:
             raise ApiError(400, f"no such message: {str(kind)[:40]!r}", "invalid_value", "type")
         return True
 
+    def _require_the_same_file(self, start: Any) -> None:
+        """Raise ApiError where the text that is not flushed could not go on in its file."""
+        found, asked = (self._form(message) for message in (self.start, start))
+        for field, now, other in zip(("response_format", "voice"), found, asked, strict=True):
+            if now != other:
+                unit = " Hz" if field == "voice" else ""
+                message = (
+                    f"{field}: the text before goes on at {now}{unit}, and {other}{unit} is another file; flush first"
+                )
+                raise ApiError(400, message, "invalid_value", field)
+
+    def _form(self, start: Any) -> tuple[str, int]:
+        """Format and sample rate of what a start asks for."""
+        return start.response_format, self.front.voices.find(start.voice).sample_rate
+
     def _take(self, clauses: Iterable[str]) -> None:
         for clause in clauses:
             if self.waiting.qsize() >= MAX_WAITING:
@@ -180,6 +200,7 @@ class _Conversation:
         self._run()
 
     def _flush(self) -> None:
+        self.unended = False
         try:
             self._take(self.buffer.flush())
         finally:
@@ -187,13 +208,13 @@ class _Conversation:
             self._run()
 
     def _job(self, text: str) -> SpeechJob:
-        check_text(text, self.limits.tts_chars, "text")
+        check_text(text, self.limits.chars, "text")
         self.count += 1
         request = replace(self.asked, text=text, seed=(self.asked.seed + self.count) % SEEDS)
         return SpeechJob(self.front.voices.find(self.start.voice).name, request, words=self.start.timestamps)
 
     async def _cancel(self) -> None:
-        self.buffer = ClauseBuffer()
+        self.buffer, self.unended = ClauseBuffer(), False
         if self.speaking is not None:
             self.speaking.cancel()
             await asyncio.gather(self.speaking, return_exceptions=True)

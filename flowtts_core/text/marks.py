@@ -389,6 +389,16 @@ def read_marks(text: str, input_type: str = "text") -> MarkedText:
     return marked_text(text)
 
 
+def silence_of(text: str, input_type: str = "text") -> float | None:
+    """Return the seconds of pauses in a text without a letter or a digit ("...", an emoji); None where there are words.
+
+    Raises:
+        TextError: as `read_marks`.
+    """
+    marked = read_marks(text, input_type)
+    return None if any(c.isalnum() for c in marked.text) else sum(seconds for _, seconds in marked.pauses)
+
+
 def spoken_words(text: str, input_type: str | None = None) -> str:
     """Return the words that are heard of a text, for those who compare them with what a recogniser heard."""
     return written(_read(text, input_type).text)
