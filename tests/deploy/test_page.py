@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 
 from deploy.keys import add_key, new_key
-from deploy.settings import Settings, served_voices
+from deploy.settings import RequestLimits, Settings, served_voices
 from deploy.speech import Refusal, SoundPiece, SpeechJob
 from flowtts_core.audio.files import read_audio, to_int16
 from flowtts_core.engines.base import WordTime
+from flowtts_core.voice.card import FLOW_VOICE
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -135,7 +136,7 @@ def speaker() -> SlowSpeaker:
 
 @pytest.fixture
 def address(speaker: SlowSpeaker) -> Iterator[str]:
-    with serving(speaker, Settings(served_voices([]), cache_bytes=0)) as url:
+    with serving(speaker, Settings(served_voices([FLOW_VOICE]), cache_bytes=0)) as url:
         yield url
 
 
@@ -189,7 +190,7 @@ def open_tab(browser: Any) -> Iterator[Any]:
 def test_it_speaks_by_keyboard_before_the_sound_is_whole(address: str, speaker: SlowSpeaker, open_tab: Any) -> None:
     speaker.pause_s = 0.1  # as long as the sound itself
     tab = open_tab(address)
-    tab.wait("$('voice').value === 'rms'")
+    tab.wait(f"$('voice').value === '{FLOW_VOICE}'")
     tab.page.keyboard.press("Control+A")  # the text has the focus from the start
     tab.page.keyboard.type("one two three four five six seven eight")
     tab.page.keyboard.press("Control+Enter")
@@ -201,7 +202,7 @@ def test_it_speaks_by_keyboard_before_the_sound_is_whole(address: str, speaker: 
     job = speaker.jobs[0]
     assert (job.text, job.voice, job.stream, job.words) == (
         "one two three four five six seven eight",
-        "rms",
+        FLOW_VOICE,
         True,
         True,
     )
@@ -305,7 +306,7 @@ def test_the_copied_curl_does_the_same(address: str, speaker: SlowSpeaker, open_
         pytest.skip("needs curl")
     text = 'It\'s "quoted" $HOME\nand\\so on'
     tab = open_tab(address)
-    tab.wait("$('voice').value === 'rms'")
+    tab.wait(f"$('voice').value === '{FLOW_VOICE}'")
     tab.page.fill("#text", text)
     tab.page.select_option("#format", "flac")
     tab.page.fill("#speed", "1.25")
@@ -314,14 +315,14 @@ def test_the_copied_curl_does_the_same(address: str, speaker: SlowSpeaker, open_
     assert copied == tab.text("curl")
     subprocess.run(["sh", "-c", copied], cwd=tmp_path, check=True, capture_output=True, timeout=30)
     job = speaker.jobs[-1]
-    assert (job.text, job.voice, job.request.speed) == (text, "rms", 1.25)
+    assert (job.text, job.voice, job.request.speed) == (text, FLOW_VOICE, 1.25)
     assert (tmp_path / "speech.flac").read_bytes()[:4] == b"fLaC"
 
 
 def test_the_key_is_asked_for_only_when_needed(speaker: SlowSpeaker, open_tab: Any, tmp_path: Path) -> None:
     secret, key = new_key("reader")
     add_key(tmp_path / "keys", key)
-    with serving(speaker, Settings(served_voices([]), keys=str(tmp_path / "keys"))) as url:
+    with serving(speaker, Settings(served_voices([FLOW_VOICE]), keys=str(tmp_path / "keys"))) as url:
         tab = open_tab(url)
         tab.wait("!$('key-form').hidden && document.activeElement.id === 'key'")
         assert not tab.page.is_visible("#notice")
@@ -331,7 +332,7 @@ def test_the_key_is_asked_for_only_when_needed(speaker: SlowSpeaker, open_tab: A
         assert "refused" in tab.text("notice-title")
         tab.page.fill("#key", secret)
         tab.page.keyboard.press("Enter")
-        tab.wait("$('key-form').hidden && $('voice').value === 'rms'")
+        tab.wait(f"$('key-form').hidden && $('voice').value === '{FLOW_VOICE}'")
         assert not tab.page.is_visible("#notice")
         tab.page.keyboard.press("Control+Enter")
         tab.wait("speech && speech.count > 0")
@@ -373,18 +374,129 @@ def test_failures_say_what_is_wrong(address: str, speaker: SlowSpeaker, open_tab
         tab.wait("speech && !speech.receiving && !speech.playing && !$('notice').hidden")
         return tab.text("notice-title"), tab.text("notice-text")
 
-    assert "at most 8192" in failed("a " * 5000)[1]
-    assert failed("a" * 200_000)[0] == "The text is too long"  # 413
     speaker.break_after = 2
     title, reason = failed("one two three four five")
     assert title == "The voice broke off"
     assert reason == "The rest cannot be said"
+    tab.page.focus("#text")
+    tab.page.keyboard.type(" six")  # another text: what was wrong with the last is over
+    assert not tab.page.is_visible("#notice")
+    assert tab.text("state-text") == "ready"
     assert tab.page.evaluate("speech.count") == 2 * PIECE  # what came was heard
     tab.page.fill("#text", "  ")
     tab.page.keyboard.press("Control+Enter")
     assert "no text" in tab.text("live")
     tab.context.set_offline(True)
     assert failed("one")[0] == "The server does not answer"
+    tab.context.set_offline(False)
+    tab.page.select_option("#format", "wav")
+    assert not tab.page.is_visible("#notice")
+
+
+def test_a_text_is_counted_before_it_is_sent(speaker: SlowSpeaker, open_tab: Any) -> None:
+    """One limit for speaking, the download and the shown request; within it, all three work."""
+    with serving(speaker, Settings(served_voices([FLOW_VOICE]), limits=RequestLimits(chars=5000))) as url:
+        tab = open_tab(url)
+        tab.wait("$('state').dataset.state === 'ready'")
+        tab.page.fill("#text", "\N{GRINNING FACE}" * 5001)
+        assert tab.text("count") == "5,001 of 5,000 characters: 1 too many"
+        assert tab.page.get_attribute("#text", "aria-invalid") == "true"
+        asked = len(tab.asked)
+        for deed in ("speak()", "download()"):
+            tab.page.evaluate(f"() => {{ show(null); {deed} }}")
+            assert tab.text("notice-title") == "The text is too long"
+            assert "5,001 characters, and this server takes 5,000" in tab.text("notice-text")
+        assert tab.text("curl").startswith("# The text has 5,001 characters")
+        assert tab.page.is_disabled("#copy")
+        assert len(tab.asked) == asked
+        assert speaker.jobs == []
+        tab.page.fill("#text", "word" * 1250)
+        assert not tab.page.is_visible("#notice")
+        assert tab.text("count") == "5,000 of 5,000 characters"
+        tab.page.fill("#speed", "2")
+        with tab.page.expect_download() as waiting:
+            tab.page.click("#download")
+        assert waiting.value.suggested_filename == "speech.mp3"
+        assert [len(job.text) for job in speaker.jobs] == [5000]
+        assert tab.page.evaluate("JSON.parse(curl().match(/-d '(.*)'/)[1]).input.length") == 5000
+
+
+def test_a_download_tells_how_far_it_is_and_can_be_cancelled(address: str, speaker: SlowSpeaker, open_tab: Any) -> None:
+    speaker.pause_s = 0.1
+    tab = open_tab(address)
+    tab.wait("$('state').dataset.state === 'ready'")
+    tab.page.fill("#text", "word " * 200)
+    tab.page.select_option("#format", "wav")
+    tab.page.click("#download")
+    tab.wait("/: [1-9][0-9]* kB$/.test($('fetched-text').textContent)")
+    assert tab.page.is_visible("#fetched")
+    assert tab.text("download") == "Cancel"
+    tab.page.click("#download")
+    until(speaker.stopped.is_set, 5)
+    tab.wait("$('fetching').hidden")
+    assert (tab.text("download"), tab.text("live")) == ("Download WAV", "Download cancelled.")
+    assert not tab.page.is_visible("#notice")
+
+
+def test_the_last_try_is_what_is_tried_again(address: str, speaker: SlowSpeaker, open_tab: Any) -> None:
+    speaker.refusal = Refusal("overloaded", retry_after_s=1.0)
+    tab = open_tab(address)
+    tab.wait("$('state').dataset.state === 'ready'")
+    tab.page.fill("#text", "one two")
+    tab.page.click("#download")
+    tab.wait("!$('again').disabled && !$('notice').hidden")
+    speaker.refusal = None
+    with tab.page.expect_download():
+        tab.page.click("#again")
+    assert not tab.page.is_visible("#notice")
+
+
+def test_a_page_of_another_origin_uses_the_api_as_openais_client_does(speaker: SlowSpeaker, browser: Any) -> None:
+    """In a browser, which asks before it sends headers that are not plain: `localhost` is another origin than `127.0.0.1`."""
+    settings = Settings(served_voices([FLOW_VOICE]), origins=("*",))
+    with serving(speaker, settings) as url:
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(url.replace("127.0.0.1", "localhost") + "healthz")
+        status, speech_id, length = page.evaluate(
+            """async (address) => {
+              const headers = { "Content-Type": "application/json", Authorization: "Bearer none", "X-Stainless-Lang": "js",
+                "X-Stainless-Retry-Count": "0", "X-Stainless-Runtime": "browser:chrome", "OpenAI-Organization": "o" };
+              const body = JSON.stringify({ model: "tts-1", voice: "alloy", input: "one two", response_format: "wav" });
+              const answer = await fetch(`${address}v1/audio/speech`, { method: "POST", headers, body });
+              return [answer.status, answer.headers.get("X-Speech-Id"), (await answer.arrayBuffer()).byteLength];
+            }""",
+            url,
+        )
+        assert (status, length) == (200, 44 + 2 * len(spoken(speaker.jobs[0])[0]))
+        assert len(speech_id) > 20
+        context.close()
+
+
+def test_without_javascript_the_page_says_so(address: str, browser: Any) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(address)
+    assert page.is_visible("noscript h2")
+    assert "/v1/audio/speech" in page.inner_text("noscript pre")
+    assert not page.is_visible("#form")
+    context.close()
+
+
+def test_the_description_of_the_api_comes_with_the_key(speaker: SlowSpeaker, open_tab: Any, tmp_path: Path) -> None:
+    secret, key = new_key("reader")
+    add_key(tmp_path / "keys", key)
+    with serving(speaker, Settings(served_voices([FLOW_VOICE]), keys=str(tmp_path / "keys"))) as url:
+        tab = open_tab(url)
+        tab.wait("document.activeElement.id === 'key'")
+        tab.page.click("#description")
+        assert tab.page.url == url
+        tab.page.fill("#key", secret)
+        tab.page.keyboard.press("Enter")
+        tab.wait("$('key-form').hidden && voices.length")
+        with tab.page.expect_download() as waiting:
+            tab.page.click("#description")
+        assert "/v1/audio/speech" in Path(waiting.value.path()).read_text()
 
 
 def test_the_keyboard_reaches_everything_in_reading_order(address: str, open_tab: Any) -> None:
@@ -432,6 +544,17 @@ COLOURS = """
 })
 """
 
+# The borders of what can be used, and what lies within and around them.
+EDGES = """
+() => [...document.querySelectorAll('button, select, input[type=password]')].flatMap((e) => {
+  if (!e.checkVisibility() || e.disabled || e.id === 'speak') return [];
+  const paper = (of) => getComputedStyle(of).backgroundColor, edge = getComputedStyle(e).borderTopColor;
+  let around = e.parentElement;
+  while (paper(around) === 'rgba(0, 0, 0, 0)') around = around.parentElement;
+  return [e, around].map((of) => [e.id || e.textContent, edge, paper(of)]);
+})
+"""
+
 
 def contrast(first: str, second: str) -> float:
     """WCAG 2.2's contrast ratio of two CSS colours `rgb(r, g, b)`."""
@@ -461,6 +584,10 @@ def test_it_fits_and_can_be_read(address: str, speaker: SlowSpeaker, open_tab: A
         pairs = tab.page.evaluate(COLOURS)
         assert len(pairs) > 12
         weak = [(name, round(contrast(ink, paper), 2)) for name, ink, paper in pairs if contrast(ink, paper) < 4.5]
+        assert weak == []
+        edges = tab.page.evaluate(EDGES)
+        assert len(edges) > 4
+        weak = [(name, round(contrast(edge, paper), 2)) for name, edge, paper in edges if contrast(edge, paper) < 3]
         assert weak == []
     painted = tab.page.evaluate(
         "() => { const c = $('canvas'), image = c.getContext('2d').getImageData(0, 0, c.width, c.height);"
