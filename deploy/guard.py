@@ -191,10 +191,11 @@ class _Call:
             return
         if self._started:
             raise AnswerCut(error) from cause
-        headers = {"content-type": "application/json", **error.headers}
+        body = json.dumps(error.body).encode()
+        headers = {"content-type": "application/json", "content-length": str(len(body)), **error.headers}
         raw = [(key.lower().encode(), value.encode()) for key, value in headers.items()]
         await self.send({"type": "http.response.start", "status": error.status, "headers": raw})
-        await self.send({"type": "http.response.body", "body": json.dumps(error.body).encode()})
+        await self.send({"type": "http.response.body", "body": body})
 
 
 def too_large(limit: int) -> ApiError:

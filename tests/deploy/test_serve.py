@@ -40,7 +40,14 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     torch.manual_seed(0)
     save_tiny(folder, TinyModel(TinyConfig()))
     with serving(
-        {**OPTIONS, "voices": [FLOW_VOICE, f"tiny={folder}"], "limits": {"body_s": 1.0}}, "127.0.0.1", 0
+        {
+            **OPTIONS,
+            "voices": [FLOW_VOICE, f"tiny={folder}"],
+            "aliases": [f"kettle={FLOW_VOICE}"],
+            "limits": {"body_s": 1.0},
+        },
+        "127.0.0.1",
+        0,
     ) as url:
         yield url
 
@@ -135,6 +142,35 @@ def test_openais_client_streams(client: Any, wav: bytes) -> None:
         pieces = list(answer.iter_bytes())
     assert len(pieces) > 2 and answer.headers["x-sample-rate"] == str(RATE)
     assert len(b"".join(pieces)) == len(wav)
+
+
+def test_what_sloppy_clients_send_is_answered_through_the_proxy_too(url: str, client: Any) -> None:
+    for response_format in ("MP3", "ogg", "aac", "flac", "wav", None):
+        fields = {"model": "kettle", "response_format": response_format, "speed": None}
+        samples, rate = read_audio(say(client, "\N{SLIGHTLY SMILING FACE}", **fields).read())
+        assert 0.1 < len(samples) / rate < 0.5 and np.abs(samples).max() < 1e-3, response_format
+    assert client.models.retrieve("kettle").id == "kettle"
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("whisper-1")
+    for path in (
+        "/",
+        "/healthz",
+        "/readyz",
+        "/openapi.json",
+        "/v1/voices",
+        "/v1/audio/voices",
+        "/v1/models/tts-1",
+        "/no",
+    ):
+        connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
+        answers = []
+        for method in ("HEAD", "GET", "HEAD"):  # on one connection: what followed an answer would be taken for the next
+            connection.request(method, path)
+            answer = connection.getresponse()
+            answers.append((answer.status, answer.headers["content-length"], len(answer.read())))
+        connection.close()
+        (status, length, empty), (got_status, _, got), again = answers
+        assert (status, length, empty) == again == (got_status, str(got), 0), path
 
 
 def test_speed_and_words(url: str, client: Any, wav: bytes) -> None:
