@@ -124,7 +124,7 @@ def _add_speech(app: FastAPI, front: Front) -> None:
         `X-Speech-Id` of an answer is its id, once it has come in full.
         """
         call = request.scope["state"]["call"]
-        found = front.answer_ids.find(speech_id, call.owner)
+        found = await front.kept(speech_id, call.owner)
         if found is None:
             raise ApiError(
                 404, "no such answer: unknown, not finished, older than ten minutes, or too long", "speech_not_found"

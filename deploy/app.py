@@ -12,6 +12,7 @@ from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig
 
+from deploy.cache import Answer
 from deploy.settings import RequestLimits, Settings, read_aliases, served_voices
 from flowtts_core.config import fingerprint
 from flowtts_core.errors import ConfigError
@@ -20,6 +21,7 @@ from flowtts_core.voice import load_card, with_lexicon
 
 NAME = "flowtts"
 LOGGING = LoggingConfig(enable_access_log=False)  # `deploy.guard` writes a line for each request
+ELSEWHERE_S = 5.0  # for other fronts to say whether they have an answer
 MAX_ONGOING = 2000  # of a front; the replicas' own queues are the bound that clients meet
 
 
@@ -99,7 +101,10 @@ def build(args: ServeArgs) -> serve.Application:
     front = ingress.options(
         num_replicas=args.fronts, ray_actor_options={"num_cpus": args.front_cpus}, logging_config=LOGGING
     )
-    return front.bind(settings, replicas)
+    several = args.fronts > 1 and hasattr(
+        DeploymentHandle, "broadcast"
+    )  # older Rays lack it: there each front knows its own
+    return front.bind(settings, replicas, several)
 
 
 def _limits(given: dict[str, float]) -> RequestLimits:
@@ -172,7 +177,7 @@ class VoiceReplica:
 class FrontReplica:
     """Answers HTTP by the application of `deploy.api`; imports no torch."""
 
-    def __init__(self, settings: Settings, replicas: DeploymentHandle) -> None:
+    def __init__(self, settings: Settings, replicas: DeploymentHandle, several: bool) -> None:
         from deploy.front import Front
         from deploy.link import Address
         from deploy.metrics import RayMeters
@@ -183,7 +188,11 @@ class FrontReplica:
 
         log_to_stdout()
         pool = ReplicaPool(locate, start_s=settings.limits.start_s, everywhere=settings.voices[0].name)
-        self._front = Front(settings, pool, RayMeters())
+        self._front = Front(settings, pool, RayMeters(), _kept_elsewhere if several else None)
+
+    async def kept(self, answer_id: str, owner: str) -> Answer | None:
+        """Return an answer that this front made, for another front that was asked for it."""
+        return self._front.answer_ids.find(answer_id, owner)
 
     async def drain(self) -> tuple[int, int]:
         """See `Front.drain`; of this front."""
@@ -193,6 +202,16 @@ class FrontReplica:
         from deploy.api import create_app
 
         return create_app(self._front, tell_id=False)
+
+
+async def _kept_elsewhere(answer_id: str, owner: str) -> Answer | None:
+    """Ask all fronts for an answer; those that do not answer in time count as if they had none."""
+    asked = serve.get_deployment_handle("Front", NAME).broadcast("kept", answer_id, owner)
+    try:
+        answers = await asked.results_async(timeout_s=ELSEWHERE_S, return_exceptions=True)
+    except TimeoutError:
+        return None
+    return next((answer for answer in answers if isinstance(answer, Answer)), None)
 
 
 def log_to_stdout() -> None:

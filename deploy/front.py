@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from deploy.cache import AnswerCache, AnswerIds
+from deploy.cache import Answer, AnswerCache, AnswerIds
 from deploy.errors import ApiError, overloaded, unavailable
 from deploy.keys import Keyring
 from deploy.metrics import Meters
@@ -44,11 +44,16 @@ class AnswerCut(Exception):
 
 @dataclass
 class Front:
-    """What all ways in share: voices, keys, kept answers, meters, and the way to the replicas."""
+    """What all ways in share: voices, keys, kept answers, meters, and the way to the replicas.
+
+    Args:
+        elsewhere: asks the other fronts for a kept answer by its id and owner; None where there is no other.
+    """
 
     settings: Settings
     replicas: ReplicaLink
     meters: Meters
+    elsewhere: Callable[[str, str], Awaitable[Answer | None]] | None = None
     voices: VoiceList = field(init=False)
     keyring: Keyring = field(init=False)
     cache: AnswerCache = field(init=False)
@@ -114,6 +119,13 @@ class Front:
         self.ending = True
         quiet = sum(call.quiet for call in self.calls)
         return len(self.calls) - quiet + self.speaking, quiet
+
+    async def kept(self, answer_id: str, owner: str) -> Answer | None:
+        """Return the answer of an id, from whichever front made it; None as `AnswerIds.find`."""
+        found = self.answer_ids.find(answer_id, owner)
+        if found is None and self.elsewhere is not None:
+            found = await self.elsewhere(answer_id, owner)
+        return found
 
 
 class Answering:

@@ -24,7 +24,7 @@ def part_of(content: bytes, media_type: str, tag: str, asked: Mapping[str, str])
     Raises:
         ApiError: 416 where no byte is in the range.
     """
-    own = {"Accept-Ranges": "bytes", "ETag": f'"{tag}"', "Cache-Control": "private, max-age=600"}
+    own = {"Accept-Ranges": "bytes", "ETag": f'"{tag}"', "Cache-Control": "no-store"}
     match = _RANGE.fullmatch(asked.get("range", ""))
     if match is None or asked.get("if-range", own["ETag"]) != own["ETag"]:
         return Response(content, media_type=media_type, headers=own)

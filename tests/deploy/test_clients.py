@@ -273,6 +273,24 @@ def test_what_is_not_there_any_more_or_yet_is_404() -> None:
         assert World().client.get(f"/v1/audio/speech/{path}").status_code in (404, 405)
 
 
+def test_another_front_may_have_it() -> None:
+    asked = []
+
+    async def elsewhere(answer_id: str, owner: str) -> Answer | None:
+        asked.append((answer_id, owner))
+        return Answer(b"sound", "audio/mpeg") if answer_id == "theirs" else None
+
+    world = World(cache_bytes=1 << 20)
+    world.front.elsewhere = elsewhere
+    own = world.say().headers["x-speech-id"]
+    assert [world.client.get(f"/v1/audio/speech/{name}").status_code for name in (own, "theirs", "no")] == [
+        200,
+        200,
+        404,
+    ]
+    assert asked == [("theirs", ""), ("no", "")]
+
+
 def test_answers_that_are_not_kept_have_no_id() -> None:
     assert "x-speech-id" not in World(cache_bytes=0).say().headers
     assert "x-speech-id" not in World(cache_bytes=1 << 20).say(stream_format="sse").headers

@@ -473,6 +473,38 @@ def test_a_page_of_another_origin_uses_the_api_as_openais_client_does(speaker: S
         context.close()
 
 
+def test_a_player_seeks_in_an_answer(speaker: SlowSpeaker, browser: Any) -> None:
+    """By its id, as a file: the browser's own player knows its length and asks for parts."""
+    speaker.pause_s = 0
+    with serving(speaker, Settings(served_voices([FLOW_VOICE]))) as url:
+        context = browser.new_context()
+        page, ranges = context.new_page(), []
+        page.on("response", lambda answer: ranges.append((answer.status, answer.headers.get("content-range"))))
+        page.goto(f"{url}healthz")
+        duration, reached = page.evaluate(
+            """async (text) => {
+              const headers = { "Content-Type": "application/json" }, body = JSON.stringify({ text, response_format: "wav" });
+              const answer = await fetch("/tts", { method: "POST", headers, body });
+              await answer.arrayBuffer();
+              const audio = new Audio(`/v1/audio/speech/${answer.headers.get("X-Speech-Id")}`);
+              const once = (name) => new Promise((done, failed) => {
+                audio.addEventListener(name, done, { once: true });
+                audio.onerror = () => failed(new Error(audio.error.message));
+              });
+              audio.preload = "metadata";
+              await once("loadedmetadata");
+              audio.currentTime = 80;
+              await once("seeked");
+              return [audio.duration, audio.currentTime];
+            }""",
+            "word " * 400,
+        )
+        assert duration == pytest.approx(len(spoken(speaker.jobs[0])[0]) / RATE, abs=0.01)
+        assert reached == 80
+        assert len([status for status, part in ranges if status == 206 and part]) >= 1
+        context.close()
+
+
 def test_without_javascript_the_page_says_so(address: str, browser: Any) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()

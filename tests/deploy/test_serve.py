@@ -471,3 +471,25 @@ def test_schemathesis_finds_no_server_error(url: str) -> None:
     )  # fmt: skip
     print(done.stdout[-1500:])
     assert done.returncode == 0
+
+
+@pytest.mark.slow
+def test_an_answer_of_one_front_is_had_from_another() -> None:
+    options = {**OPTIONS, "min_replicas": 1, "max_replicas": 1, "fronts": 3, "cache_mb": 64}
+    with serving({**options, "voices": [FLOW_VOICE]}, "127.0.0.1", 0) as url:
+
+        def get(path: str, method: str = "GET", body: Any = None, **headers: str) -> tuple[int, Any, bytes]:
+            connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)  # of its own, so to any front
+            content = None if body is None else json.dumps(body)
+            connection.request(method, path, content, {"Content-Type": "application/json", **headers})
+            answer = connection.getresponse()
+            read = answer.status, answer.headers, answer.read()
+            connection.close()
+            return read
+
+        _, headers, said = get("/v1/audio/speech", "POST", {"model": "tts-1", "voice": "alloy", "input": TEXT})
+        path = f"/v1/audio/speech/{headers['x-speech-id']}"
+        answers = [get(path, Range="bytes=10-") for _ in range(12)]
+        assert [status for status, _, _ in answers] == [206] * 12
+        assert {part for _, _, part in answers} == {said[10:]}
+        assert get("/v1/audio/speech/none")[0] == 404
