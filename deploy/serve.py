@@ -18,6 +18,7 @@ from urllib.request import urlopen
 from cluster.sockets import ray_logs
 from deploy.environment import LOOPBACK, is_loopback, serve_environment
 from deploy.settings import RequestLimits, read_aliases, served_voices
+from deploy.wyoming import add_options, gateway, gateway_settings
 from flowtts_core.errors import ConfigError
 
 EPILOG = """\
@@ -27,7 +28,8 @@ examples:
   flowtts serve --alias tts-1=heart --alias nova=heart      other names, for clients that insist on theirs
   flowtts serve --keys keys.jsonl --new-key alice           make a key; it is shown once
   flowtts serve --host 0.0.0.0 --keys keys.jsonl            for others, who need a key
-  flowtts serve --replicas 0-4                              as many replicas as the queue needs, none when nobody asks"""
+  flowtts serve --replicas 0-4                              as many replicas as the queue needs, none when nobody asks
+  flowtts serve --wyoming 10200                             for Home Assistant on this machine too"""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -85,15 +87,18 @@ def add_parser(subparsers: Any) -> None:
         "--cors", metavar="ORIGIN", action="append", default=[], help="a web page's origin that may ask; * for all"
     )
     parser.add_argument("--log-texts", action="store_true", help="write the texts into the log")
+    add_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     if args.new_key is not None:
         return _make_key(args)
-    options = arguments(args)
-    with serving(options, args.host, args.port, args.address) as url:
+    options, wyoming = arguments(args), gateway_settings(args)
+    with serving(options, args.host, args.port, args.address) as url, gateway(wyoming, url) as address:
         print(f"serving at {url}  (Ctrl-C ends it)\n\n{_example(url, args.keys is not None)}", flush=True)
+        if address is not None:
+            print(f"Wyoming protocol at tcp://{address}", flush=True)
         with suppress(KeyboardInterrupt):
             threading.Event().wait()
         print("\nending: answers under way are finished first (Ctrl-C again cuts them)", file=sys.stderr, flush=True)

@@ -404,7 +404,7 @@ def test_every_alert_is_explained() -> None:
 def test_the_runbook_names_files_and_commands_that_exist() -> None:
     for name in re.findall(r"(?<![\w/.-])((?:deploy|docs|tests|flowtts_core)/[\w./-]+\.\w+)", RUNBOOK):
         assert (ROOT / name).exists(), name
-    commands = re.findall(r"^(flowtts serve(?: [^\n#]*)?)$", RUNBOOK, re.M)
+    commands = re.findall(r"^(flowtts serve(?: [^\n#>]*)?)(?: > \S+)?$", RUNBOOK, re.M)
     assert len(commands) >= 3
     for command in commands:
         parsed(shlex.split(command))
