@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,9 +33,15 @@ _QUOTES = (
     re.compile(r"“[^“”]*(?:”|\Z)"),
     re.compile(r'(?<![\w"])"(?=\S)[^"]*"(?!\w)'),
     re.compile(r"(?<!\w)‘(?:[^‘’]|(?<=\w)’(?=\w)|’(?=[^\W\d_]))*?[.,!?…—–-]’(?!\w)"),
+    re.compile(r"(?<![\w'\"])'(?=[^\W\d_])(?:[^'\"]|(?<=\w)'(?=\w))*?[.,!?…—–-]'(?![\w'])"),
 )
 _ENDED = re.compile(r"[.,!?…—–;:-][\s*_]*[”\"’]?\Z")
 _KEYS = {"voice", "speaker", "speed"}
+
+
+def _key(name: str) -> str:
+    """Return a character's name as it is looked up: case, runs of blanks and the form of apostrophes do not matter."""
+    return " ".join(unicodedata.normalize("NFC", name).replace("’", "'").split()).casefold()
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ class Cast:
 
     def manner(self, name: str) -> Manner | None:
         """Return how a character speaks; None for a name that the cast lacks."""
-        name = " ".join(name.split()).casefold()
+        name = _key(name)
         return self.narrator if name == NARRATOR else self.roles.get(name)
 
     def __bool__(self) -> bool:
@@ -78,7 +85,7 @@ def load_cast(path: str) -> Cast:
         raise ConfigError(f"--cast {path}: names nobody", 'write for instance {"Anna": "heart", "narrator": "natural"}')
     roles: dict[str, Manner] = {}
     for name, value in values.items():
-        key = " ".join(name.split()).casefold()
+        key = _key(name)
         if key in roles:
             raise ConfigError(f"--cast {path}: {name!r} is there twice", "capitals do not tell two names apart")
         roles[key] = _role(path, name, value)
@@ -268,6 +275,7 @@ def directed_row(row: TextRow, cast: Cast) -> TextRow:
     """
     if row.settings.get("input_type") == "ssml":
         return row
+    row = _with_tags(row, cast)
     try:
         marks, turns, _ = _directed(row.text, cast)
         alone = {m for (a, m), b in zip(turns, [*(t[0] for t in turns[1:]), len(row.text)], strict=True)
@@ -280,6 +288,15 @@ def directed_row(row: TextRow, cast: Cast) -> TextRow:
     settings = row.settings if manner.rate == 1.0 else {"speed": manner.rate, **row.settings}
     text = without_holes(row.text, marks, 0, len(row.text)).strip()
     return replace(row, text=text, voice=row.voice or manner.voice, settings=settings)
+
+
+def _with_tags(row: TextRow, cast: Cast) -> TextRow:
+    """Return a row with the tags of those who say it, as its file names them; the narrator's for those that the cast lacks."""
+    text = row.text
+    for place, name in reversed(row.voices) if cast.roles else ():
+        known = name if name and cast.manner(name) is not None and _TAG.match(f"[{name}] x") else NARRATOR
+        text = f"{text[:place]}[{known}] {text[place:]}"
+    return replace(row, text=text, voices=()) if row.voices else row
 
 
 def _marked(text: str, manner: Manner) -> str:

@@ -139,6 +139,32 @@ def test_rows_of_one_character_take_its_voice_and_others_have_marks() -> None:
     )
 
 
+def test_who_speaks_in_a_cue_has_the_voice_of_the_cast() -> None:
+    row = TextRow(
+        "a", "Hi. She left. Oh. Well.", cue=(1.0, 2.0), voices=((0, "Anna"), (4, ""), (14, "Zoe"), (18, "BOB"))
+    )
+    assert (
+        directed_row(row, CAST).text
+        == "[voice:heart]Hi.[/voice] She left. Oh. [voice:@bob][rate:1.25]Well.[/rate][/voice]"
+    )
+    assert directed_row(row, Cast({}, NARRATOR)) == TextRow("a", row.text, "natural", cue=(1.0, 2.0))
+    whole = TextRow("a", "Hi.", voices=((0, "Anna"),))
+    assert directed_row(whole, CAST) == TextRow("a", "Hi.", "heart")
+
+
+def test_names_are_found_whatever_their_apostrophes_and_accents() -> None:
+    cast = Cast({"o'neil": ANNA, "zo\u00e9": BOB})
+    assert [voice for voice, _ in voiced("[O\u2019Neil] Hi.\n\n[ZOE\u0301] Ho.", cast)] == ["heart", "@bob"]
+
+
+def test_straight_single_quotes_are_speech_where_they_are_no_apostrophes() -> None:
+    text = "'Come,' he said. 'Twas night; the boys' cat slept. 'It's so!' The '90s 'friend' left."
+    assert [said for voice, said in voiced(text, Cast({}, dialogue=QUOTED)) if voice == "joe"] == [
+        "'Come,'",
+        "'It's so!'",
+    ]
+
+
 def test_an_ssml_file_is_a_document_with_pauses_rates_and_voices() -> None:
     ssml = (
         "<?xml version='1.0'?>\n<speak>\n<p>One <sub alias='doctor'>Dr</sub>.<break time='2s'/></p>"

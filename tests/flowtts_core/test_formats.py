@@ -128,6 +128,25 @@ def test_html_is_read_without_its_tags_menus_and_scripts(name: str) -> None:
     assert any("x.txt: HTML in spite of its suffix" in w for w in document.warnings) == (name == "x.txt")
 
 
+@pytest.mark.parametrize(
+    "header", ["---\ntitle: My Book\ntags: [a, b]\n---\n", "+++\ntitle = 'My Book'\ntags = ['a', 'b']\n+++\n"]
+)
+def test_the_header_of_a_markdown_text_is_listed(header: str) -> None:
+    document = read_document(f"{header}Hello there.".encode(), "x.md")
+    assert (document.title, spoken(document)) == ("My Book", [("My Book", ["Hello there."])])
+    assert [each.reason for each in document.left_out] == ["header of fields"]
+
+
+@pytest.mark.parametrize(
+    "head", ["---\n\nHello there.\n\n---\n\n", "---\nHello there: dear.\n\n---\n\n", "***\nHello there.\n\n"]
+)
+def test_prose_between_rules_is_no_header(head: str) -> None:
+    said = [
+        sentence for _, sentences in spoken(read_document(f"{head}Bye.".encode(), "x.md")) for sentence in sentences
+    ]
+    assert said[0].startswith("Hello there")
+
+
 def test_of_a_web_page_its_main_part_is_read_and_of_project_gutenbergs_the_story() -> None:
     page = "<html><body><div>Buy now!</div><main><p>The story.</p></main><div>Terms of use</div></body></html>"
     document = read_document(page.encode(), "x.html")

@@ -208,11 +208,35 @@ def test_cues_of_subtitles_are_rows_with_their_times():
             TextRow("cue-000004", "A gap in it.", cue=(11.0, 12.0)),
         ]
     assert read(VTT, "x.vtt") == [
-        TextRow("cue-000001", "Fish & chips", cue=(1.0, 2.5)),
+        TextRow("cue-000001", "Fish & chips", cue=(1.0, 2.5), voices=((0, "Ann"),)),
         TextRow("cue-000002", "Bye.", cue=(3603.0, 3604.0)),
     ]
     with pytest.raises(TextError, match="no cues"):
         read("Prose alone.", "x.srt")
+
+
+def test_who_speaks_in_a_cue_is_told():
+    cues = "WEBVTT\n\n00:01.000 --> 00:02.000\n<v.loud Ann Lee><i>Hi.</i></v> She\nleft. <v Bob>Oh.\n<v Bob>Well.\n"
+    told: list[str] = []
+    [row] = iter_rows(cues.encode(), "x.vtt", told=told.append)
+    assert row == TextRow(
+        "cue-000001", "Hi. She left. Oh. Well.", cue=(1.0, 2.0), voices=((0, "Ann Lee"), (4, ""), (14, "Bob"))
+    )
+    assert told == ["x.vtt: its cues are said by Ann Lee, Bob: a cast (--cast) gives each a voice"]
+
+
+@pytest.mark.parametrize("name", ["x.json", "x.jsonl", "x.txt", "x"])
+def test_json_that_is_one_array_is_rows(name):
+    rows = read('[{"id": "a", "text": "One."},\n {"text": "Two."},\n 3]', name)
+    assert rows[:2] == [TextRow("a", "One."), TextRow("row-00000002", "Two.")]
+    assert rows[2] == RowError("row-00000003", 3, "a JSON object is wanted, not int")
+
+
+def test_json_over_several_lines():
+    assert read('["One.",\n\n "Two."]', "x.json") == [TextRow("row-00000001", "One."), TextRow("row-00000002", "Two.")]
+    assert read('{\n "text": "One."\n}\n', "x.json") == [TextRow("row-00000001", "One.")]
+    with pytest.raises(TextError, match=r"x\.json: damaged JSON"):
+        read('[{"text": "One."}\n {"text": "Two."}]', "x.json")
 
 
 def test_parquet_in_batches_with_bad_rows_among_them():

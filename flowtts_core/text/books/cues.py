@@ -11,18 +11,23 @@ from itertools import pairwise
 _CLOCK = r"(?:(\d+):)?(\d{1,2}):(\d{1,2})[,.](\d{1,3})"
 _TIMES = re.compile(rf"\s*{_CLOCK}\s*-->\s*{_CLOCK}(?:\s.*)?")
 _COMMENT = re.compile(r"(?:NOTE|STYLE|REGION)\b|WEBVTT")
+_VOICE = re.compile(r"<v(?:\.[^\s<>]*)?[ \t]+(?P<name>[^<>]+)>|</v>", re.IGNORECASE)
 _TAG = re.compile(r"</?(?:[ibus]|font|c|v|lang|ruby|rt|\d+:[\d:.]+)\b[^<>]*>|\{\\[^{}]*\}", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class ReadCue:
-    """A cue: the line of its times from 1, its text in one line, seconds of its start and end; or why it cannot be read."""
+    """A cue: the line of its times from 1, its text in one line, seconds of its start and end; or why it cannot be read.
+
+    `voices` has who says it, where the file names them (`<v Anna>`): from which character on, "" for nobody.
+    """
 
     line: int
     text: str = ""
     start_s: float = 0.0
     end_s: float = 0.0
     problem: str = ""
+    voices: tuple[tuple[int, str], ...] = ()
 
 
 def read_cues(text: str) -> Iterator[ReadCue]:
@@ -44,8 +49,29 @@ def _cue(number: int, times: str, own: list[str]) -> ReadCue:
     start, end = _seconds(match.groups()[:4]), _seconds(match.groups()[4:])
     if end < start:
         return ReadCue(number, problem=f"line {number}: it ends before it begins: {times.strip()[:80]}")
-    said = " ".join(html.unescape(_TAG.sub("", " ".join(_spoken(own)))).split())
-    return ReadCue(number, said, start, end, "" if said else f"line {number}: no words in it")
+    said, voices = _by_voices(" ".join(_spoken(own)))
+    return ReadCue(number, said, start, end, "" if said else f"line {number}: no words in it", voices)
+
+
+def _by_voices(marked: str) -> tuple[str, tuple[tuple[int, str], ...]]:
+    """Return the words of a cue, and who says them from which character on."""
+    said = ""
+    voices: list[tuple[int, str]] = []
+    ends = [*(match.start() for match in _VOICE.finditer(marked)), len(marked)]
+    turns = [(0, ""), *((match.end(), _plain(match["name"] or "")) for match in _VOICE.finditer(marked))]
+    for (start, name), end in zip(turns, ends, strict=True):
+        words = _plain(marked[start:end])
+        if not words:
+            continue
+        said += " " if said else ""
+        if name != (voices[-1][1] if voices else ""):
+            voices.append((len(said), name))
+        said += words
+    return said, tuple(voices)
+
+
+def _plain(marked: str) -> str:
+    return " ".join(html.unescape(_TAG.sub("", marked)).split())
 
 
 def _spoken(lines: list[str]) -> Iterator[str]:

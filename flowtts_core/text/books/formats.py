@@ -69,6 +69,7 @@ _HTML_TAG = re.compile(r"</(?:p|div|h[1-6]|li|td|span)>|<br ?/?>", re.IGNORECASE
 _XML = re.compile(
     r"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*|<!DOCTYPE[^>]*>\s*|<\?[^>]*>\s*)*<(?:\w+:)?(\w+)[\s>/]", re.DOTALL
 )
+_JSON_ARRAY = re.compile(r"\s*\[\s*\{\s*\"")
 _SRT = re.compile(r"\s*(?:\d+\s*\n)?\s*\d+:\d\d:\d\d[,.]\d+\s*-->")
 
 
@@ -208,6 +209,8 @@ def _by_lines(text: str) -> Format:
     lines = [line for line in text.split("\n") if line.strip()][:5]
     if not lines:
         return "plain"
+    if _JSON_ARRAY.match(text):
+        return "jsonl"
     try:
         if isinstance(json.loads(lines[0]), dict):
             return "jsonl"

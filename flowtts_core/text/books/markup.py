@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import io
 import re
+import tomllib
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +30,8 @@ from flowtts_core.text.sentences import Pauses
 PAGE = "text"  # the path of the only page
 _DAMAGED = "copy or download the file again, or save it anew"
 _BESIDE_THE_TEXT = ("nav", "form", "button", "noscript", "dialog")  # of a web page
-_FRONT_MATTER = re.compile(r"\A---[^\S\n]*\n(.*?)\n(?:---|\.\.\.)[^\S\n]*(?:\n|\Z)", re.DOTALL)
+_FRONT_MATTER = re.compile(r"\A(---|\+\+\+)[^\S\n]*\n(.*?)\n(?:\1|\.\.\.)[^\S\n]*(?:\n|\Z)", re.DOTALL)
+_FIELDS = re.compile(r"(?:#[^\n]*\n|\[[\w.]+\]\s*\n)*[\"']?\w[\w.-]*[\"']?\s*[:=]")  # prose between two rules has none
 _NOTE = re.compile(
     r"^\[\^([^\]\s]+)\]:[^\S\n]*(.*(?:\n(?:[^\S\n]{2,}\S.*|[^\S\n]*(?=\n[^\S\n]{2,}\S)))*)", re.MULTILINE
 )
@@ -174,19 +176,12 @@ def _around(root: Any, main: Any) -> Iterator[str]:
 
 
 def markdown_markup(data: bytes, name: str) -> Markup:
-    """Return a Markdown text (CommonMark, tables, footnotes); a YAML header names its title, author and language."""
+    """Return a Markdown text (CommonMark, tables, footnotes); a YAML or TOML header names its title, author and language."""
     from markdown_it import MarkdownIt
 
     text, warnings = decode_text(data, name)
-    said: dict[str, Any] = {}
-    header = _FRONT_MATTER.match(text)
-    if header:
-        try:
-            said = yaml.safe_load(header[1])
-        except yaml.YAMLError as error:
-            warnings.append(f"its YAML header cannot be read ({str(error).splitlines()[0]}): left out")
-        said = said if isinstance(said, dict) else {}
-        text = text[header.end() :]
+    left_out: list[LeftOut] = []
+    said, text = _front_matter(text, warnings, left_out)
     blocks = given_phonemes(text)  # `[word](/IPA/)` is no link
     given = [text[block.start : block.end] for block in blocks]
     for number in range(len(blocks) - 1, -1, -1):
@@ -206,7 +201,23 @@ def markdown_markup(data: bytes, name: str) -> Markup:
         author=", ".join(map(str, authors)) if isinstance(authors, list) else str(authors),
         language=str(said.get("language") or said.get("lang") or ""),
         warnings=warnings,
+        left_out=left_out,
     )
+
+
+def _front_matter(text: str, warnings: list[str], left_out: list[LeftOut]) -> tuple[dict[str, Any], str]:
+    """Return the fields of a text's header and the text below it; prose between two rules is no header."""
+    header = _FRONT_MATTER.match(text)
+    if header is None or not _FIELDS.match(header[2]):
+        return {}, text
+    kind = "YAML" if header[1] == "---" else "TOML"
+    said: Any = None
+    try:
+        said = yaml.safe_load(header[2]) if kind == "YAML" else tomllib.loads(header[2])
+    except (yaml.YAMLError, tomllib.TOMLDecodeError) as error:
+        warnings.append(f"its {kind} header cannot be read ({str(error).splitlines()[0]}): left out")
+    left_out.append(LeftOut("header of fields", PAGE, " ".join(header[2].split())))
+    return said if isinstance(said, dict) else {}, text[header.end() :]
 
 
 def _only_heading(page: str) -> str:

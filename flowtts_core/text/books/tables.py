@@ -56,7 +56,7 @@ def iter_rows(
     doubles: bool = False,
     told: Told = _silent,
 ) -> Iterator[TextRow | RowError]:
-    """Yield the rows of a JSONL, CSV, TSV or Parquet file, or the cues of subtitles (SRT, VTT), in order, as a stream.
+    """Yield the rows of a JSONL, JSON, CSV, TSV or Parquet file, or the cues of subtitles (SRT, VTT), in order, as a stream.
 
     Columns are those of the text, the id and `SETTINGS`. What parts the cells of CSV, and its encoding, are found in the
     file; one of `id|text|normalized` lines without a header (LJSpeech's) has those three columns.
@@ -81,7 +81,7 @@ def iter_rows(
             yield from _cue_rows(file, found, told)
             return
         if kind == "jsonl":
-            columns, records = _json_columns(file, found, asked), _json_records(file)
+            columns, records = _json_columns(file, found, asked), _json_records(file, found)
         elif kind == "parquet":
             columns, records = _parquet_records(file, found, asked)
         else:
@@ -103,14 +103,17 @@ def _cue_rows(file: BinaryIO, name: str, told: Told) -> Iterator[TextRow | RowEr
     text, warnings = decode_text(file.read(), name)
     for warning in warnings:
         told(f"{name}: {warning}")
-    count = 0
-    for count, cue in enumerate(read_cues(text), 1):
+    cues = list(read_cues(text))
+    names = dict.fromkeys(name for cue in cues for _, name in cue.voices if name)
+    if names:
+        told(f"{name}: its cues are said by {', '.join(names)}: a cast (--cast) gives each a voice")
+    for count, cue in enumerate(cues, 1):
         id = f"cue-{count:06d}"
         if cue.problem:
             yield RowError(id, count, cue.problem)
         else:
-            yield TextRow(id, cue.text, cue=(cue.start_s, cue.end_s))
-    if not count:
+            yield TextRow(id, cue.text, cue=(cue.start_s, cue.end_s), voices=cue.voices)
+    if not cues:
         raise TextError(
             f"{name}: no cues in these subtitles",
             "is the file whole? A cue has a line as 00:00:01,000 --> 00:00:02,000",
@@ -179,7 +182,7 @@ def _name(record: dict[str, Any]) -> str | None:
 def _json_columns(file: BinaryIO, name: str, asked: Columns) -> Columns:
     """Return the columns by the first object; where that has none for texts, each row is told so."""
     start = file.tell()
-    first = next((record for _, record in _json_records(file) if isinstance(record, dict)), {})
+    first = next((record for _, record in _json_records(file, name) if isinstance(record, dict)), {})
     file.seek(start)
     try:
         return asked.found(list(first), name)
@@ -187,7 +190,16 @@ def _json_columns(file: BinaryIO, name: str, asked: Columns) -> Columns:
         return Columns(asked.text or "text", asked.id or ID_NAMES[0])
 
 
-def _json_records(file: BinaryIO) -> Records:
+def _json_records(file: BinaryIO, name: str) -> Records:
+    start = file.tell()
+    first = next((line for _, line in read_lines(file)), "")
+    file.seek(start)
+    if isinstance(first, str) and (first.lstrip()[:1] == "[" or first.strip() == "{"):
+        whole = _whole_json(file, name)
+        if whole is not None:
+            yield from enumerate(whole, 1)
+            return
+        file.seek(start)
     for number, line in read_lines(file):
         if isinstance(line, BadRow):
             yield number, line
@@ -197,10 +209,46 @@ def _json_records(file: BinaryIO) -> Records:
         except (ValueError, RecursionError) as error:
             yield number, BadRow(f"bad JSON ({error})"[:200])
             continue
-        yield (
-            number,
-            value if isinstance(value, dict) else BadRow(f"a JSON object is wanted, not {type(value).__name__}"),
-        )
+        yield number, value if isinstance(value, dict) else _no_object(value)
+
+
+def _whole_json(file: BinaryIO, name: str) -> list[dict[str, Any] | BadRow] | None:
+    """Return the records of a file that is one JSON value: an array of objects or texts, or one object over several lines.
+
+    None for a file of a value in each line.
+
+    Raises:
+        TextError: for damaged JSON.
+    """
+    lines = [line for _, line in read_lines(file)]
+    broken = next((line for line in lines if isinstance(line, BadRow)), None)
+    try:
+        value = json.loads("\n".join(map(str, lines))) if broken is None else None
+    except (ValueError, RecursionError) as error:
+        if _is_json(str(lines[0])):
+            return None
+        raise TextError(
+            f"{name}: damaged JSON ({error})"[:300], "mend it, or write an object in each line (JSONL)"
+        ) from error
+    if broken is not None:
+        return None
+    items = value if isinstance(value, list) else [value]
+    return [
+        {"text": item} if isinstance(item, str) else item if isinstance(item, dict) else _no_object(item)
+        for item in items
+    ]
+
+
+def _is_json(line: str) -> bool:
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _no_object(value: Any) -> BadRow:
+    return BadRow(f"a JSON object is wanted, not {type(value).__name__}")
 
 
 def _parquet_records(file: BinaryIO, name: str, asked: Columns) -> tuple[Columns, Records]:
