@@ -26,7 +26,7 @@ from tests.standins import make_character_voice
 
 FORMATS = ("mp3", "opus", "aac", "flac", "wav", "pcm")
 SEVERAL = ServedVoice("many", "nowhere", "flow", RATE, "f3", speakers=("ann", "bob"))
-# What OpenAI's client for JavaScript asks a browser to let it send, as Chromium said it.
+# What OpenAI's client for JavaScript asks a browser to let it send.
 STAINLESS = (
     "authorization,content-type,x-stainless-arch,x-stainless-lang,x-stainless-os,x-stainless-package-version,"
     "x-stainless-retry-count,x-stainless-runtime,x-stainless-runtime-version,x-stainless-timeout"
