@@ -128,6 +128,8 @@ def arguments(args: argparse.Namespace) -> dict[str, Any]:
         value = getattr(args, name)
         if value is not None and not low <= value < float("inf"):
             raise ConfigError(f"--{name.replace('_', '-')} {value}: use at least {low}")
+    if args.allowed_host and args.keys is not None:
+        raise ConfigError("--allowed-host: a server with keys may be addressed by any name", "leave it out")
     for name in args.allowed_host:
         if not re.fullmatch(r"[A-Za-z0-9._-]+|[0-9a-fA-F:]+", name):
             raise ConfigError(
