@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.timeout(280), pytest.mark.skipif(sys.platform != "linu
 TEXT = "The kettle boiled, and the cat slept on. Nobody came to the door that night. "
 
 
-@pytest.fixture(scope="module", params=["haproxy", "python"])
+@pytest.fixture(scope="module", params=["haproxy", pytest.param("python", marks=pytest.mark.slow)])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with a key: with HAProxy, for others, with a long TMPDIR; and with Serve's own proxy, for this machine."""
     folder = tmp_path_factory.mktemp("served")
