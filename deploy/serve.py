@@ -220,9 +220,9 @@ def _connected(statistics: int) -> int:
 def _limits(args: argparse.Namespace) -> dict[str, float]:
     limits: dict[str, float] = {"queue_s": args.queue_s}
     if args.max_chars is not None:
-        longer = max(1.0, args.max_chars / RequestLimits().tts_chars)
-        limits |= {"openai_chars": args.max_chars, "tts_chars": args.max_chars}
-        limits |= {name: longer * getattr(RequestLimits(), name) for name in ("audio_s", "body_bytes")}
+        usual = RequestLimits()
+        longer = max(1.0, args.max_chars / usual.chars)
+        limits |= {"chars": args.max_chars, "audio_s": longer * usual.audio_s}
     return limits
 
 

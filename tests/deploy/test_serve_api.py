@@ -841,7 +841,7 @@ def test_beyond_loopback_keys_are_needed(tmp_path: Path, capsys: pytest.CaptureF
     more = ["--allowed-host", "tts.home", "--queue-s", "2.5", "--max-chars", "20000"]
     options = arguments(parser.parse_args(["serve", *more]))
     assert options["allowed_hosts"] == ["tts.home"] and options["limits"]["queue_s"] == 2.5
-    assert options["limits"]["tts_chars"] == 20_000 and options["limits"]["audio_s"] > RequestLimits().audio_s
+    assert options["limits"]["chars"] == 20_000 and options["limits"]["audio_s"] > RequestLimits().audio_s
     assert all(map(is_loopback, ("127.0.0.1", "::1", "localhost", "127.1.2.3")))
     assert not any(map(is_loopback, ("0.0.0.0", "::", "example.org", "10.0.0.1")))
 
