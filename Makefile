@@ -1,6 +1,7 @@
 # make demo    read one chapter aloud with the bundled voice, into out/demo/ (what another voice or version read goes)
 # make test    lint, types and tests
 # Both set up .venv first; the stamps inside it make that quick from the second time on.
+# make pin-images [REGISTRY=registry.example.com/speech]    write the digests of images into deploy/ (docs/serving.md)
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,7 +10,7 @@ BASE := $(VENV)/.flowtts-base
 DEV := $(VENV)/.flowtts-dev
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup demo test lint format tree slow clean
+.PHONY: setup demo test lint format tree slow pin-images clean
 
 setup: $(DEV)
 
@@ -50,6 +51,9 @@ format: $(DEV)
 
 tree: $(DEV)
 	$(BIN)/python -m tests.tree
+
+pin-images:
+	$(PYTHON) deploy/pin_images.py $(REGISTRY)
 
 clean:
 	rm -rf $(BASE) $(DEV) out .pytest_cache .mypy_cache .ruff_cache

@@ -63,6 +63,9 @@ class EngineMeters:
 
         self._queued = Gauge("flowtts_queued_audio_seconds", "Audio still to make, estimated.")
         self._active = Gauge("flowtts_active_jobs", "Jobs in work or waiting.")
+        self._full = Gauge(
+            "flowtts_full", "Of what a voice may have at once, answers or audio, how much it has; the fullest one."
+        )
         self._counters = {
             "pieces": Counter("flowtts_pieces", "Pieces of speech that went through the model."),
             "batches": Counter("flowtts_batches", "Batches that they went in."),
@@ -70,10 +73,11 @@ class EngineMeters:
         }
         self._told = dict.fromkeys(self._counters, 0.0)
 
-    def report(self, queued_s: float, active: int, totals: dict[str, float]) -> None:
+    def report(self, queued_s: float, active: int, full: float, totals: dict[str, float]) -> None:
         """`totals` are of "pieces", "batches" and "busy_s", since the replica began."""
         self._queued.set(queued_s)
         self._active.set(active)
+        self._full.set(full)
         for name, counter in self._counters.items():
             more = totals[name] - self._told[name]
             if more > 0:

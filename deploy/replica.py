@@ -232,6 +232,14 @@ class VoiceHost:
     def _queued_s(self) -> float:
         return sum(voice.queued_s() for voice in self._loaded.values())
 
+    def _full(self) -> float:
+        """How much of what it may have the fullest voice has: at 1 it refuses."""
+        shares = (
+            max(voice.active() / self._max_active, voice.queued_s() / self._max_queued_s)
+            for voice in self._loaded.values()
+        )
+        return max(shares, default=0.0)
+
     async def _report(self) -> None:
         meters = EngineMeters()
         since = idle = 0  # reports since memory was released, and since there was anything to do
@@ -240,7 +248,7 @@ class VoiceHost:
             for voice in self._loaded.values():
                 for key, value in voice.totals().items():
                     totals[key] += value
-            meters.report(self._queued_s(), self._server.running, totals)
+            meters.report(self._queued_s(), self._server.running, self._full(), totals)
             since, idle = since + 1, 0 if self._server.running else idle + 1
             if since >= RELEASE_EVERY or idle == RELEASE_IDLE:
                 await asyncio.to_thread(release_memory)

@@ -11,8 +11,11 @@ import re
 import shlex
 import shutil
 import subprocess
+import threading
 import tomllib
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +23,16 @@ import pytest
 import yaml
 
 from deploy.keys import add_key, new_key
+from deploy.pin_images import main as pin_images
+from deploy.settings import RequestLimits
+from flowtts_core import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY, KUBERAY = ROOT / "deploy", ROOT / "deploy" / "kuberay"
+ALERTS = KUBERAY / "monitoring" / "alerts.yaml"
 RUNBOOK = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
-RAY_FILES = {"rayservice.yaml": "RayService", "raycluster.yaml": "RayCluster", "rayjob.yaml": "RayJob"}
+OVERLAYS = ("small", "gpu", "high-availability")
+RAY_FILES = {"base/rayservice.yaml": "RayService", "raycluster.yaml": "RayCluster", "rayjob.yaml": "RayJob"}
 FREE_MAPS = {
     "labels",
     "matchLabels",
@@ -145,7 +153,9 @@ def test_serve_takes_all_of_its_config() -> None:
 
 
 def test_the_service_carries_the_same_config() -> None:
-    assert yaml.safe_load(manifest("rayservice.yaml")["spec"]["serveConfigV2"]) == documents(DEPLOY / "serve.yaml")[0]
+    assert (
+        yaml.safe_load(manifest("base/rayservice.yaml")["spec"]["serveConfigV2"]) == documents(DEPLOY / "serve.yaml")[0]
+    )
 
 
 def test_the_application_is_built_from_the_config(tmp_path: Path) -> None:
@@ -185,17 +195,24 @@ def test_pods_are_what_the_image_and_the_policies_expect(name: str, label: str) 
     security = {**template["spec"]["securityContext"], **container["securityContext"]}
     user, group_id = re.findall(r"^USER (\d+):(\d+)$", DOCKERFILE, re.M)[-1]
     assert (security["runAsUser"], security["runAsGroup"], security["runAsNonRoot"]) == (int(user), int(group_id), True)
-    assert security["allowPrivilegeEscalation"] is False
+    assert security["allowPrivilegeEscalation"] is False and security["readOnlyRootFilesystem"] is True
+    assert security["capabilities"] == {"drop": ["ALL"]} and security["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert template["spec"]["automountServiceAccountToken"] is False
     device = "gpu" if "nvidia.com/gpu" in container["resources"]["limits"] else "cpu"
-    assert container["image"] == f"flowtts:{device}"
-    assert f"-t {container['image']}" in DOCKERFILE
+    image = container["image"].partition("@")[0].rpartition("/")[2]  # pinned or not
+    assert image == f"flowtts-{device}:{__version__}"
+    assert f"-t {image}" in DOCKERFILE
     assert container["resources"]["limits"]["memory"] == container["resources"]["requests"]["memory"]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     assert str(ports["metrics"]) == group["rayStartParams"]["metrics-export-port"]
     assert container["livenessProbe"]["httpGet"]["port"] in (*ports, *ports.values(), 52365)
-    assert template["metadata"]["labels"] == {"app": "flowtts"}
-    mounted = {mount["name"] for mount in container["volumeMounts"]}
-    assert mounted == {volume["name"] for volume in template["spec"]["volumes"]}
+    component = "head" if label == "head" else "server" if "rayservice" in name else "worker"
+    assert template["metadata"]["labels"] == {"app": "flowtts", "app.kubernetes.io/component": component}
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    assert {"/tmp", "/dev/shm", "/home/flowtts"} <= set(mounts.values()), "Ray and ONNX Runtime write there"
+    volumes = {volume["name"]: volume for volume in template["spec"]["volumes"]}
+    assert mounts.keys() == volumes.keys() - {"kubernetes"}
+    assert ("kubernetes" in volumes) == (label == "head"), "the autoscaler's token"
     if label == "head":
         assert group["rayStartParams"]["num-cpus"] == "0", "nothing runs on the head, so that it stays alive"
 
@@ -212,22 +229,151 @@ def test_clusters_ask_for_the_token_and_have_our_ray(name: str) -> None:
         assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
 
 
-def test_the_service_has_room_for_its_replicas() -> None:
+@pytest.mark.parametrize("name", RAY_FILES)
+def test_the_autoscaler_alone_has_a_token_of_kubernetes(name: str) -> None:
+    spec = manifest(name)["spec"]
+    cluster = spec.get("rayClusterConfig") or spec.get("rayClusterSpec") or spec
+    options = cluster["autoscalerOptions"]
+    assert options["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    mounts = {mount["name"]: mount["mountPath"] for mount in options["volumeMounts"]}
+    assert mounts.pop("kubernetes") == "/var/run/secrets/kubernetes.io/serviceaccount"
+    volumes = cluster["headGroupSpec"]["template"]["spec"]["volumes"]
+    [token] = [volume["projected"]["sources"] for volume in volumes if volume["name"] == "kubernetes"]
+    assert [next(iter(source)) for source in token] == ["serviceAccountToken", "configMap", "downwardAPI"]
+    assert mounts.keys() <= {volume["name"] for volume in volumes}
+
+
+@pytest.mark.parametrize("name", RAY_FILES)
+def test_what_a_policy_checker_finds_has_reasons(name: str) -> None:
+    """checkov reads no custom resources: it was given their pods (docs/serving.md)."""
+    for _, template in pods(name).values():
+        reasons = template["metadata"]["annotations"]
+        assert all(re.fullmatch(r"CKV_K8S_\d+=\w.{10,}", value) for value in reasons.values()), reasons
+
+
+def has_room(service: dict[str, Any]) -> None:
     """Processors of all workers at their most hold all speakers at their most, and at their least the least."""
-    [app] = documents(DEPLOY / "serve.yaml")[0]["applications"]
-    args = app["args"]
-    groups = [g for label, (g, _) in pods("rayservice.yaml").items() if label == "cpu"]
-    [[container]] = [group["template"]["spec"]["containers"] for group in groups]
-    cpus = float(container["resources"]["limits"]["cpu"])
-    fronts = args["fronts"] * args["front_cpus"]
-    assert args["max_replicas"] * args["speaker_cpus"] + fronts <= groups[0]["maxReplicas"] * cpus
-    assert args["min_replicas"] * args["speaker_cpus"] + fronts <= groups[0]["minReplicas"] * cpus
+    args = yaml.safe_load(service["spec"]["serveConfigV2"])["applications"][0]["args"]
+    groups = {group["groupName"]: group for group in service["spec"]["rayClusterConfig"]["workerGroupSpecs"]}
+    speakers = groups["gpu" if args.get("speaker_gpus") else "cpu"]
+    limits = speakers["template"]["spec"]["containers"][0]["resources"]["limits"]
+    fronts = args["fronts"] * args["front_cpus"] if speakers is groups["cpu"] else 0
+    for replicas, workers in (("max_replicas", "maxReplicas"), ("min_replicas", "minReplicas")):
+        assert args[replicas] * args["speaker_cpus"] + fronts <= speakers[workers] * float(limits["cpu"])
+        if gpus := args.get("speaker_gpus"):
+            assert args[replicas] * gpus <= speakers[workers] * float(limits["nvidia.com/gpu"])
+    cpus = float(groups["cpu"]["template"]["spec"]["containers"][0]["resources"]["limits"]["cpu"])
+    assert args["fronts"] * args["front_cpus"] <= groups["cpu"]["minReplicas"] * cpus
+
+
+def test_the_service_has_room_for_its_replicas() -> None:
+    has_room(manifest("base/rayservice.yaml"))
+
+
+@pytest.fixture(scope="module")
+def rendered() -> dict[str, list[dict[str, Any]]]:
+    """What `kubectl apply -k` would apply, by the overlay."""
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        pytest.skip("no kubectl: Debian's package kubernetes-client has it")
+    version = subprocess.run([kubectl, "version", "--client", "--output", "json"], capture_output=True, text=True)
+    kustomize = json.loads(version.stdout or "{}").get("kustomizeVersion", "")
+    if not kustomize.startswith("v5"):
+        pytest.skip(f"kubectl has kustomize {kustomize or 'before v4'}, the overlays need v5 (kubectl 1.27)")
+    found = {}
+    for name in OVERLAYS:
+        done = subprocess.run([kubectl, "kustomize", str(KUBERAY / name)], capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, ""), name
+        found[name] = list(yaml.safe_load_all(done.stdout))
+    return found
+
+
+def of_kind(documents: list[dict[str, Any]], kind: str) -> dict[str, dict[str, Any]]:
+    return {document["metadata"]["name"]: document for document in documents if document["kind"] == kind}
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_overlays_are_whole(
+    rendered: dict[str, list[dict[str, Any]]], validators: dict[str, Any], name: str, tmp_path: Path
+) -> None:
+    from ray.serve import Application
+    from ray.serve.schema import ServeDeploySchema
+
+    documents_of = rendered[name]
+    assert {d["metadata"].get("namespace") for d in documents_of if d["kind"] != "Namespace"} == {"flowtts"}
+    [service] = of_kind(documents_of, "RayService").values()
+    assert [f"{list(e.absolute_path)}: {e.message}" for e in validators["RayService"].iter_errors(service)] == []
+    has_room(service)
+    config = yaml.safe_load(service["spec"]["serveConfigV2"])
+    assert dropped(config, ServeDeploySchema.model_validate(config).model_dump(exclude_unset=True)) == []
+    [base] = documents(DEPLOY / "serve.yaml")
+    [app], [base_app] = config.pop("applications"), base.pop("applications")
+    args, base_args = app.pop("args"), base_app.pop("args")
+    assert (config, app) == (base, base_app), "an overlay changes the application's args alone"
+    assert (args["keys"], args["voices"]) == (base_args["keys"], base_args["voices"])
+    add_key(tmp_path / "keys.jsonl", new_key("test")[1])
+    build: Any = importlib.import_module("deploy.app").build
+    assert isinstance(build({**args, "keys": str(tmp_path / "keys.jsonl")}), Application)
+
+    cluster = service["spec"]["rayClusterConfig"]
+    redis = of_kind(documents_of, "StatefulSet")
+    assert ("gcsFaultToleranceOptions" in cluster) == bool(redis) == (name != "small")
+    budgets = of_kind(documents_of, "PodDisruptionBudget")
+    workers = cluster["workerGroupSpecs"][0]
+    for budget in budgets.values():
+        assert 0 < budget["spec"]["minAvailable"] < workers["minReplicas"]
+        assert budget["spec"]["selector"]["matchLabels"] == workers["template"]["metadata"]["labels"]
+    assert bool(budgets) == (name != "small")
+    head = cluster["headGroupSpec"]["template"]["spec"]
+    assert cluster["enableInTreeAutoscaling"] == ("kubernetes" in {volume["name"] for volume in head["volumes"]})
+    monitored = {kind for kind in ("PodMonitor", "PrometheusRule") if of_kind(documents_of, kind)}
+    assert monitored == (set() if name == "small" else {"PodMonitor", "PrometheusRule"})
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_overlays_refer_to_what_is_there(rendered: dict[str, list[dict[str, Any]]], name: str) -> None:
+    documents_of = rendered[name]
+    [service] = of_kind(documents_of, "RayService").values()
+    cluster = service["spec"]["rayClusterConfig"]
+    templates = [group["template"] for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])]
+    templates += [redis["spec"]["template"] for redis in of_kind(documents_of, "StatefulSet").values()]
+    labels = [template["metadata"]["labels"].items() for template in templates]
+    ports = {p["name"] for t in templates for c in t["spec"]["containers"] for p in c["ports"]}
+    policies = of_kind(documents_of, "NetworkPolicy")
+    for policy in policies.values():
+        chosen = policy["spec"]["podSelector"]["matchLabels"].items()
+        jobs = ("app.kubernetes.io/component", "worker") in chosen
+        assert jobs or any(chosen <= label for label in labels), policy["metadata"]["name"]
+    for template in templates:  # nobody is reached, or reaches out, but as a policy says
+        chosen_by = [
+            policy["spec"]["policyTypes"]
+            for policy in policies.values()
+            if policy["spec"]["podSelector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+        ]
+        assert ["Ingress", "Egress"] in chosen_by
+    for monitor in of_kind(documents_of, "PodMonitor").values():
+        assert {endpoint["port"] for endpoint in monitor["spec"]["podMetricsEndpoints"]} <= ports
+    [ingress] = of_kind(documents_of, "Ingress").values()
+    [rule] = ingress["spec"]["rules"]
+    [secured] = ingress["spec"]["tls"]
+    backend = rule["http"]["paths"][0]["backend"]["service"]
+    assert secured["hosts"] == [rule["host"]]
+    assert backend == {"name": f"{service['metadata']['name']}-serve-svc", "port": {"number": 8000}}
+    waits = {k.partition("/")[2]: v for k, v in ingress["metadata"]["annotations"].items()}
+    assert int(waits["timeout-http-request"].rstrip("s")) <= 10
+    assert int(waits["timeout-server"].rstrip("s")) > RequestLimits().answer_s
+    assert int(waits["timeout-tunnel"].rstrip("s")) > RequestLimits().answer_s
+    assert int(waits["proxy-body-size"].rstrip("m")) << 20 > RequestLimits().prompt_bytes * 4 / 3
 
 
 def test_keys_are_mounted_where_the_config_looks() -> None:
     [app] = documents(DEPLOY / "serve.yaml")[0]["applications"]
     keys = Path(app["args"]["keys"])
-    for _, template in pods("rayservice.yaml").values():
+    for _, template in pods("base/rayservice.yaml").values():
         mounts = {m["name"]: m for m in template["spec"]["containers"][0]["volumeMounts"]}
         assert mounts["keys"]["mountPath"] == str(keys.parent)
         assert mounts["keys"]["readOnly"] is True
@@ -235,29 +381,32 @@ def test_keys_are_mounted_where_the_config_looks() -> None:
 
 
 def test_every_secret_is_made_in_the_runbook() -> None:
-    text = "".join(path.read_text(encoding="utf-8") for path in KUBERAY.glob("*.yaml"))
+    text = "".join(path.read_text(encoding="utf-8") for path in KUBERAY.rglob("*.yaml"))
     secrets = set(re.findall(r"(?:secretName: |secretKeyRef: \{ name: |secretRef: \{ name: )([\w-]+)", text))
-    assert secrets == {"flowtts-ray-token", "flowtts-redis", "flowtts-keys", "flowtts-storage"}
+    assert secrets == {"flowtts-ray-token", "flowtts-redis", "flowtts-keys", "flowtts-storage", "flowtts-tls"}
     for secret in secrets:
-        assert f"kubectl create secret generic {secret} " in RUNBOOK
+        kind = "tls" if secret == "flowtts-tls" else "generic"
+        assert f"kubectl create secret {kind} {secret} " in RUNBOOK
 
 
 def test_policies_and_redis_name_what_exists() -> None:
     policies = {
-        document["metadata"]["name"]: document["spec"] for document in documents(KUBERAY / "network-policy.yaml")
+        document["metadata"]["name"]: document["spec"]
+        for document in documents(KUBERAY / "base" / "network-policy.yaml")
     }
-    service, redis = documents(KUBERAY / "redis.yaml")
+    service, redis = documents(KUBERAY / "base" / "redis.yaml")
     labels = redis["spec"]["template"]["metadata"]["labels"]
     assert service["spec"]["selector"] == labels == redis["spec"]["selector"]["matchLabels"]
     assert policies["flowtts-redis"]["podSelector"]["matchLabels"] == labels
     assert policies["flowtts"]["podSelector"]["matchLabels"] == {"app": "flowtts"}
-    open_to_all = [rule for rule in policies["flowtts"]["ingress"] if "from" not in rule]
-    assert [[p["port"] for p in rule["ports"]] for rule in open_to_all] == [[8000]], "the server's port alone"
+    assert all("from" in rule for rule in policies["flowtts"]["ingress"]), "nothing is open to all"
+    assert all(policy["policyTypes"][-1] == "Egress" for policy in policies.values())
+    assert all("to" in rule for rule in policies["flowtts"]["egress"]), "what all pods may reach is named"
     known = {p["containerPort"] for n, lb in ALL_PODS for p in pods(n)[lb][1]["spec"]["containers"][0]["ports"]} | {
         52365
     }
     assert {p["port"] for rule in policies["flowtts"]["ingress"] for p in rule.get("ports", [])} <= known
-    for name in ("rayservice.yaml", "raycluster.yaml"):
+    for name in ("base/rayservice.yaml", "raycluster.yaml"):
         spec = manifest(name)["spec"]
         options = spec.get("rayClusterConfig", spec)["gcsFaultToleranceOptions"]
         assert options["redisAddress"] == f"{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
@@ -315,6 +464,73 @@ def test_the_image_is_pinned_whole_and_small() -> None:
     )
 
 
+@contextmanager
+def registry(digests: dict[str, str]) -> Iterator[str]:
+    """A registry on this machine that tells digests to who brings the token that anybody gets; gives HOST:PORT."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            if self.headers["Authorization"] != "Bearer anybody":
+                self.send_response(401)
+                realm = f"http://{self.headers['Host']}/token"
+                self.send_header("WWW-Authenticate", f'Bearer realm="{realm}",service="here",scope="pull"')
+            elif (known := digests.get(self.path.replace("/manifests/", ":").removeprefix("/v2/"))) is None:
+                self.send_response(404)
+            else:
+                self.send_response(200)
+                self.send_header("Docker-Content-Digest", known)
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            assert self.path == "/token?service=here&scope=pull"
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"token": "anybody"}')
+
+        def log_message(self, *_: Any) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_images_are_pinned_by_their_digests(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cpu, gpu, base = (f"sha256:{digit * 64}" for digit in "abc")
+    known = {f"speech/flowtts-cpu:{__version__}": cpu, f"speech/flowtts-gpu:{__version__}": gpu, "base:1": base}
+    with registry(known) as here:
+        (tmp_path / "kuberay").mkdir()
+        job = tmp_path / "kuberay" / "rayjob.yaml"
+        job.write_text((KUBERAY / "raycluster.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+        docker = tmp_path / "Dockerfile"
+        docker.write_text(f"FROM {here}/base:1 AS build\nFROM {here}/base:1\n", encoding="utf-8")
+        assert pin_images([], tmp_path) == 1  # ours are nowhere
+        assert f"flowtts-cpu:{__version__}: not pinned" in capsys.readouterr().err
+        assert docker.read_text() == f"FROM {here}/base:1@{base} AS build\nFROM {here}/base:1@{base}\n"
+        assert pin_images([f"{here}/speech"], tmp_path) == 0
+        assert set(re.findall(r"image: (\S+)", job.read_text())) == {
+            f"{here}/speech/flowtts-cpu:{__version__}@{cpu}",
+            f"{here}/speech/flowtts-gpu:{__version__}@{gpu}",
+        }
+        known[f"speech/flowtts-cpu:{__version__}"] = gpu  # pushed again
+        assert pin_images([], tmp_path) == 0 and cpu not in job.read_text()
+        before = job.read_text()
+        del known[f"speech/flowtts-gpu:{__version__}"]
+        assert pin_images([], tmp_path) == 1
+        assert "answers 404" in capsys.readouterr().err
+    assert pin_images([], tmp_path) == 1  # the registry is gone
+    assert "cannot be reached" in capsys.readouterr().err and job.read_text() == before
+
+
+def test_every_image_would_be_pinned() -> None:
+    from deploy.pin_images import _NAMED
+
+    named = [DEPLOY / "Dockerfile", *KUBERAY.rglob("*.yaml")]
+    lines = [line for file in named for line in re.findall(r"(?m)^.*(?:image: |^FROM ).*$", file.read_text("utf-8"))]
+    assert len(lines) >= 10
+    assert [line for line in lines if not _NAMED.search(line)] == []
+
+
 def own_metrics() -> dict[str, tuple[str, set[str]]]:
     """What deploy/metrics.py defines: the kind and tags of each, by its name."""
     found = {}
@@ -336,11 +552,15 @@ def exported() -> dict[str, set[str]]:
     return {f"ray_{n}{s}": tags for n, (kind, tags) in own_metrics().items() for s in suffixes[kind]}
 
 
+def alerts() -> list[dict[str, Any]]:
+    [rules] = documents(ALERTS)
+    return [rule for group in rules["spec"]["groups"] for rule in group["rules"]]
+
+
 def expressions() -> list[str]:
     dashboard = json.loads((DEPLOY / "grafana-dashboard.json").read_text(encoding="utf-8"))
     panels = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
-    [rules] = documents(DEPLOY / "alerts.yaml")
-    return panels + [rule["expr"] for group in rules["groups"] for rule in group["rules"]]
+    return panels + [rule["expr"] for rule in alerts()]
 
 
 @pytest.mark.parametrize("expression", expressions())
@@ -365,9 +585,12 @@ def test_prometheus_reads_every_expression(tmp_path: Path) -> None:
         {"record": f"looked_at:{n}", "expr": expression.replace("$__rate_interval", "1m")}
         for n, expression in enumerate(expressions())
     ]
-    rules = tmp_path / "rules.yaml"
-    rules.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": looked_at}]}), encoding="utf-8")
-    for file in (DEPLOY / "alerts.yaml", rules):
+    for name, groups in (
+        ("alerts", documents(ALERTS)[0]["spec"]["groups"]),
+        ("dashboard", [{"name": "dashboard", "rules": looked_at}]),
+    ):
+        file = tmp_path / f"{name}.yaml"
+        file.write_text(yaml.safe_dump({"groups": groups}), encoding="utf-8")
         done = subprocess.run([promtool, "check", "rules", str(file)], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
 
@@ -393,9 +616,8 @@ def test_the_dashboard_is_laid_out_without_overlap() -> None:
 
 
 def test_every_alert_is_explained() -> None:
-    [rules] = documents(DEPLOY / "alerts.yaml")
     headings = re.findall(r"^#{2,4} (\w+)$", RUNBOOK, re.M)
-    for rule in (rule for group in rules["groups"] for rule in group["rules"]):
+    for rule in alerts():
         assert rule["labels"]["severity"] in ("page", "warn")
         assert rule["annotations"]["runbook"] == f"docs/serving.md#{rule['alert'].lower()}"
         assert rule["alert"] in headings, f"{rule['alert']} has no heading in the runbook"
