@@ -122,11 +122,66 @@ FORMS = [
 ]
 
 
+SHORT = [
+    ("the gov't and Gen'l Lee, Capt'n Ahab", "the government and general Lee, captain Ahab"),
+    ("open Mon.–Fri., Jan–Mar 2020", "open Monday to Friday, January to March twenty twenty"),
+    ("go w/o it, c/o Mrs Bell", "go without it, care of missus Bell"),
+    ("open notes.txt and Node.js", "open notes dot T X T and Node dot J S"),
+    ("12 N. Main St. and W. 42nd St.", "twelve north Main street and west forty second street."),
+    ("N. Dakota, but N. Smith", "north Dakota, but N Smith"),
+    ("from A–Z and a-z", "from A to Z and A to Z"),
+    ("the XXIst and XVIIIth centuries", "the twenty first and eighteenth centuries"),
+    ("in MDCCLXXVI, © MCMXCIV", "in seventeen seventy six, nineteen ninety four"),
+    ("xii, xiii and (iv)", "twelve, thirteen and , four,"),
+    ("(i) this (ii) that", ", one, this , two, that"),
+    ("(h) this (i) that", ", h, this , i, that"),
+    ("Types I and II, errors I or II", "Types one and two, errors one or two"),
+    ("Nº 5 and at No 10", "number five and at number ten"),
+    ("No 10 men came.", "No ten men came."),
+    ("the early 20th c. was", "the early twentieth century was"),
+    ("Ivan IV, Umberto I, Harald V", "Ivan the fourth, Umberto the first, Harald the fifth"),
+    ("Henry Ford II and Rocky III", "Henry Ford the second and Rocky three"),
+    (
+        "c.1500, fl. 1320 (b. 1809, d. 1882)",
+        "circa fifteen hundred, flourished thirteen twenty , born eighteen oh nine, died eighteen eighty two,",
+    ),
+    ("Fr. Brown, Sr. Mary, Sammy Davis Sr. sang", "father Brown, sister Mary, Sammy Davis senior sang"),
+    ("Apt. 4, Ste. 200, Rte. 66, ext. 12", "apartment four, suite two hundred, route sixty six, extension twelve"),
+    ("pp. 45 ff., Matt. 5:3ff.", "pages forty five and following, Matthew five three and following."),
+    ("350 degrees F and 20 degrees C.", "three hundred and fifty degrees Fahrenheit and twenty degrees Celsius."),
+]
+SIZES = [
+    ("a 2x4, a 1920x1080 screen", "a two by four, a nineteen twenty by ten eighty screen"),
+    ("a 10' x 12' room, 3 m x 4 m", "a ten foot by twelve foot room, three meters by four meters"),
+    ('a 12" record, 5/8" thick', "a twelve inch record, five eighths inch thick"),
+    ('He said, "I am 12" and left.', 'He said, "I am twelve" and left.'),
+    ("8st 6lb and the 21st, 8th", "eight stone six pounds and the twenty first, eighth"),
+    ("4 m2, 10 ft/s², 5 kts", "four square meters, ten feet per second squared, five knots"),
+    ("7.9bn people, 3 tn stars", "seven point nine billion people, three trillion stars"),
+    ("-$50, wait--$5, $5/kg.", "minus fifty dollars, wait, five dollars, five dollars per kilogram."),
+    ("$19.99/mo and 500 SEK", "nineteen dollars and ninety nine cents per month and five hundred Swedish kronor"),
+    ("a 50-50 chance, 20-20 vision", "a fifty fifty chance, twenty twenty vision"),
+    (
+        "call 911, a 911 call, a Porsche 911",
+        "call nine one one, a nine one one call, a Porsche nine hundred and eleven",
+    ),
+    ("1-800-FLOWERS", "one, eight hundred, FLOWERS"),
+]
+DATES = [
+    ("2021-07-04T09:30:00Z", "July fourth twenty twenty one, nine thirty U T C"),
+    ("2023/01/02 and 1-Feb-2023", "January second twenty twenty three and the first of February twenty twenty three"),
+    ("3–5 May, May 3–5, Sept. 1-3", "the third to the fifth of May, May third to fifth, September first to third"),
+    ("Feb '23", "February twenty three"),
+    ("At 0600 hours; by 1830 hrs; 0005 hours", "At oh six hundred hours; by eighteen thirty hours; zero oh five hours"),
+    ("he worked 1200 hours", "he worked one thousand two hundred hours"),
+]
+
+
 def _named(*tables: list[tuple[str, str]]) -> list[tuple[str, str]]:
     return [row for table in tables for row in table]
 
 
-ALL = _named(OTHER_LETTERS, SIGNS, MEASURES, MONEY, CODES, FORMS)
+ALL = _named(OTHER_LETTERS, SIGNS, MEASURES, MONEY, CODES, FORMS, SHORT, SIZES, DATES)
 
 
 @pytest.mark.parametrize(("written", "read"), ALL, ids=[written for written, _ in ALL])

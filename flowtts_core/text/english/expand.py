@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from flowtts_core.text.english import numbers as say
 from flowtts_core.text.english.expand_broken import BROKEN, BROKEN_RULES
 from flowtts_core.text.english.expand_common import Context, Rule, compiled
 from flowtts_core.text.english.expand_digits import DIGIT_RULES
 from flowtts_core.text.english.expand_letters import AFTER_LETTER, LETTER_RULES, SYMBOL_RULES
+from flowtts_core.text.english.expand_short import AFTER_DOT, AT_MARK, AT_WORD
 from flowtts_core.text.english.wordlists import ABBREVIATIONS, BARE, BEFORE_NUMBER, NUMBERED, RULERS, SOUNDS, SYMBOLS
 from flowtts_core.text.pieces import Reading
 
@@ -23,25 +24,26 @@ _BEFORE_DIGIT = rf"[-−–+('.{say.CURRENCY_SIGNS}]{{0,2}}"
 _LONG_DIGITS = re.compile(_BEFORE_DIGIT + r"\d[\d,.]{60,}")
 
 
+def _any_of(words: Iterable[str]) -> str:
+    """Return an expression for any of the words, by their first letters: most texts have none, which is then soon known."""
+    by_first: dict[str, list[str]] = {}
+    for word in sorted(set(words)):
+        by_first.setdefault(word[0], []).append(word[1:])
+    return "|".join(f"{first}(?:{'|'.join(rest)})" for first, rest in by_first.items())
+
+
 _NEEDED = re.compile(
     rf"[\d{re.escape(''.join(SYMBOLS) + say.CURRENCY_SIGNS)}#/~<>^\u0370-\u03ff\u00bc-\u00be\u2150-\u215e]"
-    + r"|[A-Z]{2}|\b[A-Za-z]\.|\w A(?:"
-    + AFTER_LETTER
-    + r")|\b(?:[VX]|"
-    + "|".join(
-        sorted(
-            {
-                re.escape(w) + r"\b" if w in BARE else re.escape(w) + r"\."
-                for w in [*ABBREVIATIONS, *BEFORE_NUMBER, "St", "Dr"]
-            }
-        )
+    + rf"|[A-Z]{{2}}|\b[A-Za-z]\.|\w A(?:{AFTER_LETTER})|\b(?:[VX]|{AT_WORD}|"
+    + _any_of(
+        re.escape(word) + (r"\b" if word in BARE else r"\.")
+        for word in [*ABBREVIATIONS, *BEFORE_NUMBER, "St", "Dr", "Fr", "Br"]
     )
-    + r")|\.(?:com|org|net|edu|gov|io)\b|www\.|://|\b(?:"
-    + "|".join(sorted({f"[{w[0]}{w[0].upper()}]{w[1:]}|{w.upper()}" for w in NUMBERED} | {w.title() for w in RULERS}))
-    + r")\s+[ivxlcIVXLC]+\b|\b(?i:"
+    + "|(?:"
+    + _any_of([*(form for w in NUMBERED for form in (w, w[0].upper() + w[1:], w.upper())), *map(str.title, RULERS)])
+    + r")\s+[ivxlcIVXLC]+\b|(?i:"
     + "|".join(SOUNDS)
-    + r")\b|\A\s*[IVXLC]+[.:\s]*(?:\Z|\s)|"
-    + BROKEN
+    + rf")\b)|\.(?:com|org|net|edu|gov|io|{AFTER_DOT})\b|www\.|://|\A\s*[IVXLC]+[.:\s]*(?:\Z|\s)|{BROKEN}|{AT_MARK}"
 )
 
 

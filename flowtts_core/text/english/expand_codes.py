@@ -72,6 +72,12 @@ def _national_phone(m: re.Match[str], context: Context) -> Answer:
     return _digits_in_groups(m, context) if sum(map(str.isdigit, m.group())) >= 8 else None
 
 
+def _free_phone(m: re.Match[str], context: Context) -> Answer:
+    """Read the figures of 1-800-FLOWERS."""
+    area = "eight hundred" if m.group(1) == "800" else say.digits(m.group(1))
+    return m.end(), f"one , {area} ,"
+
+
 def _airliner(m: re.Match[str], context: Context) -> Answer:
     return m.end(), f"{say.pairs(m.group(1))} {say.pairs(m.group(2))}"
 
@@ -82,6 +88,7 @@ def _model(m: re.Match[str], context: Context) -> Answer:
 
 CODE_RULES: list[tuple[str, Rule]] = [
     (r"\d{1,7}(?:-\d{1,7}){2,5}(?:-X)?(?![\w/]|-\d)", _hyphened_groups),
+    (r"1-(8\d\d)-(?=[A-Z]{2})", _free_phone),
     (r"\d{5}-\d{4}(?!\d)", _digits_in_groups),
     (r"0\d{1,4}(?:[ -]\d{2,8}){1,4}(?![\d/]|[.,:-]\d)", _national_phone),
     (r"(7[0-8]7)-([1-9]00)(?![\d-])", _airliner),

@@ -12,10 +12,11 @@ from flowtts_core.text.english.expand_common import (
     Answer,
     Context,
     Rule,
+    stop,
     word_after,
     word_before,
 )
-from flowtts_core.text.english.expand_measures import MEASURE_RULES, SIGN, UNIT_RANGE_RULE, is_minus
+from flowtts_core.text.english.expand_measures import MEASURE_RULES, SIGN, SIZE_RULES, UNIT_RANGE_RULE, is_minus
 from flowtts_core.text.english.expand_money import MONEY_RULES
 from flowtts_core.text.english.expand_times import TIME_RULES
 from flowtts_core.text.english.units import UNIT, unit_name
@@ -24,6 +25,12 @@ from flowtts_core.text.english.wordlists import NUMBERED, SCRIPTURE, SCRIPTURE_B
 _STREET = re.compile(
     r"\s+(?:[A-Z][\w.]*\s+){1,3}(?:Street|Avenue|Road|Lane|Drive|Boulevard|Square|Court|Terrace|Place|St\b|Ave\b|Rd\b|Blvd\b)"
 )
+_AFTER_MONTH = re.compile(rf"\b{MONTH}\.?\s+\Z")
+_EMERGENCIES = frozenset("911 999 112 000 988 101 111 411".split())
+_CALLS = frozenset(
+    "call calls called calling dial dials dialed dialled dialing dialling phone phoned ring rang press pressed a the".split()
+)
+_CALLED = frozenset("call calls caller operator dispatcher dispatch emergency tape line".split())
 _ERA = r"(?:A\.\s?D\.|AD\b|C\.?E\b\.?|B\.\s?C\.|BC\b|B\.?C\.?E\b\.?)"
 _ERA_BEFORE = re.compile(r"\b(?:A\.\s?D\.|AD)\s\Z")
 _ERA_AFTER = re.compile(rf"\s?{_ERA}")
@@ -82,6 +89,12 @@ def _numbered_book(m: re.Match[str], context: Context) -> Answer:
     return (m.end(), say.ordinal(int(m.group(1)))) if book in SCRIPTURE_BOOKS else None
 
 
+def _and_following(m: re.Match[str], context: Context) -> Answer:
+    """Read pages and verses "and following": 45 ff."""
+    counts = " ".join(say.cardinal(int(count)) for count in m.groups() if count)
+    return stop(m, m.end()), f"{counts} and following"
+
+
 def _vulgar(m: re.Match[str], context: Context) -> Answer:
     upper, lower = VULGAR[m.group(2)]
     whole = (m.group(1) or "").strip()
@@ -90,7 +103,7 @@ def _vulgar(m: re.Match[str], context: Context) -> Answer:
 
 def _fraction(m: re.Match[str], context: Context) -> Answer:
     whole, upper, lower = m.group("whole"), int(m.group("upper")), int(m.group("lower"))
-    if not whole and ((upper, lower) in ((24, 7), (9, 11), (7, 7)) or upper + lower == 100 and upper >= 50):
+    if not whole and ((upper, lower) in ((24, 7), (20, 20), (9, 11), (7, 7)) or upper + lower == 100 and upper >= 50):
         return m.end(), f"{say.cardinal(upper)} {say.cardinal(lower)}"
     if whole:
         return m.end(), say.mixed(int(whole), upper, lower)
@@ -98,6 +111,8 @@ def _fraction(m: re.Match[str], context: Context) -> Answer:
 
 
 def _ordinal(m: re.Match[str], context: Context) -> Answer:
+    if m.group(2) == "st" and (m.group(1)[-1] != "1" or m.group(1)[-2:] == "11"):
+        return None  # 8st are stone
     return m.end(), say.ordinal(int(m.group(1).replace(",", "")))
 
 
@@ -119,6 +134,15 @@ def _decade(m: re.Match[str], context: Context) -> Answer:
 
 def _range(m: re.Match[str], context: Context) -> Answer:
     low, high = m.group(1), m.group(2)
+    if low == high and not m.group(3) and low.isdigit() and low[0] != "0":
+        return m.end(), f"{say.number(low)} {say.number(high)}"  # 50-50, 20-20 vision
+    if (
+        low.isdigit()
+        and high.isdigit()
+        and 1 <= int(low) < int(high) <= 31
+        and _AFTER_MONTH.search(m.string, max(0, m.start() - 12), m.start())
+    ):
+        return m.end(), f"{say.ordinal(int(low))} to {say.ordinal(int(high))}"
     if len(low) == 4 and len(high) in (2, 4) and low.isdigit() and high.isdigit() and 1010 <= int(low) <= 2099:
         return m.end(), f"{say.year(int(low))} to {say.year(int(high))}"
     if len(low) == 4 and len(high) == 1 and low.isdigit() and 1010 <= int(low) <= 2099 and high > low[-1]:
@@ -146,10 +170,10 @@ def _number(m: re.Match[str], context: Context) -> Answer:
 def _whole_number(m: re.Match[str], digits: str) -> str:
     """Read a number of nothing but digits: a day, a postcode, the number of a house or chapter, a year, a count."""
     before = word_before(m).lower()
-    month = re.search(rf"\b{MONTH}\.?\s+\Z", m.string[max(0, m.start() - 12) : m.start()])
+    month = _AFTER_MONTH.search(m.string, max(0, m.start() - 12), m.start())
     if month and len(digits) < 3 and 1 <= int(digits) <= 31:
         return say.ordinal(int(digits))
-    if is_zip_code(m, digits):
+    if is_zip_code(m, digits) or digits in _EMERGENCIES and _is_called(m, before):
         return say.digits(digits)
     if before in ("box", "room", "flight"):
         return say.digits(digits) if len(digits) > 2 else say.number(digits)
@@ -160,6 +184,11 @@ def _whole_number(m: re.Match[str], digits: str) -> str:
     if len(digits) < 5 and _is_era_year(m, digits) or _looks_like_year(m, digits, m.end()):
         return say.year(int(digits))
     return say.number(digits)
+
+
+def _is_called(m: re.Match[str], before: str) -> bool:
+    """Return whether 911 is dialled: "call 911", "a 911 call"; a Porsche 911 is not."""
+    return before in _CALLS and (before not in ("a", "the") or word_after(m, m.end()) in _CALLED)
 
 
 def _european_number(m: re.Match[str], context: Context) -> Answer:
@@ -173,21 +202,24 @@ def _short_year(m: re.Match[str], context: Context) -> Answer:
 DIGIT_RULES: list[tuple[str, Rule]] = [
     *MONEY_RULES,
     (r"[\w.+-]{1,64}@[\w-]{1,63}\.[\w.-]{1,200}", web),
+    (r"(\d{1,4})(?::(\d{1,3}))?\s?ff\b\.?", _and_following),
     (r"\d{1,3}:\d{1,3}(?:[-–]\d{1,3}(?::\d{1,3})?)?(?![\d:]|\s?[AaPp]\.?[Mm]\b)", _verse),
     (r"([123])(?=\s([A-Z][a-z]+)\.?\s\d{1,3}:\d)", _numbered_book),
     *TIME_RULES,
+    *SIZE_RULES,
     *CODE_RULES,
     (r"(\d+):(\d+)(?![\d:])", lambda m, c: (m.end(), f"{say.number(m.group(1))} to {say.number(m.group(2))}")),
     (r"(?P<whole>\d+)[ -](?P<upper>\d{1,3})/(?P<lower>\d{1,4})(?:(?:st|nd|rd|th)s?\b)?(?![\d/])", _fraction),
     (r"(?P<whole>)(?P<upper>\d{1,3})/(?P<lower>\d{1,4})(?:(?:st|nd|rd|th)s?\b)?(?![\d/])", _fraction),
     (rf"(\d+\s?)?([{''.join(VULGAR)}])", _vulgar),
     (r"(\d{1,3})(?:st|nd|rd|th)\s?[-–]\s?(\d{1,3})(?:st|nd|rd|th)\b", _ordinals),
-    (r"(\d{1,3}(?:,\d{3})*|\d+)(?:st|nd|rd|th|ST|ND|RD|TH)\b", _ordinal),
+    (r"(\d{1,3}(?:,\d{3})*|\d+)(st|nd|rd|th|ST|ND|RD|TH|Th)\b", _ordinal),
     (r"(\d*[23])d(?![\w.])(?<!1[23]d)", _old_ordinal),
     PHONE_RULE,
     (r"(\d[\d,]*)'?s\b", _several),
     (r"'?(\d{3}0|\d0)'?s\b", _decade),
     (r"(\d+(?:\.\d+)?)[kK]\b", lambda m, c: (m.end(), f"{say.number(m.group(1))} thousand")),
+    (r"(\d[\d,]*(?:\.\d+)?)\s?(bn|mn|tn)\b", lambda m, c: (m.end(), say.scaled(m.group(1), m.group(2)))),
     UNIT_RANGE_RULE,
     (rf"(\d[\d,.]*)\s?[-–]\s?(\d(?:[\d,.]*\d)?)(?![-–]?\d)(?:\s?({UNIT})(?![\w/]))?", _range),
     *MEASURE_RULES,

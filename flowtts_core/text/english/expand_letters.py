@@ -23,6 +23,7 @@ from flowtts_core.text.english.expand_common import (
 )
 from flowtts_core.text.english.expand_measures import power
 from flowtts_core.text.english.expand_money import FOREIGN_MONEY_RULES
+from flowtts_core.text.english.expand_short import NUMERAL_RULES, SHORT_RULES
 from flowtts_core.text.english.expand_times import DATE_WORD_RULES
 from flowtts_core.text.english.units import PER, UNITS
 from flowtts_core.text.english.wordlists import (
@@ -42,6 +43,11 @@ from flowtts_core.text.english.wordlists import (
 )
 
 _STREETS = {"St": ("street", "saint"), "Dr": ("drive", "doctor")}
+
+
+_ORDERS = {"Fr": "father", "Br": "brother", "Sr": "sister"}
+_FIRST_OF_TWO = re.compile(r"([A-Z][a-z]+)\s[A-Z][a-z]+\s\Z")  # Henry Ford II
+_TITLES = frozenset("king queen pope emperor tsar czar".split())
 
 
 _VERSE_FOLLOWS = re.compile(r"\s+\d{1,3}:\d")
@@ -77,7 +83,7 @@ _SOUND = "|".join(f"(?P<sound{i}>{pattern})" for i, pattern in enumerate(SOUNDS)
 _NUMBER_FOLLOWS = re.compile(r"\s*\d|\s+(?:[IVXLC]{2,}|[VX]|[ivx]{2,})\b|\s+[IVX]+[-–][IVX]")
 
 
-_PER = re.compile(rf"(?:{'|'.join(map(re.escape, sorted(PER, key=len, reverse=True)))})(?![\w.^])")
+_PER = re.compile(rf"(?:{'|'.join(map(re.escape, sorted(PER, key=len, reverse=True)))})(?![\w^]|\.\w)")
 
 
 AFTER_LETTER = r"[,;:.!?)]|\Z|\s+(?:is|was|and|or|to|has|had|for)\b"
@@ -120,11 +126,21 @@ def _abbreviation(m: re.Match[str], context: Context) -> Answer:
     if word == "No" and dotted:
         return (end, "number") if is_number_sign(m.string, m.start(), end) else None
     if word in BEFORE_NUMBER and dotted and _NUMBER_FOLLOWS.match(m.string, end):
-        return (end, BEFORE_NUMBER[word]) if word != "c" or re.match(r"\s*\d{3,4}\b", m.string[end:]) else None
+        dated = word not in ("b", "c", "d", "fl") or re.match(r"\s*\d{3,4}\b", m.string[end:])
+        return (end, BEFORE_NUMBER[word]) if dated else None
+    if word in _ORDERS and dotted and _is_name_of_order(m, end):
+        return end, _ORDERS[word]
     if word in _STREETS:
         street, other = _STREETS[word]
         return stop(m, end), street if is_street(m.string, m.start(), end) else other
     return _plain_abbreviation(m, word, dotted)
+
+
+def _is_name_of_order(m: re.Match[str], end: int) -> bool:
+    """Return whether a name follows "Sr.", and none comes before it: Sr. Mary, but not Sammy Davis Sr. Sang."""
+    before, gap = next_to(m)
+    after = word_after(m, end)
+    return after[:1].isupper() and after not in STARTERS and not (before[:1].isupper() and gap.isspace())
 
 
 def _plain_abbreviation(m: re.Match[str], word: str, dotted: bool) -> Answer:
@@ -152,12 +168,16 @@ def _roman(m: re.Match[str], context: Context) -> Answer:
     if _is_numbered(m, before, gap):
         return m.end(), say.cardinal(value) + owner
     if not text.isupper():
-        return None
+        small = len(text) > 1 and text.islower() and set(text) <= set("ivx") and text not in ("xx", "xxx")
+        return (m.end(), say.cardinal(value)) if small and not owner else None
     if gap.isspace() and before[:1].isupper() and before.lower() in RULERS and _is_ruler(m, before):
         return m.end(), f"the {say.ordinal(value)}{owner}"
     if not owner and _heads(m, context):
         return m.end(), say.cardinal(value)
     named = gap.isspace() and before[:1].isupper() and before not in STARTERS and len(text) > 1
+    first = _FIRST_OF_TWO.search(m.string, max(0, m.start() - 40), m.start()) if named else None
+    if first is not None and first[1].lower() in RULERS - _TITLES and set(text) <= set("IV"):
+        return m.end(), f"the {say.ordinal(value)}{owner}"
     if named and set(text) <= set("IVXL") and text not in SELDOM_NUMERALS | SPELLED and not _is_drip(m, before):
         return m.end(), say.cardinal(value) + owner
     return None
@@ -317,6 +337,7 @@ LETTER_RULES: list[tuple[str, Rule]] = [
         r"(?:https?://|www\.)\S+|[\w.+-]{1,64}@[\w-]{1,63}\.[\w.-]{1,200}|[a-z\d-]{2,63}(?:\.[a-z]{2,})?\.(?:com|org|net|edu|gov|io|co\.uk)\b\S*",
         web,
     ),
+    *SHORT_RULES,
     *DATE_WORD_RULES,
     (
         r"([A-G])[#♯](?=m?\d|m(?:aj|in)?(?![A-Za-z]))|([A-Z])[#♯](?!\w)",
@@ -324,10 +345,12 @@ LETTER_RULES: list[tuple[str, Rule]] = [
     ),
     (r"([A-G])♭", lambda m, c: (m.end(), f"{letters(m.group(1))} flat")),
     (r"Ph\.\s?D\.|(?:[A-Za-z]\.\s?){1,12}[A-Za-z]\.(?!\w)", _dotted),
-    (r"([A-Z]{2,6}|[A-Z][a-z]*|[a-z]{1,6})(\.?)(?![\w.@])", _abbreviation),
+    (r"([A-Z]{2,6}|[A-Z][a-z]*|[a-z]{1,6})(\.?)(?![\w.@]|(?<=[a-z])'[a-z]{2})", _abbreviation),
+    (r"([A-Z][a-z]{0,4}|[a-z]{1,4})(\.)(?=\d)", _abbreviation),
     (r"([A-Z])\.(?=\s+[A-Z][\w.]|,)", _initial),
     (r"([MDCLXVI]{1,15})[-–]([MDCLXVI]{1,15})(?![\w'-])|([ivxlc]{1,8})[-–]([ivxlc]{1,8})(?![\w'-])", _roman_range),
     (r"([MDCLXVI]{1,15}|[ivxlc]{1,15})\b('s\b)?(?![\w'-])", _roman),
+    *NUMERAL_RULES,
     (rf"(?i:{_SOUND})(?![\w'])", _sound),
     (r"[Aa](?=\^)", lambda m, c: (m.end(), "^a")),
     (r"x(?=\s?\d)(?:(?<=\dx)|(?<=\d x))", lambda m, c: (m.end(), "times")),

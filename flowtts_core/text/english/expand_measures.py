@@ -8,7 +8,7 @@ from flowtts_core.text.english import numbers as say
 from flowtts_core.text.english.expand_common import DASH, NUM, Answer, Context, Rule, is_attributive, stop, word_before
 from flowtts_core.text.english.units import BARE_LETTERS, UNIT, unit_name
 
-SIGN = r"(?P<sign>(?<![\w)])[-−–])?"
+SIGN = r"(?P<sign>(?<![\w)–-])[-−–])?"
 _COLD = ("°", "%", "dB", "V", "mV")  # units of which a dash before the number is a minus sign
 _BEFORE_MINUS = frozenset("to from of at was is between and below above minimum".split())
 _DIRECTIONS = {"N": "north", "S": "south", "E": "east", "W": "west"}
@@ -70,6 +70,38 @@ def _feet(m: re.Match[str], context: Context) -> Answer:
     return stop(m, m.end()), f"{say.number(m.group(1))} foot {say.number(m.group(2) or m.group(3))}"
 
 
+def _inches(m: re.Match[str], context: Context) -> Answer:
+    """Read 12" where the sign closes no quotation: a 12" record, 5/8" thick."""
+    if len(re.findall(r'(?<!\d)"', m.string[: m.end() - 1])) % 2:
+        return None
+    unit = "inch" if is_attributive(m, m.end()) or m.string[m.end()] == "-" else "inches"
+    whole, upper, lower, count = m.group("whole", "upper", "lower", "count")
+    if count:
+        return m.end(), f"{say.number(count)} {'inch' if count == '1' else unit}"
+    if whole:
+        return m.end(), f"{say.mixed(int(whole[:-1]), int(upper), int(lower))} {unit}"
+    return m.end(), f"{say.fraction(int(upper), int(lower))} inch"
+
+
+def _by(m: re.Match[str], context: Context) -> Answer:
+    """Read sizes: 2x4, 1920x1080, 10' x 12', 3 x 4 m, 8½ × 11 in."""
+    sizes = re.split(r"\s?[x×]\s?", m.group())
+    glued = all(re.fullmatch(r"\d+(?:\.\d+)?", size) for size in sizes) and "x" in m.group() and " " not in m.group()
+    if m.group()[:2] == "0x" or not glued and not re.search(r"[^\d.,]$", sizes[-1]):
+        return None
+    return stop(m, m.end()), " by ".join(_size(size) for size in sizes)
+
+
+def _size(size: str) -> str:
+    found = re.fullmatch(rf"({NUM})\s?(.*)", size)
+    assert found is not None
+    count, unit = found.groups()
+    words = say.pairs(count) if re.fullmatch(r"[1-9]\d{3}", count) else say.number(count)
+    if unit in ("'", '"'):
+        return words + (" inch" if unit == '"' else " foot")
+    return f"{words} {unit_name(unit, count)}" if unit else words
+
+
 def _globe(m: re.Match[str], context: Context) -> Answer:
     """Read degrees, minutes and seconds of the globe: 51° 26′ 46″ N."""
     degrees, minutes, seconds, direction = m.group("degrees", "minutes", "seconds", "direction")
@@ -82,6 +114,14 @@ def _globe(m: re.Match[str], context: Context) -> Answer:
 
 _COUNT = rf"(?P<count>{NUM})"
 _UNIT = rf"(?P<unit>{UNIT})"
+_SIZED = rf"{NUM}(?:['\"]|\s?(?:mm|cm|km|m|ft|in|yd)(?!\w))?"
+SIZE_RULES: list[tuple[str, Rule]] = [
+    (rf"{_SIZED}(?:\s?[x×]\s?{_SIZED})+(?![\w'\"])", _by),
+    (
+        r"(?:(?P<whole>\d+[ -])?(?P<upper>\d{1,2})/(?P<lower>\d{1,2})|(?P<count>\d+(?:\.\d+)?))\"(?=\s?[a-z]|-[a-z])",
+        _inches,
+    ),
+]
 MEASURE_RULES: list[tuple[str, Rule]] = [
     (
         r"(?:(?P<degrees>\d+(?:\.\d+)?)\s?[°º]\s?)(?:(?P<minutes>\d+(?:\.\d+)?)'\s?(?:(?P<seconds>\d+(?:\.\d+)?)(?:\"|'')\s?)?)?"

@@ -38,10 +38,16 @@ def money(m: re.Match[str], context: Context) -> Answer:
     return m.end(), _money(m.group("currency"), m.group("amount"), m.group("scale") or "", kind)
 
 
+def _below_zero(m: re.Match[str], context: Context) -> Answer:
+    """Read -$50."""
+    end, words = money(m, context) or (0, "")
+    return end, f"minus {words}"
+
+
 def _money(currency: str, amount: str, scale: str = "", attributive: bool = False) -> str:
     country, sign = say.FOREIGN_MONEY.get(currency, ("", currency))
     words = say.money(sign, amount, scale, attributive)
-    return re.sub(r"\b(?=dollar|peso|franc)", f"{country} ", words, count=1) if country else words
+    return re.sub(r"\b(?=dollar|peso|franc|krone|krona|kronor)", f"{country} ", words, count=1) if country else words
 
 
 def _money_after(m: re.Match[str], context: Context) -> Answer:
@@ -114,7 +120,8 @@ MONEY_RULES: list[tuple[str, Rule]] = [
         _money_range,
     ),
     (rf"(?P<currency>{_SIGN})\s?" + AMOUNT, money),
-    (rf"({NUM})\s?({_SIGN}(?!\d)|(?:{_CODE})\b)", _money_after),
+    (rf"(?<![\w)–-])[-−](?P<currency>{_SIGN})" + AMOUNT, _below_zero),
+    (rf"({NUM})\s?({_SIGN}(?!\d)|(?:{_CODE}|kr)\b)", _money_after),
 ]  # fmt: skip
 # Where a word begins: A$10, USD 20, R$2.000,50.
 FOREIGN_MONEY_RULES: list[tuple[str, Rule]] = [

@@ -16,11 +16,19 @@ _CLOCKS = re.compile(
     r"|curtain|breakfast|lunch|dinner|supper|tea-?time|morning|afternoon|evening|tonight)\b"
     r"|\b(?:by|catch|caught|took|take|taking|miss|missed) the \d{1,2}\.[0-5]\d(?![\d%]|\.\d| per)"
 )
+_BEFORE_HOURS = frozenset("at by until till from to before after since about around of".split())
 _BEFORE_CLOCK = frozenset("at by the till until from before after about past since between and of".split())
 _ABBREVIATED = {month[:3]: month for month in say.MONTHS} | {"Sept": "September"}
 _DAYS = {day[:3]: day for day in ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")} | {
     "Tues": "Tuesday", "Thur": "Thursday", "Thurs": "Thursday",
 }  # fmt: skip
+_WRITTEN = {**_ABBREVIATED, **_DAYS, **{name: name for name in (*_ABBREVIATED.values(), *_DAYS.values())}}
+MONTHS_AND_DAYS = "|".join(sorted(_WRITTEN, key=len, reverse=True))
+
+
+def month_or_day(written: str) -> str:
+    """Return the name of a month or a day of the week: Jan, Tues, March."""
+    return _WRITTEN[written]
 
 
 def _time(m: re.Match[str], context: Context) -> Answer:
@@ -54,8 +62,35 @@ def _time_range(m: re.Match[str], context: Context) -> Answer:
 
 
 def _iso_date(m: re.Match[str], context: Context) -> Answer:
-    year, month, day = (int(part) for part in m.groups())
+    year, month, day = (int(m.group(part)) for part in ("year", "month", "day"))
     return (m.end(), say.date(year, month, day)) if 1 <= month <= 12 and 1 <= day <= 31 else None
+
+
+def _timestamp(m: re.Match[str], context: Context) -> Answer:
+    """Read 2021-07-04T09:30:00Z."""
+    date = _iso_date(m, context)
+    hour, minute, second = (int(m.group(part) or 0) for part in ("hour", "minute", "second"))
+    if date is None or hour > 24 or minute > 59 or second > 60:
+        return None
+    return date[0], f"{date[1]} , {say.clock(hour, minute, second)}{' ^u ^t ^c' if m.group('zone') else ''}"
+
+
+def _named_date(m: re.Match[str], context: Context) -> Answer:
+    """Read 1-Feb-2023."""
+    day, year = int(m.group(1)), m.group(3)
+    if not 1 <= day <= 31:
+        return None
+    said = say.year(int(year)) if len(year) == 4 else say.cardinal(int(year))
+    return m.end(), f"the {say.ordinal(day)} of {month_or_day(m.group(2))} {said}"
+
+
+def _hours(m: re.Match[str], context: Context) -> Answer:
+    """Read 0600 hours, and 1830 hours after "at" and the like, as armies do."""
+    hour, minute = int(m.group(1)[:2]), int(m.group(1)[2:])
+    if hour > 24 or minute > 59 or m.group(1)[0] != "0" and word_before(m).lower() not in _BEFORE_HOURS:
+        return None
+    words = say.pairs(m.group(1)) if hour else f"zero {say.pairs(m.group(1)[2:]) if minute else 'hundred'}"
+    return stop(m, m.end()), f"{'oh ' if 0 < hour < 10 else ''}{words} hours"
 
 
 def _slash_date(m: re.Match[str], context: Context) -> Answer:
@@ -75,6 +110,14 @@ def _day_month(m: re.Match[str], context: Context) -> Answer:
     return m.end(), f"{article}{say.ordinal(day)} of"
 
 
+def _days_month(m: re.Match[str], context: Context) -> Answer:
+    """Read 3–5 May."""
+    first, last = int(m.group(1)), int(m.group(2))
+    if not 1 <= first < last <= 31:
+        return None
+    return m.end(), f"the {say.ordinal(first)} to the {say.ordinal(last)}{'' if m.group('of') else ' of'}"
+
+
 def _clock_with_point(m: re.Match[str], context: Context) -> Answer:
     """Read 7.45 as a time, as in older British books, where the text speaks of clocks or trains."""
     if word_before(m).lower() not in _BEFORE_CLOCK or not _CLOCKS.search(m.string):
@@ -90,8 +133,16 @@ def _weekday(m: re.Match[str], context: Context) -> Answer:
     return m.end(), _DAYS[m.group(1)]
 
 
+_ISO = r"(?P<year>\d{4})(?P<sign>[-/])(?P<month>\d\d?)(?P=sign)(?P<day>\d\d?)"
 TIME_RULES: list[tuple[str, Rule]] = [
-    (r"(\d{4})-(\d\d)-(\d\d)(?!\d)", _iso_date),
+    (
+        rf"{_ISO}T(?P<hour>\d\d):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:\.\d+)?)?(?:(?P<zone>Z)\b)?(?![\d:])",
+        _timestamp,
+    ),
+    (rf"{_ISO}(?!\d)", _iso_date),
+    (rf"(\d{{1,2}})-({MONTH})-(\d{{4}}|\d\d)(?![\w-])", _named_date),
+    (r"(\d{4})\s?(?:hours|hrs\.?|h)(?!\w)", _hours),
+    (rf"(\d{{1,2}})\s?[-–]\s?(\d{{1,2}})(?=\s(?P<of>of\s)?{MONTH}\b)", _days_month),
     (r"(\d{1,2})[/.](\d{1,2})[/.](\d{4}|\d\d)(?![\d/])(?<!\.\d\d)", _slash_date),
     (r"(\d{1,2})-(\d{1,2})-(\d{4})(?![\d/-])", _slash_date),
     (
@@ -112,7 +163,7 @@ TIME_RULES: list[tuple[str, Rule]] = [
 # Where a word begins: Oct 1890, 14th Feb, Mon 5 Nov.
 _MONTHS = "|".join(sorted(_ABBREVIATED.keys() - {"May"}, key=len, reverse=True))
 DATE_WORD_RULES: list[tuple[str, Rule]] = [
-    (rf"({_MONTHS})\.?(?=\s\d)", _month),
+    (rf"({_MONTHS})\.?(?=\s'?\d)", _month),
     (rf"(?<=\d\s)({_MONTHS})(?![\w.])|(?<=(?:st|nd|rd|th)\s)({_MONTHS})(?![\w.])", _month),
     (rf"({'|'.join(_DAYS)})\.?(?=,?\s\d{{1,2}}(?:st|nd|rd|th)?\s{MONTH}\b|,?\s{MONTH}\.?\s\d)", _weekday),
 ]

@@ -18,7 +18,8 @@ _CURRENCIES = {
     "₫": ("dong", ""), "₴": ("hryvnia", "kopeck"), "₦": ("naira", "kobo"), "₱": ("peso", "centavo"), "฿": ("baht", "satang"),
     "₿": ("bitcoin", ""), "₡": ("colon", ""), "₲": ("guarani", ""), "₸": ("tenge", ""), "₭": ("kip", ""), "₮": ("tugrik", ""),
     "₵": ("cedi", ""), "₼": ("manat", ""), "₾": ("lari", ""), "₣": ("franc", "centime"), "₤": ("lira", ""),
-    "R$": ("real", "centavo"),
+    "R$": ("real", "centavo"), "kr": ("krone", ""), "SEK": ("krona", ""), "PLN": ("zloty", ""), "CZK": ("koruna", ""),
+    "HUF": ("forint", ""), "CNY": ("yuan", ""), "ZAR": ("rand", ""),
 }  # fmt: skip
 CURRENCY_SIGNS = "".join(sign for sign in _CURRENCIES if len(sign) == 1)
 # Signs and codes of countries' money: what stands before the name of the unit, and the unit's sign.
@@ -28,11 +29,14 @@ FOREIGN_MONEY = {
     "NT$": ("Taiwan", "$"), "MX$": ("Mexican", "₱"), "R$": ("", "R$"), "USD": ("^u ^s", "$"), "AUD": ("Australian", "$"),
     "CAD": ("Canadian", "$"), "NZD": ("New Zealand", "$"), "HKD": ("Hong Kong", "$"), "EUR": ("", "€"), "GBP": ("", "£"),
     "JPY": ("", "¥"), "CHF": ("Swiss", "₣"), "INR": ("", "₹"), "KRW": ("", "₩"), "RUB": ("", "₽"), "BRL": ("", "R$"),
-    "Rs": ("", "₹"), "Rs.": ("", "₹"),
+    "Rs": ("", "₹"), "Rs.": ("", "₹"), "SGD": ("Singapore", "$"), "MXN": ("Mexican", "₱"), "TRY": ("", "₺"), "THB": ("", "฿"),
+    "SEK": ("Swedish", "SEK"), "NOK": ("Norwegian", "kr"), "DKK": ("Danish", "kr"), "PLN": ("", "PLN"), "CZK": ("", "CZK"),
+    "HUF": ("", "HUF"), "CNY": ("", "CNY"), "ZAR": ("", "ZAR"),
 }  # fmt: skip
 _PLURALS = {
     "penny": "pence", "paisa": "paise", "foot": "feet", "inch": "inches", "real": "reais", "henry": "henries",
-    "agora": "agorot", **{word: word for word in "yen sen won lira naira baht dong kip satang kurush kobo tenge molar".split()},
+    "agora": "agorot", "krone": "kroner", "krona": "kronor", "stone": "stone",
+    **{word: word for word in "yen sen won lira naira baht dong kip satang kurush kobo tenge molar yuan rand".split()},
 }  # fmt: skip
 _SCALES = {"k": "thousand", "m": "million", "mn": "million", "bn": "billion", "b": "billion", "tn": "trillion"}
 _SPELLED_OUT_FROM = 10**36  # longer numbers are read digit by digit

@@ -29,6 +29,7 @@ _CUSTOMARY = {
     "tbsps": "tablespoon", "tbs": "tablespoon", "tsp": "teaspoon", "tsps": "teaspoon", "cwt": "hundredweight",
     "sec": "second", "secs": "second", "min": "minute", "mins": "minute", "hr": "hour", "hrs": "hour", "wk": "week",
     "wks": "week", "mo": "month", "mos": "month", "yr": "year", "yrs": "year", "bbl": "barrel", "doz": "dozen",
+    "Tbsp": "tablespoon", "Tsp": "teaspoon",
 }  # fmt: skip
 _AREAS = {"in": "inch", "ft": "foot", "yd": "yard", "mi": "mile", "m": "meter", "cm": "centimeter", "km": "kilometer"}
 _OTHERS = {
@@ -39,7 +40,8 @@ _OTHERS = {
     "ppm": "part per million", "ppb": "part per billion", "psi": "pound per square inch", "atm": "atmosphere",
     "mmHg": "millimeter of mercury", "lx": "lux", "lm": "lumen", "KiB": "kibibyte", "MiB": "mebibyte", "GiB": "gibibyte",
     "TiB": "tebibyte", "m/s": "meter per second", "m/s^2": "meter per second squared", "zł": "zloty",
-    "Nm": "newton meter", "N·m": "newton meter",
+    "kn": "knot", "kts": "knot", "kgs": "kilogram", "kms": "kilometer", "st": "stone", "Å": "angstrom", "dpi": "dot per inch",
+    "ppi": "pixel per inch", "Nm": "newton meter", "N·m": "newton meter",
 }  # fmt: skip
 
 
@@ -55,7 +57,9 @@ def _all() -> dict[str, str]:
         units |= {f"sq{dot} {sign}{dot}": f"square {name}" for dot in ("", ".")}
         units |= {f"cu{dot} {sign}{dot}": f"cubic {name}" for dot in ("", ".")}
     for sign in ("mm", "cm", "m", "km", "ft", "in", "mi"):
-        units |= {f"{sign}^2": f"square {units[sign]}", f"{sign}^3": f"cubic {units[sign]}"}
+        units |= {f"{sign}{power}": f"{name} {units[sign]}" for power, name in (("^2", "square"), ("^3", "cubic"))}
+    for sign in ("mm", "cm", "m", "km", "ft"):
+        units |= {f"{sign}2": f"square {units[sign]}", f"{sign}3": f"cubic {units[sign]}"}
     return units
 
 
@@ -66,9 +70,10 @@ PER = {
         u: UNITS[u]
         for u in ("kg g mg lb km m cm mm l L ml mL dL h hr s sec min m^2 m^3 cm^2 cm^3 km^2 ft^2 mol ha V kWh").split()
     },
+    **{"mo": "month", "yr": "year", "wk": "week", "oz": "ounce", "s^2": "second squared"},
     **{word: word for word in "second minute hour day night week month year person mile head unit page share".split()},
 }
-UNCOUNTED = frozenset("percent dozen hundredweight kelvin lux".split()) | {"per mille", "^c ^c", "^r ^p ^m"}
+UNCOUNTED = frozenset("percent dozen hundredweight kelvin lux stone".split()) | {"per mille", "^c ^c", "^r ^p ^m"}
 # Letters that are units only beside a figure ("5N"): one that stands alone is seldom a unit.
 BARE_LETTERS = frozenset("s h t L N J K M".split())
 

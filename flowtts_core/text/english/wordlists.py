@@ -5,6 +5,8 @@ from __future__ import annotations
 # Read so before a name or everywhere. The full stop belongs to them.
 ABBREVIATIONS = {
     "Mr": "mister", "Mrs": "missus", "Ms": "miss", "Messrs": "messieurs", "Mme": "madame", "Mlle": "mademoiselle",
+    "Mmes": "mesdames", "Mlles": "mademoiselles", "Fredk": "Frederick", "Alexr": "Alexander", "Andw": "Andrew",
+    "Archd": "Archibald", "Ens": "ensign", "Calif": "California",
     "Drs": "doctors", "Prof": "professor", "Profs": "professors", "Capt": "captain", "Cpt": "captain", "Col": "colonel",
     "Gen": "general", "Lt": "lieutenant", "Sgt": "sergeant", "Maj": "major", "Cmdr": "commander", "Adm": "admiral",
     "Lieut": "lieutenant", "Comdr": "commander", "Bp": "bishop", "Abp": "archbishop", "Ste": "saint", "Rt": "right",
@@ -34,7 +36,11 @@ BEFORE_NUMBER = {
     "art": "article", "Eq": "equation", "eq": "equation", "Pt": "part", "pt": "part", "Mar": "March", "Jun": "June",
     "Jul": "July", "Ex": "exhibit", "c": "circa", "v": "volume", "Tel": "telephone", "tel": "telephone", "l": "line",
     "ll": "lines", "Bk": "book", "bk": "book", "Ps": "Psalm", "Sc": "scene", "Op": "opus", "op": "opus",
-    "para": "paragraph", "fol": "folio", "fn": "footnote",
+    "para": "paragraph", "fol": "folio", "fn": "footnote", "Apt": "apartment", "apt": "apartment", "Ste": "suite", "Rm": "room",
+    "Bldg": "building", "Fl": "floor", "Rte": "route", "Rt": "route", "hwy": "highway", "Ext": "extension", "ext": "extension",
+    "avg": "average", "Ref": "reference", "ref": "reference", "Tab": "table", "Chap": "chapter", "chap": "chapter",
+    "Chaps": "chapters", "chaps": "chapters", "Lat": "latitude", "lat": "latitude", "Pl": "plate", "b": "born", "d": "died",
+    "fl": "flourished", "sc": "scene",
 }  # fmt: skip
 # Without a full stop, as in British English.
 BARE = frozenset("Mr Mrs Ms Dr Messrs Mme Mlle Prof Capt Lt Sgt Jr Sr Ltd Inc vs etc".split())
@@ -42,8 +48,8 @@ BARE = frozenset("Mr Mrs Ms Dr Messrs Mme Mlle Prof Capt Lt Sgt Jr Sr Ltd Inc vs
 # those that may end a sentence, but only before a word of STARTERS.
 BEFORE_NAME = frozenset(
     "Mr Mrs Ms Messrs Mme Mlle Dr Drs Prof Profs Rev Revd Hon Rt Capt Cpt Col Gen Lt Lieut Sgt Maj Cmdr Comdr Adm Cpl Pvt "
-    "Gov Sen Rep Pres Supt Insp St Ste Mt Ft Fr Bp Abp Sr Wm Chas Geo Thos Jas Jno Robt Benj Edw Jos Saml Danl Brig vs viz "
-    "cf Cf ca".split()
+    "Gov Sen Rep Pres Supt Insp St Ste Mt Ft Fr Bp Abp Sr Wm Chas Geo Thos Jas Jno Robt Benj Edw Jos Saml Danl Fredk Alexr "
+    "Andw Archd Brig Ens Mmes Mlles Pt Br vs viz cf Cf ca".split()
 )
 MAY_END = frozenset("Bros Dept Univ Assn Co Corp Inc Ltd Inf Div Regt Bn Bde Cav Abn Armd Sqn".split())
 # Words that begin a sentence rather than continue a name after an abbreviation or an initial.
@@ -95,13 +101,20 @@ VULGAR = {
 NUMBERED = frozenset(
     "chapter book part volume vol act scene section article title appendix figure fig table phase type class war canto "
     "vols psalm stage level lesson letter no number grade mark plate case exhibit unit series episode apollo bowl ch bk sc sec "
-    "pt art chapters books parts acts volumes scenes sections page pages p pp chap chaps".split()
+    "pt art chapters books parts acts volumes scenes sections page pages p pp chap chaps types stages phases "
+    "classes levels volumes "
+    "titles letters".split()
 )
 RULERS = frozenset(
     "henry louis george charles james william edward richard elizabeth mary john paul pius leo gregory benedict clement "
     "innocent alexander nicholas peter philip ferdinand frederick napoleon catherine robert otto rameses ramses ptolemy "
     "albert alfonso boniface urban adrian sixtus julius victor wilhelm francis gustav christian haakon margaret anne "
     "leopold ludwig maximilian malcolm david darius xerxes cyrus artaxerxes thutmose amenhotep seti leonidas constantine "
+    "ivan vladimir selassie umberto selim murad mehmed suleiman bayezid harald harold olaf olav eric erik magnus baldwin conrad "
+    "rudolf lothair michael manuel basil theodosius valentinian justinian tiberius felipe juan carlos pedro afonso sancho jaime "
+    "casimir sigismund ladislaus stephen matthias wenceslaus augustus antiochus seleucus mithridates demetrius canute edmund "
+    "ethelred llywelyn rama kamehameha isabella matilda elisabeth frederik oscar karl carl joseph franz josef abbas akbar shapur "
+    "abdullah faisal hussein hassan mohammed menelik tewodros eugenius celestine honorius martin callixtus gelasius hadrian "
     "king queen pope emperor tsar czar".split()
 )
 # Capitals that could be numerals and are letters: nowhere a number, and a number only after chapter, part and the like.
@@ -116,7 +129,7 @@ SOUNDS = {
 SPELLED = frozenset(
     "US PO UK UN EU USA USSR FBI CIA BBC CBS NBC ABC CNN NYC LA DC TV PC CD DVD AI ID HR PR VIP CEO CFO CTO PhD MP PM "
     "FM AD BC BCE CE IQ OK UFO HIV DNA RNA ATM GPS LED USB URL API CPU GPU RAF IRA NHS MIT UCLA IBM ASAP NRA IRS SUV "
-    "ISBN ISSN GOP DIY FAQ HTML HTTP PDF SMS SOS POW WWI WWII EKG ESP GDP IOU IPO".split()
+    "ISBN ISSN GOP DIY FAQ HTML HTTP PDF SMS SOS POW WWI WWII EKG ESP GDP IOU IPO IP AKA".split()
 )
 READ_AS_WORDS = frozenset(
     "NASA NATO UNESCO UNICEF AIDS OPEC LASER RADAR SONAR SCUBA NAFTA ASCII RAM ROM PIN SIM GIF JPEG SWAT NORAD COVID "
