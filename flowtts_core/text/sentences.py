@@ -49,11 +49,13 @@ class Block:
 # What the splitter must not see: it would split or fail there. Each is replaced by ONE character, so offsets stay true.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _STARTER = rf"(?:{'|'.join(sorted(STARTERS))})\b(?!\.)"
+_UNITS = "mins?|hrs?|secs?|mi|lbs?|oz|ft|yds?|km|kg|cm|mm"
 # Ends the splitter reads as going on: "He waited… Then", "It costs $3.50. See" (not the "1." that opens a list item),
-# "Plan C. It works" (not the "J. R." of a name).
+# "Plan C. It works" (not the "J. R." of a name), "in D.C. He left", "20 min. Then", "(1990). It is", "x.com. Then".
 _MORE_ENDS = re.compile(
     r"(?:\bI[?!][\"'’”)\]]*|…[\"'’”)\]]*|(?<=\s)[^\s\w]?\d[\d.,:]*\.[\"'’”)\]]*)\s+(?=[\"'‘“(\[]?[A-Z](?:[a-z]|\s))"
-    rf"|(?:(?<=\w\s)[A-Z]|\b(?:St|Dr|[ap]\.m))\.[\"'’”)\]]*\s+(?=[\"'‘“(\[]?{_STARTER})"
+    rf"|(?:(?<=\w\s)[A-Z]|\b(?:St|Dr|Ave|Blvd|Rd|[ap]\.m|[A-Z]\.[A-Z]|(?<=\d\s)(?:{_UNITS})))\.[\"'’”)\]]*\s+(?=[\"'‘“(\[]?{_STARTER})"
+    r"|(?<=\d\)\.)\s+(?=[A-Z][a-z])|(?<=\.(?:com|org|net|edu|gov)\.)\s+(?=[A-Z][a-z])"
 )
 # The splitter knows no end without a space after it. A quotation that is told goes on: 「行く。」と言った
 _JAPANESE_ENDS = re.compile(
@@ -73,6 +75,7 @@ _DAY = re.compile(r"(?P<dated>\b(?:on|the|of|from|since|until|till|by|to)\s)?(?<
 _IN_MONTH = re.compile(rf"{MONTH}\b(?P<year>\.?\s\d{{4}}\b)?")
 _OLD_MONEY = re.compile(r"\d[ls]\.\Z"), re.compile(r"\d+[sd]\b")  # £3 6s. | 8d.
 _TIME = re.compile(r"(?:\d|\ba|\bone)\s?sec\.\Z", re.IGNORECASE)  # which may end a sentence, as "see sec. 3" does not
+_ITEM = re.compile(r"\(?\d{1,3}[.)]")  # the number of a list's item is no sentence: 1. Eggs. 2. Milk.
 _FIRST_WORD = re.compile(r"[^\W_]")
 _SHORT_LINE = 16  # characters of a line of verse that is not spoken apart, unless a mark ends it
 
@@ -139,6 +142,8 @@ def _starts(safe: str) -> Iterable[int]:
 
 def _continues(text: str, before: tuple[int, int], start: int, end: int) -> bool:
     """Whether `text[start:end]` belongs to the sentence `before` in spite of the splitter."""
+    if _ITEM.fullmatch(text, before[0], before[1]):
+        return True
     first = _FIRST_WORD.search(text, start, end)
     if first is not None and first.group().islower():
         quoted = text[start] in "\"'‘“"

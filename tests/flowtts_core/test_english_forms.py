@@ -127,7 +127,10 @@ SHORT = [
     ("open Mon.–Fri., Jan–Mar 2020", "open Monday to Friday, January to March twenty twenty"),
     ("go w/o it, c/o Mrs Bell", "go without it, care of missus Bell"),
     ("open notes.txt and Node.js", "open notes dot T X T and Node dot J S"),
-    ("12 N. Main St. and W. 42nd St.", "twelve north Main street and west forty second street."),
+    (
+        "12 N. Main St., 9 W. Oak Ave. and W. 42nd St.",
+        "twelve north Main street, nine west Oak avenue and west forty second street.",
+    ),
     ("N. Dakota, but N. Smith", "north Dakota, but N Smith"),
     ("from A–Z and a-z", "from A to Z and A to Z"),
     ("the XXIst and XVIIIth centuries", "the twenty first and eighteenth centuries"),
@@ -203,6 +206,11 @@ def test_what_books_write_is_read(written: str, read: str) -> None:
         ["Add 2 tbsp. of oil.", "Stir."],
         ["See sec. 3 of it.", "It took 5 sec.", "3 men came."],
         ["It was £3 6s. 8d. in all.", "He paid."],
+        ["He lives in D.C. in Rm. 5, Bldg. 7, Ext. 9.", "He works for the U.S. Army."],
+        ["He is in D.C.", "He works on 5th Ave.", "It is far: 20 min.", "Then he left J. R. Smith."],
+        ["So says Smith (1990).", "Brown (1991) says so on x.com.", "It is so."],
+        ["1. Eggs.", "2. Milk.", "3. Tea."],
+        ["Fredk. Douglass met Ens. Kim at Pt. Reyes.", "He left."],
         ["It was room 5.", "May I come in?", "He had 5.", "November came."],
     ],
 )

@@ -91,7 +91,10 @@ def _numbered_book(m: re.Match[str], context: Context) -> Answer:
 
 def _and_following(m: re.Match[str], context: Context) -> Answer:
     """Read pages and verses "and following": 45 ff."""
-    counts = " ".join(say.cardinal(int(count)) for count in m.groups() if count)
+    page, verse = m.groups()
+    if len(page) == 4 and not verse:
+        return stop(m, m.end()), f"{say.year(int(page))} and following"
+    counts = " ".join(say.cardinal(int(count)) for count in (page, verse) if count)
     return stop(m, m.end()), f"{counts} and following"
 
 
@@ -134,8 +137,8 @@ def _decade(m: re.Match[str], context: Context) -> Answer:
 
 def _range(m: re.Match[str], context: Context) -> Answer:
     low, high = m.group(1), m.group(2)
-    if low == high and not m.group(3) and low.isdigit() and low[0] != "0":
-        return m.end(), f"{say.number(low)} {say.number(high)}"  # 50-50, 20-20 vision
+    if low == high and low in ("50", "20") and not m.group(3):
+        return m.end(), f"{say.number(low)} {say.number(high)}"  # a 50-50 chance, 20-20 vision
     if (
         low.isdigit()
         and high.isdigit()

@@ -11,6 +11,7 @@ from flowtts_core.text.english.units import BARE_LETTERS, UNIT, unit_name
 SIGN = r"(?P<sign>(?<![\w)–-])[-−–])?"
 _COLD = ("°", "%", "dB", "V", "mV")  # units of which a dash before the number is a minus sign
 _BEFORE_MINUS = frozenset("to from of at was is between and below above minimum".split())
+_NAME = re.compile(r"\.?\s(?:[A-Z][a-z]|\d)")
 _DIRECTIONS = {"N": "north", "S": "south", "E": "east", "W": "west"}
 
 
@@ -23,6 +24,8 @@ def _measure(m: re.Match[str], context: Context) -> Answer:
     count, unit = m.group("count"), m.group("unit")
     if unit in BARE_LETTERS and " " in m.group() or not is_minus(m, unit):
         return None
+    if unit == "W" and _NAME.match(m.string, m.end()):
+        return None  # 123 W. Main St.
     sign = "minus " if m.group("sign") else ""
     return stop(
         m, m.end()
