@@ -210,9 +210,12 @@ def _finish(application: str, statistics: int | None) -> None:
 
 
 def _connected(statistics: int) -> int:
-    """Requests that HAProxy has not answered in full, by its own page."""
-    with urlopen(f"http://{LOOPBACK}:{statistics}/stats;csv", timeout=5) as page:
-        table = page.read().decode().removeprefix("# ")
+    """Requests that HAProxy has not answered in full, by its own page; none where it is dead, and their connections with it."""
+    try:
+        with urlopen(f"http://{LOOPBACK}:{statistics}/stats;csv", timeout=5) as page:
+            table = page.read().decode().removeprefix("# ")
+    except OSError:
+        return 0
     rows = csv.DictReader(table.splitlines())
     return sum(int(row["scur"]) for row in rows if row["svname"] == "BACKEND" and row["pxname"].startswith("http-"))
 

@@ -86,8 +86,8 @@ def test_haproxy_listens_where_clients_come_and_the_rest_on_loopback(host: str, 
     )
     with serve_environment(True, host, 0) as ways:
         program = Path(os.environ["RAY_SERVE_HAPROXY_BINARY_PATH"])
-        program.write_text(program.read_text().replace('exec "$haproxy"', "exec true"))
-        subprocess.run([program, "-f", settings], check=True, timeout=20, env={**os.environ, "FLOWTTS_DETACHED": "1"})
+        program.write_text(program.read_text().replace('exec "$haproxy"', 'exec true "$haproxy"'))
+        subprocess.run([program, "-f", settings], check=True, timeout=20)
     lines = settings.read_text().splitlines()
     place = f"[{host}]" if ":" in host else host
     assert [line.split()[1] for line in lines if "bind " in line] == [
