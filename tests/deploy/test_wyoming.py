@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 
 import deploy.wyoming as own
+import deploy.wyoming_talk as talk
 from deploy.keys import add_key, new_key
 from deploy.serve import add_parser, serving
 from deploy.wyoming import GatewaySettings, gateway, gateway_settings
@@ -56,7 +57,7 @@ def ask(address: str, *events: Any, until: str, timeout: float = 60) -> list[Any
     """The events that answer what is sent, up to one of a type, or to the end of the connection."""
     from wyoming.client import AsyncTcpClient
 
-    async def talk() -> list[Any]:
+    async def conversation() -> list[Any]:
         host, port = address.rsplit(":", 1)
         got: list[Any] = []
         with suppress(ConnectionResetError):  # who is refused before it has spoken
@@ -70,7 +71,7 @@ def ask(address: str, *events: Any, until: str, timeout: float = 60) -> list[Any
                     got.append(event)
         return got
 
-    return asyncio.run(talk())
+    return asyncio.run(conversation())
 
 
 def sound_of(events: list[Any]) -> bytes:
@@ -209,9 +210,9 @@ def test_bytes_that_are_no_events_are_refused(address: str, monkeypatch: pytest.
     ):
         told = json.loads(raw(address, content).split(b"\n", 1)[0])
         assert told["type"] == "error", content[:60]
-    monkeypatch.setattr(own, "EVENT_S", 0.2)
+    monkeypatch.setattr(talk, "EVENT_S", 0.2)
     assert raw(address, b'{"type": "descr') == b""  # never finished
-    monkeypatch.setattr(own, "IDLE_S", 0.2)
+    monkeypatch.setattr(talk, "IDLE_S", 0.2)
     assert raw(address, b"") == b""  # never begun
 
 
