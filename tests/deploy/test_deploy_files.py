@@ -209,7 +209,8 @@ def test_pods_are_what_the_image_and_the_policies_expect(name: str, label: str) 
     component = "head" if label == "head" else "server" if "rayservice" in name else "worker"
     assert template["metadata"]["labels"] == {"app": "flowtts", "app.kubernetes.io/component": component}
     mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
-    assert {"/tmp", "/dev/shm", "/home/flowtts"} <= set(mounts.values()), "Ray and ONNX Runtime write there"
+    home = re.findall(r"^WORKDIR (\S+)$", DOCKERFILE, re.M)[-1]
+    assert {"/tmp", "/dev/shm", home} <= set(mounts.values()), "Ray and ONNX Runtime write there"
     volumes = {volume["name"]: volume for volume in template["spec"]["volumes"]}
     assert mounts.keys() == volumes.keys() - {"kubernetes"}
     assert ("kubernetes" in volumes) == (label == "head"), "the autoscaler's token"
