@@ -25,8 +25,9 @@ _MARK = re.compile(
     r"\[sub:(?P<said>[^\[\]\n]*)\](?P<written>[^\[\]]*)\[/sub\]"
     r"|\[(?P<name>pause|rate|voice|sub):(?P<value>[^\s\[\]][^\[\]\n]*)?\]"
     r"|\[/(?P<end>rate|voice|sub)\]"
+    r"|\[(?i:pause)[: ] *(?P<time>(?:\d{1,6}(?:\.\d{1,6})?|\.\d{1,6}) *m?s)\]"  # [Pause: 2 s]
 )
-_SECONDS = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)\s*(m?s)")
+_SECONDS = re.compile(r"(\d{1,6}(?:\.\d{1,6})?|\.\d{1,6})\s*(m?s)")
 _RATE = re.compile(r"(\d{1,4}(?:\.\d{1,6})?)(%?)")
 RATES = {"x-slow": 0.5, "slow": 0.8, "medium": 1.0, "default": 1.0, "fast": 1.25, "x-fast": 1.6}
 
@@ -119,7 +120,7 @@ def marks_in(text: str) -> Marks:
     opened: list[tuple[str, int, Manner]] = []
     for match in _MARK.finditer(text):
         manner = opened[-1][2] if opened else PLAIN
-        name, value = match["name"], match["value"] or ""
+        name, value = ("pause", match["time"]) if match["time"] else (match["name"], match["value"] or "")
         if match["said"] is not None:
             if not match["said"].strip():
                 raise _bad(

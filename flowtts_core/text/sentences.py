@@ -54,7 +54,7 @@ _UNITS = "mins?|hrs?|secs?|mi|lbs?|oz|ft|yds?|km|kg|cm|mm"
 # "Plan C. It works" (not the "J. R." of a name), "in D.C. He left", "20 min. Then", "(1990). It is", "x.com. Then".
 _MORE_ENDS = re.compile(
     r"(?:\bI[?!][\"'’”)\]]*|…[\"'’”)\]]*|(?<=\s)[^\s\w]?\d[\d.,:]*\.[\"'’”)\]]*)\s+(?=[\"'‘“(\[]?[A-Z](?:[a-z]|\s))"
-    rf"|(?:(?<=\w\s)[A-Z]|\b(?:St|Dr|Ave|Blvd|Rd|[ap]\.m|[A-Z]\.[A-Z]|(?<=\d\s)(?:{_UNITS})))\.[\"'’”)\]]*\s+(?=[\"'‘“(\[]?{_STARTER})"
+    rf"|(?:(?<=\w\s)[A-Z]|\b(?:St|Dr|Ave|Blvd|Rd|[ap]\.m|[A-Z][a-z]?\.[A-Z]|(?<=\d\s)(?:{_UNITS})))\.[\"'’”)\]]*\s+(?=[\"'‘“(\[]?{_STARTER})"
     r"|(?<=\d\)\.)\s+(?=[A-Z][a-z])|(?<=\.(?:com|org|net|edu|gov)\.)\s+(?=[A-Z][a-z])"
 )
 # The splitter knows no end without a space after it. A quotation that is told goes on: 「行く。」と言った

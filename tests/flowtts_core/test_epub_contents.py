@@ -98,3 +98,44 @@ def test_one_story_of_several_with_numbered_sections_is_no_part():
     toc = line("0.xhtml", "I. A Scandal", line("1.xhtml", "I.") + line("2.xhtml", "II."))
     toc += line("3.xhtml", "II. The League") + line("4.xhtml", "III. Identity")
     assert titles(read_epub(book(pages, toc), "x.epub")) == ["I. A Scandal", "II. The League", "III. Identity"]
+
+
+@pytest.mark.parametrize(
+    ("listed", "heads", "named"),
+    [
+        ("1", ["<h1>1</h1><h2>The Boy</h2>", "<h1>2</h1><h2>The Girl</h2>"], ["1. The Boy", "2. The Girl"]),
+        (
+            "Chapter 1",
+            ["<h2>CHAPTER I<br/>The Boy<br/>Who Lived</h2>", "<h2>CHAPTER II</h2>"],
+            ["Chapter 1. The Boy Who Lived", "Chapter 2"],
+        ),
+        ("1", ["<p><b>1</b></p><p><b>The Boy</b></p>", "<p>2</p><p><b>The Girl</b></p>"], ["1. The Boy", "2. The Girl"]),
+        ("1", ["<h1>A Book</h1><h2>1</h2>", "<h2>2</h2><p>He left.</p>"], ["1", "2"]),
+        ("Chapter 1. A", ["<h1>Chapter 1</h1><h2>The Boy</h2>", "<h1>2</h1>"], ["Chapter 1. A", "Chapter 2. A"]),
+    ],
+)  # fmt: skip
+def test_chapters_that_the_contents_number_are_named_by_their_headings_too(
+    listed: str, heads: list[str], named: list[str]
+) -> None:
+    pages = {f"{n}.xhtml": page(f"{head}<p>{PROSE}</p>") for n, head in enumerate(heads, 1)}
+    toc = "".join(line(name, listed.replace("1", str(n))) for n, name in enumerate(pages, 1))
+    document = read_epub(book(pages, toc), "x.epub")
+    assert titles(document) == named
+    said = [" ".join(s.text for s in chapter.sentences) for chapter in document.chapters]
+    assert all(text.count("The Boy") + text.count("The Girl") <= 1 for text in said)  # none is said twice
+
+
+def test_a_page_that_begins_as_a_chapter_is_one_though_the_contents_do_not_list_it() -> None:
+    pages = {f"{n}.xhtml": chapter(f"Chapter {n}") for n in range(1, 4)}
+    assert titles(read_epub(book(pages, line("1.xhtml", "Start")), "x.epub")) == ["Start", "Chapter 2", "Chapter 3"]
+    skips = line("1.xhtml", "Chapter 1") + line("3.xhtml", "Chapter 3")
+    assert titles(read_epub(book(pages, skips), "x.epub")) == ["Chapter 1", "Chapter 2", "Chapter 3"]
+    stories = {
+        f"{story}{n}.xhtml": chapter(f"Chapter {n}") if n else page(f"<h1>The {story}</h1>")
+        for story in ("Cat", "Dog")
+        for n in range(3)
+    }
+    toc = line("Cat0.xhtml", "The Cat") + line("Dog0.xhtml", "The Dog")
+    assert titles(read_epub(book(stories, toc), "x.epub")) == [
+        *("The Cat: Chapter 1", "The Cat: Chapter 2", "The Dog: Chapter 1", "The Dog: Chapter 2")
+    ]

@@ -297,6 +297,38 @@ def test_plain_text_of_long_lines_has_a_paragraph_a_line():
     assert read_plain(text, "x.txt").chapters[0].text.count("\n\n") == 2
 
 
+def test_plain_text_without_blank_lines_has_a_paragraph_a_line_where_lines_end_as_sentences():
+    text = b'Chapter 1\nIt was dark.\nHe came.\nChapter 2\nIt was light.\nShe said, "Yes!"\n'
+    assert [(c.title, len(c.sentences)) for c in read_plain(text, "x.txt").chapters] == [
+        ("Chapter 1", 3),
+        ("Chapter 2", 3),
+    ]
+    wrapped = b"It was a dark and stormy night and\nhe went on. The rain fell in\ntorrents all the night long.\n"
+    assert len(read_plain(wrapped, "x.txt").chapters[0].sentences) == 2
+
+
+def test_the_contents_of_a_plain_text_are_left_out_and_listed():
+    listed = "My Book\n\nCONTENTS\n\nChapter 1 ..... 3\nThe Girl ..... 9\n\nA foreword.\n\n"
+    text = f"{listed}Chapter 1\n\nHello there you.\n\nChapter 2\n\nBye then you.\n"
+    document = read_plain(text.encode(), "x.txt")
+    assert [s.text for s in document.chapters[0].sentences] == ["My Book", "A foreword."]
+    assert [(each.place, each.text) for each in document.left_out] == [
+        ("contents", "CONTENTS Chapter 1 ..... 3 The Girl ..... 9")
+    ]
+
+
+def test_entities_of_html_in_a_plain_text_are_characters():
+    document = read_plain(b"Tom &amp; Jo &mdash; caf&eacute; &#8217;s &foo; AT&T; so.", "x.txt")
+    assert document.chapters[0].text == "Tom & Jo \u2014 caf\u00e9 \u2019s &foo; AT&T; so."
+    assert document.warnings == ("4 HTML entities (&amp; and the like) are read as what they stand for",)
+
+
+def test_stars_of_emphasis_are_no_note_marks():
+    document = read_plain(b"It is *so* nice, **very**. A dog* ran.", "x.txt")
+    assert document.chapters[0].text == "It is *so* nice, **very**. A dog ran."
+    assert [each.text for each in document.left_out] == ["*"]
+
+
 def test_a_forty_thousand_character_sentence_stays_whole():
     document = read_document(b"word " * 8000, "x.txt")
     assert len(document.chapters[0].sentences) == 1

@@ -42,6 +42,13 @@ def test_pauses_are_as_long_as_asked_for_in_place_of_the_texts_own() -> None:
     assert {u.seed for u in parts} == {4}
 
 
+@pytest.mark.parametrize("mark", ["[pause: 2s]", "[PAUSE:2s]", "[Pause 2 s]", "[pause: 2000ms]", "[pause:2 s]"])
+def test_a_pause_may_be_written_with_blanks_and_capitals(mark: str) -> None:
+    assert planned(f"One. {mark} Two.")[0].pause_s == 2.0
+    assert said(f"One. {mark} Two.") == ["One.", "Two."]
+    assert planned("One. [pause:.5s] Two.")[0].pause_s == 0.5
+
+
 def test_a_rate_and_a_speaker_hold_for_what_is_inside() -> None:
     text = "One [rate:0.5]two [rate:80%]three[/rate][/rate] four. [voice:anna]Five. Six![/voice] Seven."
     found = [(text[u.start : u.end], u.manner) for u in planned(text)]

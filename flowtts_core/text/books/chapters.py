@@ -22,6 +22,7 @@ from flowtts_core.text.sentences import Block, Draft, collapse
 _SMALL_PROSE = 1000  # fewer characters of prose before the first chapter are left out
 _CHAPTER_RANK = 3
 _SECTION_LEVEL = 3  # level of the heading of a chapter's section
+_CONTENTS = re.compile(r"(?:table of )?contents[.:]?", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"[.!?][\"'’”)\]_]*$")
 
 
@@ -47,10 +48,10 @@ class Paragraph:
 
 
 def paragraphs_of(text: str) -> list[Paragraph]:
-    """Return the paragraphs of a text. In a text of long lines without blank ones each line is one."""
+    """Return the paragraphs of a text. In a text without blank lines each line is one, unless the lines are wrapped."""
     lines = text.split("\n")
     filled = [line for line in lines if line.strip()]
-    if len(filled) > 1 and len(filled) == len(text.strip().split("\n")) and sum(map(len, filled)) > 120 * len(filled):
+    if len(filled) > 1 and len(filled) == len(text.strip().split("\n")) and _are_paragraphs(filled):
         return [Paragraph((line,)) for line in filled]
     out: list[Paragraph] = []
     current: list[str] = []
@@ -61,6 +62,14 @@ def paragraphs_of(text: str) -> list[Paragraph]:
             out.append(Paragraph(tuple(current)))
             current = []
     return out
+
+
+def _are_paragraphs(lines: Sequence[str]) -> bool:
+    """Return whether lines are paragraphs: they are long, or nearly all that are no headings end as sentences do."""
+    if sum(map(len, lines)) > 120 * len(lines):
+        return True
+    prose = [line for line in lines if parse_heading(line, bare=True) is None]
+    return len(prose) > 2 and sum(bool(_SENTENCE_END.search(line.rstrip())) for line in prose) >= 0.9 * len(prose)
 
 
 def blocks_of(paragraphs: list[Paragraph]) -> list[Block]:
@@ -120,11 +129,13 @@ def cut_chapters(paragraphs: list[Paragraph], title: str, include_matter: bool) 
         return [Draft(title, blocks_of(paragraphs))], []
     drafts: list[Draft] = []
     left_out: list[LeftOut] = []
-    front = paragraphs[: found[0].start]
+    front, contents = _split_contents(paragraphs[: found[0].start])
     if front and (include_matter or _is_prose(front)):
         drafts.append(Draft(title, blocks_of(front)))
     elif front:
         left_out = [LeftOut(MATTER, "before the first chapter", collapse(" ".join(p.text for p in front)))]
+    if contents:
+        left_out.append(LeftOut(MATTER, "contents", collapse(" ".join(p.text for p in contents))))
     dividers = Counter(joined_title(f.lines) for f in found if f.heading.rank < _CHAPTER_RANK)
     above: dict[int, str] = {}  # the dividers that contain what comes, by rank
     for here, after in zip(found, [*found[1:], None], strict=True):
@@ -138,6 +149,15 @@ def cut_chapters(paragraphs: list[Paragraph], title: str, include_matter: bool) 
                 here.heading.rank: name
             }
     return drafts, left_out
+
+
+def _split_contents(front: list[Paragraph]) -> tuple[list[Paragraph], list[Paragraph]]:
+    """Return what stands before the first chapter without its table of contents, and this."""
+    start = next((n for n, p in enumerate(front) if _CONTENTS.fullmatch(p.lines[0].strip())), len(front))
+    end = start
+    while end < len(front) and not any(_SENTENCE_END.search(line.rstrip()) for line in front[end].lines if end > start):
+        end += 1
+    return front[:start] + front[end:], front[start:end]
 
 
 def _parent(above: Mapping[int, str], dividers: Counter[str]) -> str:

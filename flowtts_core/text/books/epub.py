@@ -6,9 +6,10 @@ from dataclasses import dataclass, field, replace
 
 from flowtts_core.errors import TextError
 from flowtts_core.text.books.epub_contents import Mark, Segment, segments_by_contents
-from flowtts_core.text.books.epub_headings import segments_by_headings
+from flowtts_core.text.books.epub_headings import name_by_headings, segments_by_headings
 from flowtts_core.text.books.epub_package import find_cover, open_package
 from flowtts_core.text.books.epub_zip import Package, UnpackLimits, Unreadable
+from flowtts_core.text.books.headings import joined_title
 from flowtts_core.text.books.matter import MATTER, NOTES, kind_of_types, with_inline_matter
 from flowtts_core.text.books.page import Page, Passage
 from flowtts_core.text.books.xhtml import parse_page
@@ -63,6 +64,7 @@ def document_of(
     segments = segments_by_contents(package, pages)
     if not any(s.passages and not s.mark.kind and s.mark.listed for s in segments):
         segments = segments_by_headings(pages)
+    name_by_headings(segments, (package.metadata.get("title") or [""])[0])
     drafts, left_out = _drafts(segments, options)
     left_out += [LeftOut(reason, path, text) for path, page in pages.items() for reason, text in page.left_out]
     chapters, warnings = finish_chapters(drafts, pauses, notes_last=options.notes_last)
@@ -191,4 +193,6 @@ def _headed(mark: Mark, blocks: list[Block]) -> list[Block]:
         return blocks
     if collapse(blocks[0].text).casefold() == collapse(mark.title).casefold():
         return [replace(blocks[0], level=2), *blocks[1:]]
+    if joined_title([block.text for block in blocks[:2]]).casefold() == mark.title.casefold():
+        return [replace(blocks[0], level=2), replace(blocks[1], level=3), *blocks[2:]]
     return [Block(mark.title, level=2), *blocks]

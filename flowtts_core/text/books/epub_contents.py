@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from flowtts_core.text.books.chapters import parts_among
 from flowtts_core.text.books.epub_zip import Package, TocEntry
-from flowtts_core.text.books.headings import is_chapter, is_divider, joined_title
+from flowtts_core.text.books.headings import is_chapter, is_divider, joined_title, parse_heading
 from flowtts_core.text.books.matter import (
     is_imprint,
     is_root_title,
@@ -113,11 +113,12 @@ def _parent(entry: TocEntry, toc: list[TocEntry], twins: Counter[tuple[tuple[str
 
 
 def segments_by_contents(package: Package, pages: dict[str, Page]) -> list[Segment]:
-    """Cut the book at its marks. A page without one continues the chapter before it."""
+    """Cut the book at its marks. A page without one continues the chapter before it, unless it begins as a chapter."""
     marks = _marks(package, pages)
     segments: list[Segment] = []
     started = False  # a chapter that is read has begun
-    for number, page in enumerate(pages.values()):
+    listed = {entry.path for entry in package.toc}  # sections of chapters too, which are no marks
+    for number, (path, page) in enumerate(pages.items()):
         here = [mark for mark in marks if mark.page == number]
         if not here or here[0].index > 0:
             goes_on = bool(segments) and started and segments[-1].mark.listed
@@ -125,12 +126,34 @@ def segments_by_contents(package: Package, pages: dict[str, Page]) -> list[Segme
                 lead = page.passages[: here[0].index] if here else page.passages
                 segments.append(_unlisted(number, page, lead, started))
             elif goes_on:
-                segments[-1].passages += page.passages[: here[0].index] if here else page.passages
+                lead = page.passages[: here[0].index] if here else page.passages
+                mark = None if path in listed else _unlisted_chapter(number, lead, segments[-1], marks)
+                if mark is None:
+                    segments[-1].passages += lead
+                else:
+                    segments.append(Segment(mark, lead))
         stops = [*(mark.index for mark in here[1:]), len(page.passages)] if here else []
         for mark, stop in zip(here, stops, strict=True):
             segments.append(Segment(mark, page.passages[mark.index : stop]))
             started = started or (mark.listed and not mark.kind)
     return _title_pages(segments, package.metadata.get("title", [""])[0])
+
+
+def _unlisted_chapter(number: int, passages: list[Passage], before: Segment, marks: list[Mark]) -> Mark | None:
+    """Return the mark of a page that begins with the heading of a chapter ("Chapter 2"), which the contents do not list.
+
+    What they list in its place contains it: a story, or the part around the chapter before.
+    """
+    if before.mark.kind or not passages or not passages[0].block.level:
+        return None
+    title = joined_title(passages[0].block.text.split("\n"))
+    if parse_heading(title) is None or not is_chapter(title):
+        return None
+    holds = len([mark for mark in marks if mark.listed and not mark.kind]) > 1 and before.mark in marks
+    parent = before.mark.title if holds and not is_chapter(before.mark.title) else before.mark.parent
+    if all(passage.block.level for passage in before.passages):
+        before.mark = replace(before.mark, divider=True)
+    return Mark(number, 0, title, parent)
 
 
 def _title_pages(segments: list[Segment], book: str) -> list[Segment]:

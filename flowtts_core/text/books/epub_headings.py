@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from flowtts_core.text.books.chapters import Paragraph, headings_among
 from flowtts_core.text.books.epub_contents import Mark, Segment
-from flowtts_core.text.books.headings import is_chapter, joined_title, parse_heading
+from flowtts_core.text.books.headings import Heading, is_chapter, joined_title, parse_heading
 from flowtts_core.text.books.matter import kind_of_title, kind_of_types
 from flowtts_core.text.books.page import Page, Passage
 
@@ -40,6 +40,37 @@ def segments_by_headings(pages: dict[str, Page]) -> list[Segment]:
                 _add_title(segments[-1], title, heading)
             segments[-1].passages.append(passage)
     return segments
+
+
+def name_by_headings(segments: list[Segment], book: str) -> None:
+    """Name chapters that the contents only number ("1", "Chapter 1") by the titles at their head too: "1. The Boy"."""
+    for segment in segments:
+        known = parse_heading(segment.mark.title, bare=True)
+        if segment.mark.kind or segment.mark.divider or known is None or not known.number or known.title:
+            continue
+        title = _title_at_head(segment.passages, known, book)
+        if title:
+            segment.mark = replace(segment.mark, title=joined_title([segment.mark.title, title]))
+
+
+def _title_at_head(passages: list[Passage], known: Heading, book: str) -> str:
+    """Return what stands below the number of a chapter at its head."""
+    numbered = False
+    for passage in passages[:4]:
+        text = passage.block.text
+        heads = passage.block.level or passage.strong or parse_heading(text, bare=True)
+        if not heads or len(text) > _LONGEST_HEADING:
+            return ""
+        lines = text.split("\n")
+        for number, line in enumerate(lines):
+            heading = parse_heading(line, bare=True)
+            if heading is not None and heading.rank == known.rank and heading.number:
+                if heading.title or numbered:
+                    return heading.title
+                numbered = True
+            elif numbered and heading is None and line.casefold() != book.casefold():
+                return " ".join(" ".join(lines[number:]).split())
+    return ""
 
 
 def _add_title(segment: Segment, title: str, heading: bool) -> None:

@@ -83,12 +83,22 @@ def _number_is_note(before: str) -> bool:
     return len(word[1]) > 2 or word[1].lower() in _SHORT_WORDS
 
 
+def _is_open(stars: str, before: str) -> bool:
+    """Return whether stars begin an emphasis that has not ended."""
+    begun = re.findall(rf"(?<![\w*]){re.escape(stars)}(?=[^\W_])", before)
+    ended = re.findall(rf"(?<=[\w.,!?]){re.escape(stars)}(?![\w*])", before)
+    return len(begun) > len(ended)
+
+
 def without_typed_marks(text: str) -> tuple[str, list[str]]:
     """Return a text without the note marks that are typed into it ("word[1]", "dog*†", "theory.1 Next", "left.¹"), and these."""
     found: list[str] = []
 
     def mark(match: re.Match[str]) -> str:
         before = text[max(0, match.start() - 80) : match.start()]
+        sign = match["sign"]
+        if sign and sign[0] == "*" and _is_open(sign, text[: match.start()]):
+            return match[0]  # the end of *what is emphasised*
         if match["raised"] and not (before.strip() and _number_is_note(before)):
             return match[0]
         if (match["number"] or match["hanging"]) and _NUMBER_FOLLOWS.search(before):

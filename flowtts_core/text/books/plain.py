@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -16,6 +17,11 @@ from flowtts_core.text.document import Document, LeftOut
 from flowtts_core.text.sentences import Draft, Pauses, finish_chapters
 
 _HASHES = re.compile(r"(#{1,6})\s+(\S.*?)\s*#*\s*")
+_ENTITY = re.compile(
+    r"&(?:amp|lt|gt|quot|apos|nbsp|[mn]dash|hellip|[lr][sd]quo|[A-Za-z](?:acute|grave|circ|uml|tilde|cedil|ring)|(?:ae|oe|sz)lig"
+    r"|copy|deg|pound|euro|frac(?:12|14|34)|times|middot|sect|shy|#\d{2,6}|#x[\da-fA-F]{2,5});",
+    re.IGNORECASE,
+)
 _UNDERLINE = re.compile(r"(=|-)\1{2,}\s*")
 
 
@@ -36,6 +42,9 @@ def read_plain(data: bytes, name: str, include_matter: bool = True, pauses: Paus
     """
     text, warnings = decode_text(data, name)
     title = title_from_name(name)
+    text, entities = _ENTITY.subn(lambda match: html.unescape(match[0]), text)
+    if entities:
+        warnings = [*warnings, f"{entities} HTML entities (&amp; and the like) are read as what they stand for"]
     paragraphs = [part for paragraph in paragraphs_of(text) for part in _marked(paragraph)]
     left_out: list[LeftOut]
     counts = Counter(p.level for p in paragraphs if p.level)
