@@ -134,6 +134,7 @@ SHORT = [
     ("N. Dakota, but N. Smith", "north Dakota, but N Smith"),
     ("from A–Z and a-z", "from A to Z and A to Z"),
     ("the XXIst and XVIIIth centuries", "the twenty first and eighteenth centuries"),
+    ("an XVIII-century house, Gt. Britain", "an eighteenth century house, great Britain"),
     ("in MDCCLXXVI, © MCMXCIV", "in seventeen seventy six, nineteen ninety four"),
     ("xii, xiii and (iv)", "twelve, thirteen and , four,"),
     ("(i) this (ii) that", ", one, this , two, that"),
@@ -168,6 +169,12 @@ SIZES = [
         "call 911, a 911 call, a Porsche 911",
         "call nine one one, a nine one one call, a Porsche nine hundred and eleven",
     ),
+    (
+        "rated 9.5/10, 1:2.5, a scale of 1:50,000",
+        "rated nine point five out of ten, one to two point five, a scale of one to fifty thousand",
+    ),
+    ("5° C and 70 deg. there", "five degrees Celsius and seventy degrees there"),
+    ("Rs. 500 crore", "five hundred crore rupees"),
     ("1-800-FLOWERS", "one, eight hundred, FLOWERS"),
 ]
 DATES = [

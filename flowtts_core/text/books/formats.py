@@ -209,7 +209,7 @@ def _by_lines(text: str) -> Format:
     lines = [line for line in text.split("\n") if line.strip()][:5]
     if not lines:
         return "plain"
-    if _JSON_ARRAY.match(text):
+    if is_json_array(text):
         return "jsonl"
     try:
         if isinstance(json.loads(lines[0]), dict):
@@ -222,3 +222,8 @@ def _by_lines(text: str) -> Format:
     if len(lines) > 1 and all(re.match(r"[\w.-]+\|\S", line) for line in lines):
         return "csv"
     return "plain"
+
+
+def is_json_array(text: str) -> bool:
+    """Return whether a text begins as an array of JSON objects does."""
+    return bool(_JSON_ARRAY.match(text))

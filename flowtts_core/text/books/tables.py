@@ -16,7 +16,7 @@ from flowtts_core.request import REQUEST_FIELDS
 from flowtts_core.text.books.columns import ID_NAMES, Columns
 from flowtts_core.text.books.cues import read_cues
 from flowtts_core.text.books.decode import decode_text
-from flowtts_core.text.books.formats import TABLES, Format
+from flowtts_core.text.books.formats import TABLES, Format, is_json_array
 from flowtts_core.text.books.records import BadRow, Records, Told, codec_of, read_lines
 from flowtts_core.text.books.separated import csv_records
 from flowtts_core.text.books.source import Source, detect_format, opened
@@ -221,16 +221,18 @@ def _whole_json(file: BinaryIO, name: str) -> list[dict[str, Any] | BadRow] | No
         TextError: for damaged JSON.
     """
     lines = [line for _, line in read_lines(file)]
-    broken = next((line for line in lines if isinstance(line, BadRow)), None)
+    if any(isinstance(line, BadRow) for line in lines):
+        return None
+    text = "\n".join(map(str, lines))
     try:
-        value = json.loads("\n".join(map(str, lines))) if broken is None else None
+        value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        if _is_json(str(lines[0])):
+        if not is_json_array(text) or _is_json(str(lines[0])):
             return None
         raise TextError(
             f"{name}: damaged JSON ({error})"[:300], "mend it, or write an object in each line (JSONL)"
         ) from error
-    if broken is not None:
+    if isinstance(value, list) and not any(isinstance(item, str | dict) for item in value):
         return None
     items = value if isinstance(value, list) else [value]
     return [

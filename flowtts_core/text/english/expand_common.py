@@ -27,7 +27,7 @@ _GROUPED = (
 NUM = rf"(?:(?:{_GROUPED})(?:\.\d+)?|\d+(?:\.\d+)*|\.\d+)(?![\d])"
 
 
-SCALE = r"(?:thousand|million|billion|trillion|hundred)"
+SCALE = r"(?:thousand|million|billion|trillion|hundred|crore|lakh)"
 
 
 AMOUNT = rf"(?P<amount>{NUM})(?:\s?-?(?P<scale>{SCALE}|(?:k|m|mn|bn|tn|K|M|B)\b)(?![\w.]\w))?"

@@ -211,7 +211,14 @@ DIGIT_RULES: list[tuple[str, Rule]] = [
     *TIME_RULES,
     *SIZE_RULES,
     *CODE_RULES,
-    (r"(\d+):(\d+)(?![\d:])", lambda m, c: (m.end(), f"{say.number(m.group(1))} to {say.number(m.group(2))}")),
+    (
+        r"(\d+\.\d+)/(\d{1,3})(?![\d/.])",
+        lambda m, c: (m.end(), f"{say.number(m.group(1))} out of {say.number(m.group(2))}"),
+    ),
+    (
+        r"(\d+(?:,\d{3})*(?:\.\d+)?):(\d+(?:,\d{3})*(?:\.\d+)?)(?![\d:])",
+        lambda m, c: (m.end(), f"{say.number(m.group(1))} to {say.number(m.group(2))}"),
+    ),
     (r"(?P<whole>\d+)[ -](?P<upper>\d{1,3})/(?P<lower>\d{1,4})(?:(?:st|nd|rd|th)s?\b)?(?![\d/])", _fraction),
     (r"(?P<whole>)(?P<upper>\d{1,3})/(?P<lower>\d{1,4})(?:(?:st|nd|rd|th)s?\b)?(?![\d/])", _fraction),
     (rf"(\d+\s?)?([{''.join(VULGAR)}])", _vulgar),

@@ -79,7 +79,7 @@ SHORT_RULES: list[tuple[str, Rule]] = [
     (rf"([NSEW])\.?(?=\s(?:\d+(?:st|nd|rd|th)|[A-Z][a-z]+)\s{_ROADS})", _road),
     (rf"([NSEW])\.(?=\s{_LANDS})", lambda m, c: (m.end(), _COMPASS[m.group(1)])),
     (r"([Aa])[-–]([Zz])(?!\w)", lambda m, c: (m.end(), "^a to ^z")),
-    (r"([MDCLXVI]{2,15})(?:st|nd|rd|th)\b", _roman_ordinal),
+    (r"([MDCLXVI]{2,15})(?:(?:st|nd|rd|th)\b|(?=-[Cc]entury\b))", _roman_ordinal),
     (r"(M[MDCLXVI]{3,14})\b(?![\w'-])", _roman_year),
     (r"N[º°]\.?(?=\s?\d)", lambda m, c: (m.end(), "number")),
     (r"No(?=\s\d{1,4}\b(?!-|[.,]\d|%))", _number_without_stop),

@@ -143,7 +143,7 @@ TIME_RULES: list[tuple[str, Rule]] = [
     (rf"(\d{{1,2}})-({MONTH})-(\d{{4}}|\d\d)(?![\w-])", _named_date),
     (r"(\d{4})\s?(?:hours|hrs\.?|h)(?!\w)", _hours),
     (rf"(\d{{1,2}})\s?[-–]\s?(\d{{1,2}})(?=\s(?P<of>of\s)?{MONTH}\b)", _days_month),
-    (r"(\d{1,2})[/.](\d{1,2})[/.](\d{4}|\d\d)(?![\d/])(?<!\.\d\d)", _slash_date),
+    (r"(\d{1,2})(?:/(?=\d+/)|\.(?=\d+\.))(\d{1,2})[/.](\d{4}|\d\d)(?![\d/])(?<!\.\d\d)", _slash_date),
     (r"(\d{1,2})-(\d{1,2})-(\d{4})(?![\d/-])", _slash_date),
     (
         rf"(?=[\d:]{{1,5}}(?:\s?[AaPp]\.?[Mm]|{DASH}[\d:]{{1,5}}\s?[AaPp]\.?[Mm]\b)|\d\d?:\d\d{DASH}\d\d?:\d\d)"
@@ -151,7 +151,7 @@ TIME_RULES: list[tuple[str, Rule]] = [
         _time_range,
     ),
     (r"(?P<hour>\d{1,2})[:.](?P<minute>\d\d)(?P<second>)\s?(?P<half>[AaPp]\.?[Mm]\b\.?)", _time),
-    (r"(?P<hour>\d{1,2}):(?P<minute>\d\d)(?::(?P<second>\d\d))?(?!\d)(?P<half>)", _time),
+    (r"(?P<hour>\d{1,2}):(?P<minute>\d\d)(?::(?P<second>\d\d))?(?!\d|,\d{3})(?P<half>)", _time),
     (
         rf"(?P<hour>\d{{1,2}})\.(?P<minute>[0-5]\d)(?P<second>)(?P<half>)(?![\d%]|[.,]\d|\s?(?:{UNIT}|per|percent|million|billion)\b)",
         _clock_with_point,

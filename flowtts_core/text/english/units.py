@@ -29,13 +29,14 @@ _CUSTOMARY = {
     "tbsps": "tablespoon", "tbs": "tablespoon", "tsp": "teaspoon", "tsps": "teaspoon", "cwt": "hundredweight",
     "sec": "second", "secs": "second", "min": "minute", "mins": "minute", "hr": "hour", "hrs": "hour", "wk": "week",
     "wks": "week", "mo": "month", "mos": "month", "yr": "year", "yrs": "year", "bbl": "barrel", "doz": "dozen",
-    "Tbsp": "tablespoon", "Tsp": "teaspoon",
+    "Tbsp": "tablespoon", "Tsp": "teaspoon", "deg": "degree",
 }  # fmt: skip
 _AREAS = {"in": "inch", "ft": "foot", "yd": "yard", "mi": "mile", "m": "meter", "cm": "centimeter", "km": "kilometer"}
 _OTHERS = {
     "t": "ton", "mph": "mile an hour", "MPH": "mile an hour", "kph": "kilometer an hour", "km/h": "kilometer an hour",
     "mcg": "microgram", "dB": "decibel", "h": "hour", "ha": "hectare", "rpm": "^r ^p ^m", "cc": "^c ^c", "px": "pixel",
     "°C": "degree Celsius", "°F": "degree Fahrenheit", "°": "degree", "º": "degree", "°K": "degree Kelvin",
+    "° C": "degree Celsius", "° F": "degree Fahrenheit",
     "%": "percent", "‰": "per mille", "fps": "frame per second", "bpm": "beat per minute", "K": "kelvin", "kgf": "kilogram force",
     "ppm": "part per million", "ppb": "part per billion", "psi": "pound per square inch", "atm": "atmosphere",
     "mmHg": "millimeter of mercury", "lx": "lux", "lm": "lumen", "KiB": "kibibyte", "MiB": "mebibyte", "GiB": "gibibyte",

@@ -6,7 +6,8 @@ from __future__ import annotations
 ABBREVIATIONS = {
     "Mr": "mister", "Mrs": "missus", "Ms": "miss", "Messrs": "messieurs", "Mme": "madame", "Mlle": "mademoiselle",
     "Mmes": "mesdames", "Mlles": "mademoiselles", "Fredk": "Frederick", "Alexr": "Alexander", "Andw": "Andrew",
-    "Archd": "Archibald", "Ens": "ensign", "Calif": "California",
+    "Archd": "Archibald", "Ens": "ensign", "Gt": "great", "Pfc": "private first class", "Spc": "specialist",
+    "Calif": "California",
     "Drs": "doctors", "Prof": "professor", "Profs": "professors", "Capt": "captain", "Cpt": "captain", "Col": "colonel",
     "Gen": "general", "Lt": "lieutenant", "Sgt": "sergeant", "Maj": "major", "Cmdr": "commander", "Adm": "admiral",
     "Lieut": "lieutenant", "Comdr": "commander", "Bp": "bishop", "Abp": "archbishop", "Ste": "saint", "Rt": "right",
@@ -49,7 +50,7 @@ BARE = frozenset("Mr Mrs Ms Dr Messrs Mme Mlle Prof Capt Lt Sgt Jr Sr Ltd Inc vs
 BEFORE_NAME = frozenset(
     "Mr Mrs Ms Messrs Mme Mlle Dr Drs Prof Profs Rev Revd Hon Rt Capt Cpt Col Gen Lt Lieut Sgt Maj Cmdr Comdr Adm Cpl Pvt "
     "Gov Sen Rep Pres Supt Insp St Ste Mt Ft Fr Bp Abp Sr Wm Chas Geo Thos Jas Jno Robt Benj Edw Jos Saml Danl Fredk Alexr "
-    "Andw Archd Brig Ens Mmes Mlles Pt Br vs viz cf Cf ca".split()
+    "Andw Archd Brig Ens Pfc Spc Gt Mmes Mlles Pt Br vs viz cf Cf ca".split()
 )
 MAY_END = frozenset("Bros Dept Univ Assn Co Corp Inc Ltd Inf Div Regt Bn Bde Cav Abn Armd Sqn".split())
 # Words that begin a sentence rather than continue a name after an abbreviation or an initial.
