@@ -10,19 +10,21 @@ from torch import Tensor, nn
 
 from flowtts_core.acoustic.base import AcousticBatch, AcousticModel
 from flowtts_core.audio.mel import LogMel
+from flowtts_core.errors import ConfigError
 from flowtts_core.flow.distillation import Distillation
 from flowtts_core.sampling import Sampling
 from flowtts_core.training.batches import VocoderBatch
 from flowtts_core.training.log import TrainingLog
 from flowtts_core.vocoder.base import Vocoder
-from flowtts_core.vocoder.discriminators import (
-    DiscriminatorConfig,
-    Discriminators,
+from flowtts_core.vocoder.discriminators import DiscriminatorConfig, Discriminators
+from flowtts_core.vocoder.losses import (
+    ADVERSARIAL,
+    MultiMelLoss,
+    MultiSTFTLoss,
     adversarial_loss,
     discriminator_loss,
     feature_loss,
 )
-from flowtts_core.vocoder.losses import MultiMelLoss, MultiSTFTLoss
 
 
 class AcousticTask:
@@ -96,7 +98,7 @@ class DistillationTask(AcousticTask):
 class VocoderTaskConfig:
     """Weights of a vocoder's losses; the discriminators come in at step `adversarial_from`, spectra alone train it before.
 
-    Without that step there are no discriminators.
+    Without that step there are no discriminators. `adversarial` is the form of their losses, "hinge" or "least_squares".
     """
 
     adversarial_from: int | None = 1000
@@ -104,6 +106,11 @@ class VocoderTaskConfig:
     stft_weight: float = 2.5
     feature_weight: float = 2.0
     discriminators: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    adversarial: str = "hinge"
+
+    def __post_init__(self) -> None:
+        if self.adversarial not in ADVERSARIAL:
+            raise ConfigError(f"losses.adversarial = {self.adversarial!r}", f"use one of: {', '.join(ADVERSARIAL)}")
 
 
 class VocoderTask:
@@ -131,10 +138,8 @@ class VocoderTask:
         fake = self.vocoder(batch.mel).float()
         adversarial = c.adversarial_from is not None and step >= c.adversarial_from
         if adversarial:
-            yield (
-                "discriminators",
-                {"loss": discriminator_loss(self.discriminators(real), self.discriminators(fake.detach()), share)},
-            )
+            scored = self.discriminators(real), self.discriminators(fake.detach())
+            yield "discriminators", {"loss": discriminator_loss(*scored, share, c.adversarial)}
         with torch.autocast(real.device.type, enabled=False):
             mel, stft = self.mel_loss(fake, real, share), self.stft_loss(fake, real, share)
         losses = {"mel": mel, "stft": stft}
@@ -145,7 +150,7 @@ class VocoderTask:
                 real_scored = self.discriminators(real)
             fake_scored = self.discriminators(fake)
             losses |= {
-                "adversarial": adversarial_loss(fake_scored, share),
+                "adversarial": adversarial_loss(fake_scored, share, c.adversarial),
                 "feature": feature_loss(real_scored, fake_scored, share),
             }
             loss = loss + losses["adversarial"] + c.feature_weight * losses["feature"]

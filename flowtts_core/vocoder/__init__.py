@@ -2,11 +2,13 @@
 
 from flowtts_core.vocoder.base import Vocoder
 from flowtts_core.vocoder.griffin_lim import GriffinLim, GriffinLimConfig
+from flowtts_core.vocoder.hifigan import HiFiGAN, HiFiGANConfig
 from flowtts_core.vocoder.source_filter import SourceFilter, SourceFilterConfig
 from flowtts_core.vocoder.vocos import Vocos, VocosConfig
 
 VOCODERS = {
     "griffin_lim": (GriffinLimConfig, GriffinLim),
+    "hifigan": (HiFiGANConfig, HiFiGAN),
     "source_filter": (SourceFilterConfig, SourceFilter),
     "vocos": (VocosConfig, Vocos),
 }
@@ -15,6 +17,8 @@ __all__ = [
     "VOCODERS",
     "GriffinLim",
     "GriffinLimConfig",
+    "HiFiGAN",
+    "HiFiGANConfig",
     "SourceFilter",
     "SourceFilterConfig",
     "Vocoder",

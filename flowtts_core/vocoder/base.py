@@ -20,11 +20,13 @@ class Vocoder(nn.Module, abc.ABC):
     Attributes:
         features: the mel it reads.
         context_frames: how many frames on either side a frame's samples depend on; None: on all of them.
+        weight_norm: whether it is trained with weight norm, which is folded into the weights that are saved.
         runners: what runs instead of its own modules, by the names of `graphs()`; empty where torch runs all.
     """
 
     features: MelConfig
     context_frames: int | None = None
+    weight_norm: bool = False
     runners: Runners = MappingProxyType({})
 
     def graphs(self) -> dict[str, Graph]:

@@ -1,32 +1,62 @@
-"""The discriminators that train a vocoder: of waveforms folded by period, and of spectrograms at several resolutions.
+"""The discriminators that train a vocoder: of waveforms folded by period or ever coarser, and of spectrograms.
 
-Sources: HiFi-GAN (arXiv 2010.05646, section 2.3) for the periods, UnivNet (arXiv 2106.07889, section 2.2) for the
-resolutions. Both are kept narrow by default, since on a CPU they cost more than the vocoder itself.
+Sources: HiFi-GAN (arXiv 2010.05646, section 2.3) for the periods, MelGAN (arXiv 1910.06711, section 2.2) as HiFi-GAN has it
+for the scales, UnivNet (arXiv 2106.07889, section 2.2) for the resolutions of spectrograms. They are kept narrow by default,
+since on a CPU they cost more than the vocoder itself.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import weight_norm
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
-from flowtts_core.nn.share import Share, mean_of
+from flowtts_core.errors import ConfigError
 
 Scored = tuple[Tensor, list[Tensor]]  # scores, and the feature maps of every layer
 
 SLOPE = 0.1
+_STRIDED = 4  # layers of a period discriminator that divide time
+_SCALE_LAYERS = ((15, 1, 1), (41, 2, 4), (41, 2, 16), (41, 4, 16), (41, 4, 16), (41, 1, 16), (5, 1, 1))
+"""Kernel, stride and groups of a scale discriminator's layers."""
 
 
 @dataclass(frozen=True)
 class DiscriminatorConfig:
-    """Periods in samples, STFT sizes in samples (the hop is a quarter), and widths of the layers of each discriminator."""
+    """Which discriminators there are, and how wide their layers.
+
+    Attributes:
+        periods: in samples. The first four layers of `period_channels` divide time by three each, further ones do not.
+        n_ffts: STFT sizes in samples; the hop is a quarter.
+        scales: how many discriminators hear the waveform itself, each at half the rate of the one before.
+        scale_channels: of their seven layers.
+    """
 
     periods: tuple[int, ...] = (2, 3, 5, 7, 11)
     period_channels: tuple[int, ...] = (12, 32, 64, 128)
     n_ffts: tuple[int, ...] = (512, 1024, 2048)
     resolution_channels: int = 12
+    scales: int = 0
+    scale_channels: tuple[int, ...] = (16, 16, 32, 64, 128, 128, 128)
+
+    def __post_init__(self) -> None:
+        if self.scales < 0 or len(self.scale_channels) != len(_SCALE_LAYERS) or min(self.scale_channels) < 1:
+            raise ConfigError(
+                f"DiscriminatorConfig: scales {self.scales}, scale_channels {list(self.scale_channels)}",
+                f"use 0 or more scales, and {len(_SCALE_LAYERS)} widths of 1 or more",
+            )
+
+
+PUBLISHED = DiscriminatorConfig(
+    period_channels=(32, 128, 512, 1024, 1024),
+    n_ffts=(),
+    scales=3,
+    scale_channels=(128, 128, 256, 512, 1024, 1024, 1024),
+)
+"""HiFi-GAN's, at the widths of its paper: 70 million parameters."""
 
 
 class PeriodDiscriminator(nn.Module):
@@ -37,7 +67,8 @@ class PeriodDiscriminator(nn.Module):
         self.period = period
         widths = (1, *channels)
         self.convs = nn.ModuleList(
-            weight_norm(nn.Conv2d(a, b, (5, 1), (3, 1), (2, 0))) for a, b in zip(widths, widths[1:], strict=False)
+            weight_norm(nn.Conv2d(a, b, (5, 1), (3 if i < _STRIDED else 1, 1), (2, 0)))
+            for i, (a, b) in enumerate(zip(widths, widths[1:], strict=False))
         )
         self.out = weight_norm(nn.Conv2d(widths[-1], 1, (3, 1), 1, (1, 0)))
 
@@ -66,6 +97,27 @@ class ResolutionDiscriminator(nn.Module):
         return _score(magnitude.transpose(1, 2)[:, None], self.convs, self.out)
 
 
+class ScaleDiscriminator(nn.Module):
+    """Scores a waveform [B, S] at its own rate, or halved `level` times; at level 0 with spectral norm, as published."""
+
+    def __init__(self, level: int, channels: tuple[int, ...]) -> None:
+        super().__init__()
+        norm = weight_norm if level else spectral_norm
+        self.halves = nn.ModuleList(nn.AvgPool1d(4, 2, padding=2) for _ in range(level))
+        widths = (1, *channels)
+        self.convs = nn.ModuleList(
+            norm(nn.Conv1d(a, b, kernel, stride, padding=kernel // 2, groups=math.gcd(groups, a, b)))
+            for (kernel, stride, groups), a, b in zip(_SCALE_LAYERS, widths, channels, strict=False)
+        )
+        self.out = norm(nn.Conv1d(widths[-1], 1, 3, padding=1))
+
+    def forward(self, waveform: Tensor) -> Scored:
+        x = waveform[:, None]
+        for half in self.halves:
+            x = half(x)
+        return _score(x, self.convs, self.out)
+
+
 class Discriminators(nn.Module):
     """All discriminators of a config; `forward(waveform[B, S])` gives the scores and feature maps of each."""
 
@@ -74,6 +126,7 @@ class Discriminators(nn.Module):
         self.each = nn.ModuleList(
             [PeriodDiscriminator(p, config.period_channels) for p in config.periods]
             + [ResolutionDiscriminator(n, config.resolution_channels) for n in config.n_ffts]
+            + [ScaleDiscriminator(level, config.scale_channels) for level in range(config.scales)]
         )
 
     def forward(self, waveform: Tensor) -> list[Scored]:
@@ -86,27 +139,3 @@ def _score(x: Tensor, convs: nn.ModuleList, out: nn.Module) -> Scored:
         x = nn.functional.leaky_relu(conv(x), SLOPE)
         features.append(x)
     return out(x), features
-
-
-def discriminator_loss(real: list[Scored], fake: list[Scored], share: Share | None = None) -> Tensor:
-    """Return the hinge loss, the mean over discriminators: real scores above 1, fake ones below -1."""
-    losses = [
-        torch.relu(1 - r.float()).mean() + torch.relu(1 + f.float()).mean()
-        for (r, _), (f, _) in zip(real, fake, strict=True)
-    ]
-    return mean_of(share, torch.stack(losses).mean())
-
-
-def adversarial_loss(fake: list[Scored], share: Share | None = None) -> Tensor:
-    """Return what the vocoder minimises: the mean over discriminators of the negated score (hinge form)."""
-    return mean_of(share, torch.stack([torch.relu(1 - score.float()).mean() for score, _ in fake]).mean())
-
-
-def feature_loss(real: list[Scored], fake: list[Scored], share: Share | None = None) -> Tensor:
-    """Return the mean absolute difference of the feature maps, relative to the size of the real ones, so that none dominates."""
-    sizes = []
-    for (_, real_maps), (_, fake_maps) in zip(real, fake, strict=True):
-        for r, f in zip(real_maps, fake_maps, strict=True):
-            sizes.append(torch.stack([(r.detach().float() - f.float()).abs().mean(), r.detach().float().abs().mean()]))
-    both = mean_of(share, torch.stack(sizes))  # [maps, 2]
-    return (both[:, 0] / both[:, 1].clamp(min=1e-5)).mean()

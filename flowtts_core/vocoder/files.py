@@ -14,6 +14,7 @@ from safetensors.torch import load, save
 from flowtts_core.config import build
 from flowtts_core.errors import VoiceError
 from flowtts_core.files import write_whole
+from flowtts_core.nn.weight_norm import fold_weight_norm
 from flowtts_core.vocoder import VOCODERS
 from flowtts_core.vocoder.base import Vocoder
 
@@ -29,7 +30,8 @@ class LoadedVocoder:
 def save_vocoder(folder: Path, vocoder: Vocoder, spec: Mapping[str, Any], **notes: Any) -> None:
     """Write the weights, then the card (`notes` are further JSON values: licence, source, steps)."""
     folder.mkdir(parents=True, exist_ok=True)
-    data = save({k: v.detach().cpu().contiguous() for k, v in vocoder.state_dict().items()})
+    tensors = fold_weight_norm(vocoder.state_dict())
+    data = save({k: v.detach().cpu().contiguous() for k, v in tensors.items()})
     write_whole(folder / WEIGHTS, data)
     card = {"vocoder": dict(spec), "sha256": hashlib.sha256(data).hexdigest(), **notes}
     write_whole(folder / CARD, (json.dumps(card, indent=1, ensure_ascii=False) + "\n").encode())

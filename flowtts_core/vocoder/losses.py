@@ -1,4 +1,4 @@
-"""Spectral distances that train a vocoder: log-mels and STFT magnitudes at several resolutions."""
+"""What trains a vocoder: distances of log-mels and STFT magnitudes at several resolutions, and what discriminators say."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from flowtts_core.audio.mel import LogMel, MelConfig
 from flowtts_core.nn.share import Share, mean_of
+from flowtts_core.vocoder.discriminators import Scored
+
+ADVERSARIAL = ("hinge", "least_squares")
 
 
 class MultiMelLoss(nn.Module):
@@ -56,3 +59,39 @@ class MultiSTFTLoss(nn.Module):
         spectrum = torch.stft(waveform, n_fft, n_fft // 4, window=window, return_complex=True)
         # the floor keeps what lies below hearing, such as a band the recording does not have, out of the logarithm
         return (spectrum.real.square() + spectrum.imag.square()).clamp(min=1e-6).sqrt()
+
+
+def discriminator_loss(
+    real: list[Scored], fake: list[Scored], share: Share | None = None, form: str = "hinge"
+) -> Tensor:
+    """Return the mean over discriminators of what each wants to be small.
+
+    Args:
+        form: "hinge": real scores above 1, fake ones below -1; "least_squares" (HiFi-GAN's): real ones at 1, fake ones at 0.
+    """
+    losses = []
+    for (r, _), (f, _) in zip(real, fake, strict=True):
+        r, f = r.float(), f.float()
+        if form == "hinge":
+            losses.append(torch.relu(1 - r).mean() + torch.relu(1 + f).mean())
+        else:
+            losses.append((1 - r).square().mean() + f.square().mean())
+    return mean_of(share, torch.stack(losses).mean())
+
+
+def adversarial_loss(fake: list[Scored], share: Share | None = None, form: str = "hinge") -> Tensor:
+    """Return what the vocoder minimises, the mean over discriminators: scores of its sound that fall short of 1, or differ."""
+    short = [1 - score.float() for score, _ in fake]
+    return mean_of(
+        share, torch.stack([(torch.relu(s) if form == "hinge" else s.square()).mean() for s in short]).mean()
+    )
+
+
+def feature_loss(real: list[Scored], fake: list[Scored], share: Share | None = None) -> Tensor:
+    """Return the mean absolute difference of the feature maps, relative to the size of the real ones, so that none dominates."""
+    sizes = []
+    for (_, real_maps), (_, fake_maps) in zip(real, fake, strict=True):
+        for r, f in zip(real_maps, fake_maps, strict=True):
+            sizes.append(torch.stack([(r.detach().float() - f.float()).abs().mean(), r.detach().float().abs().mean()]))
+    both = mean_of(share, torch.stack(sizes))  # [maps, 2]
+    return (both[:, 0] / both[:, 1].clamp(min=1e-5)).mean()

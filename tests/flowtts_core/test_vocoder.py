@@ -1,9 +1,10 @@
-"""Vocoders: parity with the published Vocos, padding, and Griffin-Lim against true audio."""
+"""Vocoders: one contract for all, parity with the published Vocos, and Griffin-Lim against true audio."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,9 @@ from safetensors.torch import load_file
 from flowtts_core.audio.mel import VOCOS_24K, LogMel, MelConfig, mel_filter_bank
 from flowtts_core.config import build, spec_of
 from flowtts_core.nn.istft import InverseSTFT
-from flowtts_core.vocoder import VOCODERS, GriffinLim, GriffinLimConfig, Vocos, VocosConfig
+from flowtts_core.nn.weight_norm import add_weight_norm
+from flowtts_core.vocoder import VOCODERS, GriffinLim, GriffinLimConfig, Vocoder, Vocos, VocosConfig
+from flowtts_core.vocoder.files import load_vocoder, save_vocoder
 from flowtts_core.vocoder.source_filter import pulse_train
 from flowtts_core.vocoder.vocos import MelPrior
 
@@ -20,9 +23,29 @@ SHORT_WINDOW = MelConfig(24000, n_fft=2048, hop_length=300, win_length=1200)
 PITCHED = {"source_filter"}  # vocoders that read a row of pitch
 SMALL = {
     "griffin_lim": {"iterations": 4},
+    "hifigan": {
+        "upsample_initial_channel": 16,
+        "resblock_kernel_sizes": (3, 5),
+        "resblock_dilation_sizes": ((1, 2), (1, 3)),
+        "denoise": 0.01,
+    },
     "source_filter": {"dim": 32, "intermediate_dim": 64, "num_layers": 3, "free_bins": 100},
     "vocos": {"dim": 32, "intermediate_dim": 64, "num_layers": 3},
 }
+
+
+RATES = {256: (8, 8, 4), 300: (10, 10, 3)}  # of vocoders that raise frames to samples by convolutions
+
+
+def small(name: str, mel: MelConfig) -> tuple[Vocoder, dict[str, Any]]:
+    """A small vocoder of a kind for a mel, and its spec."""
+    torch.manual_seed(0)
+    sizes = dict(SMALL[name])
+    if name == "hifigan":
+        kernels = (16, 16, 8) if mel.hop_length == 256 else (20, 14, 5)
+        sizes |= {"upsample_rates": RATES[mel.hop_length], "upsample_kernel_sizes": kernels}
+    spec = spec_of(name, VOCODERS[name][0](mel=replace(mel, pitch=name in PITCHED), **sizes))
+    return build(VOCODERS, spec).eval(), spec
 
 
 def published(parity_dir: Path, padding: str) -> tuple[Vocos, dict[str, torch.Tensor]]:
@@ -52,12 +75,9 @@ def test_equals_published_vocos(parity_dir: Path, padding: str) -> None:
 @pytest.mark.parametrize("name", sorted(VOCODERS))
 def test_contract(name: str, padding: str, mel_config: MelConfig) -> None:
     """A padded batch, an item alone, and the promised number of samples agree."""
-    torch.manual_seed(0)
-    config_type = VOCODERS[name][0]
-    config = config_type(mel=replace(mel_config, padding=padding, pitch=name in PITCHED), **SMALL[name])
-    vocoder = build(VOCODERS, spec_of(name, config)).eval()
-    assert vocoder.features == config.mel
-    mel, lengths = torch.randn(2, config.mel.rows, 30) - 4, torch.tensor([30, 17])
+    vocoder, _ = small(name, replace(mel_config, padding=padding))
+    assert vocoder.features == replace(mel_config, padding=padding, pitch=name in PITCHED)
+    mel, lengths = torch.randn(2, vocoder.features.rows, 30) - 4, torch.tensor([30, 17])
     with torch.no_grad():
         batch = vocoder(mel, lengths)
         alone = vocoder(mel[1:, :, :17])
@@ -69,9 +89,8 @@ def test_contract(name: str, padding: str, mel_config: MelConfig) -> None:
 
 @pytest.mark.parametrize("name", sorted(VOCODERS))
 def test_a_window_has_the_samples_of_the_whole(name: str) -> None:
-    torch.manual_seed(0)
-    mel_config = MelConfig(24000, n_fft=1200, hop_length=300, win_length=1200, pitch=name in PITCHED)
-    vocoder = build(VOCODERS, spec_of(name, VOCODERS[name][0](mel=mel_config, **SMALL[name]))).eval()
+    vocoder, _ = small(name, MelConfig(24000, n_fft=1200, hop_length=300, win_length=1200))
+    mel_config = vocoder.features
     if vocoder.context_frames is None:
         pytest.skip("its samples depend on all frames")
     mel, hop, beside = torch.randn(1, mel_config.rows, 700) - 4, 300, vocoder.context_frames
@@ -85,6 +104,20 @@ def test_a_window_has_the_samples_of_the_whole(name: str) -> None:
             first = beside if low else 0
             torch.testing.assert_close(part[:, first * hop :], whole[:, (low + first) * hop :], atol=1e-4, rtol=0)
     assert whole.isfinite().all() and whole.abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", sorted(VOCODERS))
+def test_a_saved_vocoder_is_the_same(name: str, tmp_path: Path) -> None:
+    vocoder, spec = small(name, MelConfig())
+    mel = torch.randn(1, vocoder.features.rows, 12) - 4
+    with torch.no_grad():
+        expected = vocoder(mel)
+        if vocoder.weight_norm:
+            add_weight_norm(vocoder)  # as training has it
+        save_vocoder(tmp_path, vocoder, spec)
+        loaded = load_vocoder(tmp_path)
+        torch.testing.assert_close(loaded.vocoder(mel), expected, atol=1e-6, rtol=0)
+    assert loaded.spec == spec and type(loaded.vocoder) is VOCODERS[name][1]
 
 
 def test_pulses_have_the_pitch_and_flat_harmonics() -> None:

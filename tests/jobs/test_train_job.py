@@ -76,6 +76,25 @@ def test_a_vocoder_run_ends_in_a_vocoder_that_a_voice_can_take(data, tmp_path):
         load_vocoder(tmp_path / "vocoder")
 
 
+def test_hifigan_learns_and_is_saved_without_weight_norm(data, tmp_path):
+    settings = {"trainer.steps": 30, "trainer.learning_rate": 3e-3, "losses.adversarial_from": 25}
+    chosen = recipe("hifigan_debug", settings).fit(LocalFiles(data))
+    this = open_run(tmp_path / "runs", data, chosen)
+    train_rank(this)
+    write_result(this, tmp_path / "vocoder")
+    loaded = load_vocoder(tmp_path / "vocoder")
+    assert not any("original" in name for name in loaded.vocoder.state_dict())
+    torch.manual_seed(0)
+    task, _ = chosen.task(data)
+    with torch.no_grad():
+        before, after = (
+            float(task.validation(own, task.probe, torch.Generator())) for own in (task.vocoder, loaded.vocoder)
+        )
+    assert after < before - 0.2  # nats a band
+    with pytest.raises(ConfigError, match="hop is 300"):
+        replace(chosen, model=replace(chosen.model, mel=MelConfig(hop_length=300))).module()
+
+
 def test_only_the_same_run_is_resumed(data, tmp_path):
     def folder(recipe=None, source=data):
         return open_run(tmp_path / "runs", source, recipe or quick()).folder

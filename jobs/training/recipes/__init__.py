@@ -21,6 +21,8 @@ from jobs.training.recipes.fine_tuning import fine_tuning, fine_tuning_debug
 from jobs.training.recipes.vocoder import (
     VocoderRecipe,
     bundled_vocoder,
+    hifigan,
+    hifigan_debug,
     natural_vocoder,
     source_filter_debug,
     tuning,
@@ -36,6 +38,8 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "distillation_debug": distillation_debug,
     "fine_tuning": fine_tuning,
     "fine_tuning_debug": fine_tuning_debug,
+    "hifigan": hifigan,
+    "hifigan_debug": hifigan_debug,
     "matcha": matcha,
     "matcha_debug": matcha_debug,
     "natural_acoustic": natural_acoustic,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -10,6 +11,7 @@ from torch import nn
 
 from flowtts_core.config import build, from_dict, spec_of
 from flowtts_core.errors import ConfigError
+from flowtts_core.nn.weight_norm import add_weight_norm
 from flowtts_core.training.augmentation import Augmentation
 from flowtts_core.training.batches import AlignedVocoderBatches, Batches, VocoderBatches
 from flowtts_core.training.examples import DatasetMeta, read_features
@@ -19,6 +21,7 @@ from flowtts_core.training.trainer import Task, TrainConfig
 from flowtts_core.vocoder import VOCODERS, SourceFilterConfig, Vocoder, VocosConfig
 from flowtts_core.vocoder.discriminators import DiscriminatorConfig
 from flowtts_core.vocoder.files import save_vocoder
+from flowtts_core.vocoder.hifigan import HIFIGAN_V2, HIFIGAN_V3
 from flowtts_core.voice.parts import FlowVoice, load_parts
 from jobs.training.recipes.base import Recipe, local_copy, readers_of, speaker_rows
 
@@ -48,6 +51,11 @@ class VocoderRecipe(Recipe):
         settings = super().identity()
         if not self.augmentation.changes:
             del settings["augmentation"]  # so that runs of earlier versions go on
+        losses = settings["losses"]
+        if losses["adversarial"] == "hinge":
+            del losses["adversarial"]
+        if not losses["discriminators"]["scales"]:
+            del losses["discriminators"]["scales"], losses["discriminators"]["scale_channels"]
         return settings
 
     def fit_model(self, data: Files, meta: DatasetMeta) -> Any:
@@ -63,6 +71,8 @@ class VocoderRecipe(Recipe):
 
     def module(self) -> Vocoder:
         vocoder: Vocoder = build(VOCODERS, spec_of(self.name, self.model))
+        if vocoder.weight_norm:
+            add_weight_norm(vocoder)  # `save_vocoder` folds it
         return vocoder
 
     def task(self, data: Path | Files) -> tuple[Task, Batches]:
@@ -108,8 +118,11 @@ class TuningRecipe(VocoderRecipe):
         return replace(super().fit(data), name=self._voice().card.parts["vocoder"]["name"])
 
     def task(self, data: Path | Files) -> tuple[Task, Batches]:
-        examples, voice, vocoder = self.examples(data, ["mel", "audio", "tokens"]), self._voice(), self.module()
-        vocoder.load_state_dict(voice.vocoder.state_dict())
+        examples, voice = self.examples(data, ["mel", "audio", "tokens"]), self._voice()
+        vocoder = copy.deepcopy(voice.vocoder).train()
+        vocoder.runners = {}  # which take one item at a time, without gradients
+        if vocoder.weight_norm:
+            add_weight_norm(vocoder)
         sizes = (self.batch_size, self.crop_frames, self.trainer.seed)
         rows = speaker_rows(readers_of(examples.meta, self.speaker), voice.card.speakers)
         crops = AlignedVocoderBatches(examples, *sizes, voice.acoustic, voice.card.sampling, rows)
@@ -138,6 +151,30 @@ def vocos_debug() -> VocoderRecipe:
         losses=VocoderTaskConfig(adversarial_from=4, discriminators=discriminators),
         batch_size=2,
         crop_frames=32,
+        probe_frames=32,
+    )
+
+
+def hifigan() -> VocoderRecipe:
+    """Return HiFi-GAN's V2 by its paper's kinds of discriminators and their losses, narrower; data with a hop of 256 fit it."""
+    trainer = TrainConfig(steps=40_000, learning_rate=2e-4, betas=(0.8, 0.99), sample_every=500, checkpoint_every=250)
+    discriminators = DiscriminatorConfig(period_channels=(8, 32, 128, 256, 256), n_ffts=(), scales=3)
+    losses = VocoderTaskConfig(adversarial_from=4000, discriminators=discriminators, adversarial="least_squares")
+    return VocoderRecipe(name="hifigan", model=HIFIGAN_V2, trainer=trainer, losses=losses, batch_size=8, crop_frames=32)
+
+
+def hifigan_debug() -> VocoderRecipe:
+    """Return `hifigan` with a tiny model, tiny discriminators and few steps."""
+    trainer = replace(hifigan().trainer, steps=8, warmup_steps=2, log_every=2, checkpoint_every=4, sample_every=8)
+    discriminators = DiscriminatorConfig((2, 3), (4, 8), n_ffts=(), scales=2, scale_channels=(4, 4, 4, 8, 8, 8, 8))
+    return replace(
+        hifigan(),
+        model=replace(
+            HIFIGAN_V3, upsample_initial_channel=32, resblock_kernel_sizes=(3,), resblock_dilation_sizes=((1, 2),)
+        ),
+        trainer=trainer,
+        losses=replace(hifigan().losses, adversarial_from=4, discriminators=discriminators),
+        batch_size=2,
         probe_frames=32,
     )
 
