@@ -18,7 +18,7 @@ from torch import Tensor
 from flowtts_core.errors import VoiceError
 
 _REMEDY = "take the file again from where it came from; it must be a torch checkpoint (.ckpt, .pt) or .safetensors"
-_WEIGHTS = ("state_dict", "model_state_dict", "model")  # where checkpoints keep their weights
+_WEIGHTS = ("state_dict", "model_state_dict", "model", "generator")  # where checkpoints keep their weights
 _PREFIXES = ("model.", "module.", "_orig_mod.")
 _DTYPES = {
     "FloatStorage": torch.float32,
@@ -46,8 +46,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Read a `.safetensors` file or a torch checkpoint.
 
     Nothing in the file is executed: objects of unknown classes become inert placeholders. In a torch checkpoint the weights
-    are the first of `state_dict`, `model_state_dict` and `model` that holds tensors, else the whole file. A prefix that all
-    names share, as a wrapper's "model.", is taken off.
+    are the first that holds tensors of `state_dict`, `model_state_dict`, `model` and `generator`, else the whole file. A
+    prefix that all names share, as a wrapper's "model.", is taken off.
 
     Raises:
         VoiceError: for a file that is missing, damaged or no checkpoint.

@@ -29,8 +29,9 @@ from flowtts_core.config import build, spec_of
 from flowtts_core.errors import ConfigError, TextError
 from flowtts_core.text.frontends import PhonemeConfig
 from flowtts_core.training.files import LocalFiles
-from flowtts_core.vocoder import VOCODERS, Vocos, VocosConfig
+from flowtts_core.vocoder import VOCODERS, HiFiGAN, Vocos, VocosConfig
 from flowtts_core.vocoder.files import save_vocoder
+from flowtts_core.vocoder.hifigan import HIFIGAN_V3
 from flowtts_core.voice.card import VoiceCard, load_card
 from flowtts_core.voice.parts import save_voice
 from jobs import cli, doctor, say, train, voices
@@ -287,6 +288,33 @@ def test_an_imported_checkpoint_takes_the_vocoder_of_a_vocoder_folder_or_of_a_vo
     assert "neither vocoder.json nor voice.json" in capsys.readouterr().err
     assert cli.main([*line, "heart", "-o", str(tmp_path / "three")]) == 1
     assert "voice heart is of kind hibari: it has no vocoder" in capsys.readouterr().err
+
+
+def test_an_imported_voice_speaks_by_an_imported_hifigan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = replace(HIFIGAN_V3, upsample_initial_channel=16)
+    settings = {
+        **{name: getattr(small, name) for name in vars(small) if name not in ("mel", "denoise")},
+        **{"num_mels": 80, "n_fft": 1024, "hop_size": 256, "win_size": 1024, "sampling_rate": 22050},
+        **{"fmin": 0, "fmax": 8000, "batch_size": 16},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    torch.save({"generator": HiFiGAN(small).state_dict()}, tmp_path / "generator_v1")
+    line = ["import", "hifigan", str(tmp_path / "generator_v1"), "-o", str(tmp_path / "vocoder"), "--json"]
+    assert cli.main([*line, "--denoise", "0.00025", "--licence", "MIT"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["name"], told["sample_rate"], told["bands"], told["assumed"]) == ("hifigan", 22050, 80, "")
+    assert json.loads((tmp_path / "vocoder/vocoder.json").read_text())["vocoder"]["denoise"] == 0.00025
+    save_file(MatchaTTS(replace(SMALL_PUBLISHED, n_speakers=1)).state_dict(), tmp_path / "matcha.safetensors")
+    voice = ["import", "matcha", str(tmp_path / "matcha.safetensors"), "--phonemizer", "gruut"]
+    assert cli.main([*voice, "--vocoder", str(tmp_path / "vocoder"), "-o", str(tmp_path / "voice")]) == 0
+    assert cli.main(["say", "Hi.", "--voice", str(tmp_path / "voice"), "-o", str(tmp_path / "hi.wav")]) == 0
+    assert soundfile.info(tmp_path / "hi.wav").frames > 0
+    capsys.readouterr()
+    assert cli.main(line) == 1 and "is a vocoder already" in capsys.readouterr().err
+    settings["hop_size"] = 300
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    assert cli.main([*line[:-2], str(tmp_path / "other")]) == 1
+    assert "but the mel's hop is 300" in capsys.readouterr().err and not (tmp_path / "other").exists()
 
 
 def test_what_is_no_checkpoint_makes_no_voice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

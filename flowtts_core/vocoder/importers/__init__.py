@@ -1,0 +1,9 @@
+"""Published vocoders: sizes from their settings and tensors, weights by their published names."""
+
+from __future__ import annotations
+
+from flowtts_core.vocoder.importers.base import ImportedVocoder
+from flowtts_core.vocoder.importers.hifigan import import_hifigan
+from flowtts_core.vocoder.importers.vocos import import_vocos
+
+__all__ = ["ImportedVocoder", "import_hifigan", "import_vocos"]
