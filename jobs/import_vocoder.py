@@ -1,4 +1,4 @@
-"""`flowtts import hifigan`, `vocos` and others: a published vocoder to a vocoder folder, for voices to be paired with."""
+"""`flowtts import hifigan|vocos|wavefm|rfwave`: a published vocoder to a vocoder folder, for voices to be paired with."""
 
 from __future__ import annotations
 
@@ -25,14 +25,17 @@ def add_kinds(kinds: Any) -> None:
         help="subtract the generator's own hum; Matcha-TTS uses 0.00025 (default: 0, none)",
     )
     _add_kind(kinds, "vocos", "a Vocos of mels", "its config.yaml")
+    wavefm = _add_kind(kinds, "wavefm", "a WaveFM")
+    wavefm.add_argument("--steps", type=int, help="of the flow (default: 1 for a distilled model, else 6)")
 
 
-def _add_kind(kinds: Any, name: str, help: str, settings: str) -> argparse.ArgumentParser:
+def _add_kind(kinds: Any, name: str, help: str, settings: str = "") -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = kinds.add_parser(
         name, help=f"{help} (a vocoder)", description=f"Make a vocoder folder from {help}."
     )
     parser.add_argument("checkpoint", type=Path, help="its weights: a torch checkpoint or a .safetensors file")
-    parser.add_argument("config", type=Path, nargs="?", help=f"{settings} (default: the one beside the weights)")
+    if settings:
+        parser.add_argument("config", type=Path, nargs="?", help=f"{settings} (default: the one beside the weights)")
     parser.add_argument("-o", "--output", type=Path, required=True, help="the vocoder folder to make")
     parser.add_argument("--licence", default="", help="of the weights, for the card")
     parser.add_argument("--source", default="", help="where the weights come from, for the card")
@@ -76,4 +79,6 @@ def _imported(args: argparse.Namespace) -> ImportedVocoder:
 
     if args.kind == "hifigan":
         return importers.import_hifigan(args.checkpoint, args.config).changed(denoise=args.denoise)
+    if args.kind == "wavefm":
+        return importers.import_wavefm(args.checkpoint, args.steps)
     return importers.import_vocos(args.checkpoint, args.config)

@@ -5,12 +5,14 @@ from flowtts_core.vocoder.griffin_lim import GriffinLim, GriffinLimConfig
 from flowtts_core.vocoder.hifigan import HiFiGAN, HiFiGANConfig
 from flowtts_core.vocoder.source_filter import SourceFilter, SourceFilterConfig
 from flowtts_core.vocoder.vocos import Vocos, VocosConfig
+from flowtts_core.vocoder.wavefm import WaveFM, WaveFMConfig
 
 VOCODERS = {
     "griffin_lim": (GriffinLimConfig, GriffinLim),
     "hifigan": (HiFiGANConfig, HiFiGAN),
     "source_filter": (SourceFilterConfig, SourceFilter),
     "vocos": (VocosConfig, Vocos),
+    "wavefm": (WaveFMConfig, WaveFM),
 }
 
 __all__ = [
@@ -24,4 +26,6 @@ __all__ = [
     "Vocoder",
     "Vocos",
     "VocosConfig",
+    "WaveFM",
+    "WaveFMConfig",
 ]

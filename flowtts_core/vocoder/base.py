@@ -5,10 +5,12 @@ from __future__ import annotations
 import abc
 from types import MappingProxyType
 
+import torch
 from torch import Tensor, nn
 
 from flowtts_core.audio.mel import MelConfig
 from flowtts_core.nn.graph import Graph, Runners
+from flowtts_core.nn.masks import length_mask
 
 
 class Vocoder(nn.Module, abc.ABC):
@@ -36,6 +38,13 @@ class Vocoder(nn.Module, abc.ABC):
     def start_at(self, mel: Tensor, frame: int) -> Tensor | None:
         """Return where sources of sound stand at a frame of a whole mel [M, T]: [2]; None for a vocoder without any."""
         return None
+
+    def ended(self, waveform: Tensor, lengths: Tensor | None) -> Tensor:
+        """Return waveforms [B, S] with zeros behind the samples of each item's frames."""
+        if lengths is None:
+            return waveform
+        ends = torch.tensor([self.features.samples_of(frames) for frames in lengths.tolist()], device=waveform.device)
+        return waveform * length_mask(ends, waveform.shape[1])
 
     @abc.abstractmethod
     def forward(self, mel: Tensor, lengths: Tensor | None = None, start: Tensor | None = None) -> Tensor:

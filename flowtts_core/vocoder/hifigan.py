@@ -163,12 +163,12 @@ class HiFiGAN(Vocoder):
         waveform = self._generate(mel, mask)
         # a frame's samples begin where it does; of a "center" mel, the last frame's lie behind the sound
         waveform = waveform[:, : spec.samples_of(mel.shape[-1])]
-        samples = [waveform.shape[1]] * len(mel) if lengths is None else [spec.samples_of(n) for n in lengths.tolist()]
         if self.config.denoise and not self.training:
-            waveform = self._denoised(waveform, samples)
-        if lengths is not None:
-            waveform = waveform * length_mask(torch.tensor(samples, device=mel.device), waveform.shape[1])
-        return waveform
+            whole = [waveform.shape[1]] * len(mel)
+            waveform = self._denoised(
+                waveform, whole if lengths is None else list(map(spec.samples_of, lengths.tolist()))
+            )
+        return self.ended(waveform, lengths)
 
     def _generate(self, mel: Tensor, mask: Tensor | None) -> Tensor:
         """Return [B, T * hop_length] of mels [B, M, T]; `mask` [B, 1, T] is 1 on valid frames."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from flowtts_core.errors import VoiceError
 
 _REMEDY = "take the file again from where it came from; it must be a torch checkpoint (.ckpt, .pt) or .safetensors"
-_WEIGHTS = ("state_dict", "model_state_dict", "model", "generator")  # where checkpoints keep their weights
+_WEIGHTS = ("state_dict", "model_state_dict", "model", "generator", "velocity")  # where checkpoints keep their weights
 _PREFIXES = ("model.", "module.", "_orig_mod.")
 _DTYPES = {
     "FloatStorage": torch.float32,
@@ -36,18 +36,19 @@ _DTYPES = {
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file holds: its tensors by name, and its hyperparameters as far as they are plain values."""
+    """What a file holds: its tensors by name, its hyperparameters as far as they are plain values, and plain values beside."""
 
     tensors: dict[str, Tensor]
     hyper_parameters: dict[str, Any] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read a `.safetensors` file or a torch checkpoint.
 
     Nothing in the file is executed: objects of unknown classes become inert placeholders. In a torch checkpoint the weights
-    are the first that holds tensors of `state_dict`, `model_state_dict`, `model` and `generator`, else the whole file. A
-    prefix that all names share, as a wrapper's "model.", is taken off.
+    are the first that holds tensors of `state_dict`, `model_state_dict`, `model`, `generator` and `velocity`, else the whole
+    file. A prefix that all names share, as a wrapper's "model.", is taken off.
 
     Raises:
         VoiceError: for a file that is missing, damaged or no checkpoint.
@@ -71,7 +72,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         hyper = plain(content.get("hyper_parameters", {}))
     except RecursionError as error:
         raise VoiceError(f"{path}: its hyperparameters contain themselves", _REMEDY) from error
-    return Checkpoint(_bare(tensors), hyper if isinstance(hyper, dict) else {})
+    notes = {name: value for name, value in content.items() if isinstance(value, bool | int | float | str)}
+    return Checkpoint(_bare(tensors), hyper if isinstance(hyper, dict) else {}, notes)
 
 
 def _tensors(state: Any) -> dict[str, Tensor]:

@@ -30,20 +30,29 @@ SMALL = {
         "denoise": 0.01,
     },
     "source_filter": {"dim": 32, "intermediate_dim": 64, "num_layers": 3, "free_bins": 100},
+    "wavefm": {
+        "channels": (16, 8, 4),
+        "kernel_sizes": (3, 5),
+        "dilations": (1, 2),
+        "down_dilations": (1,),
+        "time_channels": 16,
+        "steps": 2,
+    },
     "vocos": {"dim": 32, "intermediate_dim": 64, "num_layers": 3},
 }
 
 
-RATES = {256: (8, 8, 4), 300: (10, 10, 3)}  # of vocoders that raise frames to samples by convolutions
+RATES = {256: (16, 16), 300: (10, 30)}  # of vocoders that raise frames to samples by convolutions
 
 
 def small(name: str, mel: MelConfig) -> tuple[Vocoder, dict[str, Any]]:
     """A small vocoder of a kind for a mel, and its spec."""
     torch.manual_seed(0)
     sizes = dict(SMALL[name])
+    if name in ("hifigan", "wavefm"):
+        sizes["upsample_rates"] = RATES[mel.hop_length]
     if name == "hifigan":
-        kernels = (16, 16, 8) if mel.hop_length == 256 else (20, 14, 5)
-        sizes |= {"upsample_rates": RATES[mel.hop_length], "upsample_kernel_sizes": kernels}
+        sizes["upsample_kernel_sizes"] = tuple(rate + 10 for rate in RATES[mel.hop_length])
     spec = spec_of(name, VOCODERS[name][0](mel=replace(mel, pitch=name in PITCHED), **sizes))
     return build(VOCODERS, spec).eval(), spec
 
