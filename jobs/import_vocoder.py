@@ -25,6 +25,8 @@ def add_kinds(kinds: Any) -> None:
         help="subtract the generator's own hum; Matcha-TTS uses 0.00025 (default: 0, none)",
     )
     _add_kind(kinds, "vocos", "a Vocos of mels", "its config.yaml")
+    rfwave = _add_kind(kinds, "rfwave", "an RFWave of mels", "its config.yaml")
+    rfwave.add_argument("--steps", type=int, help="of the flow (default: 10)")
     wavefm = _add_kind(kinds, "wavefm", "a WaveFM")
     wavefm.add_argument("--steps", type=int, help="of the flow (default: 1 for a distilled model, else 6)")
 
@@ -79,6 +81,8 @@ def _imported(args: argparse.Namespace) -> ImportedVocoder:
 
     if args.kind == "hifigan":
         return importers.import_hifigan(args.checkpoint, args.config).changed(denoise=args.denoise)
+    if args.kind == "rfwave":
+        return importers.import_rfwave(args.checkpoint, args.config, args.steps)
     if args.kind == "wavefm":
         return importers.import_wavefm(args.checkpoint, args.steps)
     return importers.import_vocos(args.checkpoint, args.config)

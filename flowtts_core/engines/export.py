@@ -41,7 +41,7 @@ def export_voice(voice: FlowVoice) -> bytes:
         raise VoiceError(f"voice {voice.card.name}: its acoustic model cannot be exported", "export a voice of our own")
     if not isinstance(vocoder, Vocos | SourceFilter):
         raise VoiceError(
-            f"voice {voice.card.name}: its vocoder cannot be exported", "pair the voice with a trained one"
+            f"voice {voice.card.name}: its vocoder cannot be exported", "pair the voice with a Vocos or a source filter"
         )
     module = _Voice(voice)
     inputs: dict[str, Tensor] = {

@@ -3,6 +3,7 @@
 from flowtts_core.vocoder.base import Vocoder
 from flowtts_core.vocoder.griffin_lim import GriffinLim, GriffinLimConfig
 from flowtts_core.vocoder.hifigan import HiFiGAN, HiFiGANConfig
+from flowtts_core.vocoder.rfwave import RFWave, RFWaveConfig
 from flowtts_core.vocoder.source_filter import SourceFilter, SourceFilterConfig
 from flowtts_core.vocoder.vocos import Vocos, VocosConfig
 from flowtts_core.vocoder.wavefm import WaveFM, WaveFMConfig
@@ -10,6 +11,7 @@ from flowtts_core.vocoder.wavefm import WaveFM, WaveFMConfig
 VOCODERS = {
     "griffin_lim": (GriffinLimConfig, GriffinLim),
     "hifigan": (HiFiGANConfig, HiFiGAN),
+    "rfwave": (RFWaveConfig, RFWave),
     "source_filter": (SourceFilterConfig, SourceFilter),
     "vocos": (VocosConfig, Vocos),
     "wavefm": (WaveFMConfig, WaveFM),
@@ -21,6 +23,8 @@ __all__ = [
     "GriffinLimConfig",
     "HiFiGAN",
     "HiFiGANConfig",
+    "RFWave",
+    "RFWaveConfig",
     "SourceFilter",
     "SourceFilterConfig",
     "Vocoder",

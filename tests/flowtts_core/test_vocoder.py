@@ -29,6 +29,7 @@ SMALL = {
         "resblock_dilation_sizes": ((1, 2), (1, 3)),
         "denoise": 0.01,
     },
+    "rfwave": {"bands": 4, "dim": 16, "intermediate_dim": 32, "num_layers": 2, "steps": 2, "guidance": 1.5},
     "source_filter": {"dim": 32, "intermediate_dim": 64, "num_layers": 3, "free_bins": 100},
     "wavefm": {
         "channels": (16, 8, 4),
@@ -94,6 +95,10 @@ def test_contract(name: str, padding: str, mel_config: MelConfig) -> None:
     assert batch.shape == (2, vocoder.features.samples_of(30)) and alone.shape == (1, samples)
     torch.testing.assert_close(batch[1:, :samples], alone, atol=1e-4, rtol=0)
     assert not batch[1, samples:].any()
+    with torch.no_grad():
+        for frames in (1, 2, 3):
+            short = vocoder(mel[:1, :, :frames])
+            assert short.shape == (1, vocoder.features.samples_of(frames)) and short.isfinite().all()
 
 
 @pytest.mark.parametrize("name", sorted(VOCODERS))

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from cluster import session
 from flowtts_core import __version__
@@ -30,7 +30,7 @@ from flowtts_core.errors import ConfigError, TextError
 from flowtts_core.text.frontends import PhonemeConfig
 from flowtts_core.training.files import LocalFiles
 from flowtts_core.vocoder import VOCODERS, HiFiGAN, Vocos, VocosConfig
-from flowtts_core.vocoder.files import save_vocoder
+from flowtts_core.vocoder.files import load_vocoder, save_vocoder
 from flowtts_core.vocoder.hifigan import HIFIGAN_V3
 from flowtts_core.voice.card import VoiceCard, load_card
 from flowtts_core.voice.parts import save_voice
@@ -315,6 +315,28 @@ def test_an_imported_voice_speaks_by_an_imported_hifigan(tmp_path: Path, capsys:
     (tmp_path / "config.json").write_text(json.dumps(settings))
     assert cli.main([*line[:-2], str(tmp_path / "other")]) == 1
     assert "but the mel's hop is 300" in capsys.readouterr().err and not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "told"),
+    [
+        ("vocos", (), "reads 100 bands and makes 24000 Hz"),
+        ("wavefm", ("--steps", "2"), "takes 2 steps"),
+        ("rfwave", ("--steps", "4"), "no config.yaml: taken to have the published mel"),
+    ],
+)
+def test_published_vocoders_become_vocoder_folders(
+    kind: str, options: tuple[str, ...], told: str, parity_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = load_file(parity_dir / kind / "weights.safetensors")
+    if kind == "rfwave":  # the file has two models
+        weights = {name.removeprefix("wave."): own for name, own in weights.items() if name.startswith("wave.")}
+    save_file(weights, tmp_path / "model.safetensors")
+    line = ["import", kind, str(tmp_path / "model.safetensors"), *options, "-o", str(tmp_path / "vocoder")]
+    assert cli.main(line) == 0
+    assert told in capsys.readouterr().out
+    loaded = load_vocoder(tmp_path / "vocoder")
+    assert loaded.spec["name"] == kind and loaded.spec.get("steps") == (int(options[1]) if options else None)
 
 
 def test_what_is_no_checkpoint_makes_no_voice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
