@@ -1,8 +1,8 @@
 """HiFi-GAN: transposed convolutions raise a mel to the sample rate, and residual blocks of several kernels shape the sound.
 
 Source: Kong et al., "HiFi-GAN: Generative Adversarial Networks for Efficient and High Fidelity Speech Synthesis" (arXiv
-2010.05646), section 2.2, with the sizes of its appendix A. State-dict names are the published ones, without weight norm.
-Unlike in the published code, padding changes nothing: every convolution sees zeros beyond an item's end.
+2010.05646), section 2.2, with the sizes of its appendix A. State-dict names below `generator` are the published ones, without
+weight norm. Unlike in the published code, padding changes nothing: every convolution sees zeros beyond an item's end.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from flowtts_core.audio.mel import MelConfig
 from flowtts_core.errors import ConfigError
+from flowtts_core.nn.graph import Graph
 from flowtts_core.nn.masks import length_mask
 from flowtts_core.vocoder.base import Vocoder
 from flowtts_core.vocoder.denoiser import HOPS, hum_of, subtract_hum
@@ -125,15 +126,12 @@ class ResBlock2(nn.Module):
         return x
 
 
-class HiFiGAN(Vocoder):
-    """The vocoder; `forward` as `Vocoder` states it."""
-
-    weight_norm = True
+class Generator(nn.Module):
+    """Mels [B, M, T] to waveforms [B, T * hop_length]; names of its parts are the published ones."""
 
     def __init__(self, config: HiFiGANConfig) -> None:
         super().__init__()
-        config.check()
-        self.config, self.features = config, config.mel
+        self.config = config
         width, block = config.upsample_initial_channel, ResBlock1 if config.resblock == "1" else ResBlock2
         self.conv_pre = nn.Conv1d(config.mel.rows, width, _KERNEL, padding=_KERNEL // 2)
         self.ups, self.resblocks = nn.ModuleList(), nn.ModuleList()
@@ -143,9 +141,58 @@ class HiFiGAN(Vocoder):
             for size, dilations in zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True):
                 self.resblocks.append(block(width, size, dilations))
         self.conv_post = nn.Conv1d(width, 1, _KERNEL, padding=_KERNEL // 2)
-        self.context_frames = self._context()
+
+    def forward(self, mel: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the waveforms; `mask` [B, 1, T] is 1 on valid frames."""
+        x = _masked(self.conv_pre(_masked(mel, mask)), mask)
+        blocks = len(self.config.resblock_kernel_sizes)
+        for stage, (up, rate) in enumerate(zip(self.ups, self.config.upsample_rates, strict=True)):
+            mask = None if mask is None else mask.repeat_interleave(rate, 2)
+            x = _masked(up(nn.functional.leaky_relu(x, SLOPE)), mask)
+            several = self.resblocks[stage * blocks : (stage + 1) * blocks]
+            x = torch.stack([block(x, mask) for block in several]).mean(0)
+        waveform: Tensor = torch.tanh(self.conv_post(nn.functional.leaky_relu(x, LAST_SLOPE)))[:, 0]
+        return waveform
+
+    def context(self) -> int:
+        """Return the frames to either side that a frame's samples depend on."""
+        c, reach = self.config, _KERNEL // 2  # in samples of the stage, from the last to the first
+        rows = zip(c.resblock_kernel_sizes, c.resblock_dilation_sizes, strict=True)
+        plain = len(c.resblock_dilation_sizes[0]) if c.resblock == "1" else 0
+        widest = max(size // 2 * (sum(dilations) + plain) for size, dilations in rows)
+        for rate, kernel in zip(reversed(c.upsample_rates), reversed(c.upsample_kernel_sizes), strict=True):
+            reach = -(-(reach + widest + kernel - 1 - (kernel - rate) // 2) // rate)
+        return reach + _KERNEL // 2
+
+
+class _WaveformGraph(nn.Module):
+    """The generator of one item under its name in the vocoder."""
+
+    def __init__(self, own: Generator) -> None:
+        super().__init__()
+        self.generator = own
+
+    def forward(self, mel: Tensor) -> tuple[Tensor]:
+        return (self.generator(mel),)
+
+
+class HiFiGAN(Vocoder):
+    """The vocoder; `forward` as `Vocoder` states it."""
+
+    weight_norm = True
+
+    def __init__(self, config: HiFiGANConfig) -> None:
+        super().__init__()
+        config.check()
+        self.config, self.features = config, config.mel
+        self.generator = Generator(config)
+        self.context_frames = self.generator.context() + (HOPS if config.denoise else 0)
         self._hum: Tensor | None = None  # measured when first needed, since it is of these weights
         self.register_load_state_dict_post_hook(_forget)
+
+    def graphs(self) -> dict[str, Graph]:
+        example = {"mel": torch.zeros(1, self.features.rows, 64)}
+        return {"waveform": Graph(_WaveformGraph(self.generator), example, ("waveform",), {"mel": 2, "waveform": 1})}
 
     def forget(self) -> None:
         """Forget what was measured of weights that change."""
@@ -160,7 +207,10 @@ class HiFiGAN(Vocoder):
         if lengths is not None and not bool((lengths != mel.shape[-1]).any()):
             lengths = None
         mask = None if lengths is None else length_mask(lengths, mel.shape[-1])[:, None].to(mel.dtype)  # [B, 1, T]
-        waveform = self._generate(mel, mask)
+        if "waveform" in self.runners and mask is None:
+            waveform = torch.cat([self.runners["waveform"](own[None])[0] for own in mel])
+        else:
+            waveform = self.generator(mel, mask)
         # a frame's samples begin where it does; of a "center" mel, the last frame's lie behind the sound
         waveform = waveform[:, : spec.samples_of(mel.shape[-1])]
         if self.config.denoise and not self.training:
@@ -170,42 +220,20 @@ class HiFiGAN(Vocoder):
             )
         return self.ended(waveform, lengths)
 
-    def _generate(self, mel: Tensor, mask: Tensor | None) -> Tensor:
-        """Return [B, T * hop_length] of mels [B, M, T]; `mask` [B, 1, T] is 1 on valid frames."""
-        x = _masked(self.conv_pre(_masked(mel, mask)), mask)
-        blocks = len(self.config.resblock_kernel_sizes)
-        for stage, (up, rate) in enumerate(zip(self.ups, self.config.upsample_rates, strict=True)):
-            mask = None if mask is None else mask.repeat_interleave(rate, 2)
-            x = _masked(up(nn.functional.leaky_relu(x, SLOPE)), mask)
-            several = self.resblocks[stage * blocks : (stage + 1) * blocks]
-            x = torch.stack([block(x, mask) for block in several]).mean(0)
-        waveform: Tensor = torch.tanh(self.conv_post(nn.functional.leaky_relu(x, LAST_SLOPE)))[:, 0]
-        return waveform
-
     def _denoised(self, waveform: Tensor, samples: list[int]) -> Tensor:
         """Subtract the hum of the first so many samples of each item."""
         hop, strength = self.features.hop_length, self.config.denoise
         if self._hum is None:
             with torch.inference_mode(False), torch.no_grad():
-                frames = int(self.context_frames or 0) + HOPS  # further ones do not reach what is measured
-                quiet = self.conv_pre.weight.new_zeros(1, self.features.rows, frames)
-                self._hum = hum_of(self._generate(quiet, None).float(), hop)
+                frames = self.generator.context() + HOPS  # further ones do not reach what is measured
+                quiet = self.generator.conv_pre.weight.new_zeros(1, self.features.rows, frames)
+                self._hum = hum_of(self.generator(quiet).float(), hop)
         hum = self._hum.to(waveform.device)
         cleaned = waveform.new_zeros(waveform.shape, dtype=torch.float32)
         for count in set(samples):
             rows = [row for row, own in enumerate(samples) if own == count]
             cleaned[rows, :count] = subtract_hum(waveform[rows, :count].float(), hum, strength, hop)
         return cleaned
-
-    def _context(self) -> int:
-        """Return the frames to either side that a frame's samples depend on."""
-        c, reach = self.config, _KERNEL // 2  # in samples of the stage, from the last to the first
-        rows = zip(c.resblock_kernel_sizes, c.resblock_dilation_sizes, strict=True)
-        plain = len(c.resblock_dilation_sizes[0]) if c.resblock == "1" else 0
-        widest = max(size // 2 * (sum(dilations) + plain) for size, dilations in rows)
-        for rate, kernel in zip(reversed(c.upsample_rates), reversed(c.upsample_kernel_sizes), strict=True):
-            reach = -(-(reach + widest + kernel - 1 - (kernel - rate) // 2) // rate)
-        return reach + _KERNEL // 2 + (HOPS if c.denoise else 0)
 
 
 def _forget(module: nn.Module, _: object) -> None:

@@ -24,7 +24,7 @@ TINY = replace(HIFIGAN_V1, upsample_initial_channel=16)
 
 def published(parity_dir: Path, denoise: float) -> tuple[HiFiGAN, dict[str, Tensor]]:
     model = HiFiGAN(replace(HIFIGAN_V1, upsample_initial_channel=32, denoise=denoise))
-    model.load_state_dict(fold_weight_norm(load_file(parity_dir / "hifigan/weights.safetensors")))
+    model.generator.load_state_dict(fold_weight_norm(load_file(parity_dir / "hifigan/weights.safetensors")))
     return model.eval(), load_file(parity_dir / "hifigan/io.safetensors")
 
 
@@ -49,7 +49,7 @@ def test_equals_the_published_generator_of_one_convolution_a_residual(parity_dir
     )
     io, model = load_file(parity_dir / "hifigan/io.safetensors"), HiFiGAN(config)
     own = {k.removeprefix("rb2.weights."): v for k, v in io.items() if k.startswith("rb2.weights.")}
-    model.load_state_dict(fold_weight_norm(own))
+    model.generator.load_state_dict(fold_weight_norm(own))
     with torch.no_grad():
         torch.testing.assert_close(model(io["mel"]), io["rb2.audio_out"][:, 0], atol=1e-4, rtol=0)
 

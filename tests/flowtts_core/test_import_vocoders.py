@@ -51,7 +51,7 @@ def test_hifigan_runs_as_published(form: str, parity_dir: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"num_mels": 100}, r"of another shape 1 \(conv_pre.weight: \(32, 80, 7\), not \(32, 100, 7\)\)"),
+        ({"num_mels": 100}, r"of another shape 1 \(generator.conv_pre.weight: \(32, 80, 7\), not \(32, 100, 7\)\)"),
         ({"hop_size": 300}, "make 256 samples of a frame, but the mel's hop is 300"),
         ({"resblock_kernel_sizes": [3, 7]}, "3 rows of resblock_dilation_sizes"),
         ({"resblock": "2"}, "missing .*unknown"),
@@ -74,7 +74,7 @@ def test_a_hifigan_that_does_not_fit_its_settings_is_refused(
 
 def test_published_generators_are_known_without_settings(parity_dir: Path, tmp_path: Path) -> None:
     for config, version in ((HIFIGAN_V2, "V2"), (HIFIGAN_V3, "V3")):
-        torch.save({"generator": HiFiGAN(config).state_dict()}, tmp_path / version)
+        torch.save({"generator": HiFiGAN(config).generator.state_dict()}, tmp_path / version)
         imported = import_hifigan(tmp_path / version)
         assert imported.config == config and f"by its tensors it is {version}" in imported.assumed
     torch.save({"generator": load_file(parity_dir / "hifigan/weights.safetensors")}, tmp_path / "g")

@@ -16,7 +16,7 @@ from flowtts_core.engines.int8 import quantize
 from flowtts_core.errors import VoiceError
 from flowtts_core.sampling import Sampling
 from flowtts_core.text.frontends import PhonemeConfig
-from flowtts_core.vocoder import VOCODERS, SourceFilterConfig, VocosConfig
+from flowtts_core.vocoder import VOCODERS, HiFiGANConfig, SourceFilterConfig, VocosConfig
 from flowtts_core.voice.parts import FlowVoice, load_parts, save_voice
 from tests.voices import lengthen, make_voice
 
@@ -34,6 +34,7 @@ VOICES: dict[str, tuple[MatchaConfig, str, Any]] = {
         "vocos",
         VocosConfig(mel_prior=True, **SIZES),
     ),
+    "hifigan": (MatchaConfig.debug(), "hifigan", HiFiGANConfig(upsample_initial_channel=16, denoise=0.01)),
     "group norms": (replace(MatchaConfig.debug(), norm="group"), "vocos", VocosConfig(**SIZES)),
 }
 

@@ -298,7 +298,7 @@ def test_an_imported_voice_speaks_by_an_imported_hifigan(tmp_path: Path, capsys:
         **{"fmin": 0, "fmax": 8000, "batch_size": 16},
     }
     (tmp_path / "config.json").write_text(json.dumps(settings))
-    torch.save({"generator": HiFiGAN(small).state_dict()}, tmp_path / "generator_v1")
+    torch.save({"generator": HiFiGAN(small).generator.state_dict()}, tmp_path / "generator_v1")
     line = ["import", "hifigan", str(tmp_path / "generator_v1"), "-o", str(tmp_path / "vocoder"), "--json"]
     assert cli.main([*line, "--denoise", "0.00025", "--licence", "MIT"]) == 0
     told = json.loads(capsys.readouterr().out)
@@ -307,6 +307,7 @@ def test_an_imported_voice_speaks_by_an_imported_hifigan(tmp_path: Path, capsys:
     save_file(MatchaTTS(replace(SMALL_PUBLISHED, n_speakers=1)).state_dict(), tmp_path / "matcha.safetensors")
     voice = ["import", "matcha", str(tmp_path / "matcha.safetensors"), "--phonemizer", "gruut"]
     assert cli.main([*voice, "--vocoder", str(tmp_path / "vocoder"), "-o", str(tmp_path / "voice")]) == 0
+    assert (tmp_path / "voice/vocoder-waveform.onnx").is_file()
     assert cli.main(["say", "Hi.", "--voice", str(tmp_path / "voice"), "-o", str(tmp_path / "hi.wav")]) == 0
     assert soundfile.info(tmp_path / "hi.wav").frames > 0
     capsys.readouterr()

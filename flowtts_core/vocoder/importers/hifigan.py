@@ -29,7 +29,8 @@ def import_hifigan(checkpoint: Path, config: Path | None = None) -> ImportedVoco
         VoiceError: for a file that cannot be read safely, is no generator, or does not fit its config.json.
     """
     with reading(checkpoint, "HiFi-GAN generator", "jik876/hifi-gan: its generator, not its discriminators"):
-        tensors = fold_weight_norm(read_checkpoint(checkpoint).tensors)
+        folded = fold_weight_norm(read_checkpoint(checkpoint).tensors)
+        tensors = {f"generator.{name}": tensor for name, tensor in folded.items()}
         settings = beside(checkpoint, config, SETTINGS)
         if settings is not None:
             with reading(settings, "HiFi-GAN's settings", "the model, whose config.json this is not"):
@@ -68,10 +69,9 @@ def _config_of(settings: dict[str, Any]) -> HiFiGANConfig:
 
 def _version_of(tensors: dict[str, Tensor], who: str) -> str:
     """Return which of the published generators has these tensors; they do not tell the dilations of others."""
-    if "conv_pre.weight" not in tensors:
-        raise KeyError("conv_pre.weight")
+    first = tensors["generator.conv_pre.weight"]
     for version, config in PUBLISHED.items():
-        if tensors["conv_pre.weight"].shape[0] == config.upsample_initial_channel:
+        if first.shape[0] == config.upsample_initial_channel:
             wanted = {name: tensor.shape for name, tensor in HiFiGAN(config).state_dict().items()}
             if wanted == {name: tensor.shape for name, tensor in tensors.items()}:
                 return version
