@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -197,12 +197,12 @@ class RFWave(Vocoder):
             made: Tensor = self.backbone(z, t, mel, number)
             return self.split(self.stft(self.inverse(self.join(made)))) if c.wave else made
 
-        followed: VelocityField = velocity
-        if c.guidance > 1:
-            away = mel.mean(2, keepdim=True).expand_as(mel).repeat_interleave(bands, 0)
-            followed = classifier_free(velocity, away, ConstantGuidance(c.guidance - 1))
+        condition, followed = mel.repeat_interleave(bands, 0), cast(VelocityField, velocity)
+        if c.guidance > 1:  # from the mean's velocity towards the mel's, in the published order of operations
+            followed = classifier_free(velocity, condition, ConstantGuidance(-c.guidance))
+            condition = mel.mean(2, keepdim=True).expand_as(mel).repeat_interleave(bands, 0)
         times = build(TIME_GRIDS, c.grid).times(c.steps)
-        solved = build(SOLVERS, {"name": c.solver}).solve(followed, z_0, times, mel.repeat_interleave(bands, 0))
+        solved = build(SOLVERS, {"name": c.solver}).solve(followed, z_0, times, condition)
         return self.sound(self.join(solved.x))
 
     def sound(self, spectrum: Tensor) -> Tensor:

@@ -260,7 +260,10 @@ def test_a_killed_worker_changes_nothing_but_the_time(data, tmp_path):
 def test_augmentation_is_of_recipes_that_hear_recordings(data):
     files = LocalFiles(data)
     plain, noisy = recipe("vocos_debug"), recipe("vocos_debug", {"augmentation.noise_db": "[10, 40]"})
-    assert "augmentation" not in plain.fit(files).identity()  # runs of earlier versions go on
+    identity = plain.fit(files).identity()  # runs of earlier versions go on
+    assert "augmentation" not in identity and "adversarial" not in identity["losses"]
+    assert "scales" not in identity["losses"]["discriminators"]
+    assert recipe("hifigan_debug").fit(files).identity()["losses"]["discriminators"]["scales"] == 2
     assert noisy.fit(files).identity()["augmentation"]["noise_db"] == [10, 40]
     _, batches = noisy.task(data)
     assert batches.augmentation == noisy.augmentation
