@@ -39,8 +39,9 @@ lint: $(DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Two processes, each with files of its own, since fixtures are shared within a file.
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 slow: $(DEV)
 	$(BIN)/pytest -m slow
