@@ -275,7 +275,7 @@ def directed_row(row: TextRow, cast: Cast) -> TextRow:
     """
     if row.settings.get("input_type") == "ssml":
         return row
-    row = _with_tags(row, cast)
+    row = _with_tag(row, cast)
     try:
         marks, turns, _ = _directed(row.text, cast)
         alone = {m for (a, m), b in zip(turns, [*(t[0] for t in turns[1:]), len(row.text)], strict=True)
@@ -290,13 +290,12 @@ def directed_row(row: TextRow, cast: Cast) -> TextRow:
     return replace(row, text=text, voice=row.voice or manner.voice, settings=settings)
 
 
-def _with_tags(row: TextRow, cast: Cast) -> TextRow:
-    """Return a row with the tags of those who say it, as its file names them; the narrator's for those that the cast lacks."""
-    text = row.text
-    for place, name in reversed(row.voices) if cast.roles else ():
-        known = name if name and cast.manner(name) is not None and _TAG.match(f"[{name}] x") else NARRATOR
-        text = f"{text[:place]}[{known}] {text[place:]}"
-    return replace(row, text=text, voices=()) if row.voices else row
+def _with_tag(row: TextRow, cast: Cast) -> TextRow:
+    """Return a row with the tag of the character who says it, as its file tells, where the cast has one."""
+    if not row.character:
+        return row
+    known = cast.roles and cast.manner(row.character) is not None and _TAG.match(f"[{row.character}] x")
+    return replace(row, text=f"[{row.character}] {row.text}" if known else row.text, character="")
 
 
 def _marked(text: str, manner: Manner) -> str:

@@ -91,7 +91,7 @@ class TextRow:
         voice: to speak it, where the file has such a column.
         settings: other fields of `SynthesisRequest` that the file has columns for.
         cue: of subtitles, the seconds between which it is shown.
-        voices: of subtitles, who says it from which character on ("" for nobody), where the file tells.
+        character: of subtitles, who says it, where the file tells.
     """
 
     id: str
@@ -99,4 +99,4 @@ class TextRow:
     voice: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     cue: tuple[float, float] | None = None
-    voices: tuple[tuple[int, str], ...] = ()
+    character: str = ""

@@ -140,16 +140,10 @@ def test_rows_of_one_character_take_its_voice_and_others_have_marks() -> None:
 
 
 def test_who_speaks_in_a_cue_has_the_voice_of_the_cast() -> None:
-    row = TextRow(
-        "a", "Hi. She left. Oh. Well.", cue=(1.0, 2.0), voices=((0, "Anna"), (4, ""), (14, "Zoe"), (18, "BOB"))
-    )
-    assert (
-        directed_row(row, CAST).text
-        == "[voice:heart]Hi.[/voice] She left. Oh. [voice:@bob][rate:1.25]Well.[/rate][/voice]"
-    )
-    assert directed_row(row, Cast({}, NARRATOR)) == TextRow("a", row.text, "natural", cue=(1.0, 2.0))
-    whole = TextRow("a", "Hi.", voices=((0, "Anna"),))
-    assert directed_row(whole, CAST) == TextRow("a", "Hi.", "heart")
+    anna, zoe = TextRow("a", "Hi.", character="ANNA"), TextRow("a", "Hi.", character="Zoe")
+    assert directed_row(anna, CAST) == TextRow("a", "Hi.", "heart")
+    assert directed_row(zoe, CAST) == TextRow("a", "Hi.")
+    assert directed_row(zoe, Cast({"anna": ANNA}, NARRATOR)) == TextRow("a", "Hi.", "natural")
 
 
 def test_names_are_found_whatever_their_apostrophes_and_accents() -> None:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from flowtts_core.errors import FlowTTSError, TextError
 from flowtts_core.request import REQUEST_FIELDS
 from flowtts_core.text.books.columns import ID_NAMES, Columns
-from flowtts_core.text.books.cues import read_cues
+from flowtts_core.text.books.cues import ReadCue, read_cues
 from flowtts_core.text.books.decode import decode_text
 from flowtts_core.text.books.formats import TABLES, Format, is_json_array
 from flowtts_core.text.books.records import BadRow, Records, Told, codec_of, read_lines
@@ -112,12 +112,21 @@ def _cue_rows(file: BinaryIO, name: str, told: Told) -> Iterator[TextRow | RowEr
         if cue.problem:
             yield RowError(id, count, cue.problem)
         else:
-            yield TextRow(id, cue.text, cue=(cue.start_s, cue.end_s), voices=cue.voices)
+            yield from _by_character(id, cue)
     if not cues:
         raise TextError(
             f"{name}: no cues in these subtitles",
             "is the file whole? A cue has a line as 00:00:01,000 --> 00:00:02,000",
         )
+
+
+def _by_character(id: str, cue: ReadCue) -> Iterator[TextRow]:
+    """Yield a row for each of those who speak in a cue, whom different voices may read; they share its times."""
+    turns = cue.voices if cue.voices and cue.voices[0][0] == 0 else ((0, ""), *cue.voices)
+    ends = [*(place for place, _ in turns[1:]), len(cue.text)]
+    for number, ((start, name), end) in enumerate(zip(turns, ends, strict=True), 1):
+        own = id if number == 1 else f"{id}-{number}"
+        yield TextRow(own, cue.text[start:end].strip(), cue=(cue.start_s, cue.end_s), character=name)
 
 
 def _checked(
