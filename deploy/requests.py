@@ -66,7 +66,7 @@ class VoiceId(BaseModel):
 
 
 class SpeechBody(Body):
-    """`POST /v1/audio/speech`, as OpenAI's; `instructions` and unknown fields are accepted and have no effect."""
+    """`POST /v1/audio/speech`, as OpenAI's; `model` and `voice` may be left out, `instructions` and unknown fields do nothing."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -75,13 +75,15 @@ class SpeechBody(Body):
     )
     input: str = Field(min_length=1, description="The text to speak.")
     model: str = Field(
+        default=MODELS[0],
         min_length=1,
         max_length=MAX_NAME,
         description="All are the same here, but for aliases of voices.",
         json_schema_extra={"examples": list(MODELS)},
     )
-    voice: str | VoiceId = Field(
-        description="A name of /v1/voices, or NAME@SPEAKER; OpenAI's names mean the default voice."
+    voice: str | VoiceId | None = Field(
+        default=None,
+        description="A name of /v1/voices, or NAME@SPEAKER; OpenAI's names, and none, mean the default voice.",
     )
     response_format: Format = Field(default="mp3", description=FORMATS)
     speed: float = Field(default=1.0, ge=0.25, le=4.0, allow_inf_nan=False)
@@ -207,7 +209,7 @@ def speech_job(body: SpeechBody, voices: VoiceList, limits: RequestLimits) -> Sp
     """Raises ApiError 400 for a voice or model that is not served, and for a text that is too long."""
     if not voices.has_model(body.model):
         raise ApiError(400, f"no such model; there are: {', '.join(voices.models)}", "model_not_found", "model")
-    voice, speaker = voices.asked(body.voice if isinstance(body.voice, str) else body.voice.id, body.model)
+    voice, speaker = voices.asked(body.voice.id if isinstance(body.voice, VoiceId) else body.voice, body.model)
     check_text(body.input, limits.chars, "input")
     request = SynthesisRequest(text=body.input, speed=body.speed, speaker=speaker, input_type=body.input_type)
     return SpeechJob(voice.name, request)

@@ -56,7 +56,9 @@ def test_a_welcome_page_may_send_whatever_headers_its_client_has(origin: str) ->
 
 def test_null_in_a_field_that_may_be_left_out_is_its_default() -> None:
     world = World()
-    openai = dict.fromkeys(("response_format", "speed", "stream_format", "input_type", "instructions", "unknown"))
+    openai = dict.fromkeys(
+        ("model", "voice", "response_format", "speed", "stream_format", "input_type", "instructions", "unknown")
+    )
     answer = world.say(**openai)
     assert answer.status_code == 200 and answer.headers["content-type"] == "audio/mpeg"
     properties = world.client.get("/openapi.json").json()["paths"]["/tts"]["post"]["requestBody"]
