@@ -86,10 +86,6 @@ def examine(voice: str | None = None) -> list[Check]:
             "japanese extra",
             lambda: extra("japanese extra", ("pyopenjtalk",), "pip install 'flowtts[japanese]'"),
         ),
-        (
-            "languages extra",
-            lambda: extra("languages extra", ("py3langid",), "pip install 'flowtts[languages]'"),
-        ),
         ("pdf extra", lambda: extra("pdf extra", ("pypdf",), "pip install 'flowtts[pdf]'")),
         ("eval extra", lambda: extra("eval extra", EVAL_MODULES, EVAL_REMEDY)),
     ]

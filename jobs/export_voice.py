@@ -16,7 +16,7 @@ def add_parser(subparsers: Any) -> None:
         " to the waveform, for programs without torch or FlowTTS. Beside it, under the same name with .md, lies a page with"
         " its inputs, its outputs, and an example in Python. Sentences longer than a few seconds may differ a little from"
         " what FlowTTS says: it makes them window by window, the file as a whole.",
-        epilog="examples:\n  flowtts export rms -o rms.onnx\n  flowtts export voices/mine -o mine.onnx",
+        epilog="examples:\n  flowtts export natural -o natural.onnx\n  flowtts export voices/mine -o mine.onnx",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("voice", help="a bundled flow voice's name, its folder, or an s3:// place")
@@ -32,7 +32,9 @@ def run(args: argparse.Namespace) -> int:
     from flowtts_core.voice.parts import parts_of
 
     if args.output.suffix != ".onnx":
-        raise ConfigError(f"-o {args.output}: the file's name must end in .onnx", "flowtts export rms -o rms.onnx")
+        raise ConfigError(
+            f"-o {args.output}: the file's name must end in .onnx", "flowtts export natural -o natural.onnx"
+        )
     voice = parts_of(find_voice(args.voice), require_flow(args.voice, "exported"))
     try:
         made = write_export(voice, args.output)

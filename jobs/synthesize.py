@@ -356,9 +356,10 @@ def synthesize(
     from jobs.synthesis.input import ReadingOptions, read_plan
     from jobs.synthesis.settings import Speaking
 
-    speaking = speaking or Speaking()
+    speaking, reading = speaking or Speaking(), reading or ReadingOptions()
     languages = language_check(output, voice, speaking, options, device, engine)
-    plan = read_plan(inputs, reading or ReadingOptions(), speaking, languages)
+    languages.voices.require_cast(reading.cast)
+    plan = read_plan(inputs, reading, speaking, languages)
     return speak_plan(plan, output, voice, speaking, options, lexicon=lexicon, device=device, engine=engine)
 
 

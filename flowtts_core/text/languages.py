@@ -1,4 +1,4 @@
-"""Whether a text is in the language that a front end reads: by the mark of its row, and by py3langid (an optional extra)."""
+"""Whether a text is in the language that a front end reads: by the mark of its row, and by py3langid."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from flowtts_core.errors import DependencyError
 from flowtts_core.text.given_phonemes import given_phonemes, masked
 
-INSTALL = "pip install 'flowtts[languages]'"
+INSTALL = "pip install py3langid"
 _CLEARLY = 20.0  # times as probable: true of none of 9,000 English sentences, of 98 % of 420 German ones
 _NO_LANGUAGE = "zxx"
 _KIN = {  # language -> labels that the detector may give to its texts

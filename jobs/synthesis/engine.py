@@ -9,12 +9,13 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from flowtts_core.errors import FlowTTSError
+from flowtts_core.errors import ConfigError, FlowTTSError
 from jobs.synthesis.units import Unit
 
 if TYPE_CHECKING:  # the driver imports this file too, and has no need of torch
     from flowtts_core.engines.base import Synthesizer
     from flowtts_core.request import SynthesisRequest
+    from flowtts_core.text.cast import Cast
     from flowtts_core.text.plan import TextPlan
 
 MakeSynthesizer = Callable[[], "Synthesizer"]
@@ -104,6 +105,27 @@ class Voices:
             return ""
         found = self._look(name)
         return found if isinstance(found, str) else ""
+
+    def require_cast(self, cast: Cast) -> None:
+        """Refuse a cast in which somebody has a voice or a speaker that there is not, before anything is spoken.
+
+        Raises:
+            ConfigError: names who.
+        """
+        from flowtts_core.voice.card import split_speaker
+
+        for name, manner in {**cast.roles, "narrator": cast.narrator, "dialogue": cast.dialogue}.items():
+            if manner is None or manner.voice is None or (self.resolve is None and self.own.name != manner.voice):
+                continue
+            voice, speaker = split_speaker(manner.voice)
+            if speaker is None and voice in self.own.speakers:
+                voice, speaker = None, voice
+            problem = self.problem(voice) if voice else ""
+            if not problem and speaker is not None and speaker not in self.find(voice).speakers:
+                there = ", ".join(self.find(voice).speakers) or "none"
+                problem = f"asks for speaker {speaker}; voice {self.find(voice).name} has: {there}"
+            if problem:
+                raise ConfigError(f"the cast's {name} {problem}", "`flowtts voices --json` lists voices and speakers")
 
     def _look(self, name: str) -> Engine | str:
         if name not in self._found:

@@ -9,8 +9,6 @@ import pytest
 
 from flowtts_core.text.languages import other_language, primary
 
-pytest.importorskip("py3langid", reason="needs flowtts[languages]")
-
 
 def found(texts: list[str], read: str) -> list[str]:
     return [text for text in texts if other_language(text, "", read, detect=True)]

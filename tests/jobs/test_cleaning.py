@@ -223,14 +223,13 @@ def test_rows_of_another_language_are_set_aside_and_the_missing_detector_is_told
     args = arguments(str(source), "-o", str(tmp_path / "data"), "--json")
     assert args.run(args) == 3
     said = capsys.readouterr()
-    assert "pip install 'flowtts[languages]'" in said.err and json.loads(said.out)["languages"] == "marked"
+    assert "pip install py3langid" in said.err and json.loads(said.out)["languages"] == "marked"
     assert aside(tmp_path / "data") == {"german": "another language: its row says 'de', the front end reads 'en-us'"}
     config = PrepareConfig(limits=ClipLimits(language="any"))
     assert job.prepare(source, tmp_path / "any", config).set_aside == 0
 
 
 def test_german_texts_under_the_english_front_end_are_set_aside(tmp_path, in_process, monkeypatch):
-    pytest.importorskip("py3langid", reason="needs flowtts[languages]")
     monkeypatch.setattr(job, "detector_is_there", lambda: True)
     clips = {"en": (TEXT, SPEECH), "de": ("Es war ein schöner Tag im Mai.", tone(2.1))}
     source = corpus(tmp_path / "corpus", clips)

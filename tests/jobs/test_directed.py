@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from flowtts_core.audio.files import encode
 from flowtts_core.errors import ConfigError
 from flowtts_core.text.cast import Cast
 from flowtts_core.text.marks import Manner
-from jobs.cli import build_parser
+from jobs.cli import build_parser, main
 from jobs.request_options import cast_of
 from jobs.synthesis.audiobook import Spool, chapter_audio
 from jobs.synthesis.engine import Voices
@@ -93,6 +94,24 @@ def test_the_command_line_names_a_cast(tmp_path: Path) -> None:
     words = ["synthesize", "a.txt", "-o", "b", "--cast", str(path), "--dialogue", "@low"]
     args = build_parser("synthesize").parse_args(words)
     assert cast_of(args) == Cast({"anna": Manner(1.0, "heart")}, dialogue=Manner(1.0, "@low"))
+
+
+@pytest.mark.parametrize(
+    ("voice", "reason"),
+    [
+        ("zork", "cast's anna asks for voice zork"),
+        ("natural@nobody", "voice natural has: heart, michael"),
+        ("@x", "none"),
+    ],
+)
+def test_a_cast_without_its_voices_is_refused_before_any_sound(
+    voice: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.txt").write_text("[Anna] One.")
+    (tmp_path / "cast.json").write_text(json.dumps({"Anna": voice}))
+    words = ["synthesize", str(tmp_path / "a.txt"), "-o", str(tmp_path / "out"), "--cast", str(tmp_path / "cast.json")]
+    assert main([*words, "--voice", "heart"]) == 2
+    assert reason in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_a_book_joins_voices_of_several_sample_rates(tmp_path: Path) -> None:
