@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 import ipaddress
 import json
 import signal
 import socket
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -140,19 +140,18 @@ def test_without_a_whole_keys_file_nobody_is_admitted(server: Server, how: str) 
 
 
 def test_answers_under_way_are_finished_before_the_end(server: Server) -> None:
-    """The last test of a server: it ends it."""
-    answers: list[tuple[int, bytes]] = []
-    fields = {"seed": 3, "response_format": "wav"}
-    whole = server.say(TEXT * 12, **fields)[1]
-    asking = threading.Thread(target=lambda: answers.append(server.say(TEXT * 12, stream=True, **fields)))
-    asking.start()
-    time.sleep(0.5)
+    """The last test of a server: it ends it. The answer is longer than what lies between it and a client that does not read."""
+    said = {"text": TEXT * 100, "seed": 3, "response_format": "wav"}
+    whole = server.say(**said)[1]
+    connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=120)
+    connection.request("POST", "/tts", json.dumps({**said, "stream": True}).encode(), server.headers)
+    answer = connection.getresponse()
+    begun = answer.read(1000)
     server.process.send_signal(signal.SIGTERM)
-    refused: set[int] = set()
-    while asking.is_alive() and 503 not in refused:
-        refused.add(server.ask("GET", "/v1/voices")[0])
-    assert 503 in refused
-    asking.join()
-    assert answers[0][0] == 200 and len(answers[0][1]) == len(whole)
+    deadline = time.monotonic() + 60
+    while server.ask("GET", "/v1/voices")[0] != 503:
+        assert time.monotonic() < deadline
+    assert answer.status == 200 and len(begun + answer.read()) == len(whole)
+    connection.close()
     assert server.process.wait(120) == 0
     assert "finished first" in server.errors.read_text()
