@@ -30,7 +30,7 @@ def socket_folder(room: int) -> str:
 
 
 def ray_folder() -> dict[str, str]:
-    """The variable that moves Ray's own files where TMPDIR is too long for its sockets; none where it is not."""
+    """Return the variable that tells Ray where to keep its files, if TMPDIR is too long for its sockets; else nothing."""
     temporary = os.environ.get("TMPDIR")
     if temporary is None or len(os.fsencode(temporary)) + _RAY_SOCKET <= LONGEST_PATH:
         return {}

@@ -1,4 +1,4 @@
-"""Finished answers kept by their request, and for ten minutes by an id: the least recently used go when bytes are too many."""
+"""Keeps finished answers by their request, and for ten minutes by an id; the least recently used go when space runs out."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class TimelyProtocol(HttpToolsProtocol):
         self._held = b""  # of a request, until its first line is complete, or if that says HTTP/1.0, its headers
         self._timer: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn narrows asyncio's type too
         super().connection_made(transport)
         self._start_timer()
 

@@ -70,7 +70,7 @@ class Ways:
 
 @contextmanager
 def serve_environment(own: bool, host: str, port: int) -> Iterator[Ways]:
-    """Ray's settings while we serve, to be made before Ray is imported. What the user has set stays.
+    """Makes Ray's settings while we serve. Begin it before Ray is imported; what the user has set stays.
 
     With a Ray of our own, its HAProxy stands before the front where there is one: Serve's Python proxy added 20 ms to the
     first sound on 2 busy cores, HAProxy 5 ms.
@@ -108,7 +108,10 @@ def serve_environment(own: bool, host: str, port: int) -> Iterator[Ways]:
 
 
 def _haproxy_settings(folder: Path, ports: list[int], ways: Ways, host: str) -> dict[str, str]:
-    """What is this server's alone. Its sockets let whoever opens them control it: they lie in a folder of our own."""
+    """Return the settings that no other server shares.
+
+    HAProxy's sockets let whoever opens them control it, so they lie in a folder of our own.
+    """
     statistics, metrics, fallback, *fronts = ports
     return {
         "RAY_SERVE_HAPROXY_BINARY_PATH": _haproxy_in(folder, ways, host),
@@ -152,7 +155,7 @@ def is_loopback(host: str) -> bool:
 
 @contextmanager
 def claimed_port(host: str, port: int) -> Iterator[int]:
-    """The port, or a free one for 0, which no other server of ours gets meanwhile.
+    """Gives the port, or a free one for 0. Until the end of the block no other server of ours takes it.
 
     Seconds pass until something listens at it. The UDP port of the same number is the sign that it is taken: nobody else
     needs that, and the system frees it however we end.

@@ -83,7 +83,7 @@ class Front:
             raise
 
     async def _placed(self, job: SpeechJob) -> Answering:
-        """At once, or where all is full, after those who wait already for the same voice."""
+        """Begin the job at once; where all replicas are full, wait behind those who wait for the same voice."""
         line = self._lines.setdefault(job.voice, asyncio.Lock())
         wait_s = self.settings.limits.queue_s
         if not line.locked():
@@ -121,7 +121,7 @@ class Front:
         return len(self.calls) - quiet + self.speaking, quiet
 
     async def kept(self, answer_id: str, owner: str) -> Answer | None:
-        """Return the answer of an id, from whichever front made it; None as `AnswerIds.find`."""
+        """Return the answer of an id, whichever front made it; None where it is unknown, too old or somebody else's."""
         found = self.answer_ids.find(answer_id, owner)
         if found is None and self.elsewhere is not None:
             found = await self.elsewhere(answer_id, owner)

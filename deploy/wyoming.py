@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from deploy.environment import is_loopback
 from deploy.wyoming_talk import MAX_EVENT, Conversation, Refused
 from flowtts_core.errors import ConfigError
 
@@ -78,14 +79,21 @@ def gateway_settings(args: argparse.Namespace) -> GatewaySettings | None:
     if not port.isdecimal() or int(port) > 65535:
         raise ConfigError(f"--wyoming {args.wyoming}: use PORT or HOST:PORT", "for example --wyoming 10200")
     networks = tuple(_network(given) for given in args.wyoming_allow)
-    try:
-        local = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        raise ConfigError(f"--wyoming {args.wyoming}: the host must be an address", "0.0.0.0 is all of them") from None
+    local = is_loopback(host)
+    if not local and not _is_address(host):
+        raise ConfigError(f"--wyoming {args.wyoming}: the host must be an address", "0.0.0.0 is all of them")
     if not local and not networks:
         remedy = "say who may come: --wyoming-allow NETWORK, for example 192.168.1.0/24 or Home Assistant's address"
         raise ConfigError(f"--wyoming {args.wyoming}: others could reach it, and the protocol has no keys", remedy)
     return GatewaySettings(host, int(port), networks, _key(args))
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _network(given: str) -> Network:

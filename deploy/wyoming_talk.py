@@ -223,7 +223,7 @@ class _Talk:
         await self.relaying
 
     async def unless_ended(self, waiting: Any) -> Any:
-        """What is waited for; what ended the sound before it raises here."""
+        """Wait for something, unless the sound ends before it; an error that ended the sound is raised here."""
         wanted = asyncio.ensure_future(waiting)
         try:
             await asyncio.wait({wanted, self.relaying}, return_when=asyncio.FIRST_COMPLETED)
@@ -256,7 +256,7 @@ class _Talk:
 
 
 class _Sound:
-    """`audio-start`, whole 16-bit samples as `audio-chunk`, `audio-stop`."""
+    """Sends sound to the client: `audio-start`, whole 16-bit samples as `audio-chunk`, `audio-stop`."""
 
     def __init__(self, conversation: Conversation, rate: int) -> None:
         self.conversation, self.rate = conversation, rate
@@ -287,7 +287,7 @@ class _Sound:
 
 
 async def read_event(first: bytes, reader: asyncio.StreamReader) -> Event:
-    """One event whose first byte was read.
+    """Read the rest of an event whose first byte is known.
 
     Raises:
         Refused: for what is no event, or longer than `MAX_EVENT`.

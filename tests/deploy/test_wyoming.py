@@ -150,7 +150,7 @@ def test_what_the_server_refuses_is_told_and_ends_the_connection(address: str) -
     assert error(Synthesize("word " * 2000))[0] == "text_too_long"
     assert error(SynthesizeStart(SynthesizeVoice("nobody")), SynthesizeChunk("Hello."), SynthesizeStop())[0]
     assert error(SynthesizeStop())[0] == "invalid_value"
-    assert error(Synthesize(None))[0]  # type: ignore[arg-type]
+    assert error(Synthesize(None))[0]  # type: ignore[arg-type]  # what a careless client sends
 
 
 def test_marks_are_read_where_the_text_is_whole(address: str) -> None:
@@ -258,7 +258,7 @@ def test_answers_under_way_are_finished_at_the_end(url: str, keys: tuple[Path, P
         host, port = address.rsplit(":", 1)
         async with AsyncTcpClient(host, int(port)) as client:
             await client.write_event(Synthesize(TEXT).event())
-            kinds = [(await client.read_event()).type]  # type: ignore[union-attr]
+            kinds = [(await client.read_event()).type]  # type: ignore[union-attr]  # None, a closed connection, fails the test
             closed = asyncio.create_task(asyncio.to_thread(ending.__exit__, None, None, None))
             while (event := await client.read_event()) is not None:
                 kinds.append(event.type)

@@ -25,7 +25,7 @@ _LONG_DIGITS = re.compile(_BEFORE_DIGIT + r"\d[\d,.]{60,}")
 
 
 def _any_of(words: Iterable[str]) -> str:
-    """Return an expression for any of the words, by their first letters: most texts have none, which is then soon known."""
+    """Return an expression that finds any of the words. It looks at first letters first, since most texts have none of them."""
     by_first: dict[str, list[str]] = {}
     for word in sorted(set(words)):
         by_first.setdefault(word[0], []).append(word[1:])
