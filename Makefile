@@ -39,9 +39,9 @@ lint: $(DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Two processes, each with files of its own, since fixtures are shared within a file.
+# Two processes, each with files of its own, since fixtures are shared within a file. One that dies ends the run.
 test: lint
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --max-worker-restart 0
 
 slow: $(DEV)
 	$(BIN)/pytest -m slow

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from flowtts_core.metrics.optional import require
+from flowtts_core.metrics.optional import require, require_librosa
 from flowtts_core.metrics.signal import RATE, to_16k
 
 
@@ -45,7 +45,7 @@ def dnsmos(waveform: np.ndarray, sample_rate: int) -> MosScores:
 def _model() -> Any:
     """Return speechmos's DNSMOS on one thread. Its own constructor takes every core, which slows parallel workers."""
     ort = require("onnxruntime")
-    require("librosa")
+    require_librosa()
     published = require("speechmos.dnsmos")
     folder = Path(str(published.__file__)).parent / "dnsmos_models"
     options = ort.SessionOptions()

@@ -16,7 +16,7 @@ import torch
 
 from flowtts_core.audio.mel import LogMel, MelConfig
 from flowtts_core.errors import AudioError
-from flowtts_core.metrics.optional import EVAL, require
+from flowtts_core.metrics.optional import EVAL, require, require_librosa
 from flowtts_core.metrics.signal import RATE, to_16k, to_rate
 from flowtts_core.vocoder.losses import MultiSTFTLoss
 
@@ -41,7 +41,7 @@ def warped(ours: np.ndarray, ours_rate: int, theirs: np.ndarray, theirs_rate: in
         AudioError: for a clip under a tenth of a second.
         DependencyError: without librosa.
     """
-    librosa = require("librosa")
+    librosa = require_librosa()
     clips = [to_16k(ours, ours_rate), to_16k(theirs, theirs_rate)]
     _require_length(clips)
     cepstra = [_cepstra(clip) for clip in clips]  # [13, T]
@@ -157,7 +157,7 @@ def _cepstra(clip: np.ndarray) -> np.ndarray:
 def _pitch(clip: np.ndarray, frames: int) -> tuple[np.ndarray, np.ndarray]:
     """Return F0 [T] in Hz and whether each frame is voiced [T], a frame each 10 ms."""
     low, high = _PITCH_RANGE
-    f0, voiced, _ = require("librosa").pyin(clip, fmin=low, fmax=high, sr=RATE, frame_length=1024, hop_length=160)
+    f0, voiced, _ = require_librosa().pyin(clip, fmin=low, fmax=high, sr=RATE, frame_length=1024, hop_length=160)
     short = max(0, frames - len(f0))
     return np.pad(f0, (0, short), constant_values=np.nan)[:frames], np.pad(voiced, (0, short))[:frames]
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from flowtts_core.errors import AudioError, ConfigError
-from flowtts_core.metrics.optional import EVAL, require
+from flowtts_core.metrics.optional import EVAL, require, require_librosa
 from flowtts_core.metrics.signal import to_16k
 
 REMEDY = f"{EVAL} && pip install --no-deps resemblyzer"
@@ -27,6 +27,7 @@ def embed(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
         AudioError: when it contains no voice.
     """
     resemblyzer = require("resemblyzer", REMEDY)
+    require_librosa()
     heard = to_16k(waveform, sample_rate)
     if not np.abs(heard).max() > 0:
         raise AudioError("no voice in the waveform: it is silent")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from filelock import FileLock
 
 from flowtts_core.errors import AudioError
 from flowtts_core.metrics.judges import Clip, Panel, PanelConfig
+from flowtts_core.metrics.optional import compile_lock, require_librosa
 from flowtts_core.metrics.paired import pesq, si_sdr, time_for_time, warped
 from flowtts_core.metrics.signal import to_16k
 
@@ -53,6 +56,17 @@ def test_si_sdr_in_closed_form() -> None:
         si_sdr(np.zeros(RATE), target)
     with pytest.raises(AudioError, match="samples against"):
         si_sdr(target[1:], target)
+
+
+def test_one_process_at_a_time_compiles() -> None:
+    require_librosa.cache_clear()
+    here = threading.Thread(target=require_librosa)
+    with FileLock(compile_lock()):
+        here.start()
+        here.join(0.5)
+        assert here.is_alive()
+    here.join(60)
+    assert not here.is_alive()
 
 
 def test_a_clip_equals_itself(speech: np.ndarray) -> None:
