@@ -1,4 +1,4 @@
-"""What is trained: an acoustic model, or a vocoder against its discriminators."""
+"""What is trained: an acoustic model, a vocoder against its discriminators, or one on a loss of its own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flowtts_core.flow.distillation import Distillation
 from flowtts_core.sampling import Sampling
 from flowtts_core.training.batches import VocoderBatch
 from flowtts_core.training.log import TrainingLog
-from flowtts_core.vocoder.base import Vocoder
+from flowtts_core.vocoder.base import FlowVocoder, Vocoder
 from flowtts_core.vocoder.discriminators import DiscriminatorConfig, Discriminators
 from flowtts_core.vocoder.losses import (
     ADVERSARIAL,
@@ -165,11 +165,47 @@ class VocoderTask:
         with torch.autocast(batch.mel.device.type, enabled=False):
             return self.mel_loss(fake, batch.waveform)
 
-    @torch.inference_mode()
     def sample(self, module: nn.Module, step: int, log: TrainingLog) -> None:
-        assert isinstance(module, Vocoder)
-        mel = self.probe.mel.cpu()
-        waveform = module.cpu()(mel).flatten()
-        log.audio(step, "generated", waveform, module.features.sample_rate)
-        log.mel(step, "generated", LogMel(module.features)(waveform[None])[0])
-        log.mel(step, "true", torch.cat(list(mel), dim=-1))
+        _sample_crops(module, self.probe, step, log)
+
+
+class FlowVocoderTask:
+    """Trains a vocoder on its own loss."""
+
+    ema_module = "vocoder"
+
+    def __init__(self, vocoder: FlowVocoder, probe: VocoderBatch) -> None:
+        self.vocoder, self.probe = vocoder, probe
+        self.modules: dict[str, nn.Module] = {"vocoder": vocoder}
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        return {"vocoder": list(self.vocoder.parameters())}
+
+    def updates(
+        self, batch: VocoderBatch, step: int, generator: torch.Generator
+    ) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        yield "vocoder", self.vocoder.loss(batch.mel, batch.waveform, generator, batch.share)
+
+    def validation(self, module: nn.Module, batch: VocoderBatch, generator: torch.Generator) -> Tensor:
+        assert isinstance(module, FlowVocoder)
+        return module.loss(batch.mel, batch.waveform, generator)["loss"]
+
+    def sample(self, module: nn.Module, step: int, log: TrainingLog) -> None:
+        _sample_crops(module, self.probe, step, log)
+
+
+def vocoder_task(vocoder: Vocoder, probe: VocoderBatch, config: VocoderTaskConfig) -> VocoderTask | FlowVocoderTask:
+    """Return the task that trains a vocoder; `config` is of those without a loss of their own."""
+    if isinstance(vocoder, FlowVocoder):
+        return FlowVocoderTask(vocoder, probe)
+    return VocoderTask(vocoder, probe, config)
+
+
+@torch.inference_mode()
+def _sample_crops(module: nn.Module, probe: VocoderBatch, step: int, log: TrainingLog) -> None:
+    assert isinstance(module, Vocoder)
+    mel = probe.mel.cpu()
+    waveform = module.cpu()(mel).flatten()
+    log.audio(step, "generated", waveform, module.features.sample_rate)
+    log.mel(step, "generated", LogMel(module.features)(waveform[None])[0])
+    log.mel(step, "true", torch.cat(list(mel), dim=-1))

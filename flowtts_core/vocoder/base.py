@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from flowtts_core.audio.mel import MelConfig
 from flowtts_core.nn.graph import Graph, Runners
 from flowtts_core.nn.masks import length_mask
+from flowtts_core.nn.share import Share
 
 
 class Vocoder(nn.Module, abc.ABC):
@@ -57,4 +58,21 @@ class Vocoder(nn.Module, abc.ABC):
 
         Returns:
             [B, samples_of(T)] float32 in about [-1, 1]; T * hop_length samples for "same" mels, one hop less for "center".
+        """
+
+
+class FlowVocoder(Vocoder):
+    """A vocoder that learns a flow from noise to sound by a loss of its own, without discriminators."""
+
+    @abc.abstractmethod
+    def loss(
+        self, mel: Tensor, waveform: Tensor, generator: torch.Generator | None = None, share: Share | None = None
+    ) -> dict[str, Tensor]:
+        """Return named scalar losses of crops; `"loss"` is their sum, which is trained. Random draws come from `generator`.
+
+        Of crops with a share they are the losses of the whole batch, and their gradients the part of these crops.
+
+        Args:
+            mel: [B, M, T].
+            waveform: [B, samples_of(T)], of the same time.
         """

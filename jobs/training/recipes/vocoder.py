@@ -16,7 +16,7 @@ from flowtts_core.training.augmentation import Augmentation
 from flowtts_core.training.batches import AlignedVocoderBatches, Batches, VocoderBatches
 from flowtts_core.training.examples import DatasetMeta, read_features
 from flowtts_core.training.files import Files
-from flowtts_core.training.tasks import VocoderTask, VocoderTaskConfig
+from flowtts_core.training.tasks import VocoderTaskConfig, vocoder_task
 from flowtts_core.training.trainer import Task, TrainConfig
 from flowtts_core.vocoder import VOCODERS, SourceFilterConfig, Vocoder, VocosConfig
 from flowtts_core.vocoder.discriminators import DiscriminatorConfig
@@ -80,7 +80,7 @@ class VocoderRecipe(Recipe):
         crops = VocoderBatches(examples, self.batch_size, self.crop_frames, self.trainer.seed, self.augmentation)
         probe_frames = min(self.probe_frames, int(examples.frames.max()))
         probe = VocoderBatches(examples, self.batch_size, probe_frames, 1).at(0)
-        return VocoderTask(vocoder, probe, self.losses), crops
+        return vocoder_task(vocoder, probe, self.losses), crops
 
     def write(self, folder: Path, module: nn.Module, meta: DatasetMeta, name: str, **card: Any) -> None:
         assert isinstance(module, Vocoder)
@@ -126,7 +126,7 @@ class TuningRecipe(VocoderRecipe):
         sizes = (self.batch_size, self.crop_frames, self.trainer.seed)
         rows = speaker_rows(readers_of(examples.meta, self.speaker), voice.card.speakers)
         crops = AlignedVocoderBatches(examples, *sizes, voice.acoustic, voice.card.sampling, rows)
-        return VocoderTask(vocoder, crops.at(0), self.losses), crops
+        return vocoder_task(vocoder, crops.at(0), self.losses), crops
 
     def _voice(self) -> FlowVoice:
         with local_copy(self.voice) as folder:
