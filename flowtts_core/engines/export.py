@@ -156,6 +156,7 @@ class _SourceFilterSound(nn.Module):
 
     def forward(self, mel: Tensor) -> Tensor:
         vocoder, bins, free = self.vocoder, self.vocoder.filter.bins, self.vocoder.config.free_bins
+        mel = vocoder.with_pitch(mel, None)
         shaped = vocoder.filter(mel).transpose(1, 2).clamp(max=LARGEST)
         harmonic, phase, noisy, level, angle = shaped.split([bins, bins, bins, free, free], 1)
         real, imaginary = self.spectra.spectrum(pulse_train(pitch_hz(mel[:, -1].double()), vocoder.features))

@@ -12,6 +12,7 @@ from flowtts_core.acoustic.base import AcousticBatch, AcousticModel
 from flowtts_core.audio.mel import LogMel
 from flowtts_core.errors import ConfigError
 from flowtts_core.flow.distillation import Distillation
+from flowtts_core.nn.share import mean_of
 from flowtts_core.sampling import Sampling
 from flowtts_core.training.batches import VocoderBatch
 from flowtts_core.training.log import TrainingLog
@@ -142,8 +143,9 @@ class VocoderTask:
             yield "discriminators", {"loss": discriminator_loss(*scored, share, c.adversarial)}
         with torch.autocast(real.device.type, enabled=False):
             mel, stft = self.mel_loss(fake, real, share), self.stft_loss(fake, real, share)
-        losses = {"mel": mel, "stft": stft}
-        loss = c.mel_weight * mel + c.stft_weight * stft
+        side = {name: mean_of(share, value) for name, value in self.vocoder.side_losses(batch.mel).items()}
+        losses = {"mel": mel, "stft": stft, **side}
+        loss = c.mel_weight * mel + c.stft_weight * stft + sum(side.values())
         if adversarial:
             self.discriminators.requires_grad_(False)  # the vocoder's step needs no gradient of their weights
             with torch.no_grad():

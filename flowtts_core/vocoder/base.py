@@ -36,6 +36,10 @@ class Vocoder(nn.Module, abc.ABC):
         """Return the parts that can run outside torch."""
         return {}
 
+    def side_losses(self, mel: Tensor) -> dict[str, Tensor]:
+        """Return named losses of parts that learn from mels alone [B, M, T], beside what the sound is judged by."""
+        return {}
+
     def start_at(self, mel: Tensor, frame: int) -> Tensor | None:
         """Return where sources of sound stand at a frame of a whole mel [M, T]: [2]; None for a vocoder without any."""
         return None

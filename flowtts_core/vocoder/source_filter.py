@@ -3,6 +3,7 @@
 The source is that of neural source-filter models (Wang et al. 2019, arXiv 1904.12088) with harmonics and noise apart
 (1908.10256, section 2); the filter works on spectra at the frame rate, as Vocos does (2306.00814). The harmonics are
 given, so that a network has to learn envelopes and phases alone, which takes minutes; docs/measurements.md has how well.
+Where the features lack pitch, a small network finds it in the mel (`mel_pitch.py`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from flowtts_core.nn.graph import Graph
 from flowtts_core.nn.istft import InverseSTFT, centred_window
 from flowtts_core.nn.masks import length_mask
 from flowtts_core.vocoder.base import Vocoder
+from flowtts_core.vocoder.mel_pitch import CONTEXT, MelPitch
 from flowtts_core.vocoder.vocos import MelPrior, VocosBackbone
 
 _HIGHEST = 0.92  # of the Nyquist frequency: harmonics above are left out
@@ -33,9 +35,10 @@ class SourceFilterConfig:
     """Sizes of a source-filter vocoder.
 
     Attributes:
-        mel: the features it reads, with pitch; n_fft, hop_length and padding are also those of its spectra.
+        mel: the features it learns from, with pitch; n_fft, hop_length and padding are also those of its spectra.
         dim, intermediate_dim, num_layers: width, width inside a block, number of ConvNeXt blocks.
         free_bins: lowest bins of the spectrum that a part without source adds to; plosives begin in it.
+        finds_pitch: it reads mels without pitch, and finds it itself.
     """
 
     mel: MelConfig = field(default_factory=lambda: MelConfig(pitch=True))
@@ -43,6 +46,7 @@ class SourceFilterConfig:
     intermediate_dim: int = 768
     num_layers: int = 6
     free_bins: int = 256
+    finds_pitch: bool = False
 
     def __post_init__(self) -> None:
         if not self.mel.pitch:
@@ -97,16 +101,31 @@ class _FilterGraph(nn.Module):
         return (self.filter(features),)
 
 
+class _PitchGraph(nn.Module):
+    """What finds pitch in one item, under its name in the vocoder."""
+
+    def __init__(self, own: MelPitch) -> None:
+        super().__init__()
+        self.pitch = own
+
+    def forward(self, mel: Tensor) -> tuple[Tensor]:
+        return (self.pitch(mel),)
+
+
 class SourceFilter(Vocoder):
     """The vocoder; `forward` as `Vocoder` states it."""
 
     def __init__(self, config: SourceFilterConfig) -> None:
         super().__init__()
         mel = config.mel
-        self.config, self.features = config, mel
+        self.config, self.features = config, replace(mel, pitch=not config.finds_pitch)
         # the embedding and each block see PAD frames to either side, and half a window of the inverse STFT lies there
-        self.context_frames = PAD * (config.num_layers + 1) + -(-mel.n_fft // (2 * mel.hop_length))
+        half = -(-mel.n_fft // (2 * mel.hop_length))
+        self.context_frames = PAD * (config.num_layers + 1) + half
         self.filter = SpectralFilter(config)
+        self.pitch = MelPitch(mel.n_mels) if config.finds_pitch else None
+        if self.pitch is not None:  # whose sources, half a window further, are shaped by half a window of the STFT too
+            self.context_frames = max(self.context_frames, CONTEXT + 2 * half)
         self.istft = InverseSTFT(mel.n_fft, mel.hop_length, mel.win_length, mel.padding)
         generator = torch.Generator().manual_seed(0)
         noise = torch.randn(2, mel.n_fft // 2 + 1, _NOISE_FRAMES, generator=generator) * math.sqrt(0.5)
@@ -120,6 +139,7 @@ class SourceFilter(Vocoder):
         mask = None
         if lengths is not None and bool((lengths != mel.shape[-1]).any()):
             mask = length_mask(lengths, mel.shape[-1])[:, None].to(mel.dtype)  # [B, 1, T]
+        mel = self.with_pitch(mel, mask)
         if "filter" in self.runners and mask is None:
             shaped = torch.cat([self.runners["filter"](own[None])[0] for own in mel]).transpose(1, 2)
         else:
@@ -130,13 +150,44 @@ class SourceFilter(Vocoder):
         return waveform
 
     def graphs(self) -> dict[str, Graph]:
-        example = {"features": torch.zeros(1, self.features.rows, 64)}
-        return {"filter": Graph(_FilterGraph(self.filter), example, ("shaped",), {"features": 2, "shaped": 1})}
+        example = {"features": torch.zeros(1, self.config.mel.rows, 64)}
+        graphs = {"filter": Graph(_FilterGraph(self.filter), example, ("shaped",), {"features": 2, "shaped": 1})}
+        if self.pitch is not None:
+            mel = {"mel": torch.zeros(1, self.features.rows, 64)}
+            graphs["pitch"] = Graph(_PitchGraph(self.pitch), mel, ("scores",), {"mel": 2, "scores": 1})
+        return graphs
+
+    def side_losses(self, mel: Tensor) -> dict[str, Tensor]:
+        if self.pitch is None:
+            return {}
+        return {"pitch": self.pitch.loss(self.pitch(mel[:, : self.features.n_mels]), mel[:, -1])}
+
+    def with_pitch(self, mel: Tensor, mask: Tensor | None) -> Tensor:
+        """Return features [B, M + 1, T]: in training with the pitch of the recording, else with that which is found."""
+        if self.pitch is None or (self.training and mel.shape[1] == self.config.mel.rows):
+            return mel
+        bands = mel[:, : self.features.n_mels]
+        if "pitch" in self.runners and mask is None:
+            scores = torch.cat([self.runners["pitch"](own[None])[0] for own in bands])
+        else:
+            scores = self.pitch(bands, mask)
+        return torch.cat([bands, self.pitch.row_of(scores).to(bands.dtype)], 1)
 
     def start_at(self, features: Tensor, frame: int) -> Tensor:
-        """Return where the sources stand at a frame of features [rows, T]: phase in cycles, and the frame; [2] float64."""
-        cycles = _cycles(pitch_hz(features[-1, : frame + 1].double()), self.features)
-        return torch.stack([cycles[frame] % 1.0, cycles.new_tensor(float(frame))])
+        """Return where the sources stand at a frame of features [rows, T]: phase in cycles, and the frame; [2] float64.
+
+        The phase is that of the frame itself, or, where pitch is found, of the one from which a window that begins at
+        `frame` finds the pitch of the whole.
+        """
+        anchor, known = self._anchor(frame, features.shape[1]), features
+        if self.pitch is not None:
+            known = self.with_pitch(features[None, :, : frame + anchor + CONTEXT + 1], None)[0]
+        cycles = _cycles(pitch_hz(known[-1, : frame + anchor + 1].double()), self.features)
+        return torch.stack([cycles[frame + anchor] % 1.0, cycles.new_tensor(float(frame))])
+
+    def _anchor(self, frame: int, frames: int) -> int:
+        """Return the place in a window, which begins at a frame of so many, of the frame whose phase is known."""
+        return min(CONTEXT, frames - 1 - frame) if self.pitch is not None and frame else 0
 
     def _spectrum(self, shaped: Tensor, pulses: Tensor, start: Tensor | None) -> Tensor:
         """Shape the sources, of which `pulses` [B, F, T] is one, and add them up to a spectrum [B, F, T]."""
@@ -163,7 +214,14 @@ class SourceFilter(Vocoder):
         if valid is not None:
             last = pitch.gather(1, valid.sum(1, keepdim=True) - 1)
             pitch = torch.where(valid, pitch, last)
-        pulses = pulse_train(pitch_hz(pitch.double()), mel, None if start is None else start[:, 0])
+        phase, anchors = None, None
+        if start is not None:
+            lengths = [pitch.shape[1]] * len(start) if valid is None else valid.sum(1).tolist()
+            places = [
+                self._anchor(int(frame), int(frame) + own) for frame, own in zip(start[:, 1], lengths, strict=True)
+            ]
+            phase, anchors = start[:, 0], torch.tensor(places, device=pitch.device)
+        pulses = pulse_train(pitch_hz(pitch.double()), mel, phase, anchors)
         if valid is not None:
             pulses = pulses * valid.repeat_interleave(mel.hop_length, 1)
         left = self.istft.trim
@@ -171,11 +229,11 @@ class SourceFilter(Vocoder):
         return torch.stft(padded, mel.n_fft, mel.hop_length, mel.n_fft, self.window, center=False, return_complex=True)
 
 
-def pulse_train(hz: Tensor, mel: MelConfig, phase: Tensor | None = None) -> Tensor:
+def pulse_train(hz: Tensor, mel: MelConfig, phase: Tensor | None = None, anchors: Tensor | None = None) -> Tensor:
     """Return pulses [B, T * hop_length] whose harmonics all have amplitude 1, up to near the Nyquist frequency.
 
-    F0 `hz` [B, T] stands at the first sample of each frame and is linear between them; `phase` [B] is that of the first, in
-    cycles. The sum of H cosines is sin((H + 1/2) x) / (2 sin(x / 2)) - 1/2.
+    F0 `hz` [B, T] stands at the first sample of each frame and is linear between them; `phase` [B] is that of the frames
+    `anchors` [B], by default the first ones, in cycles. The sum of H cosines is sin((H + 1/2) x) / (2 sin(x / 2)) - 1/2.
     """
     hop, rate = mel.hop_length, mel.sample_rate
     hz = hz.double()
@@ -183,7 +241,8 @@ def pulse_train(hz: Tensor, mel: MelConfig, phase: Tensor | None = None) -> Tens
     slope = (torch.cat([hz[:, 1:], hz[:, -1:]], 1) - hz) * (rate / hop)  # Hz per second
     begins = _cycles(hz, mel)
     if phase is not None:
-        begins = begins + phase.to(hz)[:, None]
+        known = begins[:, :1] if anchors is None else begins.gather(1, anchors[:, None])
+        begins = begins - known + phase.to(hz)[:, None]
     cycles = (begins[:, :, None] + hz[:, :, None] * step + 0.5 * slope[:, :, None] * step.square()).flatten(1)
     half = math.pi * (cycles % 1.0)  # x / 2, in float64: near its zeros the quotient multiplies rounding errors
     f0 = (hz[:, :, None] + slope[:, :, None] * step).flatten(1)
