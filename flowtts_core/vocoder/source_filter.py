@@ -158,7 +158,9 @@ class SourceFilter(Vocoder):
         return graphs
 
     def side_losses(self, mel: Tensor) -> dict[str, Tensor]:
-        if self.pitch is None:
+        if (
+            self.pitch is None or mel.shape[1] < self.config.mel.rows
+        ):  # of mels that an acoustic model made, nobody knows it
             return {}
         return {"pitch": self.pitch.loss(self.pitch(mel[:, : self.features.n_mels]), mel[:, -1])}
 

@@ -21,6 +21,8 @@ from jobs.training.recipes.fine_tuning import fine_tuning, fine_tuning_debug
 from jobs.training.recipes.vocoder import (
     VocoderRecipe,
     bundled_vocoder,
+    general_vocoder,
+    general_vocoder_debug,
     hifigan,
     hifigan_debug,
     natural_vocoder,
@@ -38,6 +40,8 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "distillation_debug": distillation_debug,
     "fine_tuning": fine_tuning,
     "fine_tuning_debug": fine_tuning_debug,
+    "general_vocoder": general_vocoder,
+    "general_vocoder_debug": general_vocoder_debug,
     "hifigan": hifigan,
     "hifigan_debug": hifigan_debug,
     "matcha": matcha,

@@ -193,6 +193,25 @@ def natural_vocoder() -> VocoderRecipe:
     )
 
 
+def general_vocoder() -> VocoderRecipe:
+    """Return a source filter for any speaker and any acoustic model: it finds the pitch in the mel, and hears other levels.
+
+    Data are prepared with mel.pitch=true, which the vocoder learns from and does not read; many speakers and some hours.
+    """
+    trainer = replace(natural_vocoder().trainer, steps=7000)
+    model = SourceFilterConfig(num_layers=8, finds_pitch=True)
+    return replace(natural_vocoder(), model=model, trainer=trainer, augmentation=Augmentation(gain_db=(-20, 6)))
+
+
+def general_vocoder_debug() -> VocoderRecipe:
+    """Return `general_vocoder` with a tiny model and few steps."""
+    return replace(
+        source_filter_debug(),
+        model=replace(source_filter_debug().model, finds_pitch=True),
+        augmentation=general_vocoder().augmentation,
+    )
+
+
 def tuning() -> TuningRecipe:
     """Return how the vocoder of `natural` is tuned: some 20 minutes of one core."""
     trainer = TrainConfig(
