@@ -11,6 +11,7 @@ from typing import Any
 
 from safetensors.torch import load, save
 
+from flowtts_core.audio.mel import MelConfig
 from flowtts_core.config import build
 from flowtts_core.errors import VoiceError
 from flowtts_core.files import write_whole
@@ -19,6 +20,7 @@ from flowtts_core.vocoder import VOCODERS
 from flowtts_core.vocoder.base import Vocoder
 
 CARD, WEIGHTS = "vocoder.json", "vocoder.safetensors"
+BUNDLED = Path(__file__).parent / "bundled"
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,25 @@ class LoadedVocoder:
     spec: dict[str, Any]
 
 
-def save_vocoder(folder: Path, vocoder: Vocoder, spec: Mapping[str, Any], **notes: Any) -> None:
-    """Write the weights, then the card (`notes` are further JSON values: licence, source, steps)."""
+def bundled_vocoder(mel: MelConfig) -> LoadedVocoder | None:
+    """Load the vocoder for any speaker that comes with the installation and reads this mel; None where none does."""
+    for card in sorted(BUNDLED.glob(f"*/{CARD}")):
+        spec = json.loads(card.read_text(encoding="utf-8"))["vocoder"]
+        if build(VOCODERS, spec).features == mel:
+            return load_vocoder(card.parent)
+    return None
+
+
+def save_vocoder(folder: Path, vocoder: Vocoder, spec: Mapping[str, Any], *, half: bool = False, **notes: Any) -> None:
+    """Write the weights, then the card (`notes` are further JSON values: licence, source, steps).
+
+    Args:
+        half: store parameters as float16 (half the size; they are computed with in float32 all the same).
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = fold_weight_norm(vocoder.state_dict())
-    data = save({k: v.detach().cpu().contiguous() for k, v in tensors.items()})
+    weights = {k for k, _ in vocoder.named_parameters()}  # buffers keep their precision
+    tensors = {k: v.detach().cpu().contiguous() for k, v in fold_weight_norm(vocoder.state_dict()).items()}
+    data = save({k: v.half() if half and k in weights else v for k, v in tensors.items()})
     write_whole(folder / WEIGHTS, data)
     card = {"vocoder": dict(spec), "sha256": hashlib.sha256(data).hexdigest(), **notes}
     write_whole(folder / CARD, (json.dumps(card, indent=1, ensure_ascii=False) + "\n").encode())

@@ -13,6 +13,7 @@ from flowtts_core.nn.share import Share, mean_of
 from flowtts_core.vocoder.discriminators import Scored
 
 ADVERSARIAL = ("hinge", "least_squares")
+_LEAST_POWER = 1e-14  # a magnitude as small as the smallest floor of mels
 
 
 class MultiMelLoss(nn.Module):
@@ -22,8 +23,10 @@ class MultiMelLoss(nn.Module):
         self, mel: MelConfig, n_ffts: Sequence[int] = (256, 512, 1024, 2048), n_mels: Sequence[int] = (20, 40, 80, 160)
     ) -> None:
         super().__init__()
+        # the root of a power of exactly 0 would have an infinite gradient
+        mel = replace(mel, pitch=False, padding="center", magnitude_eps=max(mel.magnitude_eps, _LEAST_POWER))
         self.mels = nn.ModuleList(
-            LogMel(replace(mel, n_fft=n, win_length=n, hop_length=n // 4, n_mels=m, pitch=False, padding="center"))
+            LogMel(replace(mel, n_fft=n, win_length=n, hop_length=n // 4, n_mels=m))
             for n, m in zip(n_ffts, n_mels, strict=True)
         )
 

@@ -28,7 +28,7 @@ from flowtts_core.text.frontends import FRONTENDS, Frontend
 from flowtts_core.vocoder import VOCODERS, GriffinLimConfig
 from flowtts_core.vocoder.base import Vocoder
 from flowtts_core.vocoder.files import CARD as VOCODER_CARD
-from flowtts_core.vocoder.files import LoadedVocoder, load_vocoder
+from flowtts_core.vocoder.files import LoadedVocoder, bundled_vocoder, load_vocoder
 from flowtts_core.voice.card import CARD, FLOW_VOICE, VoiceCard, bundled_voices, find_voice, load_card, write_card
 
 GRIFFIN_LIM = "griffin_lim"
@@ -79,11 +79,15 @@ def parts_of(folder: Path, card: VoiceCard, device: torch.device | str = "cpu") 
 
 
 def find_vocoder(choice: str, mel: MelConfig) -> LoadedVocoder:
-    """Load what a `--vocoder` names: a vocoder's folder, a voice's folder or a bundled voice; none is Griffin-Lim of this mel.
+    """Load what a `--vocoder` names: a vocoder's folder, a voice's folder, a bundled voice, or "griffin_lim".
+
+    None is the bundled vocoder for any speaker that reads this mel, or else Griffin-Lim.
 
     Raises:
         VoiceError: where there is none; `require_same_features` tells whether it reads the mel of a model.
     """
+    if not choice and (bundled := bundled_vocoder(mel)) is not None:
+        return bundled
     if choice in ("", GRIFFIN_LIM):
         spec = spec_of(GRIFFIN_LIM, GriffinLimConfig(mel=mel))
         return LoadedVocoder(build(VOCODERS, spec), spec)

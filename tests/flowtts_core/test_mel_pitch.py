@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from flowtts_core.audio.mel import LogMel, MelConfig
+from flowtts_core.audio.mel import VOCOS_24K, LogMel, MelConfig
 from flowtts_core.audio.pitch import SCALE, pitch_hz
 from flowtts_core.nn.graph import Graph
+from flowtts_core.vocoder.losses import MultiMelLoss
 from flowtts_core.vocoder.mel_pitch import MelPitch
 from flowtts_core.vocoder.source_filter import SourceFilter, SourceFilterConfig, pulse_train
 
@@ -121,3 +122,10 @@ def test_the_pitch_is_learnt_beside_the_sound() -> None:
     assert vocoder.pitch is not None
     assert all(weight.grad is None for weight in vocoder.filter.parameters())
     assert all(weight.grad is not None for weight in vocoder.pitch.parameters())
+
+
+def test_mel_distances_have_gradients_in_silence() -> None:
+    """Also of mels whose magnitudes begin at 0, as Vocos's."""
+    waveform = torch.zeros(1, 4096, requires_grad=True)
+    MultiMelLoss(VOCOS_24K)(waveform, torch.randn(1, 4096)).backward()
+    assert waveform.grad is not None and waveform.grad.isfinite().all()
