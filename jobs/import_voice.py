@@ -92,8 +92,8 @@ def _add_matcha(kinds: Any) -> None:
     parser.add_argument(
         "--vocoder",
         default="",
-        help="vocoder folder, voice folder, or a bundled voice's name; it must read the same mel (default: Griffin-Lim, which"
-        " sounds metallic)",
+        help="vocoder folder, voice folder, or a bundled voice's name; it must read the same mel (default: the"
+        " bundled one for any speaker that reads it, or else Griffin-Lim, which sounds metallic)",
     )
     parser.add_argument(
         "--phonemizer",

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.storage import Storage, is_remote
-from flowtts_core.audio.mel import MelConfig
+from flowtts_core.audio.mel import MELS, MelConfig
 from flowtts_core.config import fingerprint, from_dict, override
 from flowtts_core.errors import ConfigError, OutputError, TextError
 from flowtts_core.text import frontends
@@ -114,6 +114,11 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--address", help="a Ray cluster, for example http://head:8265 (default: this machine)")
     parser.add_argument("--resample", action="store_true", help="convert other sample rates")
     parser.add_argument(
+        "--mel",
+        choices=sorted(MELS),
+        help="the mel that published vocoders read, instead of the default one (hifigan: 22.05 kHz, 80 bands)",
+    )
+    parser.add_argument(
         "--like", metavar="VOICE", help="make the features of a voice, to fine-tune it: `flowtts train --from VOICE`"
     )
     parser.add_argument("--max-seconds", type=float, help="set longer clips aside (default: 20)")
@@ -187,6 +192,8 @@ def config_of(args: argparse.Namespace) -> PrepareConfig:
         meta = DatasetMeta.load(_storage(args.output))
         base = replace(base, mel=meta.mel, frontend=meta.frontend)
     there = replace(base, resample=False).of_audio
+    if args.mel is not None:
+        base = replace(base, mel=MELS[args.mel])
     if args.like is not None:
         base = replace(base, **_features_of(args.like))
     config: PrepareConfig = override(replace(base, frontend={}), parse_settings(args.settings))

@@ -105,7 +105,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--vocoder",
         default="",
-        help="vocoder folder, voice folder, or a bundled voice's name, for the voice (default: Griffin-Lim)",
+        help="vocoder folder, voice folder, or a bundled voice's name, for the voice (default: the"
+        " bundled one for any speaker that reads its mel, or else Griffin-Lim)",
     )
     parser.add_argument("--steps", type=int, help="optimiser steps (default: the recipe's)")
     parser.add_argument(

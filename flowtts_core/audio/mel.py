@@ -75,6 +75,8 @@ VOCOS_24K = replace(BIGVGAN_24K, padding="center", magnitude_eps=0.0, log_floor=
 """The mel of Vocos's and ZipVoice's published 24 kHz models."""
 F5_24K = replace(VOCOS_24K, log_floor=1e-5)
 """F5-TTS's mel for Vocos: as Vocos's but for the floor."""
+MELS = {"hifigan": MelConfig(), "vocos": VOCOS_24K, "f5": F5_24K, "bigvgan": BIGVGAN_24K}
+"""By the names of what reads them."""
 
 
 @lru_cache(maxsize=16)

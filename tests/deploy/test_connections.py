@@ -75,7 +75,7 @@ OLD = b"POST /x HTTP/1.0\r\nContent-Length: 5\r\n\r\nhello"
 def test_http_1_0_gets_a_plain_body_however_its_request_comes(port: int, cuts: tuple[int, ...]) -> None:
     edges = (0, *cuts, None)
     parts = [OLD[a:b] for a, b in zip(edges, edges[1:], strict=False)]
-    head, _, body = told(port, *parts, pause_s=0.01).partition(b"\r\n\r\n")
+    head, _, body = told(port, *parts, pause_s=0.001).partition(b"\r\n\r\n")
     assert b" 200 " in head and b"chunked" not in head.lower() and body == b"<hello>"
 
 

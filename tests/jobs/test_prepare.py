@@ -16,7 +16,7 @@ import soundfile
 import torch
 
 from cluster.storage import Storage
-from flowtts_core.audio.mel import LogMel, MelConfig
+from flowtts_core.audio.mel import VOCOS_24K, LogMel, MelConfig
 from flowtts_core.errors import ConfigError, OutputError, TextError
 from flowtts_core.text.frontends import CharacterConfig, CharacterFrontend, PhonemeConfig, PhonemeFrontend
 from flowtts_core.training.example_files import AUDIO
@@ -374,6 +374,9 @@ def test_wrong_usage_is_named_before_any_work(tmp_path):
         job.config_of(arguments("x", "-o", "y", "--set", "mel.n_melz=3"))
     with pytest.raises(ConfigError, match="KEY=VALUE"):
         job.config_of(arguments("x", "-o", "y", "--set", "mel.n_mels"))
+    assert job.config_of(arguments("x", "-o", "y", "--mel", "vocos", "--set", "mel.pitch=true")).mel == replace(
+        VOCOS_24K, pitch=True
+    )
     config = job.config_of(arguments("x", "-o", "y", "--set", "mel.n_mels=40", "--set", "frontend.add_blank=false"))
     assert (config.mel.n_mels, config.frontend["add_blank"]) == (40, False)
     with pytest.raises(ConfigError, match="no language 'fr'"):
