@@ -11,42 +11,15 @@ import math
 import torch
 from torch import Tensor, nn
 
+from flowtts_core.nn.share import Share
+
 SUBBANDS, TAPS, CUTOFF, BETA = 8, 124, 0.071, 9.0
 _EPS = 1e-6
+_MOMENTUM = 0.01  # of a batch in the statistics, as published
 
 
-class BandEqualiser(nn.Module):
-    """Scales the subbands of waveforms [B, S] by statistics that training gathers."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(SUBBANDS))
-        self.register_buffer("variance", torch.ones(SUBBANDS))
-        analysis, synthesis = filters()
-        self.register_buffer("analysis", analysis, persistent=False)
-        self.register_buffer("synthesis", synthesis, persistent=False)
-        self.mean: Tensor
-        self.variance: Tensor
-        self.analysis: Tensor
-        self.synthesis: Tensor
-
-    def forward(self, waveform: Tensor) -> Tensor:
-        """Return the waveform with subbands of mean 0 and variance 1."""
-        return self._joined((self._split(waveform) - self.mean[:, None]) / (self.variance[:, None] + _EPS).sqrt())
-
-    def undo(self, waveform: Tensor) -> Tensor:
-        """Return the waveform that was equalised, but for what subbands of other levels leak into each other."""
-        return self._joined(self._split(waveform) * (self.variance[:, None] + _EPS).sqrt() + self.mean[:, None])
-
-    def _split(self, waveform: Tensor) -> Tensor:
-        return nn.functional.conv1d(waveform[:, None], self.analysis, padding=TAPS // 2)  # [B, SUBBANDS, S]
-
-    def _joined(self, subbands: Tensor) -> Tensor:
-        return nn.functional.conv1d(subbands, self.synthesis, padding=TAPS // 2)[:, 0]
-
-
-class BinEqualiser(nn.Module):
-    """Scales the rows of real spectra [B, rows, T] by statistics that training gathers."""
+class _Equaliser(nn.Module):
+    """Running mean and variance of rows."""
 
     def __init__(self, rows: int) -> None:
         super().__init__()
@@ -55,13 +28,68 @@ class BinEqualiser(nn.Module):
         self.mean: Tensor
         self.variance: Tensor
 
+    def _flat(self, rows: Tensor) -> Tensor:
+        """Return [B, rows, T] with mean 0 and variance 1."""
+        return (rows - self.mean[:, None]) / (self.variance[:, None] + _EPS).sqrt()
+
+    def _shaped(self, rows: Tensor) -> Tensor:
+        return rows * (self.variance[:, None] + _EPS).sqrt() + self.mean[:, None]
+
+    @torch.no_grad()
+    def _gather(self, rows: Tensor, share: Share | None) -> None:
+        """Move the statistics towards those of a batch [B, rows, T], whose items may be elsewhere too."""
+        count = (len(rows) if share is None else share.size) * rows.shape[2]
+        total = (lambda values: values) if share is None else share.sum
+        mean = total(rows.sum((0, 2))) / count
+        variance = total((rows - mean[:, None]).square().sum((0, 2))) / max(1, count - 1)
+        self.mean.lerp_(mean, _MOMENTUM)
+        self.variance.lerp_(variance, _MOMENTUM)
+
+
+class BandEqualiser(_Equaliser):
+    """Scales the subbands of waveforms [B, S] by statistics that training gathers."""
+
+    def __init__(self) -> None:
+        super().__init__(SUBBANDS)
+        analysis, synthesis = filters()
+        self.register_buffer("analysis", analysis, persistent=False)
+        self.register_buffer("synthesis", synthesis, persistent=False)
+        self.analysis: Tensor
+        self.synthesis: Tensor
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Return the waveform with subbands of mean 0 and variance 1."""
+        return self._joined(self._flat(self._split(waveform)))
+
+    def undo(self, waveform: Tensor) -> Tensor:
+        """Return the waveform that was equalised, but for what subbands of other levels leak into each other."""
+        return self._joined(self._shaped(self._split(waveform)))
+
+    def gather(self, waveform: Tensor, share: Share | None = None) -> None:
+        """Add a batch [B, S] to the running statistics; of its share, every process gets those of the whole."""
+        self._gather(self._split(waveform), share)
+
+    def _split(self, waveform: Tensor) -> Tensor:
+        return nn.functional.conv1d(waveform[:, None], self.analysis, padding=TAPS // 2)  # [B, SUBBANDS, S]
+
+    def _joined(self, subbands: Tensor) -> Tensor:
+        return nn.functional.conv1d(subbands, self.synthesis, padding=TAPS // 2)[:, 0]
+
+
+class BinEqualiser(_Equaliser):
+    """Scales the rows of real spectra [B, rows, T] by statistics that training gathers."""
+
     def forward(self, spectrum: Tensor) -> Tensor:
         """Return the spectrum with rows of mean 0 and variance 1."""
-        return (spectrum - self.mean[:, None]) / (self.variance[:, None] + _EPS).sqrt()
+        return self._flat(spectrum)
 
     def undo(self, spectrum: Tensor) -> Tensor:
         """Return the spectrum that was equalised."""
-        return spectrum * (self.variance[:, None] + _EPS).sqrt() + self.mean[:, None]
+        return self._shaped(spectrum)
+
+    def gather(self, spectrum: Tensor, share: Share | None = None) -> None:
+        """Add a batch to the running statistics; of its share, every process gets those of the whole."""
+        self._gather(spectrum, share)
 
 
 def filters() -> tuple[Tensor, Tensor]:

@@ -64,6 +64,24 @@ class MultiSTFTLoss(nn.Module):
         return (spectrum.real.square() + spectrum.imag.square()).clamp(min=1e-6).sqrt()
 
 
+def spectrum_loss(predicted: Tensor, target: Tensor, share: Share | None = None) -> Tensor:
+    """Compare magnitudes of real spectra [B, 2 F, T], real parts before imaginary ones; returns a scalar.
+
+    Squared distance of decimal logarithms, plus the norm of the distance over one more than that of the target (RFWave's
+    STFT loss, arXiv 2403.05010, section 3.2).
+    """
+    p, t = (_magnitude_of(spectrum) for spectrum in (predicted, target))
+    norms = torch.stack([torch.linalg.vector_norm(p - t), torch.linalg.vector_norm(t)])
+    if share is not None:
+        norms = share.sum(norms.square()).sqrt()
+    return mean_of(share, nn.functional.mse_loss(p.log10(), t.log10())) + norms[0] / (norms[1] + 1)
+
+
+def _magnitude_of(spectrum: Tensor) -> Tensor:
+    real, imaginary = spectrum.chunk(2, 1)
+    return (real.square() + imaginary.square()).clamp(min=1e-14).sqrt()
+
+
 def discriminator_loss(
     real: list[Scored], fake: list[Scored], share: Share | None = None, form: str = "hinge"
 ) -> Tensor:

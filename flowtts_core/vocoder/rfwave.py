@@ -1,15 +1,15 @@
 """RFWave: rectified flow on the complex spectrum, in bands that one network makes all at once.
 
 Source: Liu and Dai, "RFWave: Multi-band Rectified Flow for Audio Waveform Reconstruction" (arXiv 2403.05010), sections 3.1
-to 3.4. Its normalisation sees all frames (GRN), so it does not stream; items of other lengths are made apart, so that
-padding changes nothing.
+to 3.4. The published normalisation sees all frames (GRN), so it does not stream; with `frame_norm` it does. Items of other
+lengths are made apart, so that padding changes nothing.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,29 +17,47 @@ from torch import Tensor, nn
 from flowtts_core.audio.mel import VOCOS_24K, MelConfig
 from flowtts_core.config import build
 from flowtts_core.errors import ConfigError
-from flowtts_core.flow import SOLVERS, TIME_GRIDS, VelocityField, classifier_free
+from flowtts_core.flow import (
+    SOLVERS,
+    TIME_GRIDS,
+    LinearPath,
+    StraightnessGrid,
+    VelocityField,
+    balanced,
+    classifier_free,
+    straightness_grid,
+)
 from flowtts_core.flow.guidance import ConstantGuidance
-from flowtts_core.nn.convnext import KERNEL, PAD
+from flowtts_core.nn.convnext import KERNEL
+from flowtts_core.nn.graph import Graph
 from flowtts_core.nn.istft import InverseSTFT
-from flowtts_core.nn.time_embedding import sinusoidal_embedding
-from flowtts_core.vocoder.base import Vocoder
-from flowtts_core.vocoder.equaliser import BandEqualiser, BinEqualiser
+from flowtts_core.nn.share import Share, mean_of, rows_of
+from flowtts_core.vocoder.band_velocity import BandVelocity
+from flowtts_core.vocoder.base import FlowVocoder
+from flowtts_core.vocoder.equaliser import TAPS, BandEqualiser, BinEqualiser
+from flowtts_core.vocoder.losses import spectrum_loss
 
-_FOURIER = (6, 7)  # powers of two of the frequencies at which noisy coefficients are shown to the network too
+_NOISE_FRAMES = 512  # after which the noise repeats
+_EVALUATIONS = {"euler": 1, "midpoint": 2, "heun": 2}  # of the network in a step
 
 
 @dataclass(frozen=True)
 class RFWaveConfig:
-    """Sizes of an RFWave, and how it is sampled; the defaults are the published 24 kHz model's.
+    """Sizes of an RFWave, how it is sampled and trained; the defaults are the published 24 kHz model's.
 
     Attributes:
         mel: the mel it reads; its n_fft, hop_length, win_length and padding are also those of the spectrum.
         bands: equal parts of the spectrum; a band's row of the embedding tells the network which it is.
         overlap: bins that a band sees on either side of its own; at the ends they wrap around.
         dim, intermediate_dim, num_layers: width, width inside a block, number of ConvNeXt V2 blocks.
+        embed_kernel: frames that the first layer sees, odd.
+        fourier: the network is shown sines and cosines of the noisy coefficients too.
+        frame_norm: blocks normalise each frame by itself, and not over all of time: for models that stream.
         wave: noise and equaliser are of the waveform, and velocities are made those of waveforms; else of the spectrum.
         guidance: weight of the velocities with the mel against those with its mean over time; 1 is none.
         steps, solver, grid: of the flow.
+        unconditional: share of the crops in training whose mel is its mean over time; where guidance is above 1.
+        overlap_weight, stft_weight: of the losses beside that of the flow; 0 is none.
     """
 
     mel: MelConfig = VOCOS_24K
@@ -48,11 +66,17 @@ class RFWaveConfig:
     dim: int = 512
     intermediate_dim: int = 1536
     num_layers: int = 8
+    embed_kernel: int = KERNEL
+    fourier: bool = True
+    frame_norm: bool = False
     wave: bool = True
     guidance: float = 1.0
     steps: int = 10
     solver: str = "euler"
     grid: dict[str, Any] = field(default_factory=lambda: {"name": "uniform"})
+    unconditional: float = 0.1
+    overlap_weight: float = 0.01
+    stft_weight: float = 0.01
 
     def __post_init__(self) -> None:
         if min(self.bands, self.overlap, self.intermediate_dim, self.num_layers) < 1 or self.dim < 4 or self.dim % 2:
@@ -60,6 +84,14 @@ class RFWaveConfig:
                 f"RFWaveConfig: bands {self.bands}, overlap {self.overlap}, dim {self.dim}, intermediate_dim"
                 f" {self.intermediate_dim}, num_layers {self.num_layers}",
                 "use 1 or more of each, and an even dim of 4 or more",
+            )
+        if self.embed_kernel < 1 or self.embed_kernel % 2 == 0:
+            raise ConfigError(f"embed_kernel = {self.embed_kernel}", "use an odd number of frames")
+        if not 0 <= self.unconditional < 1 or min(self.overlap_weight, self.stft_weight) < 0:
+            raise ConfigError(
+                f"RFWaveConfig: unconditional {self.unconditional}, overlap_weight {self.overlap_weight}, stft_weight"
+                f" {self.stft_weight}",
+                "use 0 up to less than 1, and weights of 0 or more",
             )
         if self.mel.n_fft % (2 * self.bands) or self.overlap > self.mel.n_fft // 2 // self.bands:
             raise ConfigError(
@@ -75,96 +107,47 @@ class RFWaveConfig:
         build(TIME_GRIDS, self.grid)
 
 
-class BandNorm(nn.Module):
-    """Layer norm of [B, T, D] with the scale and shift of each item's band."""
-
-    def __init__(self, bands: int, dim: int) -> None:
-        super().__init__()
-        self.scale, self.shift = nn.Embedding(bands, dim), nn.Embedding(bands, dim)
-        nn.init.ones_(self.scale.weight)
-        nn.init.zeros_(self.shift.weight)
-
-    def forward(self, x: Tensor, band: Tensor) -> Tensor:
-        normal = nn.functional.layer_norm(x, x.shape[-1:], eps=1e-6)
-        return normal * self.scale(band)[:, None] + self.shift(band)[:, None]
-
-
-class ResponseNorm(nn.Module):
-    """Global response normalisation of [B, T, D] (Woo et al. 2023, arXiv 2301.00808): a channel by its size over time."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.gamma = nn.Parameter(torch.zeros(1, 1, dim))
-        self.beta = nn.Parameter(torch.zeros(1, 1, dim))
-
-    def forward(self, x: Tensor) -> Tensor:
-        size = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-        return self.gamma * (x * (size / (size.mean(2, keepdim=True) + 1e-6))) + self.beta + x
-
-
-class BandBlock(nn.Module):
-    """A ConvNeXt V2 block of [B, D, T] whose norm knows the band."""
-
-    def __init__(self, bands: int, dim: int, intermediate_dim: int) -> None:
-        super().__init__()
-        self.dwconv = nn.Conv1d(dim, dim, KERNEL, padding=PAD, groups=dim)
-        self.norm = BandNorm(bands, dim)
-        self.pwconv1 = nn.Linear(dim, intermediate_dim)
-        self.grn = ResponseNorm(intermediate_dim)
-        self.pwconv2 = nn.Linear(intermediate_dim, dim)
-
-    def forward(self, x: Tensor, band: Tensor) -> Tensor:
-        hidden = self.norm(self.dwconv(x).transpose(1, 2), band)
-        hidden = self.pwconv2(self.grn(nn.functional.gelu(self.pwconv1(hidden))))
-        return x + hidden.transpose(1, 2)
-
-
-class BandVelocity(nn.Module):
-    """Velocities of noisy bands [N, C, T] at times [N], with mels [N, M, T] and numbers of bands [N]."""
-
-    def __init__(self, config: RFWaveConfig, channels: int) -> None:
-        super().__init__()
-        seen = config.mel.rows + channels * (1 + 2 * len(_FOURIER))
-        self.embed = nn.Conv1d(seen, config.dim, KERNEL, padding=PAD)
-        self.norm = BandNorm(config.bands, config.dim)
-        self.convnext = nn.ModuleList(
-            BandBlock(config.bands, config.dim, config.intermediate_dim) for _ in range(config.num_layers)
-        )
-        self.final_layer_norm = nn.LayerNorm(config.dim, eps=1e-6)
-        self.time_mlp = nn.Sequential(
-            nn.Linear(config.dim, 4 * config.dim), nn.GELU(), nn.Linear(4 * config.dim, config.dim)
-        )
-        self.out = nn.Linear(config.dim, channels)
-        for module in self.modules():
-            if isinstance(module, nn.Conv1d | nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-
-    def forward(self, z: Tensor, t: Tensor, mel: Tensor, band: Tensor) -> Tensor:
-        frequency = 2 * math.pi * 2.0 ** torch.tensor(_FOURIER, dtype=z.dtype, device=z.device)
-        angle = z[:, :, None] * frequency[:, None]  # [N, C, frequencies, T]
-        waves = torch.stack([angle.sin(), angle.cos()], 3).flatten(1, 3)
-        x = self.embed(torch.cat([z, mel, waves], 1))
-        x = self.norm(x.transpose(1, 2), band).transpose(1, 2)
-        time = self.time_mlp(sinusoidal_embedding(t, self.out.in_features))[:, :, None]
-        for block in self.convnext:
-            x = block(x + time, band)
-        velocity: Tensor = self.out(self.final_layer_norm(x.transpose(1, 2))).transpose(1, 2)
-        return velocity
-
-
-class RFWave(Vocoder):
+class RFWave(FlowVocoder):
     """The vocoder; `forward` as `Vocoder` states it. Spectra here are real: [B, 2 F, T], real parts before imaginary ones."""
 
     def __init__(self, config: RFWaveConfig) -> None:
         super().__init__()
-        mel = config.mel
+        c, mel = config, config.mel
         self.config, self.features = config, mel
-        self.width = mel.n_fft // 2 // config.bands
-        self.backbone = BandVelocity(config, 2 * (self.width + 2 * config.overlap))
+        self.width = mel.n_fft // 2 // c.bands
+        channels = 2 * (self.width + 2 * c.overlap)
+        sizes = (c.bands, c.dim, c.intermediate_dim, c.num_layers, c.embed_kernel, c.fourier, c.frame_norm)
+        self.backbone = BandVelocity(mel.rows, channels, *sizes)
         self.istft = InverseSTFT(mel.n_fft, mel.hop_length, mel.win_length, mel.padding)
-        self.equaliser = BandEqualiser() if config.wave else BinEqualiser(mel.n_fft + 2)
+        self.equaliser = BandEqualiser() if c.wave else BinEqualiser(mel.n_fft + 2)
+        self.context_frames = self._context()
+        drawn = (_NOISE_FRAMES, mel.hop_length if c.wave else mel.n_fft + 2)
+        noise = torch.randn(drawn, generator=torch.Generator().manual_seed(0), device="cpu")
+        self.register_buffer("drawn", noise, persistent=False)
+        self.drawn: Tensor
+
+    def _context(self) -> int | None:
+        """Return the frames to either side that a frame's samples depend on."""
+        c, mel = self.config, self.features
+        if self.backbone.reach is None or c.guidance > 1:  # which sees the mean of the mel over all of time
+            return None
+        half = -(-mel.win_length // (2 * mel.hop_length))  # of an STFT, or of its inverse
+        evaluations = c.steps * _EVALUATIONS[c.solver]
+        if not c.wave:
+            return evaluations * self.backbone.reach + half
+        # the noise is made a spectrum; each velocity a waveform, and a spectrum again; two filters equalise at the end
+        around = -(-mel.win_length // mel.hop_length)
+        return half + evaluations * (self.backbone.reach + around) + half + -(-TAPS // mel.hop_length)
+
+    def graphs(self) -> dict[str, Graph]:
+        channels, rows = self.config.bands * self.backbone.out.out_features, self.features.rows
+        example = {"z": torch.zeros(1, channels, 64), "t": torch.zeros(1), "mel": torch.zeros(1, rows, 64)}
+        growing = {"z": 2, "mel": 2, "velocity": 2}
+        return {"velocity": Graph(_VelocityGraph(self.backbone, self.config.bands), example, ("velocity",), growing)}
+
+    def start_at(self, mel: Tensor, frame: int) -> Tensor:
+        """Return [0, frame]: the noise is that of the frame."""
+        return torch.tensor([0.0, float(frame)], dtype=torch.float64)
 
     def forward(self, mel: Tensor, lengths: Tensor | None = None, start: Tensor | None = None) -> Tensor:
         frames = [mel.shape[-1]] * len(mel) if lengths is None else lengths.tolist()
@@ -173,37 +156,127 @@ class RFWave(Vocoder):
             rows = [row for row, own in enumerate(frames) if own == count]
             samples = self.features.samples_of(count)
             if samples:
-                own = mel[rows, :, :count]
-                # the reflection at the ends of the STFT needs more samples than it reflects
-                short = max(0, self.features.n_fft // 2 // self.features.hop_length + 2 - count)
-                own = torch.cat([own, own[:, :, -1:].expand(-1, -1, short)], 2)
-                waveform[rows, :samples] = self.sample(own, self.noise(own))[:, :samples]
+                own = self._lengthened(mel[rows, :, :count])
+                noise = self.noise(own, None if start is None else start[rows])
+                waveform[rows, :samples] = self.sample(own, noise)[:, :samples]
         return waveform
 
-    def noise(self, mel: Tensor) -> Tensor:
-        """Return the noise of mels: waveforms [B, S], or spectra [B, 2 F, T]; the same for mels of the same length."""
-        frames = mel.shape[-1]
-        shape = (self.features.samples_of(frames),) if self.config.wave else (self.features.n_fft + 2, frames)
-        drawn = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-        return drawn.to(mel).expand(len(mel), *shape)
+    def _lengthened(self, mel: Tensor) -> Tensor:
+        """Repeat the last frame of a mel that is too short: the reflection at the ends needs more samples than it reflects."""
+        short = max(0, self.features.n_fft // 2 // self.features.hop_length + 2 - mel.shape[-1])
+        return torch.cat([mel, mel[:, :, -1:].expand(-1, -1, short)], 2)
 
-    def sample(self, mel: Tensor, noise: Tensor) -> Tensor:
-        """Return waveforms [B, S] of mels [B, M, T] without padding, from noise as `noise` makes it."""
-        c, bands = self.config, self.config.bands
-        z_0 = self.split(self.stft(noise) if c.wave else noise)
-        number = torch.arange(bands, device=mel.device).repeat(len(mel))
+    def noise(self, mel: Tensor, start: Tensor | None = None) -> Tensor:
+        """Return the noise of mels, which each frame has its own of: waveforms [B, S], or spectra [B, 2 F, T]."""
+        frames = torch.arange(mel.shape[-1], device=self.drawn.device)[None]
+        if start is not None:
+            frames = frames + start[:, 1:].to(self.drawn.device).long()
+        noise = self.drawn[frames % _NOISE_FRAMES].to(mel).expand(len(mel), -1, -1)
+        if self.config.wave:
+            return noise.flatten(1)[:, : self.features.samples_of(mel.shape[-1])]
+        return noise.transpose(1, 2)
+
+    def sample(self, mel: Tensor, noise: Tensor, times: Tensor | None = None) -> Tensor:
+        """Return waveforms [B, S] of mels [B, M, T] without padding, from noise as `noise` makes it.
+
+        Args:
+            times: [steps + 1] from 0 to 1 at which the solver stops; by default those of the config's grid.
+        """
+        c = self.config
+        if times is None:
+            times = build(TIME_GRIDS, c.grid).times(c.steps)
+        followed, condition = self.field(mel)
+        solved = build(SOLVERS, {"name": c.solver}).solve(followed, self.begin(noise), times, condition)
+        return self.sound(self.join(solved.x))
+
+    def straightness(self, mel: Tensor, parts: int = 50) -> StraightnessGrid:
+        """Return the grid between whose times the paths to the sound of mels [B, M, T] are equally far from straight."""
+        mel = self._lengthened(mel)
+        followed, condition = self.field(mel)
+        return straightness_grid(followed, self.begin(self.noise(mel)), condition, parts)
+
+    def begin(self, noise: Tensor) -> Tensor:
+        """Return the bands of noise, where paths begin."""
+        return self.split(self.stft(noise) if self.config.wave else noise)
+
+    def field(self, mel: Tensor) -> tuple[VelocityField, Tensor]:
+        """Return the velocities of bands that are followed to the sound of mels without padding, and their condition."""
 
         def velocity(z: Tensor, t: Tensor, mel: Tensor) -> Tensor:
-            made: Tensor = self.backbone(z, t, mel, number)
-            return self.split(self.stft(self.inverse(self.join(made)))) if c.wave else made
+            made = self._velocity(z, t, mel)
+            return self.split(self.stft(self.inverse(self.join(made)))) if self.config.wave else made
 
-        condition, followed = mel.repeat_interleave(bands, 0), cast(VelocityField, velocity)
-        if c.guidance > 1:  # from the mean's velocity towards the mel's, in the published order of operations
-            followed = classifier_free(velocity, condition, ConstantGuidance(-c.guidance))
-            condition = mel.mean(2, keepdim=True).expand_as(mel).repeat_interleave(bands, 0)
-        times = build(TIME_GRIDS, c.grid).times(c.steps)
-        solved = build(SOLVERS, {"name": c.solver}).solve(followed, z_0, times, condition)
-        return self.sound(self.join(solved.x))
+        if self.config.guidance == 1:
+            return velocity, mel
+        # from the mean's velocity towards the mel's, in the published order of operations
+        return classifier_free(velocity, mel, ConstantGuidance(-self.config.guidance)), _mean_over_time(mel)
+
+    def _velocity(self, z: Tensor, t: Tensor, mel: Tensor) -> Tensor:
+        """Return the network's velocities of bands [B * bands, C, T] at times [B * bands]."""
+        if "velocity" not in self.runners:
+            return self._torch_velocity(z, t, mel)
+        runner, bands = self.runners["velocity"], self.config.bands
+        items = zip(z.unflatten(0, (-1, bands)).flatten(1, 2), t[::bands], mel, strict=True)
+        made = torch.cat([runner(own_z[None], own_t[None], own_mel[None])[0] for own_z, own_t, own_mel in items])
+        return made.unflatten(1, (bands, -1)).flatten(0, 1)
+
+    def _torch_velocity(self, z: Tensor, t: Tensor, mel: Tensor) -> Tensor:
+        bands = self.config.bands
+        number = torch.arange(bands, device=mel.device).repeat(len(mel))
+        velocity: Tensor = self.backbone(z, t, mel.repeat_interleave(bands, 0), number)
+        return velocity
+
+    def loss(
+        self, mel: Tensor, waveform: Tensor, generator: torch.Generator | None = None, share: Share | None = None
+    ) -> dict[str, Tensor]:
+        c = self.config
+        count, rows = rows_of(share, len(mel))
+        t = torch.rand(count, generator=generator)[rows].to(mel.device)
+        shape = waveform.shape[1:] if c.wave else (self.features.n_fft + 2, mel.shape[2])
+        noise = torch.randn(count, *shape, generator=generator)[rows].to(mel.device)
+        if c.guidance > 1:
+            dropped = torch.rand(count, generator=generator)[rows].to(mel.device) < c.unconditional
+            mel = torch.where(dropped[:, None, None], _mean_over_time(mel), mel)
+        return self.losses_at(mel, waveform, t, noise, share)
+
+    def losses_at(
+        self, mel: Tensor, waveform: Tensor, t: Tensor, noise: Tensor, share: Share | None = None
+    ) -> dict[str, Tensor]:
+        """Return the losses at times [B], from noise as `noise` makes it; in training mode the equaliser learns too."""
+        c, kind = self.config, waveform.device.type
+        with torch.autocast(kind, enabled=False):
+            waveform = waveform.float()
+            if self.training:
+                self.equaliser.gather(waveform if c.wave else self.stft(waveform), share)
+            each = t.repeat_interleave(c.bands)  # all bands of an item are at the same time, as published
+            at = LinearPath().sample(self.begin(noise), self.split(self.equalised(waveform)), each)
+        predicted = self._torch_velocity(at.x_t, each, mel)
+        with torch.autocast(kind, enabled=False):
+            predicted = predicted.float()
+            flow = mean_of(share, self._flow_loss(predicted, at.velocity))
+            overlap = mean_of(share, self._overlap_loss(predicted))
+            stft = spectrum_loss(self.join(at.x_0 + predicted), self.join(at.x_1), share)
+            loss = flow + c.overlap_weight * overlap + c.stft_weight * stft
+        return {"flow": flow, "overlap": overlap, "stft": stft, "loss": loss}
+
+    def _flow_loss(self, predicted: Tensor, target: Tensor) -> Tensor:
+        """Return the mean squared error of velocities, each frame of a band over its size; as waveforms where noise is one."""
+        predicted, target = balanced(predicted, target, 1)
+        difference = predicted - target
+        if self.config.wave:
+            difference = self.inverse(self.join(difference))
+        return difference.square().mean()
+
+    def _overlap_loss(self, predicted: Tensor) -> Tensor:
+        """Return how far bands are from their neighbours where they overlap: squares, summed over sides and parts of a bin."""
+        bands, side, own = self.config.bands, self.config.overlap, self.width
+        if bands == 1:
+            return predicted.new_zeros(())
+        bins = predicted.unflatten(0, (-1, bands)).unflatten(2, (2, -1))  # [B, bands, 2, width + 2 overlap, T]
+        lower, upper = bins[:, :-1], bins[:, 1:]
+        left = nn.functional.mse_loss(upper[:, :, :, :side], lower[:, :, :, own : own + side])
+        right = nn.functional.mse_loss(lower[:, :, :, own + side :], upper[:, :, :, side : 2 * side])
+        return (left + right) * (2 * (bands - 1) / bands)
 
     def sound(self, spectrum: Tensor) -> Tensor:
         """Return the waveform [B, S] of an equalised spectrum."""
@@ -248,3 +321,22 @@ class RFWave(Vocoder):
         own = bands.unflatten(1, (2, -1))[:, :, side : side + self.width + 1].unflatten(0, (-1, count))
         inner, last = own[:, :, :, : self.width], own[:, -1, :, self.width :]  # [B, bands, 2, width, T], [B, 2, 1, T]
         return torch.cat([inner.transpose(1, 2).flatten(2, 3), last], 2).flatten(1, 2)
+
+
+class _VelocityGraph(nn.Module):
+    """The network on all bands of one item: z [1, bands * C, T], t [1], mel [1, M, T], under the names of its modules."""
+
+    def __init__(self, backbone: BandVelocity, bands: int) -> None:
+        super().__init__()
+        self.backbone, self.bands = backbone, bands
+
+    def forward(self, z: Tensor, t: Tensor, mel: Tensor) -> tuple[Tensor]:
+        bands = self.bands
+        made = self.backbone(
+            z.unflatten(1, (bands, -1))[0], t.expand(bands), mel.expand(bands, -1, -1), torch.arange(bands)
+        )
+        return (made.flatten(0, 1)[None],)
+
+
+def _mean_over_time(mel: Tensor) -> Tensor:
+    return mel.mean(2, keepdim=True).expand_as(mel)

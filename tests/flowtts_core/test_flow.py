@@ -18,11 +18,14 @@ from flowtts_core.flow import (
     SOLVERS,
     TIME_GRIDS,
     Distillation,
+    StraightnessGrid,
+    balanced,
     classifier_free,
     long_step,
     masked_flow_loss,
     sinkhorn_plan,
     squared_distances,
+    straightness_grid,
 )
 
 ORDERS = {"euler": 1, "midpoint": 2, "heun": 2}
@@ -153,6 +156,52 @@ def test_grids_run_from_0_to_1_without_turning_back(name):
 def test_power_grid_is_a_power():
     times = build(TIME_GRIDS, {"name": "power", "alpha": 3.0}).times(4)
     torch.testing.assert_close(times, torch.tensor([0, 1 / 64, 8 / 64, 27 / 64, 1]))
+
+
+def test_a_straight_flow_has_the_uniform_grid():
+    noise = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    grid = straightness_grid(lambda x, t, condition: condition - noise, noise, torch.ones(3, 4))
+    torch.testing.assert_close(grid.times(7), torch.linspace(0, 1, 8), atol=0, rtol=0)
+
+
+def test_the_grid_of_a_velocity_that_grows_has_its_closed_form():
+    """Of v = 2 t the paths are (2 t - 1)^2 away, which up to t adds up to ((2 t - 1)^3 + 1) / 6."""
+    grid = straightness_grid(lambda x, t, condition: 2 * t[:, None].expand_as(x), torch.randn(2, 5).double(), parts=400)
+    for steps in (1, 2, 5, 10):
+        part = 2 * torch.arange(steps + 1) / steps - 1
+        torch.testing.assert_close(grid.times(steps), (1 + part.sign() * part.abs() ** (1 / 3)) / 2, atol=2e-3, rtol=0)
+
+
+def test_intervals_of_the_grid_are_equally_far_from_straight():
+    """For dx/dt = -k x of several k, whose paths are known: x_0 e^(-k t)."""
+    rates, x_0 = torch.tensor([[0.5, 4.0, 9.0]]), torch.tensor([[1.0, -2.0, 3.0], [0.5, 1.0, -1.0]])
+    grid = straightness_grid(lambda x, t, condition: -condition * x, x_0, rates, parts=500)
+    times = grid.times(6).double()
+    assert times[1] < 0.1 and (times.diff() > 0).all()  # most of it happens near the noise
+    amounts = []
+    for low, high in itertools.pairwise(times):
+        t = torch.linspace(float(low), float(high), 2001, dtype=torch.float64)[:, None, None]
+        away = -rates * x_0 * torch.exp(-rates * t) - x_0 * (torch.exp(-rates) - 1)
+        amounts.append(torch.trapezoid(away.square().mean((1, 2)), t[:, 0, 0]))
+    torch.testing.assert_close(torch.stack(amounts), torch.stack(amounts).mean().expand(6), atol=0, rtol=0.02)
+
+
+def test_a_straightness_grid_is_a_spec_of_json_and_leaves_out_no_part_of_time():
+    spec = {"name": "straightness", "density": [0.0, 3.0, 0.0, 1.0]}
+    times = build(TIME_GRIDS, json.loads(json.dumps(spec))).times(4)
+    torch.testing.assert_close(times, torch.tensor([0, 1 / 3, 5 / 12, 1 / 2, 1])[[0, 1, 2, 3, 4]])
+    assert torch.equal(StraightnessGrid((0.0, 0.0)).times(3), torch.linspace(0, 1, 4))
+    for density in ((), (-1.0, 2.0), (math.nan,), (math.inf,)):
+        with pytest.raises(ConfigError, match="density"):
+            StraightnessGrid(density)
+
+
+def test_balanced_velocities_weigh_loud_and_quiet_parts_alike():
+    target = torch.randn(2, 64, 3) * torch.tensor([100.0, 1.0, 0.01])
+    predicted, flat = balanced(0.5 * target, target, 1)
+    torch.testing.assert_close(flat.std(1), torch.ones(2, 3), atol=0.01, rtol=0)
+    errors = (predicted - flat).square().mean((0, 1))
+    torch.testing.assert_close(errors, torch.full((3,), 0.25), atol=0.02, rtol=0)
 
 
 def test_bad_settings_are_refused_with_the_valid_ones():

@@ -11,16 +11,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from flowtts_core.audio.mel import VOCOS_24K, MelConfig
+from flowtts_core.config import build
+from flowtts_core.engines.runtime import export_graph, open_runners
 from flowtts_core.errors import ConfigError, VoiceError
+from flowtts_core.flow import TIME_GRIDS
+from flowtts_core.training.batches import share_of
+from flowtts_core.training.distributed import Ranks
 from flowtts_core.vocoder.importers import import_rfwave
 from flowtts_core.vocoder.rfwave import RFWave, RFWaveConfig
+from tests.thread_ranks import together
 
 TEN = math.log(10)  # published mels have decimal logarithms
 
@@ -173,3 +180,136 @@ def test_the_equaliser_gives_the_waveform_back() -> None:
 def test_a_published_model_is_of_the_published_size() -> None:
     model = RFWave(RFWaveConfig())
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(18.1, abs=0.2)
+
+
+@pytest.mark.parametrize("variant", ["wave", "freq"])
+def test_losses_equal_the_published_ones(variant: str, parity_dir: Path, tmp_path: Path) -> None:
+    model, io = published(parity_dir, tmp_path, variant)
+    t = io[f"{variant}.train.t"].view(2, 4)
+    assert torch.equal(t, t[:, :1].expand(2, 4))  # one time for all bands of an item
+    losses = model.losses_at(io["mel"], io[f"{variant}.audio_in"], t[:, 0], io[f"{variant}.train.noise"])
+    for own, theirs in (("flow", "rf"), ("overlap", "overlap"), ("stft", "stft")):
+        torch.testing.assert_close(losses[own], io[f"{variant}.train.{theirs}_loss"], atol=1e-4, rtol=1e-4)
+    assert losses["loss"] == pytest.approx(losses["flow"] + 0.01 * (losses["overlap"] + losses["stft"]))
+
+
+SMALL = RFWaveConfig(
+    mel=MelConfig(24000, n_fft=256, win_length=256, hop_length=64, n_mels=20),
+    bands=4,
+    overlap=4,
+    dim=16,
+    intermediate_dim=32,
+    num_layers=1,
+    steps=3,
+)
+
+
+def fresh(**changed: Any) -> RFWave:
+    torch.manual_seed(0)
+    model = RFWave(replace(SMALL, **changed))
+    for name, weight in model.named_parameters():
+        if "grn" in name:
+            weight.data.normal_(0, 0.5)  # which begin at zero, as if there were no normalisation
+    return model.eval()
+
+
+@pytest.mark.parametrize("padding", ["same", "center"])
+@pytest.mark.parametrize("wave", [True, False])
+@pytest.mark.parametrize("solver", ["euler", "heun"])
+def test_norms_of_frames_let_it_stream(solver: str, wave: bool, padding: str) -> None:
+    mel_config = replace(SMALL.mel, padding=padding)
+    model = fresh(mel=mel_config, frame_norm=True, wave=wave, solver=solver, steps=2, embed_kernel=3)
+    assert fresh(wave=wave).context_frames is None and fresh(frame_norm=True, guidance=2.0).context_frames is None
+    beside, hop, low = model.context_frames, 64, 500
+    assert beside is not None
+    mel = torch.randn(1, 20, 640, generator=torch.Generator().manual_seed(1)) - 4
+    with torch.no_grad():
+        whole = model(mel)
+        part = model(mel[:, :, low:600], start=model.start_at(mel[0], low)[None])
+        inside = slice(beside * hop, (100 - beside) * hop)
+        torch.testing.assert_close(part[:, inside], whole[:, low * hop : 600 * hop][:, inside], atol=1e-4, rtol=0)
+        # frames nearer to the end depend on what is missing: the context is not much more than it must be
+        assert (part - whole[:, low * hop :][:, : part.shape[1]])[:, -hop * (beside // 2) :].abs().max() > 1e-4
+
+
+def batch(count: int, frames: int = 24) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    waveform = 0.1 * torch.randn(count, frames * 64, generator=generator)
+    return torch.randn(count, 20, frames, generator=generator), waveform
+
+
+@pytest.mark.parametrize("wave", [True, False])
+def test_losses_gradients_and_statistics_do_not_depend_on_the_number_of_workers(wave: bool) -> None:
+    def work(ranks: Ranks) -> dict[str, Tensor]:
+        model, (mel, waveform) = fresh(wave=wave, guidance=1.5, unconditional=0.5).train(), batch(5)
+        share = share_of(np.full(5, 24), ranks)
+        rows = slice(None) if share is None else share.rows
+        losses = model.loss(mel[rows], waveform[rows], torch.Generator().manual_seed(7), share)
+        losses["loss"].backward()
+        weights = [weight for weight in model.parameters() if weight.grad is not None]
+        ranks.sum_gradients(weights)
+        statistics = torch.stack([model.equaliser.mean, model.equaliser.variance])
+        gradient = torch.cat([weight.grad.flatten() for weight in weights])
+        return {name: loss.detach() for name, loss in losses.items()} | {"gradient": gradient, "statistics": statistics}
+
+    [alone] = together(1, work)
+    for size in (2, 3, 8):
+        for found in together(size, work):
+            for name, value in found.items():
+                torch.testing.assert_close(value, alone[name], atol=1e-5, rtol=1e-4)
+
+
+def test_the_equaliser_learns_the_levels_of_what_it_hears_in_training_alone() -> None:
+    model, (mel, waveform) = fresh(wave=False), batch(4)
+    spectrum = model.stft(waveform)
+    model.loss(mel, waveform, torch.Generator().manual_seed(0))
+    assert torch.equal(model.equaliser.variance, torch.ones(258))
+    model.train()
+    for step in range(1500):
+        model.equaliser.gather(spectrum)
+        if step == 0:
+            torch.testing.assert_close(
+                model.equaliser.variance, 0.99 + 0.01 * spectrum.transpose(0, 1).flatten(1).var(1)
+            )
+    flat = model.equalised(waveform)
+    assert flat.mean((0, 2)).abs().max() < 0.02
+    torch.testing.assert_close(flat[:, 1:128].var((0, 2)), torch.ones(127), atol=0.02, rtol=0)
+
+
+def test_mels_are_dropped_where_guidance_is_meant_to_be_used() -> None:
+    mel, waveform = batch(3)
+    mean = mel.mean(2, keepdim=True).expand_as(mel)
+
+    def loss(model: RFWave, mel: Tensor) -> Tensor:
+        return model.loss(mel, waveform, torch.Generator().manual_seed(0))["loss"]
+
+    dropping = fresh(guidance=1.5, unconditional=0.999)
+    assert torch.equal(loss(dropping, mel), loss(dropping, mean))
+    for keeping in (fresh(guidance=1.0, unconditional=0.999), fresh(guidance=1.5, unconditional=0.0)):
+        assert not torch.equal(loss(keeping, mel), loss(keeping, mean))
+
+
+@pytest.mark.parametrize("guidance", [1.0, 1.5])
+def test_its_graph_gives_what_torch_gives(guidance: float, tmp_path: Path) -> None:
+    model = fresh(guidance=guidance)
+    weights = save({name: tensor.contiguous() for name, tensor in model.state_dict().items()})
+    (tmp_path / "w").write_bytes(weights)
+    for name, graph in model.graphs().items():
+        (tmp_path / name).write_bytes(export_graph(graph, "w", weights))
+    mel, lengths = torch.randn(2, 20, 41) - 4, torch.tensor([41, 30])
+    with torch.no_grad():
+        torchs = model(mel, lengths)
+        model.runners = open_runners(tmp_path, {"velocity": "velocity"})
+        torch.testing.assert_close(model(mel, lengths), torchs, atol=1e-4, rtol=0)
+
+
+def test_it_measures_a_grid_that_its_config_can_hold() -> None:
+    model = fresh()
+    mel = torch.randn(2, 20, 30) - 4
+    grid = model.straightness(mel, parts=12)
+    assert len(grid.density) == 12 and min(grid.density) > 0
+    spec = {"name": "straightness", "density": list(grid.density)}
+    held = fresh(grid=spec)
+    uneven = held.sample(mel, held.noise(mel))
+    assert torch.equal(uneven, model.sample(mel, model.noise(mel), build(TIME_GRIDS, spec).times(3)))
+    assert not torch.equal(uneven, model.sample(mel, model.noise(mel)))
