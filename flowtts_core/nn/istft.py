@@ -38,6 +38,9 @@ class InverseSTFT(nn.Module):
     def __init__(self, n_fft: int, hop_length: int, win_length: int, padding: str = "same") -> None:
         super().__init__()
         self.n_fft, self.hop_length = n_fft, hop_length
+        self.edges = (
+            "constant" if padding == "same" else "reflect"
+        )  # what the STFT that it inverts sees beyond the ends
         self.trim = (n_fft - hop_length) // 2 if padding == "same" else n_fft // 2
         self.register_buffer("window", centred_window(n_fft, win_length))
         self.window: Tensor
@@ -58,6 +61,13 @@ class InverseSTFT(nn.Module):
             return waveform
         lengths = (mask.sum((1, 2)) - 1) * self.hop_length + self.n_fft - 2 * self.trim
         return waveform * (torch.arange(waveform.shape[-1], device=waveform.device) < lengths[:, None])
+
+    def stft(self, waveform: Tensor) -> Tensor:
+        """Return the complex spectrum [B, F, T] of a waveform [B, S], which `forward` makes that waveform again."""
+        padded = nn.functional.pad(waveform[:, None], (self.trim, self.trim), mode=self.edges)[:, 0]
+        return torch.stft(
+            padded, self.n_fft, self.hop_length, self.n_fft, self.window, center=False, return_complex=True
+        )
 
     def _overlap_add(self, frames: Tensor) -> Tensor:
         """[B, n_fft, T] -> [B, (T - 1) * hop_length + n_fft]."""

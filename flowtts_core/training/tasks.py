@@ -12,7 +12,6 @@ from flowtts_core.acoustic.base import AcousticBatch, AcousticModel
 from flowtts_core.audio.mel import LogMel
 from flowtts_core.errors import ConfigError
 from flowtts_core.flow.distillation import Distillation
-from flowtts_core.nn.share import mean_of
 from flowtts_core.sampling import Sampling
 from flowtts_core.training.batches import VocoderBatch
 from flowtts_core.training.log import TrainingLog
@@ -115,7 +114,10 @@ class VocoderTaskConfig:
 
 
 class VocoderTask:
-    """Trains a vocoder on spectral distances and, from a given step, against discriminators that are trained with it."""
+    """Trains a vocoder on spectral distances and, from a given step, against discriminators that are trained with it.
+
+    What the vocoder has of losses besides (`Vocoder.trained`) is added to them.
+    """
 
     ema_module = "vocoder"
 
@@ -136,16 +138,16 @@ class VocoderTask:
         self.mel_loss.to(batch.mel.device)
         self.stft_loss.to(batch.mel.device)
         c, real, share = self.config, batch.waveform, batch.share
-        fake = self.vocoder(batch.mel).float()
+        fake, own = self.vocoder.trained(batch.mel, real, generator, share)
+        fake = fake.float()
         adversarial = c.adversarial_from is not None and step >= c.adversarial_from
         if adversarial:
             scored = self.discriminators(real), self.discriminators(fake.detach())
             yield "discriminators", {"loss": discriminator_loss(*scored, share, c.adversarial)}
         with torch.autocast(real.device.type, enabled=False):
             mel, stft = self.mel_loss(fake, real, share), self.stft_loss(fake, real, share)
-        side = {name: mean_of(share, value) for name, value in self.vocoder.side_losses(batch.mel).items()}
-        losses = {"mel": mel, "stft": stft, **side}
-        loss = c.mel_weight * mel + c.stft_weight * stft + sum(side.values())
+        losses = {"mel": mel, "stft": stft, **own}
+        loss = torch.stack([c.mel_weight * mel + c.stft_weight * stft, *own.values()]).sum()
         if adversarial:
             self.discriminators.requires_grad_(False)  # the vocoder's step needs no gradient of their weights
             with torch.no_grad():

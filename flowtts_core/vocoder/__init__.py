@@ -1,5 +1,6 @@
 """Vocoders by name: each turns a log-mel into a waveform."""
 
+from flowtts_core.vocoder.band_split import BandSplit, BandSplitConfig
 from flowtts_core.vocoder.base import Vocoder
 from flowtts_core.vocoder.griffin_lim import GriffinLim, GriffinLimConfig
 from flowtts_core.vocoder.hifigan import HiFiGAN, HiFiGANConfig
@@ -9,6 +10,7 @@ from flowtts_core.vocoder.vocos import Vocos, VocosConfig
 from flowtts_core.vocoder.wavefm import WaveFM, WaveFMConfig
 
 VOCODERS = {
+    "band_split": (BandSplitConfig, BandSplit),
     "griffin_lim": (GriffinLimConfig, GriffinLim),
     "hifigan": (HiFiGANConfig, HiFiGAN),
     "rfwave": (RFWaveConfig, RFWave),
@@ -19,6 +21,8 @@ VOCODERS = {
 
 __all__ = [
     "VOCODERS",
+    "BandSplit",
+    "BandSplitConfig",
     "GriffinLim",
     "GriffinLimConfig",
     "HiFiGAN",

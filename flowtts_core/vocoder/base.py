@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Callable
 from types import MappingProxyType
 
 import torch
@@ -36,10 +37,6 @@ class Vocoder(nn.Module, abc.ABC):
         """Return the parts that can run outside torch."""
         return {}
 
-    def side_losses(self, mel: Tensor) -> dict[str, Tensor]:
-        """Return named losses of parts that learn from mels alone [B, M, T], beside what the sound is judged by."""
-        return {}
-
     def start_at(self, mel: Tensor, frame: int) -> Tensor | None:
         """Return where sources of sound stand at a frame of a whole mel [M, T]: [2]; None for a vocoder without any."""
         return None
@@ -50,6 +47,17 @@ class Vocoder(nn.Module, abc.ABC):
             return waveform
         ends = torch.tensor([self.features.samples_of(frames) for frames in lengths.tolist()], device=waveform.device)
         return waveform * length_mask(ends, waveform.shape[1])
+
+    def trained(
+        self, mel: Tensor, waveform: Tensor, generator: torch.Generator | None = None, share: Share | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the sound of crops that training compares with the recording, and scalar losses to be added to its own.
+
+        Args:
+            mel: [B, M, T].
+            waveform: [B, samples_of(T)], of the same time.
+        """
+        return self(mel), {}
 
     @abc.abstractmethod
     def forward(self, mel: Tensor, lengths: Tensor | None = None, start: Tensor | None = None) -> Tensor:
@@ -63,6 +71,24 @@ class Vocoder(nn.Module, abc.ABC):
         Returns:
             [B, samples_of(T)] float32 in about [-1, 1]; T * hop_length samples for "same" mels, one hop less for "center".
         """
+
+
+def each_length(
+    features: MelConfig,
+    mel: Tensor,
+    lengths: Tensor | None,
+    start: Tensor | None,
+    make: Callable[[Tensor, Tensor | None], Tensor],
+) -> Tensor:
+    """Return waveforms of mels by a `make` that knows no padding: it gets items of the same length, and their `start`."""
+    frames = [mel.shape[-1]] * len(mel) if lengths is None else lengths.tolist()
+    waveform = mel.new_zeros(len(mel), features.samples_of(mel.shape[-1]), dtype=torch.float32)
+    for count in set(frames):
+        rows = [row for row, own in enumerate(frames) if own == count]
+        samples = features.samples_of(count)
+        if samples:
+            waveform[rows, :samples] = make(mel[rows, :, :count], None if start is None else start[rows])
+    return waveform
 
 
 class FlowVocoder(Vocoder):

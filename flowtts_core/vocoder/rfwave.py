@@ -33,7 +33,7 @@ from flowtts_core.nn.graph import Graph
 from flowtts_core.nn.istft import InverseSTFT
 from flowtts_core.nn.share import Share, mean_of, rows_of
 from flowtts_core.vocoder.band_velocity import BandVelocity
-from flowtts_core.vocoder.base import FlowVocoder
+from flowtts_core.vocoder.base import FlowVocoder, each_length
 from flowtts_core.vocoder.equaliser import TAPS, BandEqualiser, BinEqualiser
 from flowtts_core.vocoder.losses import spectrum_loss
 
@@ -150,16 +150,13 @@ class RFWave(FlowVocoder):
         return torch.tensor([0.0, float(frame)], dtype=torch.float64)
 
     def forward(self, mel: Tensor, lengths: Tensor | None = None, start: Tensor | None = None) -> Tensor:
-        frames = [mel.shape[-1]] * len(mel) if lengths is None else lengths.tolist()
-        waveform = mel.new_zeros(len(mel), self.features.samples_of(mel.shape[-1]), dtype=torch.float32)
-        for count in set(frames):
-            rows = [row for row, own in enumerate(frames) if own == count]
-            samples = self.features.samples_of(count)
-            if samples:
-                own = self._lengthened(mel[rows, :, :count])
-                noise = self.noise(own, None if start is None else start[rows])
-                waveform[rows, :samples] = self.sample(own, noise)[:, :samples]
-        return waveform
+        return each_length(self.features, mel, lengths, start, self._whole)
+
+    def _whole(self, mel: Tensor, start: Tensor | None) -> Tensor:
+        """Return the waveforms of mels without padding."""
+        samples = self.features.samples_of(mel.shape[-1])
+        mel = self._lengthened(mel)
+        return self.sample(mel, self.noise(mel, start))[:, :samples]
 
     def _lengthened(self, mel: Tensor) -> Tensor:
         """Repeat the last frame of a mel that is too short: the reflection at the ends needs more samples than it reflects."""
@@ -292,14 +289,7 @@ class RFWave(FlowVocoder):
 
     def stft(self, waveform: Tensor) -> Tensor:
         """Return the spectrum of a waveform [B, S], scaled so that noise of variance 1 stays so in the mean of bins."""
-        m = self.features
-        padded = nn.functional.pad(
-            waveform[:, None], (self.istft.trim,) * 2, mode="reflect" if m.padding == "center" else "constant"
-        )[:, 0]
-        window = self.istft.window
-        spectrum = torch.stft(
-            padded.float(), m.n_fft, m.hop_length, m.n_fft, window, center=False, return_complex=True
-        ) / math.sqrt(m.n_fft)
+        spectrum = self.istft.stft(waveform.float()) / math.sqrt(self.features.n_fft)
         return torch.cat([spectrum.real, spectrum.imag], 1)
 
     def inverse(self, spectrum: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from flowtts_core.nn.convnext import PAD
 from flowtts_core.nn.graph import Graph
 from flowtts_core.nn.istft import InverseSTFT, centred_window
 from flowtts_core.nn.masks import length_mask
+from flowtts_core.nn.share import Share, mean_of
 from flowtts_core.vocoder.base import Vocoder
 from flowtts_core.vocoder.mel_pitch import CONTEXT, MelPitch
 from flowtts_core.vocoder.vocos import MelPrior, VocosBackbone
@@ -157,12 +158,13 @@ class SourceFilter(Vocoder):
             graphs["pitch"] = Graph(_PitchGraph(self.pitch), mel, ("scores",), {"mel": 2, "scores": 1})
         return graphs
 
-    def side_losses(self, mel: Tensor) -> dict[str, Tensor]:
-        if (
-            self.pitch is None or mel.shape[1] < self.config.mel.rows
-        ):  # of mels that an acoustic model made, nobody knows it
-            return {}
-        return {"pitch": self.pitch.loss(self.pitch(mel[:, : self.features.n_mels]), mel[:, -1])}
+    def trained(
+        self, mel: Tensor, waveform: Tensor, generator: torch.Generator | None = None, share: Share | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        if self.pitch is None or mel.shape[1] < self.config.mel.rows:  # of mels that an acoustic model made, nobody knows it
+            return self(mel), {}
+        scores = self.pitch(mel[:, : self.features.n_mels])
+        return self(mel), {"pitch": mean_of(share, self.pitch.loss(scores, mel[:, -1]))}
 
     def with_pitch(self, mel: Tensor, mask: Tensor | None) -> Tensor:
         """Return features [B, M + 1, T]: in training with the pitch of the recording, else with that which is found."""

@@ -22,6 +22,15 @@ from flowtts_core.vocoder.vocos import MelPrior
 SHORT_WINDOW = MelConfig(24000, n_fft=2048, hop_length=300, win_length=1200)
 PITCHED = {"source_filter"}  # vocoders that read a row of pitch
 SMALL = {
+    "band_split": {
+        "steps": (3, 2),
+        "dim": 16,
+        "intermediate_dim": 32,
+        "num_layers": 1,
+        "head_dim": 16,
+        "head_intermediate_dim": 32,
+        "head_layers": 2,
+    },
     "griffin_lim": {"iterations": 4},
     "hifigan": {
         "upsample_initial_channel": 16,

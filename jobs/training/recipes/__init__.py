@@ -20,12 +20,16 @@ from jobs.training.recipes.base import Recipe
 from jobs.training.recipes.fine_tuning import fine_tuning, fine_tuning_debug
 from jobs.training.recipes.vocoder import (
     VocoderRecipe,
+    band_split,
+    band_split_debug,
     bundled_vocoder,
     general_vocoder,
     general_vocoder_debug,
     hifigan,
     hifigan_debug,
     natural_vocoder,
+    rfwave,
+    rfwave_debug,
     source_filter_debug,
     tuning,
     tuning_debug,
@@ -34,6 +38,8 @@ from jobs.training.recipes.vocoder import (
 )
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
+    "band_split": band_split,
+    "band_split_debug": band_split_debug,
     "bundled_acoustic": bundled_acoustic,
     "bundled_vocoder": bundled_vocoder,
     "distillation": distillation,
@@ -48,6 +54,8 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "matcha_debug": matcha_debug,
     "natural_acoustic": natural_acoustic,
     "natural_vocoder": natural_vocoder,
+    "rfwave": rfwave,
+    "rfwave_debug": rfwave_debug,
     "source_filter_debug": source_filter_debug,
     "tuning": tuning,
     "tuning_debug": tuning_debug,

@@ -18,7 +18,7 @@ from flowtts_core.training.examples import DatasetMeta, read_features
 from flowtts_core.training.files import Files
 from flowtts_core.training.tasks import VocoderTaskConfig, vocoder_task
 from flowtts_core.training.trainer import Task, TrainConfig
-from flowtts_core.vocoder import VOCODERS, SourceFilterConfig, Vocoder, VocosConfig
+from flowtts_core.vocoder import VOCODERS, BandSplitConfig, RFWaveConfig, SourceFilterConfig, Vocoder, VocosConfig
 from flowtts_core.vocoder.discriminators import DiscriminatorConfig
 from flowtts_core.vocoder.files import save_vocoder
 from flowtts_core.vocoder.hifigan import HIFIGAN_V2, HIFIGAN_V3
@@ -177,6 +177,43 @@ def hifigan_debug() -> VocoderRecipe:
         batch_size=2,
         probe_frames=32,
     )
+
+
+def rfwave() -> VocoderRecipe:
+    """Return a small RFWave that streams: 0.35 million parameters, 1.8 GMAC a second of sound in its ten steps."""
+    trainer = TrainConfig(
+        steps=25_000, learning_rate=1e-3, betas=(0.9, 0.99), warmup_steps=500, sample_every=1000, checkpoint_every=250
+    )
+    model = RFWaveConfig(dim=96, intermediate_dim=288, num_layers=4, embed_kernel=1, fourier=False, frame_norm=True)
+    return VocoderRecipe(name="rfwave", model=model, trainer=trainer, batch_size=8)
+
+
+def rfwave_debug() -> VocoderRecipe:
+    """Return `rfwave` with a tiny model and few steps."""
+    trainer = replace(rfwave().trainer, steps=8, warmup_steps=2, log_every=2, checkpoint_every=4, sample_every=8)
+    model = replace(rfwave().model, dim=32, intermediate_dim=64, num_layers=2, steps=2)
+    return replace(rfwave(), model=model, trainer=trainer, batch_size=2, crop_frames=32, probe_frames=32)
+
+
+def band_split() -> VocoderRecipe:
+    """Return a vocoder whose two lower bands are flows of 20 and 10 steps, and whose highest is trained as `vocos` is."""
+    trainer = replace(rfwave().trainer, learning_rate=5e-4, betas=(0.8, 0.99))
+    return VocoderRecipe(name="band_split", model=BandSplitConfig(), trainer=trainer, losses=vocos().losses)
+
+
+def band_split_debug() -> VocoderRecipe:
+    """Return `band_split` with a tiny model, tiny discriminators and few steps."""
+    trainer = replace(band_split().trainer, steps=8, warmup_steps=2, log_every=2, checkpoint_every=4, sample_every=8)
+    model = BandSplitConfig(
+        steps=(3, 2),
+        dim=32,
+        intermediate_dim=64,
+        num_layers=2,
+        head_dim=32,
+        head_intermediate_dim=64,
+        head_layers=2,
+    )
+    return replace(vocos_debug(), name="band_split", model=model, trainer=trainer)
 
 
 def natural_vocoder() -> VocoderRecipe:
