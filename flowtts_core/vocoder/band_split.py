@@ -117,6 +117,7 @@ class BandSplit(Vocoder):
                 embed_kernel=1,
                 fourier=False,
                 frame_norm=True,
+                skip=True,
             )
             for low, high in self.spans
         )

@@ -26,7 +26,7 @@ class BandNorm(nn.Module):
         nn.init.zeros_(self.shift.weight)
 
     def forward(self, x: Tensor, band: Tensor) -> Tensor:
-        normal = nn.functional.layer_norm(x, x.shape[-1:], eps=1e-6)
+        normal = nn.functional.layer_norm(x, (self.scale.embedding_dim,), eps=1e-6)
         return normal * self.scale(band)[:, None] + self.shift(band)[:, None]
 
 
@@ -75,6 +75,7 @@ class BandVelocity(nn.Module):
         embed_kernel: frames that the first layer sees, odd.
         fourier: sines and cosines of the noisy coefficients are shown too.
         frame_norm: blocks normalise each frame by itself, so that a frame depends on `reach` frames to either side alone.
+        skip: the network adds to `average_velocity`, so that a narrow one need not carry the noise through its blocks.
     """
 
     def __init__(
@@ -88,9 +89,10 @@ class BandVelocity(nn.Module):
         embed_kernel: int = KERNEL,
         fourier: bool = True,
         frame_norm: bool = False,
+        skip: bool = False,
     ) -> None:
         super().__init__()
-        self.fourier = fourier
+        self.fourier, self.skip = fourier, skip
         self.reach = embed_kernel // 2 + num_layers * PAD if frame_norm else None
         seen = rows + channels * (1 + 2 * len(FOURIER) * fourier)
         self.embed = nn.Conv1d(seen, dim, embed_kernel, padding=embed_kernel // 2)
@@ -112,7 +114,7 @@ class BandVelocity(nn.Module):
         for block in self.convnext:
             x = block(x + time, band)
         velocity: Tensor = self.out(self.final_layer_norm(x.transpose(1, 2))).transpose(1, 2)
-        return velocity
+        return velocity + average_velocity(z, t) if self.skip else velocity
 
     def _waves(self, z: Tensor) -> list[Tensor]:
         if not self.fourier:
@@ -120,3 +122,9 @@ class BandVelocity(nn.Module):
         frequency = 2 * math.pi * 2.0 ** torch.tensor(FOURIER, dtype=z.dtype, device=z.device)
         angle = z[:, :, None] * frequency[:, None]  # [N, C, frequencies, T]
         return [torch.stack([angle.sin(), angle.cos()], 3).flatten(1, 3)]
+
+
+def average_velocity(z: Tensor, t: Tensor) -> Tensor:
+    """Return the mean of x_1 - x_0 given `z` = t x_1 + (1 - t) x_0 [N, ...] at times [N], for x_0, x_1 normal and alike."""
+    t = t.reshape(-1, *([1] * (z.dim() - 1)))
+    return z * ((2 * t - 1) / (t.square() + (1 - t).square()))

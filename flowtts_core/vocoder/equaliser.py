@@ -37,13 +37,19 @@ class _Equaliser(nn.Module):
 
     @torch.no_grad()
     def _gather(self, rows: Tensor, share: Share | None) -> None:
-        """Move the statistics towards those of a batch [B, rows, T], whose items may be elsewhere too."""
+        """Move the statistics towards those of a batch [B, rows, T], whose items may be elsewhere too.
+
+        The first batch gives them alone. As published they would begin at those of noise, and take a thousand batches to
+        come to those of speech, while the flow's targets grow.
+        """
+        fresh = not bool(self.mean.any()) and bool((self.variance == 1).all())
+        weight = 1.0 if fresh else _MOMENTUM
         count = (len(rows) if share is None else share.size) * rows.shape[2]
         total = (lambda values: values) if share is None else share.sum
         mean = total(rows.sum((0, 2))) / count
         variance = total((rows - mean[:, None]).square().sum((0, 2))) / max(1, count - 1)
-        self.mean.lerp_(mean, _MOMENTUM)
-        self.variance.lerp_(variance, _MOMENTUM)
+        self.mean.lerp_(mean, weight)
+        self.variance.lerp_(variance, weight)
 
 
 class BandEqualiser(_Equaliser):

@@ -53,6 +53,7 @@ class RFWaveConfig:
         embed_kernel: frames that the first layer sees, odd.
         fourier: the network is shown sines and cosines of the noisy coefficients too.
         frame_norm: blocks normalise each frame by itself, and not over all of time: for models that stream.
+        skip: the network adds to the velocity that noise and sound have on average: for widths below that of a band.
         wave: noise and equaliser are of the waveform, and velocities are made those of waveforms; else of the spectrum.
         guidance: weight of the velocities with the mel against those with its mean over time; 1 is none.
         steps, solver, grid: of the flow.
@@ -69,6 +70,7 @@ class RFWaveConfig:
     embed_kernel: int = KERNEL
     fourier: bool = True
     frame_norm: bool = False
+    skip: bool = False
     wave: bool = True
     guidance: float = 1.0
     steps: int = 10
@@ -116,7 +118,7 @@ class RFWave(FlowVocoder):
         self.config, self.features = config, mel
         self.width = mel.n_fft // 2 // c.bands
         channels = 2 * (self.width + 2 * c.overlap)
-        sizes = (c.bands, c.dim, c.intermediate_dim, c.num_layers, c.embed_kernel, c.fourier, c.frame_norm)
+        sizes = (c.bands, c.dim, c.intermediate_dim, c.num_layers, c.embed_kernel, c.fourier, c.frame_norm, c.skip)
         self.backbone = BandVelocity(mel.rows, channels, *sizes)
         self.istft = InverseSTFT(mel.n_fft, mel.hop_length, mel.win_length, mel.padding)
         self.equaliser = BandEqualiser() if c.wave else BinEqualiser(mel.n_fft + 2)

@@ -25,6 +25,7 @@ from flowtts_core.errors import ConfigError, VoiceError
 from flowtts_core.flow import TIME_GRIDS
 from flowtts_core.training.batches import share_of
 from flowtts_core.training.distributed import Ranks
+from flowtts_core.vocoder.band_velocity import average_velocity
 from flowtts_core.vocoder.importers import import_rfwave
 from flowtts_core.vocoder.rfwave import RFWave, RFWaveConfig
 from tests.thread_ranks import together
@@ -241,7 +242,8 @@ def batch(count: int, frames: int = 24) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("wave", [True, False])
 def test_losses_gradients_and_statistics_do_not_depend_on_the_number_of_workers(wave: bool) -> None:
     def work(ranks: Ranks) -> dict[str, Tensor]:
-        model, (mel, waveform) = fresh(wave=wave, guidance=1.5, unconditional=0.5).train(), batch(5)
+        model = fresh(wave=wave, guidance=1.5, unconditional=0.5, fourier=False).train()  # sines enlarge rounding
+        mel, waveform = batch(5)
         share = share_of(np.full(5, 24), ranks)
         rows = slice(None) if share is None else share.rows
         losses = model.loss(mel[rows], waveform[rows], torch.Generator().manual_seed(7), share)
@@ -255,8 +257,8 @@ def test_losses_gradients_and_statistics_do_not_depend_on_the_number_of_workers(
     [alone] = together(1, work)
     for size in (2, 3, 8):
         for found in together(size, work):
-            for name, value in found.items():
-                torch.testing.assert_close(value, alone[name], atol=1e-5, rtol=1e-4)
+            apart = {name: float((v - alone[name]).norm() / alone[name].norm()) for name, v in found.items()}
+            assert max(apart.values()) < 1e-4, apart
 
 
 def test_the_equaliser_learns_the_levels_of_what_it_hears_in_training_alone() -> None:
@@ -265,15 +267,15 @@ def test_the_equaliser_learns_the_levels_of_what_it_hears_in_training_alone() ->
     model.loss(mel, waveform, torch.Generator().manual_seed(0))
     assert torch.equal(model.equaliser.variance, torch.ones(258))
     model.train()
-    for step in range(1500):
-        model.equaliser.gather(spectrum)
-        if step == 0:
-            torch.testing.assert_close(
-                model.equaliser.variance, 0.99 + 0.01 * spectrum.transpose(0, 1).flatten(1).var(1)
-            )
+    model.loss(mel, waveform, torch.Generator().manual_seed(0))
+    rows = spectrum.transpose(0, 1).flatten(1)
+    torch.testing.assert_close(model.equaliser.variance, rows.var(1))  # the first batch's own
+    model.equaliser.gather(3 * spectrum)
+    torch.testing.assert_close(model.equaliser.variance, (0.99 + 0.01 * 9) * rows.var(1))
+    model.equaliser.gather(spectrum)
     flat = model.equalised(waveform)
     assert flat.mean((0, 2)).abs().max() < 0.02
-    torch.testing.assert_close(flat[:, 1:128].var((0, 2)), torch.ones(127), atol=0.02, rtol=0)
+    torch.testing.assert_close(flat[:, 1:128].var((0, 2)), torch.ones(127), atol=0.1, rtol=0)
 
 
 def test_mels_are_dropped_where_guidance_is_meant_to_be_used() -> None:
@@ -313,3 +315,15 @@ def test_it_measures_a_grid_that_its_config_can_hold() -> None:
     uneven = held.sample(mel, held.noise(mel))
     assert torch.equal(uneven, model.sample(mel, model.noise(mel), build(TIME_GRIDS, spec).times(3)))
     assert not torch.equal(uneven, model.sample(mel, model.noise(mel)))
+
+
+def test_the_average_velocity_is_the_best_linear_guess() -> None:
+    x_0, x_1 = torch.randn(2, 5, 40_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    t = torch.tensor([0.0, 0.2, 0.5, 0.8, 1.0], dtype=torch.float64)
+    z, velocity = t[:, None] * x_1 + (1 - t)[:, None] * x_0, x_1 - x_0
+    slope = (z * velocity).mean(1) / z.square().mean(1)
+    torch.testing.assert_close(average_velocity(z, t), slope[:, None] * z, atol=0.08, rtol=0)
+    plain, added = fresh(skip=False), fresh(skip=True)
+    given = (torch.randn(4, 80, 9), torch.rand(4), torch.randn(4, 20, 9), torch.arange(4))
+    difference = added.backbone(*given) - plain.backbone(*given)
+    torch.testing.assert_close(difference, average_velocity(*given[:2]), atol=1e-5, rtol=0)

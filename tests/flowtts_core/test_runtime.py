@@ -16,7 +16,7 @@ from flowtts_core.engines.int8 import quantize
 from flowtts_core.errors import VoiceError
 from flowtts_core.sampling import Sampling
 from flowtts_core.text.frontends import PhonemeConfig
-from flowtts_core.vocoder import VOCODERS, HiFiGANConfig, SourceFilterConfig, VocosConfig
+from flowtts_core.vocoder import VOCODERS, HiFiGANConfig, RFWaveConfig, SourceFilterConfig, VocosConfig
 from flowtts_core.voice.parts import FlowVoice, load_parts, save_voice
 from tests.voices import lengthen, make_voice
 
@@ -35,6 +35,11 @@ VOICES: dict[str, tuple[MatchaConfig, str, Any]] = {
         VocosConfig(mel_prior=True, **SIZES),
     ),
     "hifigan": (MatchaConfig.debug(), "hifigan", HiFiGANConfig(upsample_initial_channel=16, denoise=0.01)),
+    "rfwave": (
+        MatchaConfig.debug(),
+        "rfwave",
+        RFWaveConfig(MelConfig(), bands=4, steps=2, fourier=False, frame_norm=True, **SIZES),
+    ),
     "group norms": (replace(MatchaConfig.debug(), norm="group"), "vocos", VocosConfig(**SIZES)),
 }
 

@@ -19,6 +19,7 @@ from flowtts_core.errors import ConfigError, DivergedError, TextError, VoiceErro
 from flowtts_core.sampling import Sampling
 from flowtts_core.training.checkpoints import BEST, load_best
 from flowtts_core.training.files import LocalFiles
+from flowtts_core.training.tasks import VocoderTaskConfig, vocoder_task
 from flowtts_core.vocoder.files import load_vocoder
 from flowtts_core.voice.parts import load_parts
 from jobs import cli
@@ -93,6 +94,24 @@ def test_hifigan_learns_and_is_saved_without_weight_norm(data, tmp_path):
     assert after < before - 0.2  # nats a band
     with pytest.raises(ConfigError, match="hop is 300"):
         replace(chosen, model=replace(chosen.model, mel=MelConfig(hop_length=300))).module()
+
+
+@pytest.mark.parametrize("name", ["rfwave_debug", "band_split_debug"])
+def test_flows_of_bands_learn_with_their_equalisers(name, data, tmp_path):
+    settings = {"trainer.steps": 30, "trainer.learning_rate": 5e-3, "batch_size": 4, "losses.adversarial_from": 29}
+    chosen = recipe(name, settings).fit(LocalFiles(data))
+    this = open_run(tmp_path / "runs", data, chosen)
+    train_rank(this)
+    write_result(this, tmp_path / "vocoder")
+    learnt, fresh = load_vocoder(tmp_path / "vocoder").vocoder, chosen.module().eval()
+    assert learnt.equaliser.variance.max() < 0.9  # speech is fainter than noise of variance 1
+    fresh.equaliser.load_state_dict(learnt.equaliser.state_dict())
+    crops = chosen.task(data)[1].at(0)
+    losses = []
+    for vocoder in (fresh, learnt):
+        [(_, found)] = vocoder_task(vocoder, crops, VocoderTaskConfig(None)).updates(crops, 0, torch.Generator())
+        losses.append(float(found["flow"].detach()))
+    assert losses[1] < 0.99 * losses[0]  # which begins at that of the average velocity
 
 
 def test_only_the_same_run_is_resumed(data, tmp_path):

@@ -180,11 +180,18 @@ def hifigan_debug() -> VocoderRecipe:
 
 
 def rfwave() -> VocoderRecipe:
-    """Return a small RFWave that streams: 0.35 million parameters, 1.8 GMAC a second of sound in its ten steps."""
+    """Return a small RFWave that streams.
+
+    It has 0.35 million parameters. Its ten steps take 1.8 GMAC a second of sound, and took 0.31 of the sound's time by torch,
+    0.21 by ONNX Runtime, on one thread of a machine with other work. Noise of waveforms, as published, came nearer in 400
+    training steps than noise of spectra (1.4 against 1.9 nats of mel distance), which take half the time.
+    """
     trainer = TrainConfig(
         steps=25_000, learning_rate=1e-3, betas=(0.9, 0.99), warmup_steps=500, sample_every=1000, checkpoint_every=250
     )
-    model = RFWaveConfig(dim=96, intermediate_dim=288, num_layers=4, embed_kernel=1, fourier=False, frame_norm=True)
+    model = RFWaveConfig(
+        dim=96, intermediate_dim=288, num_layers=4, embed_kernel=1, fourier=False, frame_norm=True, skip=True
+    )
     return VocoderRecipe(name="rfwave", model=model, trainer=trainer, batch_size=8)
 
 
