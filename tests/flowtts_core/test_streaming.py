@@ -33,7 +33,16 @@ from flowtts_core.streaming.engine import (
     source_of,
 )
 from flowtts_core.streaming.source import SentenceSource, StreamPiece
-from flowtts_core.vocoder import GriffinLim, GriffinLimConfig, Vocos, VocosConfig
+from flowtts_core.vocoder import (
+    BandSplit,
+    BandSplitConfig,
+    GriffinLim,
+    GriffinLimConfig,
+    RFWave,
+    RFWaveConfig,
+    Vocos,
+    VocosConfig,
+)
 from tests.voices import make_voice
 
 SENTENCE = "The quick brown fox jumps over the lazy dog, and then it runs back home through the dark wood."
@@ -209,6 +218,26 @@ def test_a_vocoder_that_needs_everything_makes_a_chunk_a_sentence(synthesizer: F
     np.testing.assert_allclose(chunk.waveform, whole(slow, request).waveform, atol=1e-4)
     engine.close()
     assert type(source_of(slow)) is SentenceSource is not type(source_of(synthesizer))
+
+
+@pytest.mark.parametrize("name", ["rfwave", "band_split"])
+def test_vocoders_of_several_steps_stream_what_they_make_at_once(synthesizer: FlowSynthesizer, name: str) -> None:
+    """Their noise is that of the frame, and their context the frames that all steps together reach."""
+    mel, sizes = synthesizer.voice.acoustic.features, {"dim": 16, "intermediate_dim": 32, "num_layers": 1}
+    vocoders = {
+        "rfwave": lambda: RFWave(RFWaveConfig(mel, bands=4, steps=3, embed_kernel=1, frame_norm=True, **sizes)),
+        "band_split": lambda: BandSplit(BandSplitConfig(mel, steps=(4, 3), **sizes)),
+    }
+    torch.manual_seed(0)
+    own = FlowSynthesizer(replace(synthesizer.voice, vocoder=vocoders[name]().eval()))
+    engine = StreamingEngine(own, threads=1)
+    request = SynthesisRequest(text=SENTENCE, seed=3)
+    chunks = list(engine.submit(request).chunks())
+    engine.close()
+    assert len(chunks) >= 3
+    speech = whole(own, request)
+    assert np.abs(speech.waveform).max() > 1e-3
+    same(join(chunks), speech)
 
 
 def test_after_warming_up_the_lexicon_is_not_read_again(
