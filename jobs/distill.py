@@ -1,4 +1,4 @@
-"""`flowtts distill`: a voice of few steps, taught by the voice itself, and how natural each is by steps."""
+"""`flowtts distill`: a voice or a vocoder of few steps, taught by itself, and how natural a voice is by steps."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from flowtts_core.errors import ConfigError
 from jobs.prepare import parse_settings
-from jobs.train import add_run_options, train, workers_of
+from jobs.train import Trained, add_run_options, train, workers_of
 
 JUDGED_STEPS = (0, 1, 2, 4)
 JUDGED_TEXTS = 24
@@ -20,53 +21,51 @@ JUDGED_TEXTS = 24
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "distill",
-        help="teach a voice to speak in fewer steps",
+        help="teach a voice or a vocoder to take fewer steps",
         description="Teach the flow of a voice to take one or two steps where it took several: a copy of its velocity net"
         " learns where the voice itself gets with small steps. Text encoder, durations and vocoder stay as they are. The"
         " data are those that the voice was trained on, or others prepared alike (its features, its front end, its"
         " speakers). At the end the naturalness of both is measured by steps (needs pip install 'flowtts[eval]') and"
-        " written into the new voice's card. A run that was interrupted goes on when the same command is run again.",
+        " written into the new voice's card. A vocoder that is a flow on the waveform (WaveFM) is taught to take one step,"
+        " by consistency distillation, and is not judged here. A run that was interrupted goes on when the same command is"
+        " run again.",
         epilog="examples:\n"
         "  flowtts distill voices/amy data/ -o voices/amy-fast              # one step\n"
-        "  flowtts distill voices/amy data/ -o voices/amy-two --steps 2 --updates 2000",
+        "  flowtts distill voices/amy data/ -o voices/amy-two --steps 2 --updates 2000\n"
+        "  flowtts distill vocoders/wavefm data/ -o vocoders/wavefm-fast    # a vocoder's folder",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("voice", help="a bundled flow voice's name, its folder, or an s3:// place")
+    parser.add_argument(
+        "voice", help="a bundled flow voice's name, its folder, or an s3:// place; or a vocoder's folder or s3:// place"
+    )
     parser.add_argument("data", help="folder or s3:// place made by `flowtts prepare`; the workers must see it")
-    parser.add_argument("-o", "--output", required=True, help="folder or s3:// place of the voice to make")
+    parser.add_argument("-o", "--output", required=True, help="folder or s3:// place of what is made")
     parser.add_argument("--steps", type=int, choices=(1, 2, 4), default=1, help="that it will take (default: 1)")
     parser.add_argument("--updates", type=int, help="optimiser steps of the training (default: the recipe's)")
     parser.add_argument("--texts", type=Path, help="what both are judged on, as of `flowtts benchmark synthesis`")
     parser.add_argument(
         "--judged",
         type=int,
-        default=JUDGED_TEXTS,
-        help="the last so many of the texts; 0 for none (default: %(default)s)",
+        help=f"the last so many of the texts; 0 for none (default: {JUDGED_TEXTS})",
     )
     add_run_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
+    if _is_vocoder(args.voice):
+        return _distill_vocoder(args)
     from flowtts_core.voice.card import find_voice, found_anywhere, require_flow
     from jobs.benchmarks.quality import naturalness_by_steps, require_judge
     from jobs.benchmarks.speed import read_texts
-    from jobs.training.recipes import recipe
 
-    texts = [text for _, text in read_texts(args.texts)][-args.judged :] if args.judged else []
+    judged = JUDGED_TEXTS if args.judged is None else args.judged
+    texts = [text for _, text in read_texts(args.texts)][-judged:] if judged else []
     if texts:
         require_judge()  # before hours of training
     require_flow(args.voice, "distilled")
     voice = args.voice if found_anywhere(args.voice) else str(find_voice(args.voice).absolute())
-    settings: dict[str, Any] = {**parse_settings(args.settings), "teacher": voice, "vocoder": voice}
-    settings["how.steps"] = args.steps
-    if args.updates is not None:
-        settings["trainer.steps"] = args.updates
-    workers = None if args.workers is None else workers_of(args.workers)
-    chosen = recipe("distillation", settings)
-    made = train(
-        args.data, args.output, chosen, workers=workers, device=args.device, address=args.address, quiet=args.json
-    )
+    made = _train(args, "distillation", {"teacher": voice, "vocoder": voice, "how.steps": args.steps})
     table = naturalness_by_steps({"before": voice, "distilled": args.output}, texts, JUDGED_STEPS) if texts else []
     if table and not found_anywhere(args.output):
         _note(Path(args.output), table, args)
@@ -76,6 +75,44 @@ def run(args: argparse.Namespace) -> int:
     print(f"{made.output}: speaks in {args.steps} step{'s' * (args.steps > 1)}")
     _show(table)
     return 0
+
+
+def _is_vocoder(place: str) -> bool:
+    from cluster.storage import Storage, is_remote
+    from flowtts_core.vocoder.files import CARD
+
+    return CARD in Storage(place).list() if is_remote(place) else Path(place, CARD).is_file()
+
+
+def _distill_vocoder(args: argparse.Namespace) -> int:
+    from cluster.storage import is_remote
+
+    if args.steps != 1:
+        raise ConfigError(f"--steps {args.steps}: a vocoder is distilled to one step", "leave it out")
+    if args.texts is not None or args.judged is not None:
+        raise ConfigError("--texts, --judged: a vocoder reads no texts", "leave them out")
+    place = args.voice if is_remote(args.voice) else str(Path(args.voice).absolute())
+    made = _train(args, "consistency", {"teacher": place})
+    print(json.dumps(asdict(made)) if args.json else f"{made.output}: takes 1 step")
+    return 0
+
+
+def _train(args: argparse.Namespace, name: str, own: dict[str, Any]) -> Trained:
+    from jobs.training.recipes import recipe
+
+    settings: dict[str, Any] = {**parse_settings(args.settings), **own}
+    if args.updates is not None:
+        settings["trainer.steps"] = args.updates
+    workers = None if args.workers is None else workers_of(args.workers)
+    return train(
+        args.data,
+        args.output,
+        recipe(name, settings),
+        workers=workers,
+        device=args.device,
+        address=args.address,
+        quiet=args.json,
+    )
 
 
 def _note(folder: Path, table: list[dict[str, Any]], args: argparse.Namespace) -> None:

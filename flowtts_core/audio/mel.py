@@ -77,6 +77,8 @@ F5_24K = replace(VOCOS_24K, log_floor=1e-5)
 """F5-TTS's mel for Vocos: as Vocos's but for the floor."""
 MELS = {"hifigan": MelConfig(), "vocos": VOCOS_24K, "f5": F5_24K, "bigvgan": BIGVGAN_24K}
 """By the names of what reads them."""
+WAVEFM_24K = replace(F5_24K, power=2.0)
+"""The mel of WaveFM's published models: F5-TTS's, of powers."""
 
 
 @lru_cache(maxsize=16)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from flowtts_core.flow.consistency import Consistency, consistent_end, follow
 from flowtts_core.flow.coupling import COUPLINGS, Coupling, sinkhorn_plan, squared_distances
+from flowtts_core.flow.ddim import NoiseField, ddim
 from flowtts_core.flow.distillation import Distillation, LongStep, long_step
+from flowtts_core.flow.endpoint import EndPoint, end_of, velocity_to
 from flowtts_core.flow.grid import TIME_GRIDS, StraightnessGrid, TimeGrid, straightness_grid
 from flowtts_core.flow.guidance import GUIDANCES, Guidance, classifier_free
 from flowtts_core.flow.loss import balanced, masked_flow_loss
-from flowtts_core.flow.path import PATHS, LinearPath, PathSample
+from flowtts_core.flow.path import PATHS, CosinePath, LinearPath, PathSample
 from flowtts_core.flow.solver import SOLVERS, Solution, Solver, VelocityField
 
 __all__ = [
@@ -16,11 +19,15 @@ __all__ = [
     "PATHS",
     "SOLVERS",
     "TIME_GRIDS",
+    "Consistency",
+    "CosinePath",
     "Coupling",
     "Distillation",
+    "EndPoint",
     "Guidance",
     "LinearPath",
     "LongStep",
+    "NoiseField",
     "PathSample",
     "Solution",
     "Solver",
@@ -29,9 +36,14 @@ __all__ = [
     "VelocityField",
     "balanced",
     "classifier_free",
+    "consistent_end",
+    "ddim",
+    "end_of",
+    "follow",
     "long_step",
     "masked_flow_loss",
     "sinkhorn_plan",
     "squared_distances",
     "straightness_grid",
+    "velocity_to",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -41,4 +42,25 @@ class LinearPath:
         return PathSample(x_0, x_1, (1 - keep * time) * x_0 + time * x_1, t, x_1 - keep * x_0)
 
 
-PATHS = {"linear": (LinearPath, lambda config: config)}
+@dataclass(frozen=True)
+class CosinePath:
+    """Circles `x_t = cos(pi t / 2) x_0 + sin(pi t / 2) x_1`, whose variance stays that of noise and data where these agree.
+
+    They are the cosine schedule of diffusion models (Nichol and Dhariwal 2021, arXiv:2102.09672) without its offset.
+    """
+
+    def scales(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return how much of the data and of the noise there is at times of any shape."""
+        angle = t * (math.pi / 2)
+        return angle.sin(), angle.cos()
+
+    def sample(self, x_0: Tensor, x_1: Tensor, t: Tensor) -> PathSample:
+        """Return the point at time `t` [B] between noise `x_0` [B, ...] and data `x_1` [B, ...]."""
+        data, noise = self.scales(t.reshape(-1, *([1] * (x_1.dim() - 1))))
+        return PathSample(x_0, x_1, noise * x_0 + data * x_1, t, math.pi / 2 * (noise * x_1 - data * x_0))
+
+
+PATHS = {
+    "cosine": (CosinePath, lambda config: config),
+    "linear": (LinearPath, lambda config: config),
+}

@@ -1,4 +1,4 @@
-"""Convolutions over time for activations of shape [B, T, C].
+"""Convolutions over time for activations of shape [B, T, C], and one for [B, C, T] (`Upsampling`).
 
 They keep `torch.nn.Conv1d`'s parameters, so published weights load by name. With gradients they run as 2-d convolutions of
 height 1: a contiguous [B, T, C] tensor is the channels-last layout of [B, C, 1, T], so nothing is transposed or copied (one CPU
@@ -95,6 +95,22 @@ class TimeConvTranspose(nn.ConvTranspose1d):
         even[:, 1:] += before[:, :-1]
         odd[:, :-1] += after[:, 1:]
         return torch.stack((even, odd), 2).view(batch, 2 * time, -1) + self.bias
+
+
+class Upsampling(nn.ConvTranspose1d):
+    """[B, C, T] -> [B, C', T * rate], for kernels of the rate plus an even number; on CPUs never in bfloat16.
+
+    There torch 2.13 gives the input a wrong gradient (by 100 %) where rates are 4 or more and some 8 to 12 channels come out.
+    """
+
+    def __init__(self, channels: int, out_channels: int, kernel_size: int, rate: int) -> None:
+        super().__init__(channels, out_channels, kernel_size, rate, padding=(kernel_size - rate) // 2)
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        if x.device.type != "cpu":
+            return super().forward(x)
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(x.to(self.weight.dtype))
 
 
 def conv_frames(conv: nn.Conv1d, x: Tensor) -> Tensor:

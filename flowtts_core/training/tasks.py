@@ -1,7 +1,8 @@
-"""What is trained: an acoustic model, a vocoder against its discriminators, or one on a loss of its own."""
+"""What is trained: an acoustic model, a vocoder against its discriminators or on a loss of its own, or fewer steps of either."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -11,7 +12,9 @@ from torch import Tensor, nn
 from flowtts_core.acoustic.base import AcousticBatch, AcousticModel
 from flowtts_core.audio.mel import LogMel
 from flowtts_core.errors import ConfigError
+from flowtts_core.flow.consistency import Consistency, follow
 from flowtts_core.flow.distillation import Distillation
+from flowtts_core.nn.share import Share
 from flowtts_core.sampling import Sampling
 from flowtts_core.training.batches import VocoderBatch
 from flowtts_core.training.log import TrainingLog
@@ -196,6 +199,32 @@ class FlowVocoderTask:
 
     def sample(self, module: nn.Module, step: int, log: TrainingLog) -> None:
         _sample_crops(module, self.probe, step, log)
+
+
+class ConsistencyTask(FlowVocoderTask):
+    """Trains a vocoder, which begins as a copy of its teacher, to take one step; its own average is its target."""
+
+    def __init__(self, vocoder: FlowVocoder, teacher: FlowVocoder, how: Consistency, probe: VocoderBatch) -> None:
+        super().__init__(vocoder, probe)
+        self.teacher, self.how = teacher.requires_grad_(False).eval(), how
+        self.target = copy.deepcopy(vocoder).requires_grad_(False)
+        self.modules["target"] = self.target  # so that checkpoints have it
+
+    def updates(
+        self, batch: VocoderBatch, step: int, generator: torch.Generator
+    ) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        yield "vocoder", self._losses(self.vocoder, batch, generator, batch.share)
+        follow(self.target.parameters(), self.vocoder.parameters(), self.how.decay)
+
+    def validation(self, module: nn.Module, batch: VocoderBatch, generator: torch.Generator) -> Tensor:
+        assert isinstance(module, FlowVocoder)
+        return self._losses(module, batch, generator)["loss"]
+
+    def _losses(
+        self, vocoder: FlowVocoder, batch: VocoderBatch, generator: torch.Generator, share: Share | None = None
+    ) -> dict[str, Tensor]:
+        teacher = self.teacher.to(batch.mel.device)
+        return vocoder.consistency_loss(batch.mel, batch.waveform, teacher, self.target, self.how, generator, share)
 
 
 def vocoder_task(vocoder: Vocoder, probe: VocoderBatch, config: VocoderTaskConfig) -> VocoderTask | FlowVocoderTask:

@@ -2,6 +2,7 @@
 
 from flowtts_core.vocoder.band_split import BandSplit, BandSplitConfig
 from flowtts_core.vocoder.base import Vocoder
+from flowtts_core.vocoder.diffusion import Diffusion, DiffusionConfig
 from flowtts_core.vocoder.griffin_lim import GriffinLim, GriffinLimConfig
 from flowtts_core.vocoder.hifigan import HiFiGAN, HiFiGANConfig
 from flowtts_core.vocoder.rfwave import RFWave, RFWaveConfig
@@ -11,6 +12,7 @@ from flowtts_core.vocoder.wavefm import WaveFM, WaveFMConfig
 
 VOCODERS = {
     "band_split": (BandSplitConfig, BandSplit),
+    "diffusion": (DiffusionConfig, Diffusion),
     "griffin_lim": (GriffinLimConfig, GriffinLim),
     "hifigan": (HiFiGANConfig, HiFiGAN),
     "rfwave": (RFWaveConfig, RFWave),
@@ -23,6 +25,8 @@ __all__ = [
     "VOCODERS",
     "BandSplit",
     "BandSplitConfig",
+    "Diffusion",
+    "DiffusionConfig",
     "GriffinLim",
     "GriffinLimConfig",
     "HiFiGAN",

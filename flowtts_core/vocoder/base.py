@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from flowtts_core.audio.mel import MelConfig
+from flowtts_core.errors import FlowTTSError
+from flowtts_core.flow.consistency import Consistency
 from flowtts_core.nn.graph import Graph, Runners
 from flowtts_core.nn.masks import length_mask
 from flowtts_core.nn.share import Share
@@ -106,3 +108,23 @@ class FlowVocoder(Vocoder):
             mel: [B, M, T].
             waveform: [B, samples_of(T)], of the same time.
         """
+
+    def consistency_loss(
+        self,
+        mel: Tensor,
+        waveform: Tensor,
+        teacher: FlowVocoder,
+        target: FlowVocoder,
+        how: Consistency,
+        generator: torch.Generator | None = None,
+        share: Share | None = None,
+    ) -> dict[str, Tensor]:
+        """Return losses as `loss` does, of a vocoder that learns to get by one step where its teacher gets by many.
+
+        Args:
+            teacher, target: vocoders of the same kind; the target's weights are the average of this one's.
+
+        Raises:
+            FlowTTSError: for a vocoder that cannot be distilled.
+        """
+        raise FlowTTSError(f"{type(self).__name__} cannot be distilled", "give a vocoder that can: a WaveFM")

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from flowtts_core.audio.mel import MelConfig
 from flowtts_core.errors import ConfigError
+from flowtts_core.nn.conv import Upsampling
 from flowtts_core.nn.graph import Graph
 from flowtts_core.nn.masks import length_mask
 from flowtts_core.vocoder.base import Vocoder
@@ -136,7 +137,7 @@ class Generator(nn.Module):
         self.conv_pre = nn.Conv1d(config.mel.rows, width, _KERNEL, padding=_KERNEL // 2)
         self.ups, self.resblocks = nn.ModuleList(), nn.ModuleList()
         for rate, kernel in zip(config.upsample_rates, config.upsample_kernel_sizes, strict=True):
-            self.ups.append(nn.ConvTranspose1d(width, width // 2, kernel, rate, padding=(kernel - rate) // 2))
+            self.ups.append(Upsampling(width, width // 2, kernel, rate))
             width //= 2
             for size, dilations in zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True):
                 self.resblocks.append(block(width, size, dilations))

@@ -1,4 +1,4 @@
-"""What trains a vocoder: distances of log-mels and STFT magnitudes at several resolutions, and what discriminators say."""
+"""What trains a vocoder: distances of log-mels and of STFTs at several resolutions, and what discriminators say."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from flowtts_core.vocoder.discriminators import Scored
 
 ADVERSARIAL = ("hinge", "least_squares")
 _LEAST_POWER = 1e-14  # a magnitude as small as the smallest floor of mels
+_FLOOR = 1e-6  # power below which there is nothing to be heard, and no phase
 
 
 class MultiMelLoss(nn.Module):
@@ -61,7 +62,54 @@ class MultiSTFTLoss(nn.Module):
         window = getattr(self, f"window_{n_fft}")
         spectrum = torch.stft(waveform, n_fft, n_fft // 4, window=window, return_complex=True)
         # the floor keeps what lies below hearing, such as a band the recording does not have, out of the logarithm
-        return (spectrum.real.square() + spectrum.imag.square()).clamp(min=1e-6).sqrt()
+        return _power(spectrum).clamp(min=_FLOOR).sqrt()
+
+
+class PhaseSTFTLoss(nn.Module):
+    """WaveFM's distance of STFTs (arXiv 2503.16689, section 3.4): log-magnitudes, phases, and how magnitudes change.
+
+    Magnitudes are compared by their slopes over time and over frequency and by their Laplacian (Sobel's filters); phases
+    where both sounds have some. The mean over windows of half the FFT, a quarter of which is the hop.
+    """
+
+    filters: Tensor
+
+    def __init__(self, n_ffts: Sequence[int] = (1024, 2048, 512)) -> None:
+        super().__init__()
+        self.n_ffts = tuple(n_ffts)
+        for n in self.n_ffts:
+            self.register_buffer(f"window_{n}", torch.hann_window(n // 2), persistent=False)
+        across, back = torch.tensor([1.0, 2.0, 1.0]) / 4, torch.tensor([-1.0, 1.0, 0.0])
+        in_time, laplacian = torch.outer(across, back), torch.full((3, 3), -1 / 8)
+        laplacian[1, 1] = 1.0
+        # weighted, so that the sum of the three mean squares is the loss
+        filters = torch.stack([2 * in_time, 2 * in_time.T, 2**0.5 * laplacian])
+        self.register_buffer("filters", filters[:, None], persistent=False)
+
+    def forward(self, predicted: Tensor, target: Tensor, share: Share | None = None) -> Tensor:
+        """Compare waveforms [B, S]; returns a scalar."""
+        alike, angles, counts = [], [], []
+        for n in self.n_ffts:
+            p, t = self._spectrum(predicted, n), self._spectrum(target, n)
+            p_power, t_power = _power(p), _power(t)
+            p_size, t_size = (p_power + _FLOOR).sqrt(), (t_power + _FLOOR).sqrt()
+            change = nn.functional.conv2d((p_size - t_size)[:, None], self.filters, padding=1)
+            alike.append((p_size.log() - t_size.log()).abs().mean() + 3 * change.square().mean())
+            sounds = (p_power > _FLOOR) & (t_power > _FLOOR)
+            angles.append((t[sounds] * p[sounds].conj()).angle().abs().sum())
+            counts.append(sounds.sum())
+        angle, count = torch.stack(angles), torch.stack(counts).to(angles[0].dtype)
+        if share is not None:
+            angle, count = share.sum(torch.stack([angle, count]))
+        return (mean_of(share, torch.stack(alike)) + angle / count.clamp(min=1)).mean()
+
+    def _spectrum(self, waveform: Tensor, n_fft: int) -> Tensor:
+        window = getattr(self, f"window_{n_fft}")
+        return torch.stft(waveform, n_fft, n_fft // 8, n_fft // 2, window, return_complex=True)
+
+
+def _power(spectrum: Tensor) -> Tensor:
+    return spectrum.real.square() + spectrum.imag.square()
 
 
 def spectrum_loss(predicted: Tensor, target: Tensor, share: Share | None = None) -> Tensor:

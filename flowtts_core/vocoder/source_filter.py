@@ -161,7 +161,9 @@ class SourceFilter(Vocoder):
     def trained(
         self, mel: Tensor, waveform: Tensor, generator: torch.Generator | None = None, share: Share | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        if self.pitch is None or mel.shape[1] < self.config.mel.rows:  # of mels that an acoustic model made, nobody knows it
+        if (
+            self.pitch is None or mel.shape[1] < self.config.mel.rows
+        ):  # of mels that an acoustic model made, nobody knows it
             return self(mel), {}
         scores = self.pitch(mel[:, : self.features.n_mels])
         return self(mel), {"pitch": mean_of(share, self.pitch.loss(scores, mel[:, -1]))}

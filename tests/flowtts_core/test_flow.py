@@ -17,15 +17,23 @@ from flowtts_core.flow import (
     PATHS,
     SOLVERS,
     TIME_GRIDS,
+    Consistency,
+    CosinePath,
     Distillation,
+    LinearPath,
     StraightnessGrid,
     balanced,
     classifier_free,
+    consistent_end,
+    ddim,
+    end_of,
+    follow,
     long_step,
     masked_flow_loss,
     sinkhorn_plan,
     squared_distances,
     straightness_grid,
+    velocity_to,
 )
 
 ORDERS = {"euler": 1, "midpoint": 2, "heun": 2}
@@ -67,12 +75,15 @@ def test_field_sees_a_batch_of_times_and_the_condition():
     solve("heun", 2, field, torch.zeros(4, 2, dtype=torch.float64), "text")
 
 
-@pytest.mark.parametrize("sigma_min", [0.0, 0.1])
-def test_path_ends_and_velocity(sigma_min):
-    path = build(PATHS, {"name": "linear", "sigma_min": sigma_min})
+@pytest.mark.parametrize(
+    ("spec", "left"),
+    [({"name": "linear"}, 0.0), ({"name": "linear", "sigma_min": 0.1}, 0.1), ({"name": "cosine"}, 0.0)],
+)
+def test_path_ends_and_velocity(spec, left):
+    path = build(PATHS, spec)
     x_0, x_1 = torch.randn(3, 4, 2, dtype=torch.float64), torch.randn(3, 4, 2, dtype=torch.float64)
     torch.testing.assert_close(path.sample(x_0, x_1, torch.zeros(3)).x_t, x_0)
-    torch.testing.assert_close(path.sample(x_0, x_1, torch.ones(3)).x_t, x_1 + sigma_min * x_0)
+    torch.testing.assert_close(path.sample(x_0, x_1, torch.ones(3)).x_t, x_1 + left * x_0, atol=1e-6, rtol=0)
     t = torch.tensor([0.2, 0.5, 0.9], dtype=torch.float64, requires_grad=True)
     sample = path.sample(x_0, x_1, t)
     for index in itertools.product(range(4), range(2)):
@@ -297,3 +308,122 @@ def test_long_steps_join_into_the_teachers_path():
     assert [float(step.t[0]) for step in steps] == pytest.approx([0, 1 / 3, 2 / 3])
     with pytest.raises(ConfigError):
         Distillation(steps=0)
+
+
+MEAN, DEVIATION = 2.0, 0.5
+
+
+def gaussian(x, t, condition):
+    """The velocity from N(0, 1) to N(2, 0.5^2) on straight lines; it takes x_0 to 2 + 0.5 x_0."""
+    t = t[:, None]
+    variance = (1 - t) ** 2 + (t * DEVIATION) ** 2
+    return MEAN + (t * DEVIATION**2 - (1 - t)) / variance * (x - t * MEAN)
+
+
+def piecewise(table):
+    """The end points a(t) x + b(t) with both straight between times a tenth apart: `table` is [11, 2]."""
+
+    def end(x, t, condition):
+        near = (1 - (t[:, None] * 10 - torch.arange(11.0)).abs()).clamp(min=0)
+        slope, offset = (near @ table).chunk(2, 1)
+        return slope * x + offset
+
+    return end
+
+
+def test_end_and_velocity_tell_the_same():
+    x, t = torch.randn(4, 3, 2, dtype=torch.float64), torch.tensor([0.0, 0.3, 0.6, 0.9], dtype=torch.float64)
+    velocity = velocity_to(lambda x, t, c: c * x)(x, t, 5.0)
+    torch.testing.assert_close(velocity[1], 4 * x[1] / 0.7)
+    torch.testing.assert_close(end_of(velocity_to(lambda x, t, c: c * x))(x, t, 5.0), 5 * x)
+    assert torch.equal(end_of(gaussian)(x[..., 0], torch.ones(4), None), x[..., 0])
+
+
+def test_a_consistent_student_gets_by_one_step_where_its_teacher_gets_by_many():
+    generator, how = torch.Generator().manual_seed(0), Consistency(gap=0.05, deviation=1.0, decay=0.9)
+    student = torch.nn.Parameter(torch.tensor([[1.0, 0.0]]).repeat(11, 1))  # says at first that x itself is the end
+    target = student.detach().clone()
+    optimizer = torch.optim.Adam([student], 0.2)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, 500)
+    for _ in range(500):
+        x_0, x_1 = torch.randn(256, 1, generator=generator), torch.randn(256, 1, generator=generator)
+        point = LinearPath().sample(x_0, MEAN + DEVIATION * x_1, how.times(256, generator))
+        wanted = consistent_end(gaussian, piecewise(target), point, how)
+        loss = masked_flow_loss(piecewise(student)(point.x_t, point.t, None), wanted)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        follow([target], [student], how.decay)
+    noise, solver = torch.linspace(-2, 2, 5)[:, None], build(SOLVERS, {"name": "euler"})
+    true = MEAN + DEVIATION * noise
+    with torch.no_grad():
+        one = solver.solve(velocity_to(piecewise(student)), noise, torch.tensor([0.0, 1.0])).x
+    many = solver.solve(gaussian, noise, torch.linspace(0, 1, 21)).x
+    torch.testing.assert_close(one, many, atol=0.02, rtol=0)  # where the teacher gets by steps of the same length
+    torch.testing.assert_close(one, true, atol=0.1, rtol=0)
+    at_once = solver.solve(gaussian, noise, torch.tensor([0.0, 1.0])).x  # which is the mean alone
+    assert (one - true).abs().max() < 0.1 * (at_once - true).abs().max()
+
+
+def test_what_a_student_should_say_is_no_part_of_its_gradient():
+    """It is what the target says a gap later, where the teacher goes; at the last times it is the data."""
+    how, target = Consistency(gap=0.1), torch.tensor(3.0, requires_grad=True)
+    x_0, x_1 = torch.randn(2, 4, requires_grad=True), torch.randn(2, 4)
+    point = LinearPath().sample(x_0, x_1, torch.tensor([0.2, 0.9]))
+    seen = []
+
+    def end(x, t, condition):
+        seen.append((x, t))
+        return target * x
+
+    wanted = consistent_end(lambda x, t, c: target * torch.ones_like(x), end, point, how)
+    assert not wanted.requires_grad
+    [(x, t)] = seen
+    torch.testing.assert_close(t, torch.tensor([0.3, 1.0]))
+    torch.testing.assert_close(x[0], point.x_t[0] + 0.1 * 3)
+    torch.testing.assert_close(wanted, torch.stack([3 * x[0], x_1[1]]))
+
+
+def test_times_of_consistency_are_of_a_normal_distribution_that_is_cut_off():
+    how = Consistency(deviation=0.5, latest=0.9)
+    times = how.times(20_000, torch.Generator().manual_seed(0))
+    assert times.min() >= 0 and times.max() <= 0.9
+    cut = math.erf(0.9 / 0.5 / math.sqrt(2))
+    for below in (0.2, 0.5, 0.8):
+        share = (times < below).float().mean().item()
+        assert share == pytest.approx(math.erf(below / 0.5 / math.sqrt(2)) / cut, abs=0.01)
+    assert torch.equal(times, how.times(20_000, torch.Generator().manual_seed(0)))
+    for changed in ({"gap": 0.0}, {"latest": 1.0}, {"deviation": 0.0}, {"decay": 1.0}):
+        with pytest.raises(ConfigError, match="Consistency"):
+            Consistency(**changed)
+
+
+def test_an_average_follows_the_weights():
+    average, weights = [torch.zeros(2)], [torch.nn.Parameter(torch.ones(2))]
+    for _ in range(3):
+        follow(average, weights, 0.9)
+    torch.testing.assert_close(average[0], torch.full((2,), 1 - 0.9**3))
+    with pytest.raises(ValueError, match="shorter"):
+        follow(average, [], 0.9)
+
+
+def test_diffusion_reaches_the_known_end_at_first_order():
+    """From N(0, 1) to N(2, 0.5^2) by the best guess of the noise."""
+
+    def noise_in(x, t, condition):
+        data, noise = path.scales(t[:, None])
+        return noise * (x - data * MEAN) / ((data * DEVIATION) ** 2 + noise**2)
+
+    path, noise = CosinePath(), torch.linspace(-2, 2, 5, dtype=torch.float64)[:, None]
+    data, own = path.scales(torch.tensor(0.01, dtype=torch.float64))
+    start = data * MEAN + ((data * DEVIATION) ** 2 + own**2).sqrt() * noise
+    errors = []
+    for steps in (50, 100):
+        times = torch.linspace(0.01, 1, steps + 1, dtype=torch.float64)
+        solution = ddim(noise_in, start, times, path)
+        assert solution.evaluations == steps
+        errors.append((solution.x - (MEAN + DEVIATION * noise)).abs().max().item())
+    assert math.log2(errors[0] / errors[1]) == pytest.approx(1, abs=0.15)
+    assert errors[1] < 0.02
+    assert ddim(noise_in, start, times, path, bound=1.5).x.max().item() == pytest.approx(1.5)

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save
 
 from flowtts_core.acoustic import ACOUSTIC_MODELS, Condition, MatchaConfig
 from flowtts_core.audio.mel import MelConfig
 from flowtts_core.config import build, spec_of
 from flowtts_core.engines.int8 import quantize
+from flowtts_core.engines.runtime import export_graph, open_runners
 from flowtts_core.errors import VoiceError
 from flowtts_core.sampling import Sampling
 from flowtts_core.text.frontends import PhonemeConfig
@@ -85,6 +87,28 @@ def test_graphs_give_what_torch_gives(tmp_path: Path, name: str, half: bool) -> 
             torch.testing.assert_close(features, torchs, atol=1e-4, rtol=1e-4)
             # of the same features: phases add up differences of the pitch
             torch.testing.assert_close(sound, twin.vocoder(features), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["diffusion", "wavefm"])
+def test_graphs_of_vocoders_that_are_asked_several_times(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config_type, vocoder_type = VOCODERS[name]
+    sizes = {"channels": (16, 8, 4), "upsample_rates": (16, 16), "kernel_sizes": (3,), "dilations": (1,)}
+    vocoder = vocoder_type(config_type(steps=3, **sizes)).eval()
+    data = save(vocoder.state_dict())
+    (tmp_path / "vocoder.safetensors").write_bytes(data)
+    [(graph_name, graph)] = vocoder.graphs().items()
+    (tmp_path / "graph.onnx").write_bytes(export_graph(graph, "vocoder.safetensors", data))
+    assert b"vocoder.safetensors" in (tmp_path / "graph.onnx").read_bytes()
+    runners = open_runners(tmp_path, {graph_name: "graph.onnx"})
+    for frames in (3, 21):  # lengths that the export did not see
+        mel = torch.randn(2, 100, frames) - 4
+        with torch.inference_mode():
+            vocoder.runners = {}
+            expected, padded = vocoder(mel), vocoder(mel, torch.tensor([frames, frames - 1]))
+            vocoder.runners = runners
+            torch.testing.assert_close(vocoder(mel), expected, atol=1e-4, rtol=0)
+            assert torch.equal(vocoder(mel, torch.tensor([frames, frames - 1])), padded)  # which torch computes
 
 
 def test_a_loaded_voice_can_be_saved_again(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from pathlib import Path
 
@@ -11,14 +12,16 @@ import torch
 from torch import nn
 
 from flowtts_core.acoustic import MatchaConfig, MatchaTTS
+from flowtts_core.audio.mel import MelConfig
+from flowtts_core.flow import Consistency
 from flowtts_core.nn.dropout import Dropout
 from flowtts_core.nn.share import Share, computing
 from flowtts_core.training.augmentation import Augmentation
 from flowtts_core.training.batches import AcousticBatches, VocoderBatches, split
 from flowtts_core.training.distributed import Ranks
 from flowtts_core.training.examples import Examples
-from flowtts_core.training.tasks import AcousticTask, VocoderTask, VocoderTaskConfig
-from flowtts_core.vocoder import GriffinLim, GriffinLimConfig, Vocos, VocosConfig
+from flowtts_core.training.tasks import AcousticTask, ConsistencyTask, FlowVocoderTask, VocoderTask, VocoderTaskConfig
+from flowtts_core.vocoder import VOCODERS, GriffinLim, GriffinLimConfig, Vocos, VocosConfig
 from flowtts_core.vocoder.discriminators import DiscriminatorConfig
 from tests.speech_like import statistics_of, write_examples
 from tests.thread_ranks import together
@@ -91,9 +94,29 @@ def vocoder_task(data: Path, _: str) -> tuple[VocoderTask, VocoderBatches]:
     ), batches
 
 
+def flow_vocoder_task(data: Path, name: str) -> tuple[FlowVocoderTask, VocoderBatches]:
+    batches = VocoderBatches(Examples(data, ["mel", "audio"]), 5, 16, 0)
+    torch.manual_seed(0)
+    sizes = {"channels": (8, 4, 4), "upsample_rates": (16, 16), "kernel_sizes": (3,)}
+    sizes |= {"dilations": (1,), "down_dilations": (1,), "time_channels": 8}
+    config_type, vocoder_type = VOCODERS[name.removesuffix(", distilled")]
+    vocoder = vocoder_type(config_type(mel=MelConfig(), **sizes))
+    if name.endswith("distilled"):
+        return ConsistencyTask(vocoder, copy.deepcopy(vocoder), Consistency(), batches.at(0)), batches
+    return FlowVocoderTask(vocoder, batches.at(0)), batches
+
+
 @pytest.mark.parametrize(
     ("make", "masking", "step"),
-    [(acoustic_task, "true", 0), (acoustic_task, "published", 0), (acoustic_task, "true", 1), (vocoder_task, "", 0)],
+    [
+        (acoustic_task, "true", 0),
+        (acoustic_task, "published", 0),
+        (acoustic_task, "true", 1),
+        (vocoder_task, "", 0),
+        (flow_vocoder_task, "diffusion", 0),
+        (flow_vocoder_task, "wavefm", 0),
+        (flow_vocoder_task, "wavefm, distilled", 0),
+    ],
 )
 def test_losses_and_gradients_are_those_of_one_process(make, masking, step, data):
     def work(ranks: Ranks) -> dict[str, torch.Tensor]:

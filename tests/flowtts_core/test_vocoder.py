@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from flowtts_core.audio.mel import VOCOS_24K, LogMel, MelConfig, mel_filter_bank
 from flowtts_core.config import build, spec_of
+from flowtts_core.nn.conv import Upsampling
 from flowtts_core.nn.istft import InverseSTFT
 from flowtts_core.nn.weight_norm import add_weight_norm
 from flowtts_core.vocoder import VOCODERS, GriffinLim, GriffinLimConfig, Vocoder, Vocos, VocosConfig
@@ -21,6 +22,13 @@ from flowtts_core.vocoder.vocos import MelPrior
 
 SHORT_WINDOW = MelConfig(24000, n_fft=2048, hop_length=300, win_length=1200)
 PITCHED = {"source_filter"}  # vocoders that read a row of pitch
+UNET = {
+    "channels": (16, 8, 4),
+    "kernel_sizes": (3, 5),
+    "dilations": (1, 2),
+    "down_dilations": (1,),
+    "time_channels": 16,
+}
 SMALL = {
     "band_split": {
         "steps": (3, 2),
@@ -31,6 +39,7 @@ SMALL = {
         "head_intermediate_dim": 32,
         "head_layers": 2,
     },
+    "diffusion": {**UNET, "steps": 4},
     "griffin_lim": {"iterations": 4},
     "hifigan": {
         "upsample_initial_channel": 16,
@@ -40,14 +49,7 @@ SMALL = {
     },
     "rfwave": {"bands": 4, "dim": 16, "intermediate_dim": 32, "num_layers": 2, "steps": 2, "guidance": 1.5},
     "source_filter": {"dim": 32, "intermediate_dim": 64, "num_layers": 3, "free_bins": 100},
-    "wavefm": {
-        "channels": (16, 8, 4),
-        "kernel_sizes": (3, 5),
-        "dilations": (1, 2),
-        "down_dilations": (1,),
-        "time_channels": 16,
-        "steps": 2,
-    },
+    "wavefm": {**UNET, "steps": 2},
     "vocos": {"dim": 32, "intermediate_dim": 64, "num_layers": 3},
 }
 
@@ -59,7 +61,7 @@ def small(name: str, mel: MelConfig) -> tuple[Vocoder, dict[str, Any]]:
     """A small vocoder of a kind for a mel, and its spec."""
     torch.manual_seed(0)
     sizes = dict(SMALL[name])
-    if name in ("hifigan", "wavefm"):
+    if name in ("diffusion", "hifigan", "wavefm"):
         sizes["upsample_rates"] = RATES[mel.hop_length]
     if name == "hifigan":
         sizes["upsample_kernel_sizes"] = tuple(rate + 10 for rate in RATES[mel.hop_length])
@@ -127,6 +129,22 @@ def test_a_window_has_the_samples_of_the_whole(name: str) -> None:
             first = beside if low else 0
             torch.testing.assert_close(part[:, first * hop :], whole[:, (low + first) * hop :], atol=1e-4, rtol=0)
     assert whole.isfinite().all() and whole.abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(("channels", "kernel", "rate"), [(8, 8, 4), (12, 16, 8), (16, 4, 2)])
+def test_gradients_through_upsampling_are_right_in_bfloat16(channels: int, kernel: int, rate: int) -> None:
+    torch.manual_seed(0)
+    layer, x = Upsampling(24, channels, kernel, rate), torch.randn(2, 24, 64)
+    towards, gradients = torch.randn(2, channels, 64 * rate), list[torch.Tensor]()
+    for half in (False, True):
+        own = x.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            made = layer(own)
+        (made.float() * towards).sum().backward()
+        gradients.append(own.grad)
+    assert (gradients[1] - gradients[0]).norm() < 0.02 * gradients[0].norm()
+    for name in VOCODERS:  # none has torch's own, whose gradients are not
+        assert not any(type(part) is torch.nn.ConvTranspose1d for part in small(name, MelConfig())[0].modules())
 
 
 @pytest.mark.parametrize("name", sorted(VOCODERS))

@@ -12,15 +12,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from flowtts_core.acoustic import Condition
-from flowtts_core.audio.mel import MelConfig
+from flowtts_core.audio.mel import F5_24K, MelConfig
+from flowtts_core.config import spec_of
 from flowtts_core.errors import ConfigError, DivergedError, TextError, VoiceError
 from flowtts_core.sampling import Sampling
 from flowtts_core.training.checkpoints import BEST, load_best
 from flowtts_core.training.files import LocalFiles
 from flowtts_core.training.tasks import VocoderTaskConfig, vocoder_task
-from flowtts_core.vocoder.files import load_vocoder
+from flowtts_core.vocoder.files import load_vocoder, save_vocoder
 from flowtts_core.voice.parts import load_parts
 from jobs import cli
 from jobs.training.outcome import read_outcome
@@ -112,6 +114,89 @@ def test_flows_of_bands_learn_with_their_equalisers(name, data, tmp_path):
         [(_, found)] = vocoder_task(vocoder, crops, VocoderTaskConfig(None)).updates(crops, 0, torch.Generator())
         losses.append(float(found["flow"].detach()))
     assert losses[1] < 0.99 * losses[0]  # which begins at that of the average velocity
+
+
+@pytest.mark.parametrize("name", ["wavefm", "diffusion"])
+def test_flows_on_the_waveform_learn(name, data, tmp_path):
+    trainer = {"steps": 32, "learning_rate": 5e-3, "ema_decay": 0.8, "checkpoint_every": 32, "sample_every": 32}
+    chosen = recipe(f"{name}_debug", {f"trainer.{key}": value for key, value in trainer.items()})
+    chosen = chosen.fit(LocalFiles(data))
+    this = open_run(tmp_path / "runs", data, chosen)
+    train_rank(this)
+    write_result(this, tmp_path / "vocoder")
+    loaded = load_vocoder(tmp_path / "vocoder")
+    assert loaded.spec["name"] == name and loaded.vocoder.features == MelConfig()
+    torch.manual_seed(0)
+    task, _ = chosen.task(data)
+    with torch.no_grad():
+        before, after = (
+            float(task.validation(own, task.probe, torch.Generator().manual_seed(0)))
+            for own in (task.vocoder, loaded.vocoder)
+        )
+    assert after < 0.5 * before
+
+
+def test_a_vocoder_is_distilled_to_one_step_and_goes_on_where_it_was(data, tmp_path):
+    torch.manual_seed(0)
+    of_it = {"licence": "CC0-1.0", "source": "somewhere"}
+    for name, own in (("teacher", recipe("wavefm_debug").fit(LocalFiles(data))), ("vocos", vocos_debug())):
+        save_vocoder(tmp_path / name, own.module(), spec_of(own.name, own.model), **of_it)
+    settings = {"teacher": str(tmp_path / "teacher"), "trainer.steps": 4, "trainer.checkpoint_every": 2}
+    chosen = recipe("consistency_debug", settings)
+    whole = open_run(tmp_path / "whole", data, chosen)
+    train_rank(whole)
+    write_result(whole, tmp_path / "student")
+    student = load_vocoder(tmp_path / "student")
+    assert student.spec == {**load_vocoder(tmp_path / "teacher").spec, "steps": 1}
+    assert student.vocoder(torch.randn(1, 80, 10)).shape == (1, 2560)
+    card = json.loads((tmp_path / "student" / "vocoder.json").read_text())
+    assert (card["licence"], card["source"]) == ("CC0-1.0", "somewhere")
+    cut = open_run(tmp_path / "cut", data, chosen)
+    train_rank(replace(cut, stop_at=2))
+    train_rank(cut)  # the target that follows the student is in the checkpoint
+    states = [torch.load(latest_checkpoint(Path(run.folder)), weights_only=True) for run in (whole, cut)]
+    for module in ("vocoder", "target"):
+        first, second = (state["modules"][module] for state in states)
+        assert all(torch.equal(first[key], second[key]) for key in first)
+    target = states[0]["modules"]["target"]
+    assert any(not torch.equal(target[key], value) for key, value in states[0]["modules"]["vocoder"].items())
+    other = write_examples(tmp_path / "other", [50], files=1, mel=MelConfig(f_max=None))
+    with pytest.raises(ConfigError, match="f_max"):
+        chosen.fit(LocalFiles(other))
+    with pytest.raises(ConfigError, match="a Vocos, which cannot be distilled"):
+        recipe("consistency_debug", {"teacher": str(tmp_path / "vocos")}).fit(LocalFiles(data))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["--steps", "2"], "distilled to one step"), (["--judged", "3"], "reads no texts")],
+)
+def test_a_vocoder_is_distilled_by_its_folder(words, message, data, tmp_path, capsys):
+    (tmp_path / "vocoder.json").write_text("{}")
+    command = ["distill", str(tmp_path), str(data), "-o", str(tmp_path / "out")]
+    assert cli.main([*command, *words]) == 2
+    assert message in capsys.readouterr().err
+    assert cli.main(command) != 0  # the recipe is asked, which does not read such a card
+    assert "not a vocoder" in capsys.readouterr().err
+
+
+def test_the_flows_on_the_waveform_stay_within_their_budget(data):
+    """Two thousand million products and sums a second of sound, over the steps of a WaveFM; the diffusion says what it takes."""
+    for name, most in (("wavefm", 2e9), ("diffusion", 25e9)):
+        chosen = replace(recipe(name), model=replace(recipe(name).model, mel=F5_24K))
+        vocoder, counted = chosen.module(), list[int]()
+
+        def count(layer, inputs, output, counted=counted):
+            places = (
+                inputs[0].shape[-1] if isinstance(layer, nn.ConvTranspose1d) else output[0].numel() // len(layer.weight)
+            )
+            counted.append(layer.weight.numel() * places)
+
+        for layer in vocoder.modules():
+            if isinstance(layer, nn.Conv1d | nn.ConvTranspose1d | nn.Linear):
+                layer.register_forward_hook(count)
+        vocoder.net(torch.zeros(1, 24_064), torch.zeros(1), torch.zeros(1, 100, 94))
+        assert 0.9 * most < sum(counted) * chosen.model.steps * 24_000 / 24_064 <= most
 
 
 def test_only_the_same_run_is_resumed(data, tmp_path):

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from torch import Tensor
 
+from flowtts_core.audio.mel import WAVEFM_24K
 from flowtts_core.errors import VoiceError
 from flowtts_core.nn.weight_norm import fold_weight_norm
 from flowtts_core.vocoder.importers.base import ImportedVocoder, fitted, reading
-from flowtts_core.vocoder.wavefm import WAVEFM_24K, WaveFMConfig
+from flowtts_core.vocoder.wavefm import WaveFMConfig
 from flowtts_core.voice.checkpoint import read_checkpoint
 
 _OURS = {

@@ -23,6 +23,10 @@ from jobs.training.recipes.vocoder import (
     band_split,
     band_split_debug,
     bundled_vocoder,
+    consistency,
+    consistency_debug,
+    diffusion,
+    diffusion_debug,
     general_vocoder,
     general_vocoder_debug,
     hifigan,
@@ -35,6 +39,8 @@ from jobs.training.recipes.vocoder import (
     tuning_debug,
     vocos,
     vocos_debug,
+    wavefm,
+    wavefm_debug,
 )
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
@@ -42,6 +48,10 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "band_split_debug": band_split_debug,
     "bundled_acoustic": bundled_acoustic,
     "bundled_vocoder": bundled_vocoder,
+    "consistency": consistency,
+    "consistency_debug": consistency_debug,
+    "diffusion": diffusion,
+    "diffusion_debug": diffusion_debug,
     "distillation": distillation,
     "distillation_debug": distillation_debug,
     "fine_tuning": fine_tuning,
@@ -61,6 +71,8 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "tuning_debug": tuning_debug,
     "vocos": vocos,
     "vocos_debug": vocos_debug,
+    "wavefm": wavefm,
+    "wavefm_debug": wavefm_debug,
 }
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field, replace
+import json
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,17 +12,30 @@ from torch import nn
 
 from flowtts_core.config import build, from_dict, spec_of
 from flowtts_core.errors import ConfigError
+from flowtts_core.flow import Consistency
 from flowtts_core.nn.weight_norm import add_weight_norm
 from flowtts_core.training.augmentation import Augmentation
-from flowtts_core.training.batches import AlignedVocoderBatches, Batches, VocoderBatches
+from flowtts_core.training.batches import AlignedVocoderBatches, Batches, VocoderBatch, VocoderBatches
 from flowtts_core.training.examples import DatasetMeta, read_features
 from flowtts_core.training.files import Files
-from flowtts_core.training.tasks import VocoderTaskConfig, vocoder_task
+from flowtts_core.training.tasks import ConsistencyTask, VocoderTaskConfig, vocoder_task
 from flowtts_core.training.trainer import Task, TrainConfig
-from flowtts_core.vocoder import VOCODERS, BandSplitConfig, RFWaveConfig, SourceFilterConfig, Vocoder, VocosConfig
+from flowtts_core.vocoder import (
+    VOCODERS,
+    BandSplitConfig,
+    DiffusionConfig,
+    RFWaveConfig,
+    SourceFilterConfig,
+    Vocoder,
+    VocosConfig,
+    WaveFM,
+    WaveFMConfig,
+)
+from flowtts_core.vocoder.base import FlowVocoder
 from flowtts_core.vocoder.discriminators import DiscriminatorConfig
-from flowtts_core.vocoder.files import save_vocoder
+from flowtts_core.vocoder.files import CARD, LoadedVocoder, load_vocoder, save_vocoder
 from flowtts_core.vocoder.hifigan import HIFIGAN_V2, HIFIGAN_V3
+from flowtts_core.vocoder.wave_unet import WaveUNetConfig
 from flowtts_core.voice.parts import FlowVoice, load_parts
 from jobs.training.recipes.base import Recipe, local_copy, readers_of, speaker_rows
 
@@ -76,11 +90,16 @@ class VocoderRecipe(Recipe):
         return vocoder
 
     def task(self, data: Path | Files) -> tuple[Task, Batches]:
-        examples, vocoder = self.examples(data, ["mel", "audio"]), self.module()
+        vocoder = self.module()
+        crops, probe = self._batches(data)
+        return vocoder_task(vocoder, probe, self.losses), crops
+
+    def _batches(self, data: Path | Files) -> tuple[VocoderBatches, VocoderBatch]:
+        """Return what is trained on, and the crops that are logged now and then."""
+        examples = self.examples(data, ["mel", "audio"])
         crops = VocoderBatches(examples, self.batch_size, self.crop_frames, self.trainer.seed, self.augmentation)
         probe_frames = min(self.probe_frames, int(examples.frames.max()))
-        probe = VocoderBatches(examples, self.batch_size, probe_frames, 1).at(0)
-        return vocoder_task(vocoder, probe, self.losses), crops
+        return crops, VocoderBatches(examples, self.batch_size, probe_frames, 1).at(0)
 
     def write(self, folder: Path, module: nn.Module, meta: DatasetMeta, name: str, **card: Any) -> None:
         assert isinstance(module, Vocoder)
@@ -131,6 +150,46 @@ class TuningRecipe(VocoderRecipe):
     def _voice(self) -> FlowVoice:
         with local_copy(self.voice) as folder:
             return load_parts(folder)
+
+
+@dataclass(frozen=True)
+class ConsistencyRecipe(VocoderRecipe):
+    """How a vocoder that is a flow is taught to take one step: its sizes and its mel are those of its teacher.
+
+    Attributes:
+        teacher: the vocoder's folder, or its s3:// place.
+        how: by which times, and how fast the student's target follows it.
+    """
+
+    teacher: str = ""
+    how: Consistency = field(default_factory=Consistency)
+
+    def fit_model(self, data: Files, meta: DatasetMeta) -> Any:
+        teacher, fitted = self._taught_by().vocoder, super().fit_model(data, meta)
+        if not isinstance(teacher, WaveFM):
+            raise ConfigError(
+                f"teacher {self.teacher}: a {type(teacher).__name__}, which cannot be distilled", "give a WaveFM"
+            )
+        teacher.features.require(fitted.mel, f"vocoder {self.teacher} and data")
+        return replace(teacher.config, steps=1, solver="euler", grid={"name": "uniform"})
+
+    def task(self, data: Path | Files) -> tuple[Task, Batches]:
+        teacher = self._taught_by().vocoder
+        crops, probe = self._batches(data)
+        student = self.module()
+        student.load_state_dict(teacher.state_dict())
+        assert isinstance(student, FlowVocoder) and isinstance(teacher, FlowVocoder)
+        return ConsistencyTask(student, teacher, self.how, probe), crops
+
+    def write(self, folder: Path, module: nn.Module, meta: DatasetMeta, name: str, **card: Any) -> None:
+        with local_copy(self.teacher) as place:
+            known = json.loads(Path(place, CARD).read_text(encoding="utf-8"))
+        notes = {key: known[key] for key in ("licence", "source") if key in known}
+        super().write(folder, module, meta, name, **{**notes, **card})
+
+    def _taught_by(self) -> LoadedVocoder:
+        with local_copy(self.teacher) as folder:
+            return load_vocoder(Path(folder))
 
 
 def vocos() -> VocoderRecipe:
@@ -221,6 +280,65 @@ def band_split_debug() -> VocoderRecipe:
         head_layers=2,
     )
     return replace(vocos_debug(), name="band_split", model=model, trainer=trainer)
+
+
+def wavefm() -> VocoderRecipe:
+    """Return a WaveFM for data with a hop of 256: 0.7 M parameters, 0.49 GMAC a second of sound for each of its four steps."""
+    model = WaveFMConfig(
+        channels=(160, 64, 24, 8),
+        upsample_rates=(8, 8, 4),
+        kernel_sizes=(3, 7),
+        dilations=(1, 3),
+        down_dilations=(1,),
+        time_channels=128,
+        steps=4,
+    )
+    trainer = TrainConfig(
+        steps=60_000, learning_rate=5e-4, betas=(0.9, 0.99), warmup_steps=500, sample_every=2000, checkpoint_every=500
+    )
+    return VocoderRecipe(name="wavefm", model=model, trainer=trainer, batch_size=8)
+
+
+def wavefm_debug() -> VocoderRecipe:
+    """Return `wavefm` with a tiny model and few steps."""
+    trainer = replace(wavefm().trainer, steps=8, warmup_steps=2, log_every=2, checkpoint_every=4, sample_every=8)
+    model = replace(wavefm().model, **_TINY_UNET)
+    return replace(wavefm(), model=model, trainer=trainer, batch_size=2, crop_frames=32, probe_frames=32)
+
+
+def consistency() -> ConsistencyRecipe:
+    """Return how `wavefm` is distilled to one step; the times and the average are the published ones."""
+    trainer = replace(wavefm().trainer, steps=6000, learning_rate=2e-4, warmup_steps=100, sample_every=1000)
+    return ConsistencyRecipe(name="wavefm", model=wavefm().model, trainer=trainer, batch_size=8)
+
+
+def consistency_debug() -> ConsistencyRecipe:
+    """Return `consistency` with few steps."""
+    trainer = replace(consistency().trainer, steps=8, warmup_steps=2, log_every=2, checkpoint_every=4, sample_every=8)
+    return replace(consistency(), trainer=trainer, batch_size=2, crop_frames=32, probe_frames=32)
+
+
+def diffusion() -> VocoderRecipe:
+    """Return the baseline: `wavefm`'s net, which 50 steps ask: 24 GMAC a second of sound."""
+    sizes = {one.name: getattr(wavefm().model, one.name) for one in fields(WaveUNetConfig)}
+    return replace(wavefm(), name="diffusion", model=DiffusionConfig(**sizes))
+
+
+def diffusion_debug() -> VocoderRecipe:
+    """Return `diffusion` with a tiny model and few steps, of the training and of the sampler."""
+    model = replace(diffusion().model, **_TINY_UNET, steps=4)
+    return replace(
+        diffusion(), model=model, trainer=wavefm_debug().trainer, batch_size=2, crop_frames=32, probe_frames=32
+    )
+
+
+_TINY_UNET: dict[str, Any] = {
+    "channels": (16, 8, 4),
+    "upsample_rates": (16, 16),
+    "kernel_sizes": (3,),
+    "dilations": (1,),
+    "time_channels": 16,
+}
 
 
 def natural_vocoder() -> VocoderRecipe:
