@@ -122,7 +122,7 @@ def test_equals_the_published_distance_of_stfts(parity_dir: Path) -> None:
     torch.testing.assert_close(value, io["stft_loss.value"], atol=1e-4, rtol=0)
     value.backward()
     assert predicted.grad.isfinite().all()
-    assert loss(target, target) == 0 and loss(torch.zeros(1, 4096), torch.zeros(1, 4096)) == 0
+    assert loss(target, target) < 1e-6 and loss(torch.zeros(1, 4096), torch.zeros(1, 4096)) == 0
 
 
 def test_loss_of_a_net_that_knows_is_zero_and_of_one_that_errs_is_heavier_late(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -165,6 +165,8 @@ class ConsistencyRecipe(VocoderRecipe):
     how: Consistency = field(default_factory=Consistency)
 
     def fit_model(self, data: Files, meta: DatasetMeta) -> Any:
+        if not self.teacher:
+            raise ConfigError("consistency: no teacher is named", "flowtts distill VOCODER_FOLDER DATA -o OUT")
         teacher, fitted = self._taught_by().vocoder, super().fit_model(data, meta)
         if not isinstance(teacher, WaveFM):
             raise ConfigError(
