@@ -32,7 +32,7 @@ COMMANDS = {  # name -> (file of this folder, or another package's module, what 
     "import": ("import_voice", "make a voice from a published checkpoint"),
     "pull": ("pull", "copy a voice from a model hub"),
     "push": ("push", "publish a voice on a model hub"),
-    "export": ("export_voice", "write a flow voice as one ONNX file"),
+    "export": ("export_voice", "write a flow voice or a vocoder for ONNX Runtime"),
     "benchmark": ("benchmark", "measure a voice's quality and speed"),
     "cluster": ("cluster", "a trial cluster on this machine; the state of any cluster"),
     "doctor": ("doctor", "what this machine has, and what is missing"),

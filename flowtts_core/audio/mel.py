@@ -68,6 +68,19 @@ class MelConfig(AudioSpec):
         """Return the numbers that make a frame: the bands, and pitch where it is asked for."""
         return self.n_mels + self.pitch
 
+    @property
+    def said(self) -> str:
+        """Return the definition in words."""
+        top = self.sample_rate / 2 if self.f_max is None else self.f_max
+        power = {1.0: "amplitudes", 2.0: "powers"}.get(self.power, f"magnitudes to the power of {self.power:g}")
+        window = "" if self.win_length == self.n_fft else f" with a window of {self.win_length}"
+        norm = "area-normalised" if self.mel_norm else "not normalised"
+        return (
+            f"{self.n_mels} bands ({self.mel_scale} scale, {norm}) from {self.f_min:g} to {top:g} Hz"
+            f"{' and a row of pitch' if self.pitch else ''}, at {self.sample_rate} Hz, n_fft {self.n_fft}{window},"
+            f" hop {self.hop_length}, {self.padding!r} padding; natural logarithm of {power}, at least {self.log_floor:g}"
+        )
+
 
 BIGVGAN_24K = MelConfig(24000, n_mels=100, f_max=None)
 """F5-TTS's mel for BigVGAN: HiFi-GAN's definition at 24 kHz with 100 bands."""

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
 import onnx
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flowtts_core.acoustic.matcha.model import MatchaTTS
 from flowtts_core.acoustic.windows import STRIDE
-from flowtts_core.audio.mel import MelConfig
-from flowtts_core.audio.pitch import pitch_hz
+from flowtts_core.engines.export_vocoder import sound_module
 from flowtts_core.engines.runtime import OPSET, trace
 from flowtts_core.errors import VoiceError
 from flowtts_core.nn.graph import Graph
-from flowtts_core.nn.istft import centred_window
-from flowtts_core.vocoder.source_filter import LARGEST, SourceFilter, pulse_train
-from flowtts_core.vocoder.vocos import Vocos
 from flowtts_core.voice.parts import FlowVoice
 
 _NOISE_FRAMES = 1024  # after which the flow's noise repeats
@@ -39,11 +33,7 @@ def export_voice(voice: FlowVoice) -> bytes:
     acoustic, vocoder = voice.acoustic, voice.vocoder
     if not isinstance(acoustic, MatchaTTS) or acoustic.config.masking != "true" or acoustic.config.norm != "layer":
         raise VoiceError(f"voice {voice.card.name}: its acoustic model cannot be exported", "export a voice of our own")
-    if not isinstance(vocoder, Vocos | SourceFilter):
-        raise VoiceError(
-            f"voice {voice.card.name}: its vocoder cannot be exported", "pair the voice with a Vocos or a source filter"
-        )
-    module = _Voice(voice)
+    module = _Voice(voice, sound_module(vocoder, f"voice {voice.card.name}"))
     inputs: dict[str, Tensor] = {
         "tokens": torch.ones(1, 40, dtype=torch.int64),
         "speed": torch.ones(1),
@@ -62,13 +52,12 @@ def export_voice(voice: FlowVoice) -> bytes:
 class _Voice(nn.Module):
     """Tokens to waveform, by operations that ONNX has alone."""
 
-    def __init__(self, voice: FlowVoice) -> None:
+    def __init__(self, voice: FlowVoice, sound: nn.Module) -> None:
         super().__init__()
         assert isinstance(voice.acoustic, MatchaTTS)
         self.acoustic, self.sampling = voice.acoustic, voice.card.sampling
         self.decoder = voice.acoustic.graphs()["decoder"].module
-        vocoder: Any = voice.vocoder
-        self.sound = _SourceFilterSound(vocoder) if isinstance(vocoder, SourceFilter) else _VocosSound(vocoder)
+        self.sound = sound
         generator = torch.Generator().manual_seed(0)
         noise = torch.randn(_NOISE_FRAMES, voice.acoustic.config.mel.rows, generator=generator)
         self.register_buffer("noise", noise)
@@ -97,79 +86,6 @@ class _Voice(nn.Module):
             x = x + velocity / self.sampling.steps
         mel = (x * model.mel_std + model.mel_mean)[:, :count].transpose(1, 2)
         return self.sound(mel), durations
-
-
-class _Spectra(nn.Module):
-    """STFT and its inverse by convolutions with sines, since ONNX has no complex numbers."""
-
-    def __init__(self, mel: MelConfig, trim: int) -> None:
-        super().__init__()
-        self.hop, self.n_fft, self.trim = mel.hop_length, mel.n_fft, trim
-        window = centred_window(mel.n_fft, mel.win_length).double()
-        bins = torch.arange(mel.n_fft // 2 + 1, dtype=torch.float64)
-        angle = 2 * math.pi * bins[:, None] * torch.arange(mel.n_fft, dtype=torch.float64) / mel.n_fft
-        weight = torch.full_like(bins, 2.0)
-        weight[0] = weight[-1] = 1.0
-        inverse = torch.cat([weight[:, None] * angle.cos(), -weight[:, None] * angle.sin()]) / mel.n_fft * window
-        forward = torch.cat([angle.cos(), -angle.sin()]) * (window / (window.sum() / 2))
-        self.register_buffer("inverse", inverse[:, None].float())  # [2 F, 1, N]
-        self.register_buffer("ahead", forward[:, None].float())
-        self.register_buffer("square", window.square()[None, None].float())
-        self.inverse: Tensor
-        self.ahead: Tensor
-        self.square: Tensor
-
-    def spectrum(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
-        """Return real and imaginary parts [B, F, T] of T * hop samples; a cosine of amplitude 1 has the magnitude 1."""
-        padded = F.pad(waveform[:, None], (self.trim, self.n_fft - self.hop - self.trim))
-        real, imaginary = F.conv1d(padded, self.ahead, stride=self.hop).chunk(2, 1)
-        return real, imaginary
-
-    def waveform(self, real: Tensor, imaginary: Tensor) -> Tensor:
-        sound = F.conv_transpose1d(torch.cat([real, imaginary], 1), self.inverse, stride=self.hop)
-        weight = F.conv_transpose1d(torch.ones_like(real[:, :1]), self.square, stride=self.hop)
-        whole = (sound / weight.clamp(min=1e-11))[:, 0]
-        return whole[:, self.trim : whole.shape[1] - self.trim]
-
-
-class _VocosSound(nn.Module):
-    def __init__(self, vocoder: Vocos) -> None:
-        super().__init__()
-        self.vocoder, self.spectra = vocoder, _Spectra(vocoder.features, vocoder.head.istft.trim)
-
-    def forward(self, mel: Tensor) -> Tensor:
-        vocoder = self.vocoder
-        magnitude, phase = vocoder.head.out(vocoder.backbone(mel)).transpose(1, 2).chunk(2, 1)
-        if vocoder.prior is not None:
-            magnitude = magnitude + vocoder.prior(mel)
-        magnitude = magnitude.exp().clamp(max=vocoder.head.max_magnitude)
-        waveform: Tensor = self.spectra.waveform(magnitude * phase.cos(), magnitude * phase.sin())
-        return waveform
-
-
-class _SourceFilterSound(nn.Module):
-    def __init__(self, vocoder: SourceFilter) -> None:
-        super().__init__()
-        self.vocoder, self.spectra = vocoder, _Spectra(vocoder.features, vocoder.istft.trim)
-        self.register_buffer("noise", torch.view_as_real(vocoder.noise).permute(2, 0, 1).contiguous())  # [2, F, N]
-        self.noise: Tensor
-
-    def forward(self, mel: Tensor) -> Tensor:
-        vocoder, bins, free = self.vocoder, self.vocoder.filter.bins, self.vocoder.config.free_bins
-        mel = vocoder.with_pitch(mel, None)
-        shaped = vocoder.filter(mel).transpose(1, 2).clamp(max=LARGEST)
-        harmonic, phase, noisy, level, angle = shaped.split([bins, bins, bins, free, free], 1)
-        real, imaginary = self.spectra.spectrum(pulse_train(pitch_hz(mel[:, -1].double()), vocoder.features))
-        size, cos, sin = harmonic.exp(), phase.cos(), phase.sin()
-        frames = torch.arange(mel.shape[2]) % self.noise.shape[2]
-        loud = noisy.exp()
-        out_real = size * (real * cos - imaginary * sin) + loud * self.noise[0][:, frames]
-        out_imaginary = size * (real * sin + imaginary * cos) + loud * self.noise[1][:, frames]
-        rest, beside = level.exp(), (0, 0, 0, bins - free)
-        waveform: Tensor = self.spectra.waveform(
-            out_real + F.pad(rest * angle.cos(), beside), out_imaginary + F.pad(rest * angle.sin(), beside)
-        )
-        return waveform
 
 
 def readme(voice: FlowVoice, name: str) -> str:

@@ -18,6 +18,7 @@ from flowtts_core.request import SynthesisRequest
 from flowtts_core.sampling import Sampling
 from flowtts_core.streaming.source import CHARACTER_S, SentenceSource, Stream, StreamPiece
 from flowtts_core.text.plan import Utterance
+from flowtts_core.vocoder.windows import Piece, sound_of
 
 FRAMES_PER_BATCH_CUDA = 10_000  # padded; a CPU makes one window after the other
 _TOKEN_FRAMES = 2.6  # frames of a token at speed 1, where they are not known yet
@@ -132,27 +133,13 @@ class WindowSource(SentenceSource):
 
     def _vocoded(self, opened: Sequence[_Open], features: Sequence[Tensor]) -> list[np.ndarray]:
         """The samples of each window's new sound."""
-        hop, samples_of = self.model.features.hop_length, self.model.features.samples_of
-        lows = [max(0, o.sounded - self.context) for o in opened]
-        parts = [whole[:, low:].T for whole, low in zip(features, lows, strict=True)]
-        starts = [self.vocoder.start_at(whole, low) for whole, low in zip(features, lows, strict=True)]
-        if self.flow.device.type == "cpu":
-            made = [
-                self.vocoder(part.T[None], start=None if start is None else start[None])[0].float().numpy()
-                for part, start in zip(parts, starts, strict=True)
-            ]
-        else:
-            padded = torch.nn.utils.rnn.pad_sequence(parts, batch_first=True).transpose(1, 2)
-            lengths = torch.tensor([len(part) for part in parts], device=padded.device)
-            begun = [start for start in starts if start is not None]
-            start = torch.stack(begun) if begun else None
-            made = list(self.vocoder(padded, lengths, start).float().cpu().numpy())
-        waveforms = []
-        for o, low, part, waveform in zip(opened, lows, parts, made, strict=True):
-            until = self._sound_end(o)
-            end = samples_of(len(part)) if until == o.draft.frames else (until - low) * hop
-            waveforms.append(waveform[(o.sounded - low) * hop : end].clip(-1.0, 1.0))
-        return waveforms
+        ends = [self._sound_end(o) for o in opened]
+        pieces = [
+            Piece(mel, o.sounded, end, end == o.draft.frames)
+            for o, mel, end in zip(opened, features, ends, strict=True)
+        ]
+        made = sound_of(self.vocoder, pieces, together=self.flow.device.type != "cpu")
+        return [waveform.cpu().numpy() for waveform in made]
 
     def _advanced(self, stream: Stream, opened: _Open, features: Tensor, waveform: np.ndarray) -> StreamPiece:
         assert stream.current is not None

@@ -77,17 +77,19 @@ def _point_at(graph: onnx.GraphProto, weights: str, data: bytes) -> None:
             graph.node.insert(0, helper.make_node("Cast", [tensor.name], [name], to=TensorProto.FLOAT))
 
 
-def open_runners(folder: Path, files: Mapping[str, str]) -> Runners:
+def open_runners(folder: Path, files: Mapping[str, str], threads: int = 1) -> Runners:
     """Open graphs of a voice's folder, for one thread each: they are small, and two threads took twice as long as one.
 
     Args:
         files: name of each part -> its file.
+        threads: of each, where one is not enough.
 
     Raises:
         VoiceError: where ONNX Runtime cannot make a session of one.
     """
     return {
-        name: SessionRunner(open_session(str(folder / file), folder / file, threads=1)) for name, file in files.items()
+        name: SessionRunner(open_session(str(folder / file), folder / file, threads=threads))
+        for name, file in files.items()
     }
 
 

@@ -1,0 +1,242 @@
+"""A vocoder as one ONNX file, from mel to waveform, for programs without torch or FlowTTS."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from flowtts_core.audio.mel import MelConfig
+from flowtts_core.audio.pitch import pitch_hz
+from flowtts_core.config import to_dict
+from flowtts_core.engines.runtime import OPSET, trace
+from flowtts_core.errors import VoiceError
+from flowtts_core.files import write_whole
+from flowtts_core.nn.graph import Graph
+from flowtts_core.nn.istft import centred_window
+from flowtts_core.vocoder import HiFiGAN, SourceFilter, Vocoder, Vocos, WaveFM
+from flowtts_core.vocoder.denoiser import HOPS, hum_of
+from flowtts_core.vocoder.files import LoadedVocoder
+from flowtts_core.vocoder.source_filter import LARGEST, pulse_train
+
+
+def sound_module(vocoder: Vocoder, who: str) -> nn.Module:
+    """Return the module that makes the waveform [1, S] of a mel [1, M, T] by operations that ONNX has.
+
+    Raises:
+        VoiceError: for a vocoder that cannot be written so.
+    """
+    for kind, module in _MODULES.items():
+        if isinstance(vocoder, kind):
+            return module(vocoder)
+    known = ", ".join(kind.__name__ for kind in _MODULES)
+    raise VoiceError(
+        f"{who}: its vocoder, {type(vocoder).__name__}, cannot be exported as one file",
+        f"use one of {known}; or export a vocoder's folder to a folder, for FlowTTS alone",
+    )
+
+
+class _Spectra(nn.Module):
+    """STFT and its inverse by convolutions with sines, since ONNX has no complex numbers."""
+
+    def __init__(self, mel: MelConfig, trim: int) -> None:
+        super().__init__()
+        self.hop, self.n_fft, self.trim = mel.hop_length, mel.n_fft, trim
+        window = centred_window(mel.n_fft, mel.win_length).double()
+        bins = torch.arange(mel.n_fft // 2 + 1, dtype=torch.float64)
+        angle = 2 * math.pi * bins[:, None] * torch.arange(mel.n_fft, dtype=torch.float64) / mel.n_fft
+        weight = torch.full_like(bins, 2.0)
+        weight[0] = weight[-1] = 1.0
+        inverse = torch.cat([weight[:, None] * angle.cos(), -weight[:, None] * angle.sin()]) / mel.n_fft * window
+        forward = torch.cat([angle.cos(), -angle.sin()]) * (window / (window.sum() / 2))
+        self.register_buffer("inverse", inverse[:, None].float())  # [2 F, 1, N]
+        self.register_buffer("ahead", forward[:, None].float())
+        self.register_buffer("square", window.square()[None, None].float())
+        self.inverse: Tensor
+        self.ahead: Tensor
+        self.square: Tensor
+
+    def spectrum(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
+        """Return real and imaginary parts [B, F, T] of T * hop samples; a cosine of amplitude 1 has the magnitude 1."""
+        padded = F.pad(waveform[:, None], (self.trim, self.n_fft - self.hop - self.trim))
+        real, imaginary = F.conv1d(padded, self.ahead, stride=self.hop).chunk(2, 1)
+        return real, imaginary
+
+    def centred(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the same of frames around each hop, as `torch.stft(center=True)` has them."""
+        padded = F.pad(waveform[:, None], (self.n_fft // 2, self.n_fft // 2), mode="reflect")
+        real, imaginary = F.conv1d(padded, self.ahead, stride=self.hop).chunk(2, 1)
+        return real, imaginary
+
+    def waveform(self, real: Tensor, imaginary: Tensor) -> Tensor:
+        sound = F.conv_transpose1d(torch.cat([real, imaginary], 1), self.inverse, stride=self.hop)
+        weight = F.conv_transpose1d(torch.ones_like(real[:, :1]), self.square, stride=self.hop)
+        whole = (sound / weight.clamp(min=1e-11))[:, 0]
+        return whole[:, self.trim : whole.shape[1] - self.trim]
+
+
+class _VocosSound(nn.Module):
+    def __init__(self, vocoder: Vocos) -> None:
+        super().__init__()
+        self.vocoder, self.spectra = vocoder, _Spectra(vocoder.features, vocoder.head.istft.trim)
+
+    def forward(self, mel: Tensor) -> Tensor:
+        vocoder = self.vocoder
+        magnitude, phase = vocoder.head.out(vocoder.backbone(mel)).transpose(1, 2).chunk(2, 1)
+        if vocoder.prior is not None:
+            magnitude = magnitude + vocoder.prior(mel)
+        magnitude = magnitude.exp().clamp(max=vocoder.head.max_magnitude)
+        waveform: Tensor = self.spectra.waveform(magnitude * phase.cos(), magnitude * phase.sin())
+        return waveform
+
+
+class _SourceFilterSound(nn.Module):
+    def __init__(self, vocoder: SourceFilter) -> None:
+        super().__init__()
+        self.vocoder, self.spectra = vocoder, _Spectra(vocoder.features, vocoder.istft.trim)
+        self.register_buffer("noise", torch.view_as_real(vocoder.noise).permute(2, 0, 1).contiguous())  # [2, F, N]
+        self.noise: Tensor
+
+    def forward(self, mel: Tensor) -> Tensor:
+        vocoder, bins, free = self.vocoder, self.vocoder.filter.bins, self.vocoder.config.free_bins
+        mel = vocoder.with_pitch(mel, None)
+        shaped = vocoder.filter(mel).transpose(1, 2).clamp(max=LARGEST)
+        harmonic, phase, noisy, level, angle = shaped.split([bins, bins, bins, free, free], 1)
+        real, imaginary = self.spectra.spectrum(pulse_train(pitch_hz(mel[:, -1].double()), vocoder.features))
+        size, cos, sin = harmonic.exp(), phase.cos(), phase.sin()
+        frames = torch.arange(mel.shape[2]) % self.noise.shape[2]
+        loud = noisy.exp()
+        out_real = size * (real * cos - imaginary * sin) + loud * self.noise[0][:, frames]
+        out_imaginary = size * (real * sin + imaginary * cos) + loud * self.noise[1][:, frames]
+        rest, beside = level.exp(), (0, 0, 0, bins - free)
+        waveform: Tensor = self.spectra.waveform(
+            out_real + F.pad(rest * angle.cos(), beside), out_imaginary + F.pad(rest * angle.sin(), beside)
+        )
+        return waveform
+
+
+class _HiFiGANSound(nn.Module):
+    """The generator, and the denoiser where it is asked for, whose STFT has windows of four hops."""
+
+    def __init__(self, vocoder: HiFiGAN) -> None:
+        super().__init__()
+        mel = vocoder.features
+        self.generator, self.strength = vocoder.generator, vocoder.config.denoise
+        self.behind = mel.hop_length if mel.padding == "center" else 0  # the last frame's samples lie behind the sound
+        if self.strength:
+            size = HOPS * mel.hop_length
+            self.spectra = _Spectra(MelConfig(mel.sample_rate, mel.hop_length, n_fft=size, win_length=size), size // 2)
+            self.scale = float(torch.hann_window(size).sum()) / 2  # a cosine of amplitude 1 has the magnitude 1 here
+            frames = vocoder.generator.context() + HOPS  # further ones do not reach what is measured
+            with torch.no_grad():
+                hum = hum_of(vocoder.generator(torch.zeros(1, mel.rows, frames)).float(), mel.hop_length)
+            self.register_buffer("hum", hum[None, :, None] / self.scale)
+            self.hum: Tensor
+
+    def forward(self, mel: Tensor) -> Tensor:
+        waveform: Tensor = self.generator(mel)
+        waveform = waveform[:, : waveform.shape[1] - self.behind]
+        if not self.strength:
+            return waveform
+        real, imaginary = self.spectra.centred(waveform)
+        size = (real.square() + imaginary.square()).clamp(min=1e-24).sqrt()
+        kept = self.scale * (size - self.strength * self.hum).clamp(min=0) / size
+        return self.spectra.waveform(real * kept, imaginary * kept)
+
+
+class _WaveFMSound(nn.Module):
+    def __init__(self, vocoder: WaveFM) -> None:
+        super().__init__()
+        mel = vocoder.features
+        self.vocoder, self.behind = vocoder, mel.hop_length if mel.padding == "center" else 0
+        self.register_buffer("noise", vocoder.noise.clone())  # [N, hop]
+        self.noise: Tensor
+
+    def forward(self, mel: Tensor) -> Tensor:
+        frames = torch.arange(mel.shape[2]) % self.noise.shape[0]
+        waveform = self.vocoder.sample(mel, self.noise[frames].flatten()[None])
+        return waveform[:, : waveform.shape[1] - self.behind]
+
+
+_MODULES: dict[type[Vocoder], Callable[[Any], nn.Module]] = {
+    Vocos: _VocosSound,
+    SourceFilter: _SourceFilterSound,
+    HiFiGAN: _HiFiGANSound,
+    WaveFM: _WaveFMSound,
+}
+
+
+def export_sound(loaded: LoadedVocoder, name: str) -> bytes:
+    """Return the ONNX file of a vocoder: input `mel` float32 [1, M, T], output `waveform` float32 [1, S].
+
+    Raises:
+        VoiceError: for a vocoder that cannot be written so.
+    """
+    vocoder = loaded.vocoder
+    graph = Graph(
+        _Alone(sound_module(vocoder, name)),
+        {"mel": torch.zeros(1, vocoder.features.rows, 64)},
+        ("waveform",),
+        {"mel": 2, "waveform": 1},
+    )
+    model = trace(graph, fold=True)
+    for key, value in {
+        "sample_rate": vocoder.features.sample_rate,
+        "mel": json.dumps(to_dict(vocoder.features)),
+    }.items():
+        model.metadata_props.append(onnx.StringStringEntryProto(key=key, value=str(value)))
+    data: bytes = model.SerializeToString()
+    return data
+
+
+class _Alone(nn.Module):
+    def __init__(self, sound: nn.Module) -> None:
+        super().__init__()
+        self.sound = sound
+
+    def forward(self, mel: Tensor) -> tuple[Tensor]:
+        return (self.sound(mel),)
+
+
+def write_sound(loaded: LoadedVocoder, path: Path) -> dict[str, Any]:
+    """Write the file, and a page about it under its name with .md; returns what was written.
+
+    Raises:
+        VoiceError: for a vocoder that cannot be written so.
+    """
+    data, notes = export_sound(loaded, path.stem), path.with_suffix(".md")
+    write_whole(path, data)
+    write_whole(notes, _notes(loaded, path.name).encode())
+    return {"file": str(path), "notes": str(notes), "megabytes": round(len(data) / 1e6, 1)}
+
+
+def _notes(loaded: LoadedVocoder, name: str) -> str:
+    mel = loaded.vocoder.features
+    pitch = ", and a row of pitch" if mel.pitch else ""
+    return f"""# {name}
+
+A vocoder ({loaded.spec["name"]}) of FlowTTS as one ONNX file (opset {OPSET}), from log-mels to sound at {mel.sample_rate} Hz.
+
+| | type | what |
+|---|---|---|
+| input `mel` | float32 [1, {mel.rows}, T] | {mel.n_mels} bands{pitch}; a frame every {mel.hop_length} samples |
+| output `waveform` | float32 [1, S] | in about [-1, 1] |
+
+The mel is: {mel.said}. All of its settings stand in the file's metadata, under `mel`.
+
+```python
+import numpy as np, onnxruntime, soundfile
+
+session = onnxruntime.InferenceSession("{name}")
+mel = np.full((1, {mel.rows}, 100), -5, np.float32)  # yours
+[waveform] = session.run(None, {{"mel": mel}})
+soundfile.write("out.wav", waveform[0], {mel.sample_rate})
+```
+"""
