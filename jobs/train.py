@@ -19,8 +19,8 @@ from jobs.prepare import parse_settings
 
 MOST_CPU_WORKERS = 4  # by default; they share the items of a batch, of which our recipes' have a dozen or two
 _DEFAULTS: dict[str, Any] = {  # of the options that some recipes have no use for
-    "data": None, "start": None, "speaker": "", "model": "matcha", "texts": None, "teachers": None, "vocoder": "",
-    "steps": None, "workers": None,
+    "data": None, "start": None, "mels_of": None, "speaker": "", "model": "matcha", "texts": None, "teachers": None,
+    "vocoder": "", "steps": None, "workers": None,
     "device": "auto", "address": None, "settings": [], "mlflow": "",
 }  # fmt: skip
 
@@ -69,6 +69,8 @@ def add_parser(subparsers: Any) -> None:
         "  flowtts train data/ --model vocos -o vocoders/amy\n"
         "  flowtts train data/ -o voices/amy --vocoder vocoders/amy --steps 40000 --set trainer.learning_rate=3e-4\n"
         "  flowtts train data/ -o voices/jo --from natural --speaker jo      # fine-tune, from ten minutes of speech on\n"
+        "  flowtts train data/ --recipe vocoder --mels-of voices/jo -o vocoders/jo     # its vocoder, on the mels it makes\n"
+        "  flowtts train data/ --recipe vocoder --from vocoders/any -o vocoders/jo     # a vocoder, on recordings\n"
         "  flowtts train s3://bucket/data -o s3://bucket/voices/amy --workers 1-8 --address ray://head:10001\n"
         "  flowtts train -o voices/amy --status                              # how far it is\n"
         "  flowtts train --recipe natural --texts texts.tsv -o voices/mine   # corpus, models, scores: a night and more\n"
@@ -89,9 +91,17 @@ def add_parser(subparsers: Any) -> None:
         dest="start",
         metavar="VOICE|CHECKPOINT",
         help="fine-tune: go on from a bundled voice, a voice folder (imported ones too), or a training's checkpoint;"
-        " data are prepared with `flowtts prepare --like VOICE`. With --recipe tuning: its vocoder",
+        " data are prepared with `flowtts prepare --like VOICE`. With --recipe vocoder: the vocoder to go on from, or a voice"
+        " that has one (default: that of --mels-of)",
     )
-    parser.add_argument("--speaker", default="", help="with --from: who reads the clips, where they name no speaker")
+    parser.add_argument(
+        "--mels-of",
+        metavar="VOICE",
+        help="with --recipe vocoder: train on the mels that this voice makes of the texts (default: those of the recordings)",
+    )
+    parser.add_argument(
+        "--speaker", default="", help="with --from or --mels-of: who reads the clips, where they name no speaker"
+    )
     parser.add_argument("--recipe", help="a recipe of jobs/training/recipes/ (default: the model's own)")
     parser.add_argument("--texts", type=Path, help="with --recipe natural: the book or table that the teachers read")
     parser.add_argument(
@@ -164,17 +174,25 @@ def run(args: argparse.Namespace) -> int:
     settings: dict[str, Any] = dict(parse_settings(args.settings))
     if args.steps is not None:
         settings["trainer.steps"] = args.steps
+    name = args.recipe or (args.model if args.start is None else "fine_tuning")
+    asked = recipe(name)
+    if args.mels_of is not None:
+        if not hasattr(asked, "start"):
+            raise ConfigError("--mels-of goes with --recipe vocoder", "flowtts train --recipe vocoder --mels-of VOICE")
+        settings["voice"] = _place(args.mels_of)
     if args.start is not None:
-        settings["voice"] = str(Path(args.start).absolute()) if Path(args.start).exists() else args.start
+        if not hasattr(asked, "voice"):
+            raise ConfigError(f"--from: --recipe {name} begins with fresh weights", "leave one of them out")
+        settings["start" if hasattr(asked, "start") else "voice"] = _place(args.start)
     if args.speaker:
-        if args.start is None:
-            raise ConfigError("--speaker goes with --from", "without it, speakers are those that the clips name")
+        if "voice" not in settings:
+            remedy = "without it, speakers are those that the clips name"
+            raise ConfigError("--speaker goes with --from a voice, or with --mels-of", remedy)
         settings["speaker"] = args.speaker
     if args.vocoder:
-        settings["vocoder"] = str(Path(args.vocoder).absolute()) if Path(args.vocoder).exists() else args.vocoder
-    name = args.recipe or (args.model if args.start is None else "fine_tuning")
-    if args.start is not None and not hasattr(recipe(name), "voice"):
-        raise ConfigError(f"--from: --recipe {name} begins with fresh weights", "leave one of them out")
+        if not hasattr(asked, "vocoder"):
+            raise ConfigError(f"--vocoder: --recipe {name} makes one", "name the one to begin with by --from")
+        settings["vocoder"] = _place(args.vocoder)
     chosen = recipe(name, settings)
     result = train(
         args.data,
@@ -192,6 +210,11 @@ def run(args: argparse.Namespace) -> int:
         print(f"{result.output}: {result.model}, {result.parameters / 1e6:.1f} M parameters, step {result.steps}")
         print(f"logs: tensorboard --logdir {result.run}")
     return 0
+
+
+def _place(given: str) -> str:
+    """Return what an option names; a path from the root of the file system, since workers run elsewhere."""
+    return str(Path(given).absolute()) if Path(given).exists() else given
 
 
 def _tell_status(args: argparse.Namespace) -> int:
@@ -221,10 +244,8 @@ def workers_of(text: str) -> tuple[int, int]:
 def _require_used(args: argparse.Namespace, unused: Sequence[str]) -> None:
     """Raise ConfigError for an option that was given and would change nothing."""
     given = [name for name in unused if getattr(args, name) != _DEFAULTS[name]]
-    names = ", ".join(
-        {"data": "DATA", "settings": "--set", "start": "--from", "teachers": "--teacher"}.get(name, f"--{name}")
-        for name in given
-    )
+    words = {"data": "DATA", "settings": "--set", "start": "--from", "teachers": "--teacher"}
+    names = ", ".join(words.get(name, f"--{name.replace('_', '-')}") for name in given)
     if given:
         recipe = args.recipe or args.model
         raise ConfigError(f"--recipe {recipe}: {names} change{'s' * (len(given) == 1)} nothing here", "leave it out")

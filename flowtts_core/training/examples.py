@@ -156,7 +156,7 @@ class Examples:
 
     def _hold_out(self, files: Files, share: float) -> None:
         """Move a share of the clips to `held_out`."""
-        places = held_out_places(self._ids(files), share)
+        places = held_out_places(self.ids(files), share)
         if len(places):
             self.held_out = copy.copy(self)
             self.held_out._keep(places)
@@ -167,7 +167,7 @@ class Examples:
         self.frames, self.token_counts = self.frames[places], self.token_counts[places]
         self.speaker_ids = self.speaker_ids[places]
 
-    def _ids(self, files: Files) -> list[str]:
+    def ids(self, files: Files) -> list[str]:
         """Return the ids of the clips, from the files of their tokens, which are the smallest."""
         folder = self._folders["tokens"]
         where, groups = self._index[folder], RowGroups(files, {folder: ["id"]}, CACHE_BYTES)

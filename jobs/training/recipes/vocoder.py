@@ -10,7 +10,8 @@ from typing import Any, Self
 
 from torch import nn
 
-from flowtts_core.config import build, from_dict, spec_of
+from flowtts_core.audio.mel import MelConfig
+from flowtts_core.config import build, from_dict, spec_of, to_dict
 from flowtts_core.errors import ConfigError
 from flowtts_core.flow import Consistency
 from flowtts_core.nn.weight_norm import add_weight_norm
@@ -36,7 +37,7 @@ from flowtts_core.vocoder.discriminators import DiscriminatorConfig
 from flowtts_core.vocoder.files import CARD, LoadedVocoder, load_vocoder, save_vocoder
 from flowtts_core.vocoder.hifigan import HIFIGAN_V2, HIFIGAN_V3
 from flowtts_core.vocoder.wave_unet import WaveUNetConfig
-from flowtts_core.voice.parts import FlowVoice, load_parts
+from flowtts_core.voice.parts import FlowVoice, find_vocoder, load_parts
 from jobs.training.recipes.base import Recipe, local_copy, readers_of, speaker_rows
 
 
@@ -411,3 +412,90 @@ def source_filter_debug() -> VocoderRecipe:
 def bundled_vocoder() -> VocoderRecipe:
     """Return the bundled voice's vocoder: `vocos` on the first 1,600 clips, within an hour and a half of one core."""
     return replace(vocos(), limit=1600, trainer=replace(vocos().trainer, steps=6500))
+
+
+@dataclass(frozen=True)
+class StartedVocoderRecipe(TuningRecipe):
+    """How a vocoder goes on from one that is there: on the mels that a voice makes, or on those of the recordings.
+
+    Attributes:
+        voice: whose acoustic model makes the mels: a bundled name, a folder or an s3:// place. Empty: those of the recordings.
+        start: the vocoder to begin with: its folder, or a voice that has one. Empty: that of `voice`.
+    """
+
+    start: str = ""
+
+    def __post_init__(self) -> None:
+        if self.voice:
+            super().__post_init__()
+
+    def fit(self, data: Files) -> Self:
+        if not self.voice and not self.start:
+            raise ConfigError(
+                "--recipe vocoder: which vocoder is to go on?",
+                "--mels-of VOICE to tune one to a voice's mels, --from VOCODER to train one on; a fresh one is --model vocos",
+            )
+        loaded = self._start()
+        spec, here = loaded.spec, data.path().rstrip("/")
+        if not list(loaded.vocoder.parameters()):
+            raise ConfigError(f"{self.start or self.voice}: {spec['name']} has nothing to learn", "give another --from")
+        rate, meta = loaded.vocoder.features.sample_rate, DatasetMeta.load(data)
+        if rate != meta.mel.sample_rate:
+            raise ConfigError(
+                f"{self.start or self.voice} is of {rate} Hz, and the data were prepared at {meta.mel.sample_rate}",
+                f"prepare them again into another folder: flowtts prepare {here} -o FOLDER --resample"
+                f" --set mel.sample_rate={rate}",
+            )
+        own = replace(self, name=spec["name"], mel=to_dict(loaded.vocoder.features))
+        if self.voice and not self.frontend:
+            own = replace(own, frontend=dict(self._voice().card.parts["frontend"]))
+        return super(TuningRecipe, own).fit(data)
+
+    def fit_model(self, data: Files, meta: DatasetMeta) -> Any:
+        VocoderRecipe.fit_model(self, data, meta)  # requires that the features are there
+        loaded = self._start()
+        if self.voice:
+            self._voice().acoustic.features.require(
+                loaded.vocoder.features, f"the mels of {self.voice} and the vocoder {self.start or 'of the voice'}"
+            )
+        return from_dict(VOCODERS[loaded.spec["name"]][0], {k: v for k, v in loaded.spec.items() if k != "name"})
+
+    def task(self, data: Path | Files) -> tuple[Task, Batches]:
+        vocoder = copy.deepcopy(self._start().vocoder).train()
+        vocoder.runners = {}  # which take one item at a time, without gradients
+        if vocoder.weight_norm:
+            add_weight_norm(vocoder)
+        sizes = (self.batch_size, self.crop_frames, self.trainer.seed)
+        crops: VocoderBatches
+        if self.voice:
+            examples, voice = self.examples(data, ["mel", "audio", "tokens"]), self._voice()
+            rows = speaker_rows(readers_of(examples.meta, self.speaker), voice.card.speakers)
+            crops = AlignedVocoderBatches(examples, *sizes, voice.acoustic, voice.card.sampling, rows)
+        else:
+            crops = VocoderBatches(self.examples(data, ["mel", "audio"]), *sizes, self.augmentation)
+        return vocoder_task(vocoder, crops.at(0), self.losses), crops
+
+    def write(self, folder: Path, module: nn.Module, meta: DatasetMeta, name: str, **card: Any) -> None:
+        begun = f"{meta.source or 'a corpus'}; from {self.start or self.voice}"
+        source = f"{begun}, on the mels of {self.voice}" if self.voice else begun
+        super().write(folder, module, meta, name, **{"source": source, **card})
+
+    def _start(self) -> LoadedVocoder:
+        if not self.start:
+            voice = self._voice()
+            return LoadedVocoder(voice.vocoder, dict(voice.card.parts["vocoder"]))
+        with local_copy(self.start) as place:
+            return find_vocoder(place, MelConfig())
+
+
+def vocoder() -> StartedVocoderRecipe:
+    """Return how a vocoder is fine-tuned: as `tuning`, from any vocoder, on the mels of a voice or of the recordings."""
+    how = tuning()
+    return StartedVocoderRecipe(
+        trainer=how.trainer, losses=how.losses, batch_size=how.batch_size, limit=how.limit, voice="", start=""
+    )
+
+
+def vocoder_debug() -> StartedVocoderRecipe:
+    """Return `vocoder` with few steps."""
+    return replace(vocoder(), trainer=tuning_debug().trainer, batch_size=2, crop_frames=32, probe_frames=32)
