@@ -31,6 +31,7 @@ def add_parser(subparsers: Any) -> None:
     _add_training(kinds)
     _add_scale(kinds)
     _add_voices(kinds)
+    _add_vocoders(kinds)
     for kind in kinds.choices.values():
         kind.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
 
@@ -179,6 +180,59 @@ def _add_voices(kinds: Any) -> None:
     )
 
 
+def _add_vocoders(kinds: Any) -> None:
+    vocoders = _kind(
+        kinds, "vocoders", run_vocoders,
+        help="vocoders side by side on held-out recordings: quality, cost, flows by their steps",
+        description="Copy held-out recordings by each vocoder, between Griffin-Lim and the recordings themselves, and judge the"
+        " copies; measure size, speed by threads and runtime, and the wait for a stream's first sound. With --steps also what"
+        " flows make of other numbers of steps. With --against, time our code against published code with the same weights.",
+        example="flowtts benchmark vocoders --vocoder mine=vocoders/mine --vocoder natural=natural --clips ljspeech/ -o docs/\n"
+        "  flowtts benchmark vocoders --vocoder rfwave=vocoders/rfwave --clips ljspeech/ --steps 1,2,4,6,10,20"
+        " --grids uniform,straightness -o docs/\n  flowtts benchmark vocoders --against vocos,hifigan",
+    )  # fmt: skip
+    vocoders.add_argument(
+        "--vocoder",
+        action="append",
+        default=[],
+        dest="vocoders",
+        metavar="NAME=FOLDER|VOICE",
+        help="a vocoder's folder, or a voice that has one; may be given again",
+    )
+    vocoders.add_argument(
+        "--clips",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FOLDER",
+        help="recordings that no vocoder was trained on; may be given again, and each has its own table",
+    )
+    vocoders.add_argument("--n", type=int, default=40, help="clips of each folder, evenly over it (default: 40)")
+    vocoders.add_argument("--steps", metavar="N,...", help="also measure flows with these numbers of steps")
+    vocoders.add_argument(
+        "--grids",
+        default="uniform",
+        metavar="NAME,...",
+        help="time grids of --steps (default: uniform), as straightness",
+    )
+    vocoders.add_argument(
+        "--pitch",
+        choices=("swift_f0", "torchcrepe"),
+        default="swift_f0",
+        help="what finds periodicity and voicing (default: swift_f0; torchcrepe has to be installed)",
+    )
+    vocoders.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="write vocoders.md here, and its figure")
+    vocoders.add_argument("--players", type=Path, metavar="FILE", help="write an HTML page with players here")
+    vocoders.add_argument("--workers", type=int, help="processes for the judges (default: one per core)")
+    vocoders.add_argument("--keep", type=Path, metavar="FOLDER", help="keep sounds and figures here; a cut run goes on")
+    vocoders.add_argument(
+        "--against",
+        metavar="NAME,...",
+        help="published code to be timed against: vocos (its package), hifigan (transformers)",
+    )
+    vocoders.add_argument("--threads", type=int, default=1, help="of --against (default: 1)")
+
+
 def _add_engine(kinds: Any) -> None:
     engine = _kind(
         kinds, "engine", run_engine,
@@ -320,6 +374,53 @@ def run_voices(args: argparse.Namespace) -> int:
     if args.write_cards:
         benchmark_voices.write_cards(figures)
     return code
+
+
+def run_vocoders(args: argparse.Namespace) -> int:
+    steps = _numbers("--steps", args.steps) if args.steps else []
+    if args.n < 1 or args.threads < 1:
+        raise ConfigError(f"--n {args.n} --threads {args.threads}", "give 1 or more of each")
+    if bool(args.vocoders) != bool(args.clips) or not (args.vocoders or args.against):
+        raise ConfigError(
+            "vocoders and recordings are needed", "--vocoder NAME=FOLDER and --clips FOLDER, or --against"
+        )
+    say = _sayer(args)
+    figures: dict[str, Any] = {}
+    if args.vocoders:
+        figures = _measured_vocoders(args, steps, say)
+    if args.against:
+        from jobs.benchmarks import vocoders_against
+
+        against = vocoders_against.against(args.against.split(","), say, args.threads)
+        print(vocoders_against.page(against))
+        figures = {**figures, "against": against} if figures else against
+    return _done(args, figures)
+
+
+def _measured_vocoders(args: argparse.Namespace, steps: list[int], say: Callable[[str], None]) -> dict[str, Any]:
+    from jobs.benchmarks import vocoders as benchmark_vocoders
+    from jobs.benchmarks import vocoders_page
+
+    for place in (args.output and args.output / vocoders_page.PAGE, args.players):
+        if place:
+            require_folder(place)
+    figures = benchmark_vocoders.vocoders(
+        args.vocoders,
+        args.clips,
+        args.n,
+        say,
+        steps=steps,
+        grids=args.grids.split(","),
+        detector=args.pitch,
+        workers=args.workers,
+        keep=args.keep,
+        players=args.players,
+    )
+    print(vocoders_page.page(figures))
+    if args.output:
+        written = vocoders_page.write(args.output, figures)
+        say(f"written: {', '.join(map(str, written))}")
+    return figures
 
 
 def run_training(args: argparse.Namespace) -> int:

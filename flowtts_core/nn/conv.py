@@ -114,14 +114,27 @@ class Upsampling(nn.ConvTranspose1d):
 
 
 def conv_frames(conv: nn.Conv1d, x: Tensor) -> Tensor:
-    """Apply a "same" convolution, plain or depthwise, to [B, C, T]; on a GPU without cuDNN (see `_as_products`)."""
+    """Apply a "same" convolution, plain or depthwise, to [B, C, T]; on a GPU without cuDNN (see `_as_products`).
+
+    A depthwise one of a transposed [B, T, C] without gradients, on a CPU, is a 2-d one of height 1: its output lies in memory
+    as its input does, so that norms and products after it copy nothing (Vocos's 24 kHz model took 10 to 14 % less time).
+    """
     if torch.onnx.is_in_onnx_export() and conv.groups == 1:
         assert conv.bias is not None
         return _one_product(x.transpose(1, 2), conv.weight, conv.bias, 1).transpose(1, 2)
     if _as_products(x.transpose(1, 2), conv.weight):
         return _shifted(conv, x)
+    if conv.groups > 1 and _frames_lie_together(x) and not torch.onnx.is_in_onnx_export():
+        side = conv.kernel_size[0] // 2
+        image = x.unsqueeze(2)
+        return F.conv2d(image, conv.weight.unsqueeze(2), conv.bias, 1, (0, side), 1, conv.groups).squeeze(2)
     out: Tensor = conv(x)
     return out
+
+
+def _frames_lie_together(x: Tensor) -> bool:
+    """Return whether [B, C, T] lies in a CPU's memory as [B, T, C], and no gradients are wanted."""
+    return not torch.is_grad_enabled() and x.device.type == "cpu" and x.transpose(1, 2).is_contiguous()
 
 
 def _shifted(conv: nn.Conv1d, x: Tensor) -> Tensor:

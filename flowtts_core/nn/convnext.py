@@ -30,4 +30,4 @@ class ConvNeXtBlock(nn.Module):
         """[B, D, T] -> [B, D, T]; the caller sets the input beyond each item's end to zero."""
         hidden = self.norm(conv_frames(self.dwconv, x).transpose(1, 2))
         hidden = self.pwconv2(nn.functional.gelu(self.pwconv1(hidden)))
-        return x + (self.gamma * hidden).transpose(1, 2)
+        return torch.addcmul(x, self.gamma[:, None], hidden.transpose(1, 2))

@@ -74,7 +74,7 @@ REFERENCES: dict[str, Callable[[], Pair]] = {"hifigan": _hifigan, "vocos": _voco
 
 
 def against(
-    names: Sequence[str], say: Callable[[str], None], threads: int = 1, seconds: float = SECONDS, turns: int = TURNS
+    names: Sequence[str], say: Callable[[str], None], threads: int = 1, seconds: float | None = None, turns: int = TURNS
 ) -> dict[str, Any]:
     """Time ours and the published code on the same mels, in turns, and compare what they make.
 
@@ -84,7 +84,7 @@ def against(
     """
     if unknown := sorted(set(names) - REFERENCES.keys()):
         raise ConfigError(f"--against {unknown[0]}: no published code is known", f"use some of {', '.join(REFERENCES)}")
-    before = torch.get_num_threads()
+    seconds, before = seconds or SECONDS, torch.get_num_threads()
     torch.set_num_threads(threads)
     rows = []
     try:
