@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,15 +81,18 @@ def open_vocoder(choice: str, mel: MelConfig, threads: int = 1) -> LoadedVocoder
     return loaded
 
 
-def runners_of(vocoder: Vocoder, threads: int = 1) -> Runners:
-    """Return what runs a vocoder's graphs by ONNX Runtime, without writing them anywhere to stay; empty where it has none."""
+def runners_of(vocoder: Vocoder, threads: Sequence[int]) -> list[Runners]:
+    """Return what runs a vocoder's graphs by ONNX Runtime on each of some numbers of threads; empty where it has no graphs.
+
+    Nothing of them stays on the disk.
+    """
     graphs = copy.deepcopy(vocoder).cpu().eval().graphs()
     with tempfile.TemporaryDirectory() as place:
         data = _weights(vocoder)
         (Path(place) / WEIGHTS).write_bytes(data)
         for name, graph in graphs.items():
             (Path(place) / name).write_bytes(export_graph(graph, WEIGHTS, data))
-        return open_runners(Path(place), {name: name for name in graphs}, threads)
+        return [open_runners(Path(place), {name: name for name in graphs}, count) for count in threads]
 
 
 def _weights(vocoder: Vocoder) -> bytes:

@@ -113,12 +113,14 @@ def open_systems(named: Sequence[str]) -> list[System]:
         systems.append(_system(name, find_vocoder(place, MelConfig()).vocoder.eval()))
     if not systems:
         raise ConfigError("no vocoder to measure", "give one or more: --vocoder mine=vocoders/mine")
-    bands = dict.fromkeys(replace(system.vocoder.features, pitch=False) for system in systems)
-    for mel in bands:
-        about = f", {mel.sample_rate / 1000:g} kHz, {mel.n_mels} bands" if len(bands) > 1 else ""
-        number = len([system for system in systems if system.name.startswith(f"Griffin-Lim{about}")])
+    readers: dict[MelConfig, str] = {}
+    for system in systems:
+        readers.setdefault(replace(system.vocoder.features, pitch=False), system.name)
+    for mel, reader in readers.items():
         spec = spec_of(GRIFFIN_LIM, GriffinLimConfig(mel=mel))
-        systems.append(_system(f"Griffin-Lim{about}{f' ({number + 1})' if number else ''}", build(VOCODERS, spec)))
+        systems.append(
+            _system("Griffin-Lim" if len(readers) < 2 else f"Griffin-Lim, mel of {reader}", build(VOCODERS, spec))
+        )
     return systems
 
 

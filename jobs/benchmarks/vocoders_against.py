@@ -86,7 +86,7 @@ def against(
         raise ConfigError(f"--against {unknown[0]}: no published code is known", f"use some of {', '.join(REFERENCES)}")
     seconds, before = seconds or SECONDS, torch.get_num_threads()
     torch.set_num_threads(threads)
-    rows = []
+    rows: list[dict[str, Any]] = []
     try:
         with Watch() as watch, torch.inference_mode():
             for name in names:
@@ -95,7 +95,8 @@ def against(
                     pair = REFERENCES[name]()
                 for batch, bar in BATCHES.items():
                     say(f"{name}, {batch} together")
-                    row = _row(pair, batch, seconds, turns)
+                    # on one thread the processor's own time, which others who use the machine disturb less
+                    row = _row(pair, batch, seconds, turns, time.process_time if threads == 1 else time.perf_counter)
                     rows.append({"vocoder": name, "package": pair.package, "size": pair.size, "bar": bar} | row)
     finally:
         torch.set_num_threads(before)
@@ -111,7 +112,7 @@ def against(
     }
 
 
-def _row(pair: Pair, batch: int, seconds: float, turns: int) -> dict[str, Any]:
+def _row(pair: Pair, batch: int, seconds: float, turns: int, clock: Callable[[], float]) -> dict[str, Any]:
     mel = pair.ours.features
     frames = round(seconds * mel.sample_rate / mel.hop_length)
     mels = torch.randn(batch, mel.rows, frames, generator=torch.Generator().manual_seed(batch)) - 4
@@ -119,10 +120,10 @@ def _row(pair: Pair, batch: int, seconds: float, turns: int) -> dict[str, Any]:
     made: dict[str, Tensor] = {}
     for turn in range(turns + 1):  # the first warms up
         for name, run in (("ours", pair.ours), ("published", pair.published)):
-            began = time.perf_counter()
+            began = clock()
             made[name] = run(mels)
             if turn:
-                times[name].append(time.perf_counter() - began)
+                times[name].append(clock() - began)
     medians = {name: statistics.median(taken) for name, taken in times.items()}
     samples = min(waveform.shape[-1] for waveform in made.values())
     apart = float((made["ours"][:, :samples] - made["published"].reshape(batch, -1)[:, :samples]).abs().max())
@@ -143,8 +144,8 @@ def page(figures: dict[str, Any]) -> str:
     machine, busy = figures["machine"], figures["busy"]["others_cores"]
     versions = ", ".join(f"{name} {version}" for name, version in figures["versions"].items())
     lines = [
-        f"{figures['seconds']:g} s of sound an item, {figures['threads']} thread(s) of {machine['processor']}; torch"
-        f" {torch.__version__}, {versions}; others kept {busy or 0:.1f} cores busy",
+        f"{figures['seconds']:g} s of sound an item, medians of turns, {figures['threads']} thread(s) of"
+        f" {machine['processor']}; torch {torch.__version__}, {versions}; others kept {busy or 0:.1f} cores busy",
         "",
         "| vocoder | size of | items | ours, ms | published, ms | times as fast | bar | largest difference |",
         "|---|---|---|---|---|---|---|---|",

@@ -49,15 +49,17 @@ def page(figures: Figures) -> str:
         for name, rows in figures["sets"].items()
     )
     pitch = (
-        "SwiftF0, whose confidence counts as periodicity" if figures["detector"] == "swift_f0" else "torchcrepe (tiny)"
+        "SwiftF0, whose confidence is\ntaken for the periodicity"
+        if figures["detector"] == "swift_f0"
+        else "torchcrepe (tiny)"
     )
     return f"""# Vocoders side by side
 
 Made by `flowtts benchmark vocoders`. Each vocoder makes the sound of the mels of held-out recordings (copy synthesis), and
 judges compare it with the recording. A cell has the mean over clips and its interval of 95 % (bootstrap over clips; of KAD,
 jackknife). The recordings are the ceiling, Griffin-Lim of the same bands is the floor. PESQ, STOI, mel L1 and MR-STFT are
-measured at 16 kHz; naturalness is DistillMOS, P.808 is DNSMOS. Periodicity and voicing come from {pitch}. KAD says
-by how much copies are further from recordings of other texts, in the statistics of log-mels, than the recordings are.
+measured at 16 kHz; naturalness is DistillMOS, P.808 is DNSMOS. KAD says by how much copies are further from recordings of
+other texts, in the statistics of log-mels, than the recordings are. Periodicity and voicing are found by {pitch}.
 
 ## Quality
 

@@ -77,9 +77,9 @@ def costs(
             found[name] = size(vocoder, mels[name])
             plain = copy.deepcopy(vocoder)
             plain.runners = {}
-            for count in threads:
+            for count, runners in zip(threads, runners_of(vocoder, threads), strict=True):
                 runs[name, "torch", count] = plain
-                if runners := runners_of(vocoder, count):
+                if runners:
                     own = runs[name, "onnx", count] = copy.deepcopy(plain)
                     own.runners = runners
             if torch.cuda.is_available():

@@ -75,7 +75,7 @@ def test_each_definition_of_bands_has_its_floor(tmp_path: Path) -> None:
     ]
     systems = open_systems(named)
     assert [system.name for system in systems] == [
-        "plain", "pitched", "other", "Griffin-Lim, 22.05 kHz, 80 bands", "Griffin-Lim, 24 kHz, 100 bands",
+        "plain", "pitched", "other", "Griffin-Lim, mel of plain", "Griffin-Lim, mel of other",
     ]  # fmt: skip
     assert [s.name for s in open_systems(named[:2])] == ["plain", "pitched", "Griffin-Lim"]
     assert len({system.key for system in systems}) == 5
