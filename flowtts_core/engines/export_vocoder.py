@@ -156,12 +156,9 @@ class _WaveFMSound(nn.Module):
         super().__init__()
         mel = vocoder.features
         self.vocoder, self.behind = vocoder, mel.hop_length if mel.padding == "center" else 0
-        self.register_buffer("noise", vocoder.noise.clone())  # [N, hop]
-        self.noise: Tensor
 
     def forward(self, mel: Tensor) -> Tensor:
-        frames = torch.arange(mel.shape[2]) % self.noise.shape[0]
-        waveform = self.vocoder.sample(mel, self.noise[frames].flatten()[None])
+        waveform = self.vocoder.sample(mel, self.vocoder.noise(mel))
         return waveform[:, : waveform.shape[1] - self.behind]
 
 

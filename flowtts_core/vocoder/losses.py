@@ -13,7 +13,7 @@ from flowtts_core.nn.share import Share, mean_of
 from flowtts_core.vocoder.discriminators import Scored
 
 ADVERSARIAL = ("hinge", "least_squares")
-_LEAST_POWER = 1e-14  # a magnitude as small as the smallest floor of mels
+LEAST_POWER = 1e-14  # a magnitude as small as the smallest floor of mels
 _FLOOR = 1e-6  # power below which there is nothing to be heard, and no phase
 
 
@@ -25,7 +25,7 @@ class MultiMelLoss(nn.Module):
     ) -> None:
         super().__init__()
         # the root of a power of exactly 0 would have an infinite gradient
-        mel = replace(mel, pitch=False, padding="center", magnitude_eps=max(mel.magnitude_eps, _LEAST_POWER))
+        mel = replace(mel, pitch=False, padding="center", magnitude_eps=max(mel.magnitude_eps, LEAST_POWER))
         self.mels = nn.ModuleList(
             LogMel(replace(mel, n_fft=n, win_length=n, hop_length=n // 4, n_mels=m))
             for n, m in zip(n_ffts, n_mels, strict=True)

@@ -27,7 +27,7 @@ from flowtts_core.flow import (
 from flowtts_core.nn.graph import Graph
 from flowtts_core.nn.share import Share, mean_of, rows_of
 from flowtts_core.vocoder.base import FlowVocoder
-from flowtts_core.vocoder.losses import PhaseSTFTLoss
+from flowtts_core.vocoder.losses import LEAST_POWER, PhaseSTFTLoss
 from flowtts_core.vocoder.wave_unet import (
     FrameNoise,
     WaveUNet,
@@ -81,7 +81,9 @@ class WaveFM(FlowVocoder):
         self.noise = FrameNoise(config.mel.hop_length)
         with torch.device("cpu"):  # also where a model is built on "meta", only to count its parameters
             self.register_buffer("energies", _energies(config.mel), persistent=False)
-            self.mel_of = LogMel(replace(config.mel, pitch=False, padding="center"))  # of the loss
+            # of the loss; the root of a power of exactly 0 would have an infinite gradient
+            least = max(config.mel.magnitude_eps, LEAST_POWER)
+            self.mel_of = LogMel(replace(config.mel, pitch=False, padding="center", magnitude_eps=least))
             self.stft_loss = PhaseSTFTLoss()
 
     def graphs(self) -> dict[str, Graph]:
