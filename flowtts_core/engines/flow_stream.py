@@ -18,7 +18,7 @@ from flowtts_core.request import SynthesisRequest
 from flowtts_core.sampling import Sampling
 from flowtts_core.streaming.source import CHARACTER_S, SentenceSource, Stream, StreamPiece
 from flowtts_core.text.plan import Utterance
-from flowtts_core.vocoder.windows import Piece, sound_of
+from flowtts_core.vocoder.windows import Piece, sound_of, start_of
 
 FRAMES_PER_BATCH_CUDA = 10_000  # padded; a CPU makes one window after the other
 _TOKEN_FRAMES = 2.6  # frames of a token at speed 1, where they are not known yet
@@ -34,6 +34,7 @@ class _Open:
     done: int = 0  # windows
     sounded: int = 0  # frames whose sound is made
     features: Tensor | None = None  # [D, t] up to the last window's end
+    start: Tensor | None = None  # of the last window's sound
 
     @property
     def window(self) -> Window:
@@ -133,11 +134,10 @@ class WindowSource(SentenceSource):
 
     def _vocoded(self, opened: Sequence[_Open], features: Sequence[Tensor]) -> list[np.ndarray]:
         """The samples of each window's new sound."""
-        ends = [self._sound_end(o) for o in opened]
-        pieces = [
-            Piece(mel, o.sounded, end, end == o.draft.frames)
-            for o, mel, end in zip(opened, features, ends, strict=True)
-        ]
+        pieces = []
+        for o, mel in zip(opened, features, strict=True):
+            o.start, end = start_of(self.vocoder, mel, o.sounded, o.start), self._sound_end(o)
+            pieces.append(Piece(mel, o.sounded, end, end == o.draft.frames, o.start))
         made = sound_of(self.vocoder, pieces, together=self.flow.device.type != "cpu")
         return [waveform.cpu().numpy() for waveform in made]
 

@@ -140,7 +140,7 @@ class BandSplit(Vocoder):
             graphs[f"velocity{band}"] = Graph(_FlowGraph(self.flows, band), example, ("velocity",), growing)
         return graphs
 
-    def start_at(self, mel: Tensor, frame: int) -> Tensor:
+    def start_at(self, mel: Tensor, frame: int, earlier: Tensor | None = None) -> Tensor:
         """Return [0, frame]: the noise is that of the frame."""
         return torch.tensor([0.0, float(frame)], dtype=torch.float64)
 

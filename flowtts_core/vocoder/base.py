@@ -39,8 +39,15 @@ class Vocoder(nn.Module, abc.ABC):
         """Return the parts that can run outside torch."""
         return {}
 
-    def start_at(self, mel: Tensor, frame: int) -> Tensor | None:
-        """Return where sources of sound stand at a frame of a whole mel [M, T]: [2]; None for a vocoder without any."""
+    def start_at(self, mel: Tensor, frame: int, earlier: Tensor | None = None) -> Tensor | None:
+        """Return where sources of sound stand at a frame of a whole mel [M, T]; None for a vocoder without any.
+
+        Args:
+            earlier: what it returned for an earlier frame of this mel; what lies before that is not read again.
+
+        Returns:
+            [2] or more, the second of which is the frame.
+        """
         return None
 
     def ended(self, waveform: Tensor, lengths: Tensor | None) -> Tensor:
@@ -68,7 +75,7 @@ class Vocoder(nn.Module, abc.ABC):
         Args:
             mel: [B, M, T], as `MelConfig` makes it.
             lengths: [B] valid frames; samples beyond `features.samples_of(length)` are zero.
-            start: [B, 2] of `start_at`, for windows of longer mels; None where the first frame is that of the whole.
+            start: [B, ...] of `start_at`, for windows of longer mels; None where the first frame is that of the whole.
 
         Returns:
             [B, samples_of(T)] float32 in about [-1, 1]; T * hop_length samples for "same" mels, one hop less for "center".

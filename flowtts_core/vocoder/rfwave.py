@@ -147,7 +147,7 @@ class RFWave(FlowVocoder):
         growing = {"z": 2, "mel": 2, "velocity": 2}
         return {"velocity": Graph(_VelocityGraph(self.backbone, self.config.bands), example, ("velocity",), growing)}
 
-    def start_at(self, mel: Tensor, frame: int) -> Tensor:
+    def start_at(self, mel: Tensor, frame: int, earlier: Tensor | None = None) -> Tensor:
         """Return [0, frame]: the noise is that of the frame."""
         return torch.tensor([0.0, float(frame)], dtype=torch.float64)
 

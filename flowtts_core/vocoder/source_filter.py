@@ -163,7 +163,7 @@ class SourceFilter(Vocoder):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         if (
             self.pitch is None or mel.shape[1] < self.config.mel.rows
-        ):  # of mels that an acoustic model made, nobody knows it
+        ):  # nobody knows the pitch of an acoustic model's mel
             return self(mel), {}
         scores = self.pitch(mel[:, : self.features.n_mels])
         return self(mel), {"pitch": mean_of(share, self.pitch.loss(scores, mel[:, -1]))}
@@ -179,21 +179,21 @@ class SourceFilter(Vocoder):
             scores = self.pitch(bands, mask)
         return torch.cat([bands, self.pitch.row_of(scores).to(bands.dtype)], 1)
 
-    def start_at(self, features: Tensor, frame: int) -> Tensor:
-        """Return where the sources stand at a frame of features [rows, T]: phase in cycles, and the frame; [2] float64.
+    def start_at(self, features: Tensor, frame: int, earlier: Tensor | None = None) -> Tensor:
+        """Return [phase in cycles, frame, place] in float64: the phase is that of the frame `place`.
 
-        The phase is that of the frame itself, or, where pitch is found, of the one from which a window that begins at
-        `frame` finds the pitch of the whole.
+        That is the frame itself, or, where pitch is found, the first whose pitch a window that begins at `frame` finds right.
         """
-        anchor, known = self._anchor(frame, features.shape[1]), features
+        place, first = frame, 0 if earlier is None else int(earlier[1])
+        known = features[:, first:]
         if self.pitch is not None:
-            known = self.with_pitch(features[None, :, : frame + anchor + CONTEXT + 1], None)[0]
-        cycles = _cycles(pitch_hz(known[-1, : frame + anchor + 1].double()), self.features)
-        return torch.stack([cycles[frame + anchor] % 1.0, cycles.new_tensor(float(frame))])
-
-    def _anchor(self, frame: int, frames: int) -> int:
-        """Return the place in a window, which begins at a frame of so many, of the frame whose phase is known."""
-        return min(CONTEXT, frames - 1 - frame) if self.pitch is not None and frame else 0
+            place = min(frame + CONTEXT, features.shape[1] - 1) if frame else 0
+            known = self.with_pitch(known[None, :, : place - first + CONTEXT + 1], None)[0]
+        cycles = _cycles(pitch_hz(known[-1, : place - first + 1].double()), self.features)
+        phase = cycles[place - first]
+        if earlier is not None:
+            phase = phase - cycles[int(earlier[2]) - first] + earlier[0]
+        return torch.stack([phase % 1.0, phase.new_tensor(float(frame)), phase.new_tensor(float(place))])
 
     def _spectrum(self, shaped: Tensor, pulses: Tensor, start: Tensor | None) -> Tensor:
         """Shape the sources, of which `pulses` [B, F, T] is one, and add them up to a spectrum [B, F, T]."""
@@ -208,7 +208,7 @@ class SourceFilter(Vocoder):
         """Complex noise [B or 1, F, T] of variance 1, of the frames from `start` on."""
         frames = torch.arange(time, device=self.noise.device)[None]
         if start is not None:
-            frames = frames + start[:, 1:].to(self.noise.device).long()
+            frames = frames + start[:, 1:2].to(self.noise.device).long()
         return self.noise[:, frames % _NOISE_FRAMES].transpose(0, 1)
 
     def _pulses(self, pitch: Tensor, mask: Tensor | None, start: Tensor | None) -> Tensor:
@@ -222,11 +222,7 @@ class SourceFilter(Vocoder):
             pitch = torch.where(valid, pitch, last)
         phase, anchors = None, None
         if start is not None:
-            lengths = [pitch.shape[1]] * len(start) if valid is None else valid.sum(1).tolist()
-            places = [
-                self._anchor(int(frame), int(frame) + own) for frame, own in zip(start[:, 1], lengths, strict=True)
-            ]
-            phase, anchors = start[:, 0], torch.tensor(places, device=pitch.device)
+            phase, anchors = start[:, 0], (start[:, 2] - start[:, 1]).long().to(pitch.device)
         pulses = pulse_train(pitch_hz(pitch.double()), mel, phase, anchors)
         if valid is not None:
             pulses = pulses * valid.repeat_interleave(mel.hop_length, 1)

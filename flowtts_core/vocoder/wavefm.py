@@ -89,7 +89,7 @@ class WaveFM(FlowVocoder):
     def graphs(self) -> dict[str, Graph]:
         return {"clean": net_graph(self.net, "clean")}
 
-    def start_at(self, mel: Tensor, frame: int) -> Tensor:
+    def start_at(self, mel: Tensor, frame: int, earlier: Tensor | None = None) -> Tensor:
         """Return [0, frame]: the noise is that of the frame."""
         return torch.tensor([0.0, float(frame)], dtype=torch.float64)
 

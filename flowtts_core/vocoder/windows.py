@@ -21,12 +21,28 @@ class Piece:
         mel: [M, t] of the whole from its first frame on, as far as it is made: to `context_frames` beyond `end`, or to its end.
         begin, end: frames.
         last: whether the mel ends with `end`.
+        start: of `start_of`.
     """
 
     mel: Tensor
     begin: int
     end: int
     last: bool
+    start: Tensor | None = None
+
+
+def start_of(vocoder: Vocoder, mel: Tensor, begin: int, earlier: Tensor | None = None) -> Tensor | None:
+    """Return where sources stand at the first frame that the sound from frame `begin` on depends on.
+
+    Args:
+        mel: as of a `Piece`.
+        earlier: what this gave for the piece before.
+    """
+    return vocoder.start_at(mel, _low(vocoder, begin), earlier)
+
+
+def _low(vocoder: Vocoder, begin: int) -> int:
+    return 0 if vocoder.context_frames is None else max(0, begin - vocoder.context_frames)
 
 
 def sound_of(vocoder: Vocoder, pieces: Sequence[Piece], *, together: bool = False) -> list[Tensor]:
@@ -35,10 +51,10 @@ def sound_of(vocoder: Vocoder, pieces: Sequence[Piece], *, together: bool = Fals
     Args:
         together: make all of them at once, as a GPU likes it.
     """
-    context, device = vocoder.context_frames, _device_of(vocoder)
-    lows = [0 if context is None else max(0, piece.begin - context) for piece in pieces]
+    device = _device_of(vocoder)
+    lows = [_low(vocoder, piece.begin) for piece in pieces]
     parts = [piece.mel[:, low:].T.to(device).float() for piece, low in zip(pieces, lows, strict=True)]  # [t, M]
-    starts = [vocoder.start_at(piece.mel, low) for piece, low in zip(pieces, lows, strict=True)]
+    starts = [piece.start for piece in pieces]
     made: Sequence[Tensor]
     if together:
         padded = torch.nn.utils.rnn.pad_sequence(parts, batch_first=True).transpose(1, 2)
@@ -75,9 +91,12 @@ def sound_in_windows(vocoder: Vocoder, mel: Tensor, frames: int | None = None) -
     if context is None or size is None:
         yield sound_of(vocoder, [Piece(mel, 0, total, True)])[0]
         return
+    start = None
     for begin in range(0, total, size):
         end = min(total, begin + size)
-        yield sound_of(vocoder, [Piece(mel[:, : min(total, end + context)], begin, end, end == total)])[0]
+        known = mel[:, : min(total, end + context)]
+        start = start_of(vocoder, known, begin, start)
+        yield sound_of(vocoder, [Piece(known, begin, end, end == total, start)])[0]
 
 
 def _device_of(vocoder: Vocoder) -> torch.device:

@@ -14,6 +14,7 @@ from flowtts_core.nn.graph import Graph
 from flowtts_core.vocoder.losses import MultiMelLoss
 from flowtts_core.vocoder.mel_pitch import MelPitch
 from flowtts_core.vocoder.source_filter import SourceFilter, SourceFilterConfig, pulse_train
+from flowtts_core.vocoder.windows import sound_in_windows
 
 MEL = MelConfig(24000, n_mels=100, f_max=None, pitch=True)
 SMALL = SourceFilterConfig(MEL, dim=32, intermediate_dim=64, num_layers=2, free_bins=100, finds_pitch=True)
@@ -63,6 +64,10 @@ def test_windows_have_the_samples_of_the_whole(end: int) -> None:
         until = whole.shape[1] if end == 500 else (end - beside) * hop
         lows = (0, 101, 200)
         starts = torch.stack([vocoder.start_at(mel[0, :, :end], low) for low in lows])
+        earlier = None
+        for low, start in zip(lows, starts, strict=True):  # the same from what is known of the window before
+            earlier = vocoder.start_at(mel[0, :, :end], low, earlier)
+            torch.testing.assert_close(earlier, start, atol=1e-5, rtol=0)
         padded = mels(len(lows), 100, end) * 0
         for row, low in enumerate(lows):
             padded[row, :, : end - low] = mel[0, :, low:end]
@@ -77,6 +82,14 @@ def test_windows_have_the_samples_of_the_whole(end: int) -> None:
             torch.testing.assert_close(
                 batch[row, first - low * hop : until - low * hop], whole[0, first:until], atol=1e-4, rtol=0
             )
+
+
+def test_long_sound_is_made_in_windows() -> None:
+    vocoder, mel = small(), mels(100, 700)
+    with torch.no_grad():
+        parts = list(sound_in_windows(vocoder, mel, 150))
+        torch.testing.assert_close(torch.cat(parts), vocoder(mel[None])[0].clamp(-1, 1), atol=1e-4, rtol=0)
+    assert len(parts) == 5
 
 
 def test_it_learns_the_pitch_of_pulses() -> None:
