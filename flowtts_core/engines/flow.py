@@ -29,7 +29,7 @@ from flowtts_core.engines.base import (
     word_times,
 )
 from flowtts_core.errors import FlowTTSError
-from flowtts_core.flow import TIME_GRIDS
+from flowtts_core.flow import NAMED_GRIDS
 from flowtts_core.memory import keep_memory
 from flowtts_core.request import PromptClip, SynthesisRequest
 from flowtts_core.sampling import Sampling
@@ -98,8 +98,8 @@ class FlowSynthesizer(UtteranceSynthesizer):
     def check(self, request: SynthesisRequest) -> None:
         super().check(request)
         self.voice.card.sampling.asked(request)
-        if request.grid is not None and request.grid not in TIME_GRIDS:
-            raise FlowTTSError(f"grid = {request.grid!r}: use one of: {', '.join(TIME_GRIDS)}")
+        if request.grid is not None and request.grid not in NAMED_GRIDS:
+            raise FlowTTSError(f"grid = {request.grid!r}: use one of: {', '.join(NAMED_GRIDS)}")
         if self.voice.acoustic.prompted == "required" and request.prompt is None:
             raise FlowTTSError(f"voice {self.name} speaks as a clip does: give a prompt, and what is said in it")
         if (request.prompt is None) != (request.prompt_text is None):

@@ -7,7 +7,7 @@ from flowtts_core.flow.coupling import COUPLINGS, Coupling, sinkhorn_plan, squar
 from flowtts_core.flow.ddim import NoiseField, ddim
 from flowtts_core.flow.distillation import Distillation, LongStep, long_step
 from flowtts_core.flow.endpoint import EndPoint, end_of, velocity_to
-from flowtts_core.flow.grid import TIME_GRIDS, StraightnessGrid, TimeGrid, straightness_grid
+from flowtts_core.flow.grid import NAMED_GRIDS, TIME_GRIDS, StraightnessGrid, TimeGrid, straightness_grid
 from flowtts_core.flow.guidance import GUIDANCES, Guidance, classifier_free
 from flowtts_core.flow.loss import balanced, masked_flow_loss
 from flowtts_core.flow.path import PATHS, CosinePath, LinearPath, PathSample
@@ -16,6 +16,7 @@ from flowtts_core.flow.solver import SOLVERS, Solution, Solver, VelocityField
 __all__ = [
     "COUPLINGS",
     "GUIDANCES",
+    "NAMED_GRIDS",
     "PATHS",
     "SOLVERS",
     "TIME_GRIDS",

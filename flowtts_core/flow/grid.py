@@ -110,7 +110,7 @@ class StraightnessGrid:
             `straightness_grid`. Zeros alone give equal steps.
     """
 
-    density: tuple[float, ...] = (1.0,)
+    density: tuple[float, ...]
 
     def __post_init__(self) -> None:
         if not self.density or not all(0 <= value < math.inf for value in self.density):
@@ -168,3 +168,5 @@ TIME_GRIDS = {
     "pruned": (PrunedGrid, lambda config: config),
     "straightness": (StraightnessGrid, lambda config: config),
 }
+NAMED_GRIDS = tuple(name for name in TIME_GRIDS if name != "straightness")
+"""Grids that a request may ask for by name alone; one of straightness is measured, and stands in a card."""

@@ -24,11 +24,10 @@ from flowtts_core.nn.graph import Graph
 from flowtts_core.nn.istft import InverseSTFT
 from flowtts_core.nn.share import Share, mean_of, rows_of
 from flowtts_core.vocoder.band_velocity import BandVelocity
-from flowtts_core.vocoder.base import Vocoder, each_length
+from flowtts_core.vocoder.base import Vocoder, drawn_frames, each_length, noise_of_frames
 from flowtts_core.vocoder.equaliser import BinEqualiser
 from flowtts_core.vocoder.vocos import MelPrior, VocosBackbone
 
-_NOISE_FRAMES = 512  # after which the noise repeats
 _MAX_MAGNITUDE = 100.0  # of the pass, as Vocos's
 
 
@@ -127,8 +126,7 @@ class BandSplit(Vocoder):
         self.istft = InverseSTFT(mel.n_fft, mel.hop_length, mel.win_length, mel.padding)
         reach = c.num_layers * PAD * max(c.steps)
         self.context_frames = max(reach, (c.head_layers + 1) * PAD) + -(-mel.win_length // (2 * mel.hop_length))
-        noise = torch.randn(_NOISE_FRAMES, 2 * seen, generator=torch.Generator().manual_seed(0), device="cpu")
-        self.register_buffer("drawn", noise, persistent=False)
+        self.register_buffer("drawn", drawn_frames(2 * seen), persistent=False)
         self.drawn: Tensor
 
     def graphs(self) -> dict[str, Graph]:
@@ -149,10 +147,7 @@ class BandSplit(Vocoder):
 
     def _whole(self, mel: Tensor, start: Tensor | None) -> Tensor:
         """Return the waveforms of mels without padding."""
-        frames = torch.arange(mel.shape[2], device=self.drawn.device)[None]
-        if start is not None:
-            frames = frames + start[:, 1:].to(self.drawn.device).long()
-        noise = self.drawn[frames % _NOISE_FRAMES].to(mel).expand(len(mel), -1, -1).transpose(1, 2)
+        noise = noise_of_frames(self.drawn, mel, start).transpose(1, 2)
         return self._sound(self._complex(self.equaliser.undo(self.sample(mel, noise))), mel)
 
     def sample(self, mel: Tensor, noise: Tensor) -> Tensor:

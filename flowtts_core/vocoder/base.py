@@ -16,6 +16,8 @@ from flowtts_core.nn.graph import Graph, Runners
 from flowtts_core.nn.masks import length_mask
 from flowtts_core.nn.share import Share
 
+_NOISE_FRAMES = 512
+
 
 class Vocoder(nn.Module, abc.ABC):
     """Contract: `forward(mel[B, M, T], lengths[B], start) -> [B, features.samples_of(T)]`.
@@ -98,6 +100,19 @@ def each_length(
         if samples:
             waveform[rows, :samples] = make(mel[rows, :, :count], None if start is None else start[rows])
     return waveform
+
+
+def drawn_frames(width: int) -> Tensor:
+    """Return the noise [frames, width] that flows begin at, always the same; after its frames it repeats."""
+    return torch.randn(_NOISE_FRAMES, width, generator=torch.Generator().manual_seed(0), device="cpu")
+
+
+def noise_of_frames(drawn: Tensor, mel: Tensor, start: Tensor | None) -> Tensor:
+    """Return the noise [B, T, width] of the frames of mels [B, M, T], which begin at frame `start[:, 1]` of the whole."""
+    frames = torch.arange(mel.shape[-1], device=drawn.device)[None]
+    if start is not None:
+        frames = frames + start[:, 1:].to(drawn.device).long()
+    return drawn[frames % len(drawn)].to(mel).expand(len(mel), -1, -1)
 
 
 class FlowVocoder(Vocoder):

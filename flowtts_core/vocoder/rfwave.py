@@ -33,11 +33,10 @@ from flowtts_core.nn.graph import Graph
 from flowtts_core.nn.istft import InverseSTFT
 from flowtts_core.nn.share import Share, mean_of, rows_of
 from flowtts_core.vocoder.band_velocity import BandVelocity
-from flowtts_core.vocoder.base import FlowVocoder, each_length
+from flowtts_core.vocoder.base import FlowVocoder, drawn_frames, each_length, noise_of_frames
 from flowtts_core.vocoder.equaliser import TAPS, BandEqualiser, BinEqualiser
 from flowtts_core.vocoder.losses import spectrum_loss
 
-_NOISE_FRAMES = 512  # after which the noise repeats
 _EVALUATIONS = {"euler": 1, "midpoint": 2, "heun": 2}  # of the network in a step
 
 
@@ -123,9 +122,7 @@ class RFWave(FlowVocoder):
         self.istft = InverseSTFT(mel.n_fft, mel.hop_length, mel.win_length, mel.padding)
         self.equaliser = BandEqualiser() if c.wave else BinEqualiser(mel.n_fft + 2)
         self.context_frames = self._context()
-        drawn = (_NOISE_FRAMES, mel.hop_length if c.wave else mel.n_fft + 2)
-        noise = torch.randn(drawn, generator=torch.Generator().manual_seed(0), device="cpu")
-        self.register_buffer("drawn", noise, persistent=False)
+        self.register_buffer("drawn", drawn_frames(mel.hop_length if c.wave else mel.n_fft + 2), persistent=False)
         self.drawn: Tensor
 
     def _context(self) -> int | None:
@@ -167,10 +164,7 @@ class RFWave(FlowVocoder):
 
     def noise(self, mel: Tensor, start: Tensor | None = None) -> Tensor:
         """Return the noise of mels, which each frame has its own of: waveforms [B, S], or spectra [B, 2 F, T]."""
-        frames = torch.arange(mel.shape[-1], device=self.drawn.device)[None]
-        if start is not None:
-            frames = frames + start[:, 1:].to(self.drawn.device).long()
-        noise = self.drawn[frames % _NOISE_FRAMES].to(mel).expand(len(mel), -1, -1)
+        noise = noise_of_frames(self.drawn, mel, start)
         if self.config.wave:
             return noise.flatten(1)[:, : self.features.samples_of(mel.shape[-1])]
         return noise.transpose(1, 2)

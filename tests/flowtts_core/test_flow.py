@@ -156,8 +156,9 @@ def test_grids_match_the_published_ones(key, parity_dir):
 
 @pytest.mark.parametrize("name", TIME_GRIDS)
 def test_grids_run_from_0_to_1_without_turning_back(name):
+    measured = {"density": [1.0, 5.0, 0.0, 2.0]} if name == "straightness" else {}
     for steps in (1, 2, 3, 5, 16, 33):
-        times = build(TIME_GRIDS, {"name": name}).times(steps)
+        times = build(TIME_GRIDS, {"name": name, **measured}).times(steps)
         assert times.shape == (steps + 1,)
         assert times[0] == 0
         assert times[-1].item() == pytest.approx(1, abs=1e-6)
@@ -202,17 +203,19 @@ def test_a_straightness_grid_is_a_spec_of_json_and_leaves_out_no_part_of_time():
     times = build(TIME_GRIDS, json.loads(json.dumps(spec))).times(4)
     torch.testing.assert_close(times, torch.tensor([0, 1 / 3, 5 / 12, 1 / 2, 1])[[0, 1, 2, 3, 4]])
     assert torch.equal(StraightnessGrid((0.0, 0.0)).times(3), torch.linspace(0, 1, 4))
+    with pytest.raises(ConfigError, match="density"):
+        build(TIME_GRIDS, {"name": "straightness"})  # which nobody has measured
     for density in ((), (-1.0, 2.0), (math.nan,), (math.inf,)):
         with pytest.raises(ConfigError, match="density"):
             StraightnessGrid(density)
 
 
 def test_balanced_velocities_weigh_loud_and_quiet_parts_alike():
-    target = torch.randn(2, 64, 3) * torch.tensor([100.0, 1.0, 0.01])
+    target = torch.randn(2, 64, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([100.0, 1.0, 0.1])
     predicted, flat = balanced(0.5 * target, target, 1)
-    torch.testing.assert_close(flat.std(1), torch.ones(2, 3), atol=0.01, rtol=0)
+    torch.testing.assert_close(flat.std(1), torch.ones(2, 3), atol=1e-3, rtol=0)
     errors = (predicted - flat).square().mean((0, 1))
-    torch.testing.assert_close(errors, torch.full((3,), 0.25), atol=0.02, rtol=0)
+    torch.testing.assert_close(errors, torch.full((3,), 0.25), atol=0.01, rtol=0)
 
 
 def test_bad_settings_are_refused_with_the_valid_ones():

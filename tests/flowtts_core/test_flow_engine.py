@@ -67,6 +67,7 @@ def test_settings_of_requests_are_kept_apart(synthesizer: FlowSynthesizer) -> No
         SynthesisRequest(text="Hello.", speaker="Nobody"),
         SynthesisRequest(text="Hello.", language="de"),
         SynthesisRequest(text="Hello.", grid="zigzag"),
+        SynthesisRequest(text="Hello.", grid="straightness"),  # which a name alone does not tell
         SynthesisRequest(text="Hello.", guidance=1.0),
         SynthesisRequest(text="Hello.", seed=2**64),
         SynthesisRequest(text="Hello.", seed=0.5),
