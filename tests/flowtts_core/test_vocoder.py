@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from flowtts_core.audio.mel import VOCOS_24K, LogMel, MelConfig, mel_filter_bank
 from flowtts_core.config import build, spec_of
 from flowtts_core.nn.conv import Upsampling
+from flowtts_core.nn.convnext import ConvNeXtBlock
 from flowtts_core.nn.istft import InverseSTFT
 from flowtts_core.nn.weight_norm import add_weight_norm
 from flowtts_core.vocoder import VOCODERS, GriffinLim, GriffinLimConfig, Vocoder, Vocos, VocosConfig
@@ -225,3 +226,15 @@ def test_griffin_lim_rebuilds_the_mel(config: MelConfig) -> None:
     rebuilt = LogMel(config)(vocoder(mel))
     loud = mel > mel.max() - 6
     assert (rebuilt - mel)[loud].abs().mean() < 0.35
+
+
+def test_without_gradients_blocks_make_the_same_in_another_order():
+    """Frames beside each other in memory, and the wide layer some frames after the other."""
+    torch.manual_seed(0)
+    block, x = ConvNeXtBlock(16, 32, 0.5), torch.randn(3, 16, 400)  # more frames than go together
+    wanted = block(x).detach()
+    with torch.no_grad():
+        for own in (x, x.transpose(1, 2).contiguous().transpose(1, 2)):
+            made = block(own)
+            torch.testing.assert_close(made, wanted, atol=1e-6, rtol=1e-5)
+            assert made.transpose(1, 2).is_contiguous(), "the next block copies nothing"
