@@ -271,7 +271,9 @@ def _of_prepared(folder: Path, mel: MelConfig) -> list[Source]:
     import torch
 
     from flowtts_core.config import to_dict
+    from flowtts_core.training.example_files import Index
     from flowtts_core.training.examples import Examples
+    from flowtts_core.training.features import mel_set
     from flowtts_core.training.files import files_of
 
     examples = Examples(folder, ["mel"], mel=to_dict(mel))
@@ -279,7 +281,10 @@ def _of_prepared(folder: Path, mel: MelConfig) -> list[Source]:
     def reader(place: int) -> Callable[[], Tensor]:
         return lambda: torch.from_numpy(examples.mel(place).copy())
 
-    ids = examples.ids(files_of(folder))
+    files = files_of(folder)
+    ids, whole = examples.ids(files), len(Index.read(files, mel_set(mel).folder).lengths)
+    if whole > len(ids):
+        print(f"{folder}: {whole - len(ids)} clips whose tokens do not fit their mel left out", file=sys.stderr)
     return [Source(name.replace("/", "_"), f"{folder}: {name}", reader(place)) for place, name in enumerate(ids)]
 
 

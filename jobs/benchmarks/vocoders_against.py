@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cluster.machine import Watch, describe, installed
+from flowtts_core.audio import torchaudio_import  # noqa: F401  # the published packages import torchaudio, which may need it
 from flowtts_core.audio.mel import VOCOS_24K
 from flowtts_core.errors import ConfigError
 from flowtts_core.metrics.optional import require
@@ -34,8 +35,6 @@ class Pair:
 
 
 def _vocos() -> Pair:
-    from flowtts_core.audio import torchaudio_import  # noqa: F401  # vocos imports torchaudio, which may need it
-
     remedy = "pip install --no-deps vocos==0.1.0 encodec einops"
     models, heads = require("vocos.models", remedy), require("vocos.heads", remedy)
     dim, inner, layers, mel = 512, 1536, 8, VOCOS_24K
