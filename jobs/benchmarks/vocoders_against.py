@@ -58,7 +58,6 @@ def _hifigan() -> Pair:
         "normalize_before": False,
     }
     published = package.SpeechT5HifiGan(package.SpeechT5HifiGanConfig(**sizes)).eval()
-    published.remove_weight_norm()
     ours = HiFiGAN(HIFIGAN_V1).eval()
     weights = {
         f"generator.{name.replace('upsampler.', 'ups.')}": tensor
