@@ -156,12 +156,8 @@ class _WaveFMSound(nn.Module):
     def __init__(self, vocoder: WaveFM) -> None:
         super().__init__()
         mel = vocoder.features
-        self.vocoder, self.behind = vocoder, mel.hop_length if mel.padding == "center" else 0
         self.vocoder, self.behind = copy.deepcopy(vocoder), mel.hop_length if mel.padding == "center" else 0
         self.vocoder.runners = {}  # which cannot be traced
-        buffers = dict(vocoder.named_buffers())
-        self.register_buffer("noise", buffers.get("noise.noise", buffers.get("noise")).clone())  # [N, hop]
-        self.noise: Tensor
 
     def forward(self, mel: Tensor) -> Tensor:
         waveform = self.vocoder.sample(mel, self.vocoder.noise(mel))
