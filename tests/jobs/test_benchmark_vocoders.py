@@ -140,6 +140,7 @@ def test_figures_are_means_in_pairs_and_count_what_was_not_measured() -> None:
     assert "2.00" not in table.splitlines()[2] and "1.75 (1.75 to 1.75)" in table.splitlines()[3]
 
 
+@pytest.mark.slow
 def test_the_benchmark_writes_its_pages_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
