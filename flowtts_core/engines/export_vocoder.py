@@ -34,9 +34,11 @@ def sound_module(vocoder: Vocoder, who: str) -> nn.Module:
     Raises:
         VoiceError: for a vocoder that cannot be written so.
     """
+    plain = copy.deepcopy(vocoder)
+    plain.runners = {}  # what they give would be traced as a constant
     for kind, module in _MODULES.items():
-        if isinstance(vocoder, kind):
-            return module(vocoder)
+        if isinstance(plain, kind):
+            return module(plain)
     known = ", ".join(kind.__name__ for kind in _MODULES)
     raise VoiceError(
         f"{who}: its vocoder, {type(vocoder).__name__}, cannot be exported as one file",
@@ -156,8 +158,7 @@ class _WaveFMSound(nn.Module):
     def __init__(self, vocoder: WaveFM) -> None:
         super().__init__()
         mel = vocoder.features
-        self.vocoder, self.behind = copy.deepcopy(vocoder), mel.hop_length if mel.padding == "center" else 0
-        self.vocoder.runners = {}  # which cannot be traced
+        self.vocoder, self.behind = vocoder, mel.hop_length if mel.padding == "center" else 0
 
     def forward(self, mel: Tensor) -> Tensor:
         waveform = self.vocoder.sample(mel, self.vocoder.noise(mel))

@@ -31,11 +31,16 @@ class LoadedVocoder:
 
 def bundled_vocoder(mel: MelConfig) -> LoadedVocoder | None:
     """Load the vocoder for any speaker that comes with the installation and reads this mel; None where none does."""
-    for card in sorted(BUNDLED.glob(f"*/{CARD}")):
-        spec = json.loads(card.read_text(encoding="utf-8"))["vocoder"]
+    for folder in bundled_vocoders().values():
+        spec = json.loads((folder / CARD).read_text(encoding="utf-8"))["vocoder"]
         if build(VOCODERS, spec).features == mel:
-            return load_vocoder(card.parent)
+            return load_vocoder(folder)
     return None
+
+
+def bundled_vocoders() -> dict[str, Path]:
+    """Return the folders of the vocoders that come with the installation, by name."""
+    return {card.parent.name: card.parent for card in sorted(BUNDLED.glob(f"*/{CARD}"))}
 
 
 def save_vocoder(folder: Path, vocoder: Vocoder, spec: Mapping[str, Any], *, half: bool = False, **notes: Any) -> None:

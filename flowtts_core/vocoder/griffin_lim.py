@@ -41,7 +41,10 @@ class GriffinLim(Vocoder):
 
     @torch.inference_mode()
     def forward(self, mel: Tensor, lengths: Tensor | None = None, start: Tensor | None = None) -> Tensor:
-        samples = self.features.samples_of(mel.shape[-1])
+        samples, mel = (
+            self.features.samples_of(mel.shape[-1]),
+            mel[:, : self.features.n_mels],
+        )  # a row of pitch tells nothing
         waveform = mel.new_zeros(mel.shape[0], samples)
         for b in range(mel.shape[0]):
             frames = mel.shape[-1] if lengths is None else int(lengths[b])

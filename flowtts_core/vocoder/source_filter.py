@@ -51,7 +51,9 @@ class SourceFilterConfig:
 
     def __post_init__(self) -> None:
         if not self.mel.pitch:
-            raise ConfigError("SourceFilterConfig: mel.pitch is false", "prepare the data with --set mel.pitch=true")
+            raise ConfigError(
+                "SourceFilterConfig: mel.pitch is false", "prepare and train with --set mel.pitch=true, both of them"
+            )
         if min(self.dim, self.intermediate_dim, self.num_layers) < 1:
             raise ConfigError(
                 f"SourceFilterConfig: dim {self.dim}, intermediate_dim {self.intermediate_dim},"
@@ -188,7 +190,8 @@ class SourceFilter(Vocoder):
         known = features[:, first:]
         if self.pitch is not None:
             place = min(frame + CONTEXT, features.shape[1] - 1) if frame else 0
-            known = self.with_pitch(known[None, :, : place - first + CONTEXT + 1], None)[0]
+            seen = known[:, : place - first + CONTEXT + 1].to(self.noise.device, torch.float32)
+            known = self.with_pitch(seen[None], None)[0]
         cycles = _cycles(pitch_hz(known[-1, : place - first + 1].double()), self.features)
         phase = cycles[place - first]
         if earlier is not None:

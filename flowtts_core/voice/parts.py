@@ -28,7 +28,7 @@ from flowtts_core.text.frontends import FRONTENDS, Frontend
 from flowtts_core.vocoder import VOCODERS, GriffinLimConfig
 from flowtts_core.vocoder.base import Vocoder
 from flowtts_core.vocoder.files import CARD as VOCODER_CARD
-from flowtts_core.vocoder.files import LoadedVocoder, bundled_vocoder, load_vocoder
+from flowtts_core.vocoder.files import LoadedVocoder, bundled_vocoder, bundled_vocoders, load_vocoder
 from flowtts_core.voice.card import CARD, FLOW_VOICE, VoiceCard, bundled_voices, find_voice, load_card, write_card
 
 GRIFFIN_LIM = "griffin_lim"
@@ -79,7 +79,7 @@ def parts_of(folder: Path, card: VoiceCard, device: torch.device | str = "cpu") 
 
 
 def find_vocoder(choice: str, mel: MelConfig) -> LoadedVocoder:
-    """Load what a `--vocoder` names: a vocoder's folder, a voice's folder, a bundled voice, or "griffin_lim".
+    """Load what a `--vocoder` names: a vocoder's or a voice's folder, a bundled vocoder or voice, or "griffin_lim".
 
     None is the bundled vocoder for any speaker that reads this mel, or else Griffin-Lim.
 
@@ -91,6 +91,8 @@ def find_vocoder(choice: str, mel: MelConfig) -> LoadedVocoder:
     if choice in ("", GRIFFIN_LIM):
         spec = spec_of(GRIFFIN_LIM, GriffinLimConfig(mel=mel))
         return LoadedVocoder(build(VOCODERS, spec), spec)
+    if choice in bundled_vocoders():
+        return load_vocoder(bundled_vocoders()[choice])
     folder = Path(choice)
     if (folder / VOCODER_CARD).is_file():
         return load_vocoder(folder)

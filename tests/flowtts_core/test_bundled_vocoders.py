@@ -25,6 +25,15 @@ def test_it_is_what_a_voice_gets(mel: MelConfig) -> None:
     found = find_vocoder("", mel)
     assert found.spec["name"] == "source_filter" and found.vocoder.features == mel
     assert find_vocoder("griffin_lim", mel).spec["name"] == "griffin_lim"
+    name = f"general-{mel.sample_rate // 1000}khz-{mel.n_mels}"
+    assert find_vocoder(name, MelConfig(n_mels=64)).vocoder.features == mel
+
+
+def test_a_voice_that_makes_pitch_too_gets_sound() -> None:
+    mel = MelConfig(pitch=True)
+    vocoder, frames = find_vocoder("", mel).vocoder, torch.randn(1, mel.rows, 20) - 4
+    assert vocoder.features == mel
+    torch.testing.assert_close(vocoder(frames), find_vocoder("griffin_lim", MelConfig()).vocoder(frames[:, :-1]))
 
 
 def test_of_another_mel_there_is_griffin_lim() -> None:

@@ -10,6 +10,7 @@ import torch
 
 from flowtts_core.audio.mel import VOCOS_24K, LogMel, MelConfig
 from flowtts_core.audio.pitch import SCALE, pitch_hz
+from flowtts_core.engines.export_vocoder import sound_module
 from flowtts_core.nn.graph import Graph
 from flowtts_core.vocoder.losses import MultiMelLoss
 from flowtts_core.vocoder.mel_pitch import MelPitch
@@ -90,6 +91,23 @@ def test_long_sound_is_made_in_windows() -> None:
         parts = list(sound_in_windows(vocoder, mel, 150))
         torch.testing.assert_close(torch.cat(parts), vocoder(mel[None])[0].clamp(-1, 1), atol=1e-4, rtol=0)
     assert len(parts) == 5
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.float64])
+def test_mels_of_other_float_types_are_read(kind: torch.dtype) -> None:
+    vocoder, mel = small(), mels(100, 400).to(kind)
+    with torch.no_grad():
+        made, wanted = torch.cat(list(sound_in_windows(vocoder, mel, 150))), vocoder(mel.float()[None])[0]
+    torch.testing.assert_close(made, wanted.clamp(-1, 1), atol=1e-4, rtol=0)
+
+
+def test_what_is_exported_has_no_runners() -> None:
+    """Those of a voice that was loaded; traced, what they find would be a constant."""
+    vocoder, mel = small(), mels(1, 100, 40)
+    with torch.no_grad():
+        wanted = vocoder(mel)
+        vocoder.runners = dict.fromkeys(vocoder.graphs())  # type: ignore[dict-item]  # to call one fails
+        torch.testing.assert_close(sound_module(vocoder, "it")(mel), wanted, atol=1e-4, rtol=0)
 
 
 def test_it_learns_the_pitch_of_pulses() -> None:

@@ -372,7 +372,13 @@ def general_vocoder() -> VocoderRecipe:
     """
     trainer = replace(natural_vocoder().trainer, steps=7000)
     model = SourceFilterConfig(num_layers=8, finds_pitch=True)
-    return replace(natural_vocoder(), model=model, trainer=trainer, augmentation=Augmentation(gain_db=(-20, 6)))
+    return replace(
+        natural_vocoder(),
+        model=model,
+        trainer=trainer,
+        mel={"pitch": True},
+        augmentation=Augmentation(gain_db=(-20, 6)),
+    )
 
 
 def general_vocoder_debug() -> VocoderRecipe:
@@ -380,6 +386,7 @@ def general_vocoder_debug() -> VocoderRecipe:
     return replace(
         source_filter_debug(),
         model=replace(source_filter_debug().model, finds_pitch=True),
+        mel=general_vocoder().mel,
         augmentation=general_vocoder().augmentation,
     )
 
