@@ -206,7 +206,7 @@ class _Alone(nn.Module):
 
 
 def write_sound(loaded: LoadedVocoder, path: Path) -> dict[str, Any]:
-    """Write the file, and a page about it under its name with .md; returns what was written.
+    """Write the ONNX file, and a page about it beside it (.md instead of .onnx); return what was written.
 
     Raises:
         VoiceError: for a vocoder that cannot be written so.

@@ -141,7 +141,7 @@ class FlowVocoder(Vocoder):
         generator: torch.Generator | None = None,
         share: Share | None = None,
     ) -> dict[str, Tensor]:
-        """Return losses as `loss` does, of a vocoder that learns to get by one step where its teacher gets by many.
+        """Return the losses that teach this vocoder to take one step where its teacher takes many, named as those of `loss`.
 
         Args:
             teacher, target: vocoders of the same kind; the target's weights are the average of this one's.

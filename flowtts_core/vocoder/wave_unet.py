@@ -113,7 +113,7 @@ class Residuals(nn.Module):
 
 
 class WaveUNet(nn.Module):
-    """A noisy waveform [B, S] at times [B], with its mel [B, M, T], to what is predicted of it [B, S].
+    """Predicts, from a noisy waveform [B, S] at times [B] and its mel [B, M, T], the clean waveform or the noise [B, S].
 
     Args:
         bounded: whether that lies in [-1, 1], as sound does.

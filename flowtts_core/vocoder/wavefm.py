@@ -126,8 +126,6 @@ class WaveFM(FlowVocoder):
         energy = (bands * self.energies).sum(1, keepdim=True)
         return (energy / (self.features.n_mels * _LOUDEST)).sqrt().clamp(min=_FAINTEST)
 
-    # --- training ---------------------------------------------------------------------------------------------------
-
     def loss(
         self, mel: Tensor, waveform: Tensor, generator: torch.Generator | None = None, share: Share | None = None
     ) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ class Piece:
         mel: [M, t] of the whole from its first frame on, as far as it is made: to `context_frames` beyond `end`, or to its end.
         begin, end: frames.
         last: whether the mel ends with `end`.
-        start: of `start_of`.
+        start: where sources of sound stand, as `start_of` says; None for a piece that begins the mel.
     """
 
     mel: Tensor
