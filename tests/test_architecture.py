@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("flowtts_core", "cluster", "jobs", "deploy")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 NETWORKS = {
-    f"flowtts_core.{name}" for name in ("acoustic", "vocoder", "nn", "voice", "engines", "streaming", "training")
+    f"flowtts_core.{name}"
+    for name in ("acoustic", "codec", "vocoder", "nn", "voice", "engines", "streaming", "training")
 }
 
 
@@ -124,7 +125,19 @@ def test_flow_knows_no_network() -> None:
 
 
 def test_inference_does_not_import_training() -> None:
-    for package in ("acoustic", "vocoder", "text", "audio", "nn", "flow", "metrics", "engines", "streaming", "voice"):
+    for package in (
+        "acoustic",
+        "codec",
+        "vocoder",
+        "text",
+        "audio",
+        "nn",
+        "flow",
+        "metrics",
+        "engines",
+        "streaming",
+        "voice",
+    ):
         assert offences(f"flowtts_core/{package}", {"flowtts_core.training"}) == []
 
 

@@ -101,10 +101,24 @@ class Upsampling(nn.ConvTranspose1d):
     """[B, C, T] -> [B, C', T * rate], for kernels of the rate plus an even number; on CPUs never in bfloat16.
 
     There torch 2.13 gives the input a wrong gradient (by 100 %) where rates are 4 or more and some 8 to 12 channels come out.
+
+    Args:
+        padding: cut off at both ends; by default what there is more than T * rate.
     """
 
-    def __init__(self, channels: int, out_channels: int, kernel_size: int, rate: int) -> None:
-        super().__init__(channels, out_channels, kernel_size, rate, padding=(kernel_size - rate) // 2)
+    def __init__(
+        self,
+        channels: int,
+        out_channels: int,
+        kernel_size: int,
+        rate: int,
+        padding: int | None = None,
+        output_padding: int = 0,
+        groups: int = 1,
+        bias: bool = True,
+    ) -> None:
+        padding = (kernel_size - rate) // 2 if padding is None else padding
+        super().__init__(channels, out_channels, kernel_size, rate, padding, output_padding, groups, bias)
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         if x.device.type != "cpu":

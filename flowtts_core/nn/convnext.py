@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flowtts_core.nn.conv import conv_frames
+from flowtts_core.nn.stream import Stream
 
 KERNEL = 7  # of the depthwise convolution, as published
 PAD = KERNEL // 2
@@ -30,7 +32,10 @@ class ConvNeXtBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, D, T] -> [B, D, T]; the caller sets the input beyond each item's end to zero."""
-        hidden = self.norm(conv_frames(self.dwconv, x).transpose(1, 2))
+        return self._mixed(x, conv_frames(self.dwconv, x))
+
+    def _mixed(self, x: Tensor, convolved: Tensor) -> Tensor:
+        hidden = self.norm(convolved.transpose(1, 2))
         if torch.is_grad_enabled() or x.device.type != "cpu" or torch.onnx.is_in_onnx_export():
             return x + (self.gamma * self._perceptron(hidden)).transpose(1, 2)
         both = (frames.flatten(0, 1).split(_TOGETHER) for frames in (x.transpose(1, 2), hidden))
@@ -40,3 +45,17 @@ class ConvNeXtBlock(nn.Module):
     def _perceptron(self, hidden: Tensor) -> Tensor:
         mixed: Tensor = self.pwconv2(nn.functional.gelu(self.pwconv1(hidden)))
         return mixed
+
+
+class CausalConvNeXtBlock(ConvNeXtBlock):
+    """A block whose frames see those before them alone; a stream's pieces give what the whole gives."""
+
+    def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
+        """[B, D, T] -> [B, D, T]."""
+        before = None if stream is None else stream.kept.get(self)
+        seen = F.pad(x, (2 * PAD, 0)) if before is None else torch.cat([before, x], -1)
+        if stream is not None:
+            stream.kept[self] = seen[..., seen.shape[-1] - 2 * PAD :]
+        if not x.shape[-1]:
+            return x
+        return self._mixed(x, F.conv1d(seen, self.dwconv.weight, self.dwconv.bias, groups=x.shape[1]))

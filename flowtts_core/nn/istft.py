@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from flowtts_core.nn.stream import Stream
+
 
 def centred_window(n_fft: int, win_length: int) -> Tensor:
     """Return a Hann window [n_fft]: win_length samples between zeros, as `torch.stft` places a window shorter than its frame."""
@@ -69,6 +71,40 @@ class InverseSTFT(nn.Module):
             padded, self.n_fft, self.hop_length, self.n_fft, self.window, center=False, return_complex=True
         )
 
+    def forward_piece(self, spectrum: Tensor, stream: Stream) -> Tensor:
+        """Return the samples that the next frames [B, F, T] of a stream settle; half a window waits for more, or the end."""
+        beyond = self.n_fft - self.hop_length
+        if self in stream.kept:
+            sums, squares, skip = stream.kept[self]
+        else:
+            sums, squares, skip = (
+                spectrum.real.new_zeros(len(spectrum), beyond),
+                self.window.new_zeros(1, beyond),
+                self.trim,
+            )
+        count = spectrum.shape[-1] * self.hop_length
+        if count:
+            frames = real_frames(spectrum, self.n_fft) * self.window[None, :, None]
+            square = self.window.square()[None, :, None].expand(1, -1, frames.shape[-1])
+            sums = nn.functional.pad(sums, (0, count)) + self._overlap_add(frames)
+            squares = nn.functional.pad(squares, (0, count)) + self._overlap_add(square)
+        settled = sums.shape[-1] - (self.trim if stream.last else beyond)
+        waveform = (sums[:, :settled] / squares[:, :settled].clamp(min=1e-11))[:, skip:]
+        stream.kept[self] = sums[:, settled:], squares[:, settled:], max(0, skip - settled)
+        return waveform
+
+    def stft_piece(self, waveform: Tensor, stream: Stream) -> Tensor:
+        """Return the complex spectrum [B, F, T] of the frames that the next samples [B, S] of a stream complete."""
+        kept = stream.kept.get(self)
+        seen = nn.functional.pad(waveform, (self.trim, 0)) if kept is None else torch.cat([kept, waveform], -1)
+        if stream.last:
+            seen = nn.functional.pad(seen, (0, self.trim))
+        count = max(0, (seen.shape[-1] - self.n_fft) // self.hop_length + 1)
+        stream.kept[self] = seen[:, count * self.hop_length :]
+        if not count:
+            return torch.zeros(len(seen), self.n_fft // 2 + 1, 0, dtype=torch.complex64, device=seen.device)
+        return torch.stft(seen, self.n_fft, self.hop_length, self.n_fft, self.window, center=False, return_complex=True)
+
     def _overlap_add(self, frames: Tensor) -> Tensor:
         """[B, n_fft, T] -> [B, (T - 1) * hop_length + n_fft]."""
         size = (frames.shape[-1] - 1) * self.hop_length + self.n_fft
@@ -104,9 +140,12 @@ class ISTFTHead(nn.Module):
             mask: [B, 1, T], as `InverseSTFT` takes it.
             prior: [B, F, T], added to the log magnitudes.
         """
+        waveform: Tensor = self.istft(self.spectrum(predicted, prior), mask)
+        return waveform
+
+    def spectrum(self, predicted: Tensor, prior: Tensor | None = None) -> Tensor:
+        """Return the complex spectrum [B, F, T] of what `out` made; `prior` as `forward` takes it."""
         log_magnitude, phase = predicted.float().transpose(1, 2).chunk(2, dim=1)
         if prior is not None:
             log_magnitude = log_magnitude + prior
-        spectrum = torch.polar(log_magnitude.exp().clamp(max=self.max_magnitude), phase)
-        waveform: Tensor = self.istft(spectrum, mask)
-        return waveform
+        return torch.polar(log_magnitude.exp().clamp(max=self.max_magnitude), phase)

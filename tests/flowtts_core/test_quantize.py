@@ -9,16 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from flowtts_core.codec.codebook import Codebook, codebook_use, count_codes, kmeans, nearest
 from flowtts_core.codec.quantize import (
-    Codebook,
     FactorizedQuantizer,
     FiniteScalarQuantizer,
     ResidualQuantizer,
     VectorQuantizer,
-    codebook_use,
-    count_codes,
-    kmeans,
-    nearest,
 )
 from flowtts_core.nn.share import Share
 
@@ -28,7 +24,10 @@ def residual(stages: int, dim: int, size: int, codebook_dim: int | None = None, 
 
 
 def test_codes_equal_published_rvq(parity_dir: Path) -> None:
-    io, weights = load_file(parity_dir / "metrics/io.safetensors"), load_file(parity_dir / "metrics/weights.safetensors")
+    io, weights = (
+        load_file(parity_dir / "metrics/io.safetensors"),
+        load_file(parity_dir / "metrics/weights.safetensors"),
+    )
     rvq = residual(4, 16, 32, 8).eval()
     rvq.load_state_dict({name.removeprefix("rvq."): tensor for name, tensor in weights.items()})
     for books, end in ((None, ""), (2, "_nq2")):
@@ -160,7 +159,9 @@ def test_dropout_trains_items_with_fewer_codebooks() -> None:
     rvq(x)
     made, whole = rvq(x), None
     sums = torch.stack([layer.decode(codes) for layer, codes in zip(rvq.layers, made.codes.unbind(1), strict=True)], 1)
-    distances = (sums.cumsum(1) - made.values[:, None]).abs().mean((2, 3))  # [B, 4]: the last step moved the codes a little
+    distances = (
+        (sums.cumsum(1) - made.values[:, None]).abs().mean((2, 3))
+    )  # [B, 4]: the last step moved the codes a little
     counts = torch.bincount(distances.argmin(1), minlength=4)
     assert (counts > 25).all(), f"each number of codebooks is met about 50 times of 200: {counts.tolist()}"
     rvq.eval()
