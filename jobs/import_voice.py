@@ -1,4 +1,4 @@
-"""`flowtts import`: a published model to a voice folder that runs everywhere a voice of ours does, or to a vocoder."""
+"""`flowtts import`: a published model to a voice folder that runs everywhere a voice of ours does, to a vocoder or a codec."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowtts_core.errors import OutputError
-from jobs import import_vocoder
+from jobs import import_codec, import_vocoder
 from jobs.voices import WORD_TIMES
 
 if TYPE_CHECKING:
@@ -23,14 +23,15 @@ PHONEMIZERS = ("gruut", "espeak")
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "import",
-        help="make a voice or a vocoder from a published checkpoint",
+        help="make a voice, a vocoder or a codec from a published checkpoint",
         description="Make a voice folder from a published model, which is then a voice like any other: in say, synthesize,"
-        " serve, evaluate; or a vocoder's folder, for voices to be paired with. Files are never unpickled as code; what does"
+        " serve, evaluate; a vocoder's folder, for voices to be paired with; or a codec's, for `flowtts codec`. Files are never unpickled as code; what does"
         " not fit is refused.",
         epilog="examples:\n"
         "  flowtts import piper en_US-joe-medium.onnx -o voices/joe --licence CC0-1.0\n"
         "  flowtts import kokoro kokoro-v1.0.onnx voices-v1.0.bin -o voices/kokoro --licence Apache-2.0\n"
         "  flowtts import hifigan generator_v1 -o vocoders/hifigan --licence MIT\n"
+        "  flowtts import encodec encodec_24khz-d7cc33bc.th -o codecs/encodec --licence MIT\n"
         "  flowtts import matcha matcha_ljspeech.ckpt -o voices/ljspeech --vocoder vocoders/hifigan --licence MIT",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -40,6 +41,7 @@ def add_parser(subparsers: Any) -> None:
     _add_kokoro(kinds)
     _add_hibari(kinds)
     import_vocoder.add_kinds(kinds)
+    import_codec.add_kinds(kinds)
 
 
 def _add_kind(

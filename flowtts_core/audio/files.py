@@ -57,8 +57,30 @@ def read_audio(
     return waveform, rate
 
 
+def read_channels(path: str | Path, channels: int, sample_rate: int, *, longest_s: float | None = None) -> np.ndarray:
+    """Read a file as [C, S] float32 at a sample rate: of one channel all are copies, of another number each is the mean.
+
+    Raises:
+        AudioError: as `read_audio`, and for formats that libsndfile does not read, unless one channel is asked for.
+    """
+    if channels == 1:
+        return read_audio(path, sample_rate, longest_s=longest_s)[0][None]
+    try:
+        with soundfile.SoundFile(str(path)) as file:
+            _require_short(file, str(path), longest_s)
+            samples, rate = file.read(dtype="float32", always_2d=True).T, int(file.samplerate)
+    except (soundfile.SoundFileError, OSError) as error:
+        raise AudioError(f"{path}: not readable as audio ({error})", "convert it to WAV or FLAC") from error
+    if not samples.size or not np.isfinite(samples).all():
+        raise AudioError(f"{path}: holds no samples, or some that are not numbers", "write it again or leave it out")
+    each = samples if len(samples) == channels else np.repeat(samples.mean(0)[None], channels, 0)
+    return np.stack([resample(np.ascontiguousarray(channel), rate, sample_rate) for channel in each])
+
+
 def write_audio(path: str | Path, waveform: np.ndarray, sample_rate: int) -> None:
     """Write [S] float in [-1, 1] in the format of the path's suffix (16 bit where the format has samples).
+
+    Several channels are [S, C].
 
     The write is atomic: after an error an existing file is unchanged. A folder that is absent is made.
 

@@ -48,6 +48,7 @@ class Codec(nn.Module, abc.ABC):
         sample_rate, channels: of the sound; `hop_length` samples make a frame.
         sizes: of each codebook.
         fixed_books: whether all codebooks are needed always; else the first few will do, at a lower rate.
+        segmented: whether it cuts sounds into segments of its own, which are coded apart.
         causal: whether it codes sounds in pieces as they come.
         lookahead: samples beyond a frame's end that its codes wait for, and that its sound waits for, together.
         first_frames: that a stream needs to begin.
@@ -60,6 +61,7 @@ class Codec(nn.Module, abc.ABC):
     sizes: tuple[int, ...]
     channels: int = 1
     fixed_books: bool = False
+    segmented: bool = False
     causal: bool = False
     lookahead: int = 0
     first_frames: int = 1

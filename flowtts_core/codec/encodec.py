@@ -126,7 +126,8 @@ class EnCodec(Codec):
         seanet = config.seanet
         self.config, self.sample_rate, self.hop_length = config, config.sample_rate, seanet.hop_length
         self.channels, self.sizes = seanet.channels, (config.bins,) * config.n_q
-        self.causal = seanet.causal and config.segment_s is None and not config.normalize
+        self.segmented = config.segment_s is not None
+        self.causal = seanet.causal and not self.segmented and not config.normalize
         if seanet.pad_mode == "reflect":
             self.first_frames = max(seanet.kernel_size, seanet.last_kernel_size)
         self.encoder, self.decoder = seanet.encoder(), seanet.decoder()

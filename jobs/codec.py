@@ -1,0 +1,165 @@
+"""`flowtts codec encode|decode|info`: sound to the codes of a codec, and back."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flowtts_core.errors import ConfigError, OutputError
+
+if TYPE_CHECKING:
+    from flowtts_core.codec.files import LoadedCodec
+
+_LONGEST_S = 3600.0  # of one sound: it lies in memory whole
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "codec",
+        help="turn sound into codes, and back",
+        description="Turn a sound into the codes of a codec (small whole numbers, some for each frame), and codes into sound."
+        " A codec is a folder that `flowtts train` or `flowtts import` made. Codes keep the fingerprint of their codec, and"
+        " no other decodes them.",
+        epilog="examples:\n"
+        "  flowtts codec encode a.wav -o a.npz --codec codecs/mine\n"
+        "  flowtts codec encode a.wav -o a.npz --codec codecs/encodec --kbps 6\n"
+        "  flowtts codec decode a.npz -o copy.wav --codec codecs/mine\n"
+        "  flowtts codec info codecs/mine",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    encode = _verb(verbs, "encode", "a sound to an .npz file of codes", _encode)
+    encode.add_argument("input", type=Path, help=f"a sound of at most {_LONGEST_S / 60:g} minutes")
+    encode.add_argument("-o", "--output", type=Path, required=True, help="the .npz file to write")
+    rate = encode.add_mutually_exclusive_group()
+    rate.add_argument("--codebooks", type=int, metavar="N", help="use the first N codebooks (default: all)")
+    rate.add_argument("--kbps", type=float, metavar="RATE", help="use as many as RATE kbit/s allow")
+    decode = _verb(verbs, "decode", "an .npz file of codes to a sound", _decode)
+    decode.add_argument("input", type=Path, help="an .npz file of codes")
+    decode.add_argument("-o", "--output", type=Path, required=True, help="the sound: .wav .flac .mp3 .ogg .opus")
+    for verb in (encode, decode):
+        verb.add_argument("--codec", type=Path, required=True, metavar="FOLDER", help="the codec's folder")
+        verb.add_argument("--threads", type=int, default=1, help="of the processor (default: 1)")
+    info = _verb(verbs, "info", "what a codec is, or what made a file of codes", _info)
+    info.add_argument("input", type=Path, help="a codec's folder, or an .npz file of codes")
+
+
+def _verb(verbs: Any, name: str, help: str, run: Any) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = verbs.add_parser(name, help=help, description=f"Turn {help}.")
+    parser.add_argument("--json", action="store_true", help="print a summary as JSON")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _encode(args: argparse.Namespace) -> int:
+    from flowtts_core.audio.files import read_channels
+    from flowtts_core.codec.tokens import books_of, tokens_of, write_tokens
+
+    if args.output.suffix != ".npz":
+        raise ConfigError(f"-o {args.output}: codes are written as .npz", "give a name that ends in .npz")
+    loaded = _loaded(args)
+    codec = loaded.codec
+    books = books_of(codec, args.codebooks, args.kbps)
+    tokens = tokens_of(
+        loaded, read_channels(args.input, codec.channels, codec.sample_rate, longest_s=_LONGEST_S), books
+    )
+    _written(args.output, lambda: write_tokens(args.output, tokens))
+    note, codes = tokens.note, tokens.encoded.codes
+    summary = {
+        "file": str(args.output),
+        "codec": note.codec,
+        "seconds": note.samples / note.sample_rate,
+        "frames": codes.shape[-1],
+        "codebooks": codes.shape[1],
+        "frame_rate": note.frame_rate,
+        "kbps": note.bits_per_second / 1000,
+        "loudness_lufs": note.loudness_lufs,
+    }
+    return _told(
+        args,
+        summary,
+        f"{args.output}: {codes.shape[-1]} frames of {codes.shape[1]} code(s) for {summary['seconds']:.2f} s,"
+        f" {note.frame_rate:g} frames a second, {summary['kbps']:g} kbit/s",
+    )
+
+
+def _decode(args: argparse.Namespace) -> int:
+    from flowtts_core.audio.files import require_known, write_audio
+    from flowtts_core.codec.tokens import read_tokens, require_codec, sound_of
+
+    require_known(args.output.suffix)
+    tokens, loaded = read_tokens(args.input), _loaded(args)
+    require_codec(loaded, tokens)
+    sound = sound_of(loaded, tokens)
+    rate = loaded.codec.sample_rate
+    _written(args.output, lambda: write_audio(args.output, sound[0] if len(sound) == 1 else sound.T, rate))
+    summary = {"file": str(args.output), "seconds": sound.shape[-1] / rate, "sample_rate": rate}
+    return _told(args, summary, f"{args.output}: {summary['seconds']:.2f} s at {rate} Hz")
+
+
+def _info(args: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from flowtts_core.codec.files import load_codec
+    from flowtts_core.codec.tokens import read_tokens
+
+    if args.input.suffix == ".npz":
+        tokens = read_tokens(args.input)
+        note, shape = tokens.note, tokens.encoded.codes.shape
+        said = (
+            f"{args.input}: {shape[-1]} frames of {shape[1]} code(s) of the codec {note.codec}, {note.frame_rate:g} a"
+            f" second, {note.bits_per_second / 1000:g} kbit/s, {note.samples / note.sample_rate:.2f} s"
+        )
+        return _told(args, {**asdict(note), "frames": shape[-1], "codebooks": shape[1]}, said)
+    loaded = load_codec(args.input)
+    codec = loaded.codec
+    rates = [codec.bits_per_second(books) for books in range(1, codec.books + 1)]
+    usable = rates[-1:] if codec.fixed_books else rates
+    summary = {
+        "codec": str(args.input),
+        "name": loaded.spec["name"],
+        "fingerprint": loaded.fingerprint,
+        "sample_rate": codec.sample_rate,
+        "channels": codec.channels,
+        "frame_rate": codec.frame_rate,
+        "codebooks": list(codec.sizes),
+        "kbps": [rate / 1000 for rate in usable],
+        "latency_ms": 1000 * codec.latency_s if codec.causal else None,
+        "parameters": sum(weight.numel() for weight in codec.parameters()),
+        "licence": loaded.card.get("licence", ""),
+        "source": loaded.card.get("source", ""),
+    }
+    waits = f"streams after {summary['latency_ms']:.0f} ms" if codec.causal else "codes whole sounds"
+    rate = f"{usable[-1] / 1000:g}" if len(usable) == 1 else f"{usable[0] / 1000:g} to {usable[-1] / 1000:g}"
+    return _told(
+        args,
+        summary,
+        f"{args.input}: {summary['name']} {loaded.fingerprint}, {codec.sample_rate} Hz, {codec.channels} channel(s)\n"
+        f"{codec.frame_rate:g} frames a second, {codec.books} codebook(s) of {codec.sizes[0]}, {rate} kbit/s\n"
+        f"{summary['parameters'] / 1e6:.1f} M parameters, {waits}",
+    )
+
+
+def _loaded(args: argparse.Namespace) -> LoadedCodec:
+    import torch
+
+    from flowtts_core.codec.files import load_codec
+
+    if args.threads < 1:
+        raise ConfigError(f"--threads {args.threads}", "give 1 or more")
+    torch.set_num_threads(args.threads)
+    return load_codec(args.codec)
+
+
+def _written(path: Path, write: Any) -> None:
+    try:
+        write()
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}", "choose another -o") from error
+
+
+def _told(args: argparse.Namespace, summary: dict[str, Any], said: str) -> int:
+    print(json.dumps(summary) if args.json else said)
+    return 0
