@@ -25,8 +25,8 @@ def add_parser(subparsers: Any) -> None:
         "import",
         help="make a voice, a vocoder or a codec from a published checkpoint",
         description="Make a voice folder from a published model, which is then a voice like any other: in say, synthesize,"
-        " serve, evaluate; a vocoder's folder, for voices to be paired with; or a codec's, for `flowtts codec`. Files are"
-        " never unpickled as code; what does not fit is refused.",
+        " serve, evaluate; a vocoder's folder, for voices to be paired with; or a codec's, for `flowtts codec`. Files are never unpickled as code; what does"
+        " not fit is refused.",
         epilog="examples:\n"
         "  flowtts import piper en_US-joe-medium.onnx -o voices/joe --licence CC0-1.0\n"
         "  flowtts import kokoro kokoro-v1.0.onnx voices-v1.0.bin -o voices/kokoro --licence Apache-2.0\n"

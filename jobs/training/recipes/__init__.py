@@ -44,6 +44,7 @@ from jobs.training.recipes.vocoder import (
     wavefm,
     wavefm_debug,
 )
+from jobs.training.recipes.watermark import watermark, watermark_debug
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "band_split": band_split,
@@ -75,6 +76,8 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "vocoder_debug": vocoder_debug,
     "vocos": vocos,
     "vocos_debug": vocos_debug,
+    "watermark": watermark,
+    "watermark_debug": watermark_debug,
     "wavefm": wavefm,
     "wavefm_debug": wavefm_debug,
 }
