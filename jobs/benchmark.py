@@ -32,6 +32,7 @@ def add_parser(subparsers: Any) -> None:
     _add_scale(kinds)
     _add_voices(kinds)
     _add_vocoders(kinds)
+    _add_watermark(kinds)
     for kind in kinds.choices.values():
         kind.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
 
@@ -178,6 +179,38 @@ def _add_voices(kinds: Any) -> None:
         action="store_true",
         help="write the figures into the voices' cards, which flowtts voices and the server's page show",
     )
+
+
+def _add_watermark(kinds: Any) -> None:
+    watermark = _kind(
+        kinds, "watermark", run_watermark,
+        help="a watermark: how quiet it is, what it survives, where it is found, what it costs",
+        description="Mark pieces of held-out recordings, attack them (coding, resampling, noise, cuts, speed, pitch, echo), and"
+        " look for the mark and its message; set the threshold on sound without marks; measure speed on one thread.",
+        example="flowtts benchmark watermark --clips ljspeech/ --clips librispeech/test-other/ --unmarked speech/",
+    )  # fmt: skip
+    watermark.add_argument(
+        "--mark", type=Path, metavar="FOLDER", help="a watermark's folder (default: the bundled one)"
+    )
+    watermark.add_argument(
+        "--clips",
+        action="append",
+        required=True,
+        type=Path,
+        metavar="FOLDER",
+        help="recordings that it was not trained on; may be given again",
+    )
+    watermark.add_argument(
+        "--unmarked",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FOLDER",
+        help="further sound without marks, human or not, to set the threshold by; may be given again",
+    )
+    watermark.add_argument("--n", type=int, default=40, help="clips of each folder to attack (default: 40)")
+    watermark.add_argument("--seconds", type=float, default=3.0, help="length of each piece (default: 3)")
+    watermark.add_argument("--threshold", type=float, help="of scores (default: set by the sound without marks)")
 
 
 def _add_vocoders(kinds: Any) -> None:
@@ -374,6 +407,25 @@ def run_voices(args: argparse.Namespace) -> int:
     if args.write_cards:
         benchmark_voices.write_cards(figures)
     return code
+
+
+def run_watermark(args: argparse.Namespace) -> int:
+    if args.n < 1 or args.seconds <= 0:
+        raise ConfigError(f"--n {args.n} --seconds {args.seconds}", "give 1 or more clips, of more than 0 seconds")
+    from flowtts_core.watermark.card import bundled_mark
+    from jobs.benchmarks import watermark as benchmark_watermark
+
+    figures = benchmark_watermark.watermark(
+        args.mark or bundled_mark(),
+        args.clips,
+        args.unmarked,
+        _sayer(args),
+        n=args.n,
+        seconds=args.seconds,
+        threshold=args.threshold,
+    )
+    print(benchmark_watermark.page(figures))
+    return _done(args, figures)
 
 
 def run_vocoders(args: argparse.Namespace) -> int:

@@ -31,6 +31,7 @@ COMMANDS = {  # name -> (file of this folder, or another package's module, what 
     "distill": ("distill", "teach a voice or a vocoder to take fewer steps"),
     "vocode": ("vocode", "turn mels into sound by a vocoder, or recordings into copies"),
     "codec": ("codec", "turn sound into codes, and back"),
+    "watermark": ("watermark", "mark sound as synthetic, and find marks"),
     "import": ("import_voice", "make a voice from a published checkpoint"),
     "pull": ("pull", "copy a voice from a model hub"),
     "push": ("push", "publish a voice on a model hub"),

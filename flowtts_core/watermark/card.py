@@ -10,6 +10,7 @@ from typing import Any
 from flowtts_core.errors import VoiceError
 
 CARD, WEIGHTS = "watermark.json", "watermark.safetensors"
+BUNDLED = Path(__file__).parent / "bundled"
 REMEDY = "train it again: flowtts train DATA --recipe watermark -o FOLDER"
 
 
@@ -27,3 +28,8 @@ def read_card(folder: Path) -> dict[str, Any]:
     if found != sha256:
         raise VoiceError(f"{folder / WEIGHTS}: is not the file that {CARD} names (its SHA-256 differs)", REMEDY)
     return card
+
+
+def bundled_mark() -> Path:
+    """Return the folder of the watermark that comes with the installation."""
+    return BUNDLED

@@ -42,12 +42,19 @@ def seen_of(sizes: np.ndarray, hop: int, before: float | None) -> tuple[np.ndarr
 class Marker:
     """The watermark of a folder; both its graphs run on one thread each.
 
-    Args:
-        decibels: the largest gain of a bin, by the folder's card.
+    Attributes:
+        bits: of a message.
+        decibels: the largest gain of a bin.
+        threshold: of the score of a sound, above which it counts as marked.
+        surest_s: seconds of a span that is marked throughout, which counts whatever the rest is.
     """
 
-    def __init__(self, sessions: dict[str, Any], states: Sequence[tuple[int, ...]], bits: int, decibels: float) -> None:
-        self._sessions, self._states, self.bits, self.decibels = sessions, states, bits, decibels
+    def __init__(self, sessions: dict[str, Any], card: dict[str, Any]) -> None:
+        self._sessions = sessions
+        self._states = [tuple(shape) for shape in card["states"]]
+        self.bits, self.decibels = int(card["watermark"]["bits"]), float(card["watermark"]["decibels"])
+        self.threshold = float(card.get("threshold", 0.0))
+        self.surest_s = float(card.get("surest_s", 2.0))
 
     @classmethod
     def open(cls, folder: Path) -> Marker:
@@ -61,8 +68,7 @@ class Marker:
             name: open_session(str(folder / f"{name}.onnx"), folder / f"{name}.onnx", threads=1)
             for name in ("generator", "detector")
         }
-        spec = card["watermark"]
-        return cls(sessions, [tuple(shape) for shape in card["states"]], spec["bits"], spec["decibels"])
+        return cls(sessions, card)
 
     def stream(self, sample_rate: int, message: np.ndarray) -> MarkStream:
         """Return what marks one sound with a message [bits] of 0 and 1 as it comes."""

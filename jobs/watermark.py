@@ -1,0 +1,205 @@
+"""`flowtts watermark`: put a mark that nobody hears into recordings, and find marks in sound."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from flowtts_core.errors import AudioError, ConfigError, FlowTTSError, OutputError
+from jobs.corpus.source import AUDIO_SUFFIXES
+
+NOT_FOUND, SOME_FAILED = 4, 3  # exit codes
+_LONGEST_S = 24 * 3600.0
+_SHORTEST_S = 0.3  # of a span that is told: shorter ones are chance
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "watermark",
+        help="mark sound as synthetic, and find marks",
+        description="Put a watermark into recordings, and look for it. A mark is a change of some tenths of a decibel that"
+        " nobody hears and a detector finds, also after MP3, Opus, resampling or cuts; it carries a number from 0 to 2047. It is"
+        " no proof: who wants to can remove it (docs/watermark.md says how far it holds), and where none is found, sound may"
+        " be synthetic all the same.",
+    )
+    kinds = parser.add_subparsers(title="what to do", metavar="embed|detect", required=True)
+    embed = kinds.add_parser(
+        "embed",
+        help="mark recordings",
+        description="Write marked copies of recordings, of one channel.",
+        epilog="example:\n  flowtts watermark embed speech.wav -o marked.wav --number 7",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    embed.add_argument("inputs", nargs="+", type=Path, metavar="FILE", help="recordings, or folders of them")
+    embed.add_argument("-o", "--output", type=Path, required=True, help="a file for one input, else a folder")
+    embed.add_argument("--number", type=int, default=0, help="the message, from 0 to 2047 (default: 0)")
+    embed.set_defaults(run=run_embed)
+    detect = kinds.add_parser(
+        "detect",
+        help="look for marks",
+        description="Tell for each recording whether it is marked, where, and with which number.",
+        epilog="exit codes: 0 a mark in each, 4 not in each, 3 some could not be read, 1 none could, 2 wrong usage\n\n"
+        "example:\n  flowtts watermark detect book.m4b",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    detect.add_argument("inputs", nargs="+", type=Path, metavar="FILE", help="recordings, or folders of them")
+    detect.set_defaults(run=run_detect)
+    for kind in (embed, detect):
+        kind.add_argument(
+            "--key", type=Path, metavar="FILE", help="a file of secret bytes, without which the number cannot be read"
+        )
+        kind.add_argument(
+            "--mark", type=Path, metavar="FOLDER", help="another watermark (default: the one of the installation)"
+        )
+        kind.add_argument("--json", action="store_true", help="print JSON, a line for each file")
+
+
+def run_embed(args: argparse.Namespace) -> int:
+    import numpy as np
+
+    from flowtts_core.audio.files import read_audio, require_known, write_audio
+    from flowtts_core.watermark.card import bundled_mark
+    from flowtts_core.watermark.marker import Marker
+    from flowtts_core.watermark.message import encoded
+
+    key, marker = _key(args.key), Marker.open(args.mark or bundled_mark())
+    message = np.array(encoded(args.number, key))
+    files = _files(args.inputs)
+    places = _places(files, args.inputs, args.output)
+    for place in places:
+        require_known(place.suffix)
+    failed = 0
+    for file, place in zip(files, places, strict=True):
+        if place.resolve() == file.resolve():
+            raise ConfigError(f"{file} would be written over", "give another -o")
+        try:
+            sound, rate = read_audio(file, longest_s=_LONGEST_S)
+            before = marker.detected(sound, rate)
+            marked = marker.marked(sound, rate, message)
+        except AudioError as error:
+            failed += 1
+            print(error, file=sys.stderr)
+            continue
+        try:
+            write_audio(place, marked, rate)
+        except OSError as error:
+            raise OutputError(f"cannot write {place}: {error.strerror or error}", "choose another -o") from error
+        if before.score > marker.threshold:
+            print(f"{file}: is marked already; its own message may not be read any more", file=sys.stderr)
+        found = marker.detected(marked, rate).score > marker.threshold
+        row = {"file": str(file), "output": str(place), "number": args.number, "found_again": found}
+        print(
+            json.dumps(row)
+            if args.json
+            else f"{place}: marked{'' if found else ', but the mark is not found again: too short or too quiet'}"
+        )
+    return _code(failed, len(files), 0)
+
+
+def run_detect(args: argparse.Namespace) -> int:
+    from flowtts_core.audio.files import read_audio
+    from flowtts_core.watermark.card import bundled_mark
+    from flowtts_core.watermark.marker import Marker
+
+    key, marker = _key(args.key), Marker.open(args.mark or bundled_mark())
+    files = _files(args.inputs)
+    failed = absent = 0
+    for file in files:
+        try:
+            sound, rate = read_audio(file, longest_s=_LONGEST_S)
+        except AudioError as error:
+            failed += 1
+            print(error, file=sys.stderr)
+            continue
+        row = told(marker, sound, rate, key)
+        absent += not row["marked"]
+        print(json.dumps({"file": str(file), **row}) if args.json else f"{file}: {_said(row)}")
+    return _code(failed, len(files), NOT_FOUND if absent else 0)
+
+
+def told(marker: Any, sound: Any, rate: int, key: bytes = b"") -> dict[str, Any]:
+    """Return what a detector finds in [S]: whether it is marked, its score, the share and spans that are, and the number."""
+    from flowtts_core.watermark.message import decoded
+
+    found = marker.detected(sound, rate)
+    spans = _spans(found.marked > 0.5)
+    marked = found.score > marker.threshold or any(end - begin >= marker.surest_s for begin, end in spans)
+    read = decoded(tuple(int(bit > 0) for bit in found.bits), key) if marked else None
+    return {
+        "marked": marked,
+        "score": None if found.score == float("-inf") else round(found.score, 3),
+        "share": round(float((found.marked > 0.5).mean()), 3) if len(found.marked) else 0.0,
+        "spans_s": spans,
+        "number": None if read is None else read.number,
+    }
+
+
+def _spans(marked: Any) -> list[tuple[float, float]]:
+    """Return begin and end in seconds of runs of marked frames."""
+    import numpy as np
+
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], marked, [False]]).astype(int)))
+    pairs = edges.reshape(-1, 2) / 100
+    return [(round(float(a), 2), round(float(b), 2)) for a, b in pairs if b - a >= _SHORTEST_S]
+
+
+def _said(row: dict[str, Any]) -> str:
+    if not row["marked"]:
+        return "no mark" + ("" if row["score"] is not None else " (silence)")
+    number = "its number cannot be read" if row["number"] is None else f"number {row['number']}"
+    return f"marked, {row['share']:.0%} of the time, {number}"
+
+
+def _key(path: Path | None) -> bytes:
+    if path is None:
+        return b""
+    try:
+        key = path.read_bytes().strip()
+    except OSError as error:
+        raise ConfigError(f"--key {path}: {error.strerror or error}", "give a file of secret bytes") from error
+    if len(key) < 16:
+        raise ConfigError(f"--key {path}: {len(key)} bytes", "give 16 or more: head -c 32 /dev/urandom > key")
+    return key
+
+
+def _files(inputs: Sequence[Path]) -> list[Path]:
+    """Return the files of folders among the inputs, and the others as they are.
+
+    Raises:
+        FlowTTSError: for a folder without recordings.
+    """
+    files: list[Path] = []
+    for place in inputs:
+        if not place.is_dir():
+            files.append(place)
+            continue
+        found = sorted(path for path in place.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file())
+        if not found:
+            raise FlowTTSError(f"{place}: no recordings", f"give files, or a folder of {' '.join(AUDIO_SUFFIXES)}")
+        files += found
+    return files
+
+
+def _places(files: Sequence[Path], inputs: Sequence[Path], output: Path) -> list[Path]:
+    """Return where each marked copy goes."""
+    if len(files) == 1 and output.suffix and not output.is_dir():
+        return [output]
+    roots = [place for place in inputs if place.is_dir()]
+    places = []
+    for file in files:
+        root = next((root for root in roots if file.is_relative_to(root)), file.parent)
+        places.append(output / file.relative_to(root))
+    twice = next((place for place in places if places.count(place) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"two inputs would be written to {twice}", "mark them one folder at a time")
+    return places
+
+
+def _code(failed: int, total: int, otherwise: int) -> int:
+    if failed:
+        return 1 if failed == total else SOME_FAILED
+    return otherwise
