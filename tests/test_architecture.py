@@ -20,6 +20,7 @@ SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 NETWORKS = {
     f"flowtts_core.{name}"
     for name in ("acoustic", "codec", "vocoder", "nn", "voice", "engines", "streaming", "training")
+    f"flowtts_core.{name}" for name in ("acoustic", "vocoder", "lm", "nn", "voice", "engines", "streaming", "training")
 }
 
 
@@ -129,6 +130,8 @@ def test_inference_does_not_import_training() -> None:
         "acoustic",
         "codec",
         "vocoder",
+        "vocoder",
+        "lm",
         "text",
         "audio",
         "nn",

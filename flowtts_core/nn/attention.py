@@ -31,9 +31,9 @@ def rotary_angles(time: int, width: int, device: torch.device) -> tuple[Tensor, 
 
 
 def rotate(x: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
-    """Turn the first `width` features of each head of [B, H, T, D]; the rest pass."""
+    """Turn the first `width` features of each head of [B, H, T, D]; the rest pass. Angles [..., T, width] are broadcast."""
     cos, sin = angles[0].to(x.dtype), angles[1].to(x.dtype)
-    width = cos.shape[1]
+    width = cos.shape[-1]
     turned, rest = x[..., :width], x[..., width:]
     swapped = torch.cat((-turned[..., width // 2 :], turned[..., : width // 2]), -1)
     return torch.cat((turned * cos + swapped * sin, rest), -1)
