@@ -21,6 +21,7 @@ NETWORKS = {
     f"flowtts_core.{name}"
     for name in ("acoustic", "codec", "vocoder", "nn", "voice", "engines", "streaming", "training")
     f"flowtts_core.{name}" for name in ("acoustic", "vocoder", "lm", "nn", "voice", "engines", "streaming", "training")
+    for name in ("acoustic", "vocoder", "lm", "latent", "nn", "voice", "engines", "streaming", "training")
 }
 
 
@@ -132,6 +133,7 @@ def test_inference_does_not_import_training() -> None:
         "vocoder",
         "vocoder",
         "lm",
+        "latent",
         "text",
         "audio",
         "nn",

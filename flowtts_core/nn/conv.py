@@ -98,7 +98,7 @@ class TimeConvTranspose(nn.ConvTranspose1d):
 
 
 class Upsampling(nn.ConvTranspose1d):
-    """[B, C, T] -> [B, C', T * rate], for kernels of the rate plus an even number; on CPUs never in bfloat16.
+    """[B, C, T] -> [B, C', T * rate], for kernels not shorter than the rate; on CPUs never in bfloat16.
 
     There torch 2.13 gives the input a wrong gradient (by 100 %) where rates are 4 or more and some 8 to 12 channels come out.
 
@@ -119,6 +119,11 @@ class Upsampling(nn.ConvTranspose1d):
     ) -> None:
         padding = (kernel_size - rate) // 2 if padding is None else padding
         super().__init__(channels, out_channels, kernel_size, rate, padding, output_padding, groups, bias)
+    def __init__(self, channels: int, out_channels: int, kernel_size: int, rate: int) -> None:
+        beyond = kernel_size - rate
+        super().__init__(
+            channels, out_channels, kernel_size, rate, padding=(beyond + 1) // 2, output_padding=beyond % 2
+        )
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         if x.device.type != "cpu":
