@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from flowtts_core.errors import ConfigError
+from flowtts_core.flow.path import CosinePath
 from flowtts_core.flow.solver import VelocityField
 
 Denoiser = VelocityField
@@ -23,13 +24,13 @@ Noise = Callable[[Tensor], Tensor]
 
 def v_scales(t: Tensor) -> tuple[Tensor, Tensor]:
     """Return the scales of data and noise at times t: cosine and sine of t pi / 2; time 1 is noise alone."""
-    return (t * math.pi / 2).cos(), (t * math.pi / 2).sin()
+    return CosinePath().scales(1 - t)
 
 
 def v_target(data: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     """Return the points at times t [B] between data and noise [B, ...], and the v that a net learns there."""
-    alpha, sigma = (scale.reshape(-1, *([1] * (data.dim() - 1))) for scale in v_scales(t))
-    return alpha * data + sigma * noise, alpha * noise - sigma * data
+    point = CosinePath().sample(noise, data, 1 - t)
+    return point.x_t, point.velocity * (-2 / math.pi)  # time runs the other way, and v counts angles
 
 
 def denoiser_of(v: VelocityField) -> Denoiser:

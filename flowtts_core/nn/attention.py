@@ -81,7 +81,7 @@ class SelfAttention(nn.Module):
         """Attend over [B, T, C].
 
         Args:
-            bias: [B, 1, 1, T], added to the scores: minus infinity hides a frame.
+            bias: [B, 1, 1, T] or [B, 1, T, T], added to the scores: minus infinity hides a frame (from one of them).
         """
         query, key, value = (split_heads(part(x), self.heads) for part in (self.to_q, self.to_k, self.to_v))
         mask = None if bias is None else bias.to(query.dtype)

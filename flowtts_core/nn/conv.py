@@ -31,6 +31,15 @@ class TimeConv(nn.Conv1d):
         return out.squeeze(2).transpose(1, 2)
 
 
+class CausalTimeConv(TimeConv):
+    """[B, T, C] -> [B, T, C']: each frame sees itself and those before it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        taps = self.kernel_size[0]
+        image = F.pad(x, (0, 0, taps - 1, 0)).transpose(1, 2).unsqueeze(2)
+        return F.conv2d(image, self.weight.unsqueeze(2), self.bias).squeeze(2).transpose(1, 2)
+
+
 def _as_products(x: Tensor, weight: Tensor) -> bool:
     """Return whether to compute a convolution as matrix products: on a GPU, instead of by cuDNN.
 

@@ -64,11 +64,13 @@ def half_rate(frames: Frames) -> Frames:
 
 
 class Block1D(nn.Module):
-    """Convolution, norm, activation."""
+    """Convolution, norm, activation; `conv` is the convolution's class."""
 
-    def __init__(self, channels: int, out_channels: int, norm: str, activation: str) -> None:
+    def __init__(
+        self, channels: int, out_channels: int, norm: str, activation: str, conv: type[TimeConv] = TimeConv
+    ) -> None:
         super().__init__()
-        self.block = nn.ModuleList((TimeConv(channels, out_channels, 3), BlockNorm(out_channels, norm)))
+        self.block = nn.ModuleList((conv(channels, out_channels, 3), BlockNorm(out_channels, norm)))
         self.activation = {"mish": F.mish, "silu": F.silu}[activation]
 
     def forward(self, x: Tensor, frames: Frames) -> Tensor:
@@ -79,12 +81,20 @@ class Block1D(nn.Module):
 class ResnetBlock1D(nn.Module):
     """Two blocks with the flow time added between them."""
 
-    def __init__(self, channels: int, out_channels: int, time_channels: int, norm: str, activation: str) -> None:
+    def __init__(
+        self,
+        channels: int,
+        out_channels: int,
+        time_channels: int,
+        norm: str,
+        activation: str,
+        conv: type[TimeConv] = TimeConv,
+    ) -> None:
         super().__init__()
         before = {"mish": nn.Mish, "silu": nn.SiLU}[activation]()
         self.mlp = nn.Sequential(before, nn.Linear(time_channels, out_channels))
-        self.block1 = Block1D(channels, out_channels, norm, activation)
-        self.block2 = Block1D(out_channels, out_channels, norm, activation)
+        self.block1 = Block1D(channels, out_channels, norm, activation, conv)
+        self.block2 = Block1D(out_channels, out_channels, norm, activation, conv)
         self.res_conv = TimeConv(channels, out_channels, 1)
 
     def forward(self, x: Tensor, frames: Frames, time: Tensor) -> Tensor:
