@@ -7,10 +7,12 @@ from typing import Any
 
 from flowtts_core import config as _config
 from flowtts_core.acoustic.base import AcousticBatch, AcousticModel, Condition, Generated
+from flowtts_core.acoustic.f5.config import F5Config
+from flowtts_core.acoustic.f5.model import F5TTS
 from flowtts_core.acoustic.matcha.config import MatchaConfig
 from flowtts_core.acoustic.matcha.model import MatchaTTS
 
-ACOUSTIC_MODELS = {"matcha": (MatchaConfig, MatchaTTS)}
+ACOUSTIC_MODELS = {"f5": (F5Config, F5TTS), "matcha": (MatchaConfig, MatchaTTS)}
 
 
 def build(spec: Mapping[str, Any]) -> AcousticModel:
@@ -21,9 +23,11 @@ def build(spec: Mapping[str, Any]) -> AcousticModel:
 
 __all__ = [
     "ACOUSTIC_MODELS",
+    "F5TTS",
     "AcousticBatch",
     "AcousticModel",
     "Condition",
+    "F5Config",
     "Generated",
     "MatchaConfig",
     "MatchaTTS",

@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 import torch
 
-from flowtts_core.acoustic import ACOUSTIC_MODELS, AcousticBatch, AcousticModel, Condition, MatchaConfig, build
+from flowtts_core.acoustic import (
+    ACOUSTIC_MODELS,
+    AcousticBatch,
+    AcousticModel,
+    Condition,
+    F5Config,
+    MatchaConfig,
+    build,
+)
 from flowtts_core.acoustic.base import Prompt
 from flowtts_core.acoustic.windows import WindowedModel, plan_windows
 from flowtts_core.config import fingerprint, from_dict, spec_of, to_dict
@@ -45,7 +53,15 @@ def matcha(**fields: Any) -> Variant:
     return Variant("matcha", config, lengthen, 0.5 * 1.8379, ("conv_k.bias",))
 
 
+def f5(**fields: Any) -> Variant:
+    return Variant("f5", dataclasses.replace(F5Config.debug(), **fields))
+
+
 VARIANTS = {
+    "f5": f5(),
+    "f5 first generation": f5(text_mask_padding=False, rotated_heads=1),
+    "f5 learnt durations": f5(durations="learnt", average_upsampling=True, between=(1,)),
+    "f5 variants": f5(qk_norm=True, long_skip=True, mel_mean=-5.0, mel_std=2.0),
     "matcha": matcha(),
     "matcha true group norm": matcha(norm="group", activation="mish"),
     "matcha published": matcha(masking="published", norm="group", activation="mish", feed_forward="snakebeta"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +17,7 @@ from flowtts_core.acoustic.alignment import (
     path_durations,
 )
 from flowtts_core.acoustic.base import AcousticBatch, AcousticModel, Condition, DurationModel, Generated, Layout
+from flowtts_core.acoustic.batching import alike
 from flowtts_core.acoustic.matcha.config import MatchaConfig
 from flowtts_core.acoustic.matcha.decoder import Frames, VelocityNet, published_frames, true_frames
 from flowtts_core.acoustic.matcha.encoder import Encoded, TextEncoder
@@ -33,7 +34,6 @@ from flowtts_core.sampling import SPEEDS, Sampling
 _MOST_FRAMES, _MOST_FRAMES_PER_TOKEN = 500, 40
 _NEAR_END = 0.01  # of time before the end: there a velocity from clean frames divides by no less
 _HIDDEN = 1e9  # taken from the score of a frame that is padding
-_ALIKE = 0.7  # of the longest span of a batch that is padded
 
 Sums = tuple[Tensor, Tensor]  # a loss summed over elements, and how many they are
 
@@ -282,7 +282,7 @@ class MatchaTTS(AcousticModel):
         """
         mels: list[Tensor] = [torch.empty(0)] * len(drafts)
         sizes = [high - low for low, high in spans]
-        for rows in _batches(sizes) if drafts[0].noise.is_cuda else ([row] for row in range(len(sizes))):
+        for rows in alike(sizes) if drafts[0].noise.is_cuda else ([row] for row in range(len(sizes))):
             made = self._decode([drafts[row] for row in rows], [spans[row] for row in rows], settings)
             for row, mel in zip(rows, made, strict=True):
                 mels[row] = mel
@@ -440,18 +440,6 @@ class MatchaDurations(DurationModel):
         path = ends_to_path(ends, lengths, int(lengths[0]))
         mean = expand_by_path(encoded.mean.float(), path)
         return Prior(int(lengths[0]), path_durations(path, item.tokens.shape[1])[0], mean[0])
-
-
-def _batches(sizes: Sequence[int]) -> Iterator[list[int]]:
-    """Places of spans that go through the flow together: those of like lengths."""
-    batch: list[int] = []
-    for place in sorted(range(len(sizes)), key=lambda place: -sizes[place]):
-        if batch and sizes[place] < _ALIKE * sizes[batch[0]]:
-            yield batch
-            batch = []
-        batch.append(place)
-    if batch:
-        yield batch
 
 
 def _require_sane(frames: float, tokens: int, speed: float) -> None:

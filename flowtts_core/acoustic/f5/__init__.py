@@ -1,0 +1,1 @@
+"""F5-TTS: a diffusion transformer that fills in speech after a prompt."""

@@ -1,0 +1,262 @@
+"""F5-TTS: speech is filled in after a prompt by flow matching, without alignment (Chen et al. 2024, arXiv:2410.06885)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from flowtts_core.acoustic.base import AcousticBatch, AcousticModel, Condition, DurationModel, Generated, Prompt
+from flowtts_core.acoustic.batching import alike
+from flowtts_core.acoustic.f5.config import F5Config
+from flowtts_core.acoustic.f5.durations import MOST_FRAMES, ByteRatio, LearntDurations, TextLengths, heard_frames
+from flowtts_core.acoustic.f5.net import DiT, Frames, true_frames
+from flowtts_core.config import build
+from flowtts_core.errors import FlowTTSError
+from flowtts_core.flow import SOLVERS, TIME_GRIDS, LinearPath
+from flowtts_core.nn.masks import length_mask
+from flowtts_core.nn.share import Share, rows_of
+from flowtts_core.sampling import Sampling
+
+_NO_GUIDANCE = 1e-5  # below it the unconditional half is left out, as published
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The random numbers of one training step, given by tests and drawn otherwise; all but noise are [B]."""
+
+    t: Tensor  # flow times
+    noise: Tensor  # [B, T, M]
+    share: Tensor  # of the item that is filled in, 0 to 1
+    place: Tensor  # of what is filled in: 0 at the beginning of the item, 1 at its end
+    hide_prompt: Tensor  # bool: the rest of the item is not known
+    hide_text: Tensor  # bool: nor its text
+
+
+@dataclass(frozen=True)
+class Draft:
+    """One item before the flow.
+
+    Attributes:
+        tokens: [T] laid out one a frame, 0 after the last.
+        known: [T, M] frames of the prompt, normalised, 0 after the last.
+        given: frames of the prompt.
+        heard: frames at the beginning that are not part of the result.
+        noise: [T, M].
+    """
+
+    tokens: Tensor
+    known: Tensor
+    given: int
+    heard: int
+    noise: Tensor
+
+    @property
+    def frames(self) -> int:
+        """Return the frames of prompt and text together."""
+        return len(self.tokens)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What a velocity is conditioned on; with `guidance`, the batch stands here twice, the second time without condition."""
+
+    known: Tensor  # [B, T, M]
+    text: Tensor  # [B, T, C]
+    frames: Frames
+    guidance: float = 0.0
+
+
+class F5TTS(AcousticModel):
+    """The model. Its state dict has the published names; `lengths` comes with learnt durations."""
+
+    guided, n_speakers = True, 1
+
+    def __init__(self, config: F5Config) -> None:
+        super().__init__()
+        self.config, self.features, self.n_symbols = config, config.mel, config.n_symbols
+        self.transformer = DiT(config)
+        self.durations: DurationModel = ByteRatio(config)
+        self.prompted = "required"
+        if config.durations == "learnt":
+            self.lengths = TextLengths(config.n_symbols, config.duration_channels)
+            self.durations, self.prompted = LearntDurations(self.lengths, config), "optional"
+
+    # --- training ---------------------------------------------------------------------------------------------------
+
+    def loss(self, batch: AcousticBatch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """Losses "flow" and, of learnt durations, "duration", with their sum "loss".
+
+        A span of each clip is filled in; what is left of the clip is its prompt. All is drawn from `generator` (of the CPU)
+        but dropout, which is drawn from torch's global one.
+        """
+        mel = (batch.mel.transpose(1, 2).float() - self.config.mel_mean) / self.config.mel_std
+        mel = mel * length_mask(batch.mel_lengths, mel.shape[1]).unsqueeze(2)
+        draws = self._draw(mel, generator, batch.share)
+        frames = true_frames(batch.mel_lengths, mel.shape[1])
+        flow = self.flow_errors(batch.condition, mel, batch.mel_lengths, draws, frames)
+        sums = [flow]
+        if self.config.durations == "learnt":
+            condition = batch.condition
+            wanted = batch.mel_lengths.float().clamp(min=1).log()
+            error = (self.lengths(condition.tokens, condition.token_lengths).clamp(min=1e-3).log() - wanted).square()
+            sums.append((error.sum(), torch.tensor(float(len(error)))))
+        totals = torch.stack([torch.stack([value, count.to(value)]) for value, count in sums])
+        if batch.share is not None:
+            totals = batch.share.sum(totals)
+        values = totals[:, 0] / totals[:, 1]
+        names = ("flow", "duration")
+        return {"loss": values.sum(), **dict(zip(names, values, strict=False))}
+
+    def flow_errors(
+        self, condition: Condition, mel: Tensor, lengths: Tensor, draws: Draws, frames: Frames
+    ) -> tuple[Tensor, Tensor]:
+        """Return the squared errors of the velocity in what is filled in, summed, and how many they are.
+
+        Args:
+            mel: [B, T, M], normalised.
+        """
+        span = filled_in(lengths, draws, mel.shape[1])
+        known = mel.masked_fill(span | draws.hide_prompt[:, None, None], 0.0)
+        point = LinearPath().sample(draws.noise, mel, draws.t)
+        text = self.transformer.text_embed(self._laid_out(condition, mel.shape[1]), frames, draws.hide_text)
+        velocity = self.transformer(point.x_t, draws.t, known, text, frames).float()
+        errors = (velocity - point.velocity).square() * span
+        return errors.sum(), span.sum() * mel.shape[2]
+
+    @staticmethod
+    def _laid_out(condition: Condition, time: int) -> Tensor:
+        """Return tokens [B, T], one a frame and 0 after the last; those beyond the last frame are cut off, as published."""
+        tokens = condition.tokens * length_mask(condition.token_lengths, condition.tokens.shape[1])
+        return nn.functional.pad(tokens, (0, max(0, time - tokens.shape[1])))[:, :time]
+
+    def _draw(self, mel: Tensor, generator: torch.Generator | None, share: Share | None) -> Draws:
+        count, rows = rows_of(share, len(mel))
+
+        def uniform() -> Tensor:
+            return torch.rand(count, generator=generator)[rows].to(mel.device)
+
+        least, most = self.config.mask
+        part, place, t = least + (most - least) * uniform(), uniform(), uniform()
+        hide_text = uniform() < self.config.drop_all
+        hide_prompt = (uniform() < self.config.drop_prompt) | hide_text
+        noise = torch.randn(count, *mel.shape[1:], generator=generator)[rows].to(mel.device)
+        return Draws(t, noise, part, place, hide_prompt, hide_text)
+
+    # --- generation -------------------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def generate(self, condition: Condition, seeds: Sequence[int], settings: Sampling) -> Generated:
+        assert len(seeds) == len(condition.tokens), "one seed for each item"
+        drafts = [self.draft(condition.item(row), seed, settings.speed) for row, seed in enumerate(seeds)]
+        mels = self.decode(drafts, settings, together=condition.tokens.is_cuda)
+        made = [mel[draft.heard :] for mel, draft in zip(mels, drafts, strict=True)]
+        lengths = torch.tensor([len(mel) for mel in made], device=condition.tokens.device)
+        return Generated(pad_sequence(made, batch_first=True).transpose(1, 2), lengths)
+
+    def draft(self, item: Condition, seed: int, speed: float) -> Draft:
+        """Lay one item (a batch of 1) out in time and draw its noise: from its seed and length alone, on the CPU.
+
+        Raises:
+            FlowTTSError: without a prompt, where the model needs one, or for more frames than it can tell apart.
+        """
+        item = self._joined(item)
+        spoken = self.durations.lay_out(item, speed).frames
+        tokens, known, heard = item.tokens[0], item.tokens.new_zeros(0, self.features.rows).float(), 0
+        if (prompt := item.prompt) is not None:
+            tokens = torch.cat((prompt.tokens[0], tokens))
+            known, heard = (prompt.features[0].float() - self.config.mel_mean) / self.config.mel_std, 0
+            heard = heard_frames(prompt, self.config)
+        frames = max(heard + spoken, max(len(tokens), len(known)) + 1)  # so that something is said
+        if frames > MOST_FRAMES:
+            raise FlowTTSError(
+                f"prompt and text take {frames} frames, and {MOST_FRAMES} are the most",
+                "use a shorter prompt or sentence, and the very words of the prompt as its text",
+            )
+        noise = torch.randn(frames, self.features.rows, generator=torch.Generator().manual_seed(seed)).to(known)
+        return Draft(
+            nn.functional.pad(tokens, (0, frames - len(tokens))),
+            nn.functional.pad(known, (0, 0, 0, frames - len(known))),
+            len(known),
+            heard,
+            noise,
+        )
+
+    def _joined(self, item: Condition) -> Condition:
+        """Return an item whose prompt's text ends as a text does before another; unless the texts do so themselves."""
+        between, prompt = list(self.config.between), item.prompt
+        if prompt is None or not between:
+            return item
+        size = len(between)
+        if prompt.tokens[0, -size:].tolist() == between or item.tokens[0, :size].tolist() == between:
+            return item
+        tokens = torch.cat((prompt.tokens, prompt.tokens.new_tensor([between])), 1)
+        joined = Prompt(prompt.features, prompt.lengths, tokens, prompt.token_lengths + size)
+        return replace(item, prompt=joined)
+
+    @torch.inference_mode()
+    def decode(self, drafts: Sequence[Draft], settings: Sampling, together: bool = False) -> list[Tensor]:
+        """Return the log-mel [T, M] of each draft, prompt included: one after the other, or those of like lengths together."""
+        sizes = [draft.frames for draft in drafts]
+        mels: list[Tensor] = [torch.empty(0)] * len(drafts)
+        for rows in alike(sizes) if together else ([row] for row in range(len(sizes))):
+            some = [drafts[row] for row in rows]
+            tokens, known, noise = (
+                pad_sequence([getattr(draft, name) for draft in some], batch_first=True)
+                for name in ("tokens", "known", "noise")
+            )
+            lengths = torch.tensor([draft.frames for draft in some], device=tokens.device)
+            given = length_mask(torch.tensor([draft.given for draft in some], device=tokens.device), tokens.shape[1])
+            frames = Frames() if len(some) == 1 else true_frames(lengths, tokens.shape[1])
+            solved = self.fill_in(tokens, known, given, noise, frames, settings)
+            for row, mel, draft in zip(rows, solved, some, strict=True):
+                mels[row] = mel[: draft.frames] * self.config.mel_std + self.config.mel_mean
+        return mels
+
+    def fill_in(
+        self, tokens: Tensor, known: Tensor, given: Tensor, noise: Tensor, frames: Frames, settings: Sampling
+    ) -> Tensor:
+        """Solve the flow from noise [B, T, M] (before the temperature) to a normalised mel [B, T, M].
+
+        Args:
+            tokens: [B, T], one a frame, of all that is said in these frames.
+            known: [B, T, M] frames that are known.
+            given: [B, T] bool, which of them are; they are put into the result as they are.
+        """
+        embed = self.transformer.text_embed
+        known = known * given.unsqueeze(2)
+        condition = _Given(known, embed(tokens, frames), frames)  # what does not change from step to step
+        if settings.guidance > _NO_GUIDANCE:
+            hidden = embed(tokens, frames, torch.ones(len(tokens), dtype=torch.bool, device=tokens.device))
+            condition = _Given(
+                torch.cat((known, torch.zeros_like(known))),
+                torch.cat((condition.text, hidden)),
+                frames.twice(),
+                settings.guidance,
+            )
+        x = noise * settings.temperature
+        if settings.steps == 0:
+            x = torch.zeros_like(noise)
+        else:
+            times = build(TIME_GRIDS, settings.grid or {"name": "uniform"}).times(settings.steps)
+            x = build(SOLVERS, {"name": settings.solver}).solve(self._velocity, x, times, condition).x
+        return torch.where(given.unsqueeze(2), known, x)
+
+    def _velocity(self, x: Tensor, t: Tensor, given: _Given) -> Tensor:
+        # one flow time for all: its vectors are computed once, whatever the batch
+        if not given.guidance:
+            return self.transformer(x, t[:1], given.known, given.text, given.frames)
+        both = self.transformer(torch.cat((x, x)), t[:1], given.known, given.text, given.frames)
+        with_all, without = both.chunk(2)
+        return with_all + (with_all - without) * given.guidance
+
+
+def filled_in(lengths: Tensor, draws: Draws, time: int) -> Tensor:
+    """Return which frames [B, T, 1] of each clip are filled in: one span."""
+    size = (draws.share * lengths).long()
+    start = ((lengths - size) * draws.place).long().clamp(min=0)
+    frame = torch.arange(time, device=lengths.device)[None]
+    return ((frame >= start[:, None]) & (frame < (start + size)[:, None])).unsqueeze(2)
