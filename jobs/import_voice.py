@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from flowtts_core.voice.card import VoiceCard
 
 PHONEMIZERS = ("gruut", "espeak")
+_LETTERS = ("vocabulary", "characters", "bytes")  # front ends without phonemes
 
 
 def add_parser(subparsers: Any) -> None:
@@ -33,10 +35,13 @@ def add_parser(subparsers: Any) -> None:
         "  flowtts import hifigan generator_v1 -o vocoders/hifigan --licence MIT\n"
         "  flowtts import encodec encodec_24khz-d7cc33bc.th -o codecs/encodec --licence MIT\n"
         "  flowtts import matcha matcha_ljspeech.ckpt -o voices/ljspeech --vocoder vocoders/hifigan --licence MIT",
+        "  flowtts import matcha matcha_ljspeech.ckpt -o voices/ljspeech --vocoder vocoders/hifigan --licence MIT\n"
+        "  flowtts import f5 model_1250000.safetensors vocab.txt -o voices/f5 --licence CC-BY-NC-4.0",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
     _add_matcha(kinds)
+    _add_f5(kinds)
     _add_piper(kinds)
     _add_kokoro(kinds)
     _add_hibari(kinds)
@@ -69,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         "kind": card.kind,
         "speakers": len(card.speakers) or 1,
         "languages": list(card.languages),
-        "phonemizer": frontend.get("phonemizer", "misaki"),
+        "phonemizer": frontend.get("phonemizer", "" if frontend["name"] in _LETTERS else "misaki"),
         "word_times": card.word_times,
         "fingerprint": card.fingerprint,
     }
@@ -79,13 +84,22 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(summary))
     else:
         print(
-            f"{args.output}: {summary['speakers']} speaker(s), {', '.join(card.languages)}, phonemes by "
-            f"{summary['phonemizer']}, word times: {WORD_TIMES[card.word_times]}"
+            f"{args.output}: {_spoken_by(card)}, {', '.join(card.languages)}, {_read_as(summary['phonemizer'])},"
+            f" word times: {WORD_TIMES[card.word_times]}"
         )
         if summary["phonemizer"] == "espeak" and importlib.util.find_spec("phonemizer") is None:
             print("before it speaks: pip install 'flowtts[espeak]'")
-        print(f'try it: flowtts say "Good evening." --voice {args.output}')
+        clip = ' --prompt ref.wav --prompt-text "What is said in it."' if card.prompt == "required" else ""
+        print(f'try it: flowtts say "Good evening." --voice {args.output}{clip}')
     return 0
+
+
+def _spoken_by(card: VoiceCard) -> str:
+    return "the speaker of a prompt" if card.prompt == "required" else f"{len(card.speakers) or 1} speaker(s)"
+
+
+def _read_as(phonemizer: str) -> str:
+    return f"phonemes by {phonemizer}" if phonemizer else "letters as they are"
 
 
 def _add_matcha(kinds: Any) -> None:
@@ -136,6 +150,92 @@ def _matcha(args: argparse.Namespace) -> VoiceCard:
         speakers=tuple(str(number) for number in range(speakers)) if speakers > 1 else (),
         sampling=Sampling(steps=args.steps),
     )
+
+
+def _add_f5(kinds: Any) -> None:
+    parser = _add_kind(kinds, "f5", "an F5-TTS checkpoint", _f5)
+    parser.add_argument(
+        "checkpoint", type=Path, help="a .safetensors file, or a training's .pt, whose running mean is taken"
+    )
+    parser.add_argument("vocabulary", type=Path, nargs="?", help="its vocab.txt (default: none, for a model of bytes)")
+    parser.add_argument(
+        "--generation",
+        choices=("v1", "v0"),
+        default="v1",
+        help="v1 (F5TTS_v1_Base and later), or v0 for what came before it (F5TTS_Base), with the same tensors (default: v1)",
+    )
+    parser.add_argument(
+        "--average-upsampling",
+        action="store_true",
+        help="it was trained with text_embedding_average_upsampling, which its tensors do not show",
+    )
+    parser.add_argument(
+        "--mel", choices=("vocos", "bigvgan"), default="vocos", help="mel_spec_type of its training (default: vocos)"
+    )
+    parser.add_argument(
+        "--vocoder",
+        default="",
+        help="vocoder folder, voice folder, or a bundled voice's name (default: the bundled one for any speaker that reads"
+        " the mel, or else Griffin-Lim, which sounds metallic)",
+    )
+    parser.add_argument(
+        "--language",
+        action="append",
+        metavar="LANGUAGE",
+        help="that it speaks, as en-us or zh; several times for several, the one first that texts are read in by default"
+        " (default: en-us, and zh where pinyin is in its vocabulary)",
+    )
+    parser.add_argument(
+        "--as-written",
+        action="store_true",
+        help="read figures and signs as they stand, as the published code does (default: English and German are written out)",
+    )
+    parser.add_argument("--steps", type=int, default=32, help="steps of the flow by default (default: 32)")
+    parser.add_argument("--half", action="store_true", help="store the weights as float16, half the size")
+
+
+def _f5(args: argparse.Namespace) -> VoiceCard:
+    from flowtts_core.acoustic.f5.importer import SAMPLING, import_f5
+    from flowtts_core.audio.mel import BIGVGAN_24K, F5_24K
+    from flowtts_core.text.frontends import build
+    from flowtts_core.voice.parts import find_vocoder, save_voice
+    from jobs.training.recipes.base import local_copy
+
+    mel = F5_24K if args.mel == "vocos" else BIGVGAN_24K
+    imported = import_f5(
+        args.checkpoint,
+        args.vocabulary,
+        mel=mel,
+        generation=args.generation,
+        average_upsampling=args.average_upsampling,
+        language=(args.language or ["en-us"])[0],
+        write_out=not args.as_written,
+    )
+    with local_copy(args.vocoder) as place:
+        paired = find_vocoder(place, mel)
+    frontend = build(imported.frontend)
+    chinese = ("zh",) if getattr(frontend, "reads_chinese", False) else ()
+    card = save_voice(
+        args.output,
+        name=args.output.name,
+        acoustic=imported.model(),
+        acoustic_spec=imported.spec,
+        vocoder=paired.vocoder,
+        vocoder_spec=paired.spec,
+        frontend=imported.frontend,
+        half=args.half,
+        languages=tuple(args.language or ("en-us", *chinese)),
+        description=f"imported from {args.checkpoint.name}, as F5-TTS {args.generation}",
+        licence=args.licence,
+        source=args.source,
+        sampling=replace(SAMPLING, steps=args.steps),
+    )
+    if not args.json:
+        print(
+            f"taken as F5-TTS {args.generation}, which its tensors do not tell: if it babbles, import it again with"
+            f" --generation {'v0' if args.generation == 'v1' else 'v1'}"
+        )
+    return card
 
 
 def _add_piper(kinds: Any) -> None:

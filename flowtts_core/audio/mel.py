@@ -81,6 +81,14 @@ class MelConfig(AudioSpec):
             f" hop {self.hop_length}, {self.padding!r} padding; natural logarithm of {power}, at least {self.log_floor:g}"
         )
 
+    def as_read_by(self, reader: MelConfig) -> MelConfig:
+        """Return this mel with the floor of what reads it, where that is the lower one.
+
+        A vocoder of mels that go down to 1e-7 reads those that end at 1e-5: they are mels of its kind without the quietest
+        parts. F5-TTS's are read so.
+        """
+        return replace(self, log_floor=min(self.log_floor, reader.log_floor))
+
 
 BIGVGAN_24K = MelConfig(24000, n_mels=100, f_max=None)
 """F5-TTS's mel for BigVGAN: HiFi-GAN's definition at 24 kHz with 100 bands."""

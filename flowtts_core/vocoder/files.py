@@ -33,7 +33,8 @@ def bundled_vocoder(mel: MelConfig) -> LoadedVocoder | None:
     """Load the vocoder for any speaker that comes with the installation and reads this mel; None where none does."""
     for folder in bundled_vocoders().values():
         spec = json.loads((folder / CARD).read_text(encoding="utf-8"))["vocoder"]
-        if build(VOCODERS, spec).features == mel:
+        reads = build(VOCODERS, spec).features
+        if mel.as_read_by(reads) == reads:
             return load_vocoder(folder)
     return None
 

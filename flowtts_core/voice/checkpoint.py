@@ -18,7 +18,8 @@ from torch import Tensor
 from flowtts_core.errors import VoiceError
 
 _REMEDY = "take the file again from where it came from; it must be a torch checkpoint (.ckpt, .pt) or .safetensors"
-_WEIGHTS = ("state_dict", "model_state_dict", "model", "generator", "velocity")  # where checkpoints keep their weights
+# Where checkpoints keep their weights; a running mean of them goes before the weights themselves.
+_WEIGHTS = ("ema_model_state_dict", "state_dict", "model_state_dict", "model", "generator", "velocity")
 _PREFIXES = ("model.", "module.", "_orig_mod.")
 _DTYPES = {
     "FloatStorage": torch.float32,
@@ -47,8 +48,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Read a `.safetensors` file or a torch checkpoint.
 
     Nothing in the file is executed: objects of unknown classes become inert placeholders. In a torch checkpoint the weights
-    are the first that holds tensors of `state_dict`, `model_state_dict`, `model`, `generator` and `velocity`, else the whole
-    file. A prefix that all names share, as a wrapper's "model.", is taken off.
+    are the first that holds tensors of `ema_model_state_dict`, `state_dict`, `model_state_dict`, `model`, `generator` and
+    `velocity`, else the whole file. A prefix that all names share, as a wrapper's "model.", is taken off.
 
     Raises:
         VoiceError: for a file that is missing, damaged or no checkpoint.

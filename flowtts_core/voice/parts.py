@@ -167,9 +167,13 @@ def _check_card(card: VoiceCard, acoustic: AcousticModel, frontend: Frontend, pa
 
 
 def require_same_features(acoustic: AcousticModel, vocoder: Vocoder, who: str) -> None:
-    """Raise VoiceError, naming what differs, unless the vocoder reads the features that the acoustic model makes."""
+    """Raise VoiceError, naming what differs, unless the vocoder reads the features that the acoustic model makes.
+
+    It may read quieter ones too; see `MelConfig.as_read_by`.
+    """
     try:
-        acoustic.features.require(vocoder.features, f"{who}: acoustic model and vocoder do not fit")
+        made = acoustic.features.as_read_by(vocoder.features)
+        made.require(vocoder.features, f"{who}: acoustic model and vocoder do not fit")
     except ConfigError as error:
         raise VoiceError(error.message, error.remedy) from error
 

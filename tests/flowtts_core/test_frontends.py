@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -11,13 +12,16 @@ from hypothesis import strategies as st
 
 from flowtts_core.config import spec_of
 from flowtts_core.engines.kokoro import read_vocab
-from flowtts_core.errors import ConfigError, TextError
+from flowtts_core.errors import ConfigError, DependencyError, TextError
+from flowtts_core.request import SynthesisRequest
 from flowtts_core.text.frontends import FRONTENDS, Frontend, PhonemeFrontend, build, in_language
 from flowtts_core.text.frontends.characters import LATIN
+from flowtts_core.text.frontends.vocabulary import symbol_bytes
 from flowtts_core.voice.card import load_card
 from tests.flowtts_core.test_frontend import SENTENCES, check
 from tests.onnx_graphs import LETTERS
 
+SYMBOLS = [" ", *map(chr, range(33, 127)), "é", "ß", "，", "。"]  # as a vocab.txt has them
 SPECS: dict[str, dict[str, Any]] = {
     "phonemes": {"name": "phonemes"},
     "phonemes without blanks": {"name": "phonemes", "add_blank": False},
@@ -33,6 +37,8 @@ SPECS: dict[str, dict[str, Any]] = {
         "end": "$",
     },
     "kokoro": {"name": "kokoro", "table": read_vocab(None)},
+    "vocabulary": {"name": "vocabulary", "symbols": SYMBOLS},
+    "vocabulary as it stands": {"name": "vocabulary", "symbols": SYMBOLS, "write_out": False},
 }
 MADE = {name: build(spec) for name, spec in SPECS.items()}
 
@@ -118,6 +124,60 @@ def test_bytes_are_those_of_utf_8() -> None:
     assert [w.text for w in encoded.words] == ["日本"]
     english = MADE["bytes"].encode("I have 2.")
     assert bytes(token - 1 for token in english.tokens).decode().lower() == "i have two."
+
+
+def spelled(frontend: Frontend, text: str) -> str:
+    return "".join(SYMBOLS[token - 1] for token in frontend.encode(text).tokens)
+
+
+def test_a_vocabulary_reads_characters_in_their_case() -> None:
+    out, plain = MADE["vocabulary"], MADE["vocabulary as it stands"]
+    assert spelled(out, "Dr. No paid $3 (twice).") == "doctor No paid three dollars , twice,."
+    assert [w.text for w in out.encode("Dr. No paid $3.").words] == ["Dr.", "No", "paid", "$3"]
+    assert spelled(plain, "Dr. No paid $3 (twice); “Café”.") == 'Dr. No paid $3 ( twice), "Café".'
+    # blanks where the published text has them, which its segmentation puts before words that follow a mark
+    assert spelled(plain, "Wait...what? No,never, twenty-one.") == "Wait ... what? No, never, twenty-one."
+    assert plain.encode("a b").tokens == (SYMBOLS.index("a") + 1, 1, SYMBOLS.index("b") + 1)
+
+
+def test_what_a_vocabulary_lacks_is_told_and_takes_the_blanks_place() -> None:
+    plain = MADE["vocabulary as it stands"]
+    encoded = plain.encode("Wörter ∮ und жук☃.")
+    assert encoded.dropped == ("∮", "☃")
+    # the blank in the first word is the published text's too: its segmentation cuts words at letters with marks
+    assert spelled(plain, "Wörter ∮ und жук☃.") == "Wo rter   und zhuk ."
+    with pytest.raises(TextError, match="can be spoken"):
+        plain.encode("☃ ∮")
+
+
+def test_a_vocabulary_begins_with_the_blank() -> None:
+    for symbols in (["a", " "], [" ", "a", "a"], []):
+        with pytest.raises(ConfigError):
+            build({"name": "vocabulary", "symbols": symbols})
+
+
+def test_a_request_names_the_language_that_a_vocabulary_is_read_in() -> None:
+    german = MADE["vocabulary"].of(SynthesisRequest(text="", language="de"))
+    assert spelled(german, "Ich habe 2.") == "Ich habe zwei."
+    assert MADE["vocabulary"].of(SynthesisRequest(text="")) is MADE["vocabulary"]
+
+
+def test_bytes_of_symbols_are_those_of_the_text() -> None:
+    assert symbol_bytes([" ", "a", "é", "，", "ni3", "nü3"]) == (0, 1, 1, 2, 3, 2, 2)
+
+
+def test_chinese_is_read_by_syllables_where_they_are_in_the_vocabulary() -> None:
+    symbols = [*SYMBOLS, "ni3", "ni2", "hao3", "hang2", "yin2", "zhang3"]
+    frontend = build({"name": "vocabulary", "symbols": symbols})
+    if find_spec("pypinyin") is None or find_spec("rjieba") is None:
+        with pytest.raises(DependencyError, match="flowtts.chinese"):
+            frontend.encode("你好")
+        return
+    encoded = frontend.encode("I say 2 你好，银行行长。")
+    said = [symbols[token - 1] for token in encoded.tokens]
+    assert "".join(said) == "I say two  ni2 hao3， yin2 hang2 hang2 zhang3。"
+    assert [w.text for w in encoded.words] == ["I", "say", "2", *"你好银行行长"]
+    assert encoded.dropped == ()
 
 
 def test_a_voices_front_end_reads_another_language_with_the_same_tokens() -> None:

@@ -13,12 +13,14 @@ from flowtts_core.text.frontends.characters import ByteConfig, ByteFrontend, Cha
 from flowtts_core.text.frontends.kokoro import KokoroConfig, KokoroFrontend
 from flowtts_core.text.frontends.phonemes import PhonemeConfig, PhonemeFrontend
 from flowtts_core.text.frontends.symbols import MATCHA
+from flowtts_core.text.frontends.vocabulary import VocabularyConfig, VocabularyFrontend
 
 FRONTENDS = {
     "phonemes": (PhonemeConfig, PhonemeFrontend),
     "characters": (CharacterConfig, CharacterFrontend),
     "bytes": (ByteConfig, ByteFrontend),
     "kokoro": (KokoroConfig, KokoroFrontend),
+    "vocabulary": (VocabularyConfig, VocabularyFrontend),
 }
 
 
@@ -87,6 +89,8 @@ __all__ = [
     "KokoroFrontend",
     "PhonemeConfig",
     "PhonemeFrontend",
+    "VocabularyConfig",
+    "VocabularyFrontend",
     "Word",
     "build",
     "in_language",
