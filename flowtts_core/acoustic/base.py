@@ -76,6 +76,13 @@ class AcousticBatch(_OnDevice):
     share: Share | None = None
 
 
+def prompted_by_itself(batch: AcousticBatch) -> Condition:
+    """Return the condition of a batch with each clip as the prompt to say its own text again, as samples of a training do."""
+    own = batch.condition
+    prompt = Prompt(batch.mel.transpose(1, 2), batch.mel_lengths, own.tokens, own.token_lengths)
+    return replace(own, prompt=prompt)
+
+
 @dataclass(frozen=True)
 class Generated:
     """Features as the model's vocoder reads them."""

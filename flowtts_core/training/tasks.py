@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from flowtts_core.acoustic.base import AcousticBatch, AcousticModel
+from flowtts_core.acoustic.base import AcousticBatch, AcousticModel, prompted_by_itself
 from flowtts_core.audio.mel import LogMel
 from flowtts_core.errors import ConfigError
 from flowtts_core.flow.consistency import Consistency, follow
@@ -31,13 +31,19 @@ from flowtts_core.vocoder.losses import (
 
 
 class AcousticTask:
-    """Trains an acoustic model on its own loss, those weights that want a gradient; samples the first items of `probe`."""
+    """Trains an acoustic model on its own loss, those weights that want a gradient; samples the first items of `probe`.
+
+    Args:
+        settings: with which it samples.
+    """
 
     ema_module = "acoustic"
 
-    def __init__(self, model: AcousticModel, probe: AcousticBatch, vocoder: Vocoder) -> None:
+    def __init__(
+        self, model: AcousticModel, probe: AcousticBatch, vocoder: Vocoder, settings: Sampling | None = None
+    ) -> None:
         self.modules: dict[str, nn.Module] = {"acoustic": model}
-        self.model, self.probe, self.vocoder = model, probe, vocoder
+        self.model, self.probe, self.vocoder, self.settings = model, probe, vocoder, settings or Sampling()
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         return {"acoustic": [weight for weight in self.model.parameters() if weight.requires_grad]}
@@ -53,12 +59,12 @@ class AcousticTask:
 
     def sampling(self) -> Sampling:
         """Return how samples are made."""
-        return Sampling()
+        return self.settings
 
     @torch.inference_mode()
     def sample(self, module: nn.Module, step: int, log: TrainingLog) -> None:
         assert isinstance(module, AcousticModel)
-        condition = self.probe.condition
+        condition = self.probe.condition if module.prompted == "none" else prompted_by_itself(self.probe)
         generated = module.cpu().generate(condition, list(range(len(condition.tokens))), self.sampling())
         for i, frames in enumerate(generated.lengths.tolist()):
             mel = generated.features[i : i + 1, :, :frames]

@@ -10,25 +10,31 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from flowtts_core.acoustic import Condition
+from flowtts_core.audio.files import encode
 from flowtts_core.audio.mel import F5_24K, MelConfig
 from flowtts_core.config import spec_of
 from flowtts_core.errors import ConfigError, DivergedError, TextError, VoiceError
+from flowtts_core.request import PromptClip, SynthesisRequest
 from flowtts_core.sampling import Sampling
+from flowtts_core.text import frontends
 from flowtts_core.training.checkpoints import BEST, load_best
 from flowtts_core.training.files import LocalFiles
 from flowtts_core.training.tasks import VocoderTaskConfig, vocoder_task
 from flowtts_core.vocoder.files import load_vocoder, save_vocoder
+from flowtts_core.voice import open_voice
 from flowtts_core.voice.parts import load_parts
 from jobs import cli
 from jobs.training.outcome import read_outcome
 from jobs.training.recipes import RECIPES, matcha_debug, recipe, vocos_debug
+from jobs.training.recipes.f5 import between_words
 from jobs.training.run import open_run, read_progress, run_without_validation, train_rank, write_result
-from tests.speech_like import latest_checkpoint, statistics_of, write_examples
+from tests.speech_like import buzz, latest_checkpoint, statistics_of, write_examples
 
 
 @pytest.fixture(scope="module")
@@ -379,3 +385,29 @@ def test_augmentation_is_of_recipes_that_hear_recordings(data):
         recipe("matcha_debug", {"augmentation.noise_db": "[10, 40]"})
     with pytest.raises(ConfigError, match="a list"):
         recipe("vocos_debug", {"augmentation.noise_db": "20"})
+
+
+def test_a_run_of_f5_ends_in_a_voice_that_speaks_with_a_prompt_and_without(data, tmp_path):
+    chosen = recipe("f5_debug", {"trainer.steps": 4, "frames_per_batch": 500}).fit(LocalFiles(data))
+    this = open_run(tmp_path / "runs", data, chosen)
+    train_rank(this)
+    write_result(this, tmp_path / "any")
+    voice = open_voice(tmp_path / "any")
+    assert voice.voice.card.prompt == "optional" and voice.voice.card.speakers == ()
+    clip = PromptClip(encode(buzz(12000, 120.0), 22050))
+    said = SynthesisRequest(text="Good evening.", steps=2)
+    for request in (said, replace(said, prompt=clip, prompt_text="A buzz.")):
+        [speech] = voice.synthesize([request])
+        assert len(speech.waveform) > 1000 and np.isfinite(speech.waveform).all()
+    tuned = recipe("fine_tuning_debug", {"voice": str(tmp_path / "any"), "trainer.steps": 2})
+    again = open_run(tmp_path / "runs", data, tuned)
+    train_rank(again)
+    write_result(again, tmp_path / "tuned")
+    assert load_parts(tmp_path / "tuned").card.sampling == voice.voice.card.sampling
+
+
+def test_what_stands_between_words_stands_between_texts():
+    characters = frontends.build({"name": "characters"})
+    assert between_words(characters) == (1,)
+    assert len(between_words(frontends.build({"name": "phonemes"}))) == 1
+    assert between_words(frontends.build({"name": "characters", "characters": "αβ", "language": "el"})) == ()

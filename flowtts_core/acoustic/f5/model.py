@@ -74,16 +74,17 @@ class F5TTS(AcousticModel):
     """The model. Its state dict has the published names; `lengths` comes with learnt durations."""
 
     guided, n_speakers = True, 1
+    prompted = "optional"
 
     def __init__(self, config: F5Config) -> None:
         super().__init__()
         self.config, self.features, self.n_symbols = config, config.mel, config.n_symbols
         self.transformer = DiT(config)
-        self.durations: DurationModel = ByteRatio(config)
-        self.prompted = "required"
         if config.durations == "learnt":
             self.lengths = TextLengths(config.n_symbols, config.duration_channels)
-            self.durations, self.prompted = LearntDurations(self.lengths, config), "optional"
+            self.durations: DurationModel = LearntDurations(self.lengths, config)
+        else:
+            self.durations, self.prompted = ByteRatio(config), "required"
 
     # --- training ---------------------------------------------------------------------------------------------------
 
@@ -95,12 +96,12 @@ class F5TTS(AcousticModel):
         """
         mel = (batch.mel.transpose(1, 2).float() - self.config.mel_mean) / self.config.mel_std
         mel = mel * length_mask(batch.mel_lengths, mel.shape[1]).unsqueeze(2)
+        condition = without_fillers(batch.condition)
         draws = self._draw(mel, generator, batch.share)
         frames = true_frames(batch.mel_lengths, mel.shape[1])
-        flow = self.flow_errors(batch.condition, mel, batch.mel_lengths, draws, frames)
+        flow = self.flow_errors(condition, mel, batch.mel_lengths, draws, frames)
         sums = [flow]
         if self.config.durations == "learnt":
-            condition = batch.condition
             wanted = batch.mel_lengths.float().clamp(min=1).log()
             error = (self.lengths(condition.tokens, condition.token_lengths).clamp(min=1e-3).log() - wanted).square()
             sums.append((error.sum(), torch.tensor(float(len(error)))))
@@ -163,7 +164,7 @@ class F5TTS(AcousticModel):
         Raises:
             FlowTTSError: without a prompt, where the model needs one, or for more frames than it can tell apart.
         """
-        item = self._joined(item)
+        item = self._joined(without_fillers(item))
         spoken = self.durations.lay_out(item, speed).frames
         tokens, known, heard = item.tokens[0], item.tokens.new_zeros(0, self.features.rows).float(), 0
         if (prompt := item.prompt) is not None:
@@ -252,6 +253,24 @@ class F5TTS(AcousticModel):
         both = self.transformer(torch.cat((x, x)), t[:1], given.known, given.text, given.frames)
         with_all, without = both.chunk(2)
         return with_all + (with_all - without) * given.guidance
+
+
+def without_fillers(condition: Condition) -> Condition:
+    """Return a condition without tokens 0 inside its texts: such blanks are a front end's, and here 0 is where no text is."""
+    prompt = condition.prompt
+    if prompt is not None:
+        tokens, lengths = _compact(prompt.tokens, prompt.token_lengths)
+        prompt = replace(prompt, tokens=tokens, token_lengths=lengths)
+    tokens, lengths = _compact(condition.tokens, condition.token_lengths)
+    return replace(condition, tokens=tokens, token_lengths=lengths, prompt=prompt)
+
+
+def _compact(tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    said = (tokens != 0) & length_mask(lengths, tokens.shape[1])
+    places = said.int().argsort(dim=1, descending=True, stable=True)  # what is said comes first, in its order
+    counts = said.sum(1)
+    kept = (tokens * said).gather(1, places)
+    return kept[:, : max(1, int(counts.max()))], counts
 
 
 def filled_in(lengths: Tensor, draws: Draws, time: int) -> Tensor:

@@ -17,6 +17,7 @@ from jobs.training.recipes.acoustic import (
     natural_acoustic,
 )
 from jobs.training.recipes.base import Recipe
+from jobs.training.recipes.f5 import f5, f5_base, f5_debug
 from jobs.training.recipes.fine_tuning import fine_tuning, fine_tuning_debug
 from jobs.training.recipes.vocoder import (
     VocoderRecipe,
@@ -57,6 +58,9 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "diffusion_debug": diffusion_debug,
     "distillation": distillation,
     "distillation_debug": distillation_debug,
+    "f5": f5,
+    "f5_base": f5_base,
+    "f5_debug": f5_debug,
     "fine_tuning": fine_tuning,
     "fine_tuning_debug": fine_tuning_debug,
     "general_vocoder": general_vocoder,

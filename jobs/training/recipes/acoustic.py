@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,9 +10,11 @@ from torch import nn
 
 from flowtts_core import acoustic
 from flowtts_core.acoustic import AcousticModel, MatchaConfig
+from flowtts_core.audio.mel import MelConfig
 from flowtts_core.config import from_dict, spec_of
 from flowtts_core.errors import ConfigError
 from flowtts_core.flow import Distillation
+from flowtts_core.sampling import Sampling
 from flowtts_core.text import frontends
 from flowtts_core.training.batches import AcousticBatches, Batches
 from flowtts_core.training.examples import DatasetMeta, read_features
@@ -44,7 +46,8 @@ class AcousticRecipe(Recipe):
     def fit(self, data: Files) -> Self:
         fitted = super().fit(data)
         found = fitted.find_vocoder().vocoder  # fail now rather than after hours
-        found.features.require(fitted.model.mel, f"vocoder {self.vocoder or 'griffin_lim'} and data")
+        made: MelConfig = fitted.model.mel.as_read_by(found.features)
+        found.features.require(made, f"vocoder {self.vocoder or 'griffin_lim'} and data")
         return fitted
 
     def identity(self) -> dict[str, Any]:
@@ -56,7 +59,7 @@ class AcousticRecipe(Recipe):
         mels, tokens = meta.feature_sets
         read_features(data, tokens)
         statistics = read_features(data, mels)
-        return replace(
+        return having(
             self.model,
             mel=meta.mel,
             mel_mean=statistics["mean"],
@@ -72,16 +75,21 @@ class AcousticRecipe(Recipe):
         examples, model = self.examples(data, ["tokens", "mel"]), self.module()
         batches = AcousticBatches(examples, self.frames_per_batch, self.trainer.seed)
         probe = batches.items(range(min(self.probe_items, len(examples))))
-        return AcousticTask(model, probe, self.find_vocoder().vocoder), batches
+        return AcousticTask(model, probe, self.find_vocoder().vocoder, self.sampling()), batches
+
+    def sampling(self) -> Sampling:
+        """Return how the voice is sampled by default."""
+        return Sampling()
 
     def write(self, folder: Path, module: nn.Module, meta: DatasetMeta, name: str, **card: Any) -> None:
         assert isinstance(module, AcousticModel)
         paired = self.find_vocoder()
-        fields = {
+        told = {
             "licence": meta.licence,
             "source": meta.source,
             "languages": (meta.frontend["language"],),
-            "speakers": meta.speakers if len(meta.speakers) > 1 else (),
+            "speakers": meta.speakers if module.n_speakers > 1 else (),
+            "sampling": self.sampling(),
         }
         save_voice(
             folder,
@@ -91,13 +99,19 @@ class AcousticRecipe(Recipe):
             vocoder=paired.vocoder,
             vocoder_spec=paired.spec,
             frontend=meta.frontend,
-            **{**fields, **card},
+            **{**told, **card},
         )
 
     def find_vocoder(self) -> LoadedVocoder:
         """Load the vocoder; raises as `flowtts_core.voice.parts.find_vocoder`."""
         with local_copy(self.vocoder) as folder:
             return find_vocoder(folder, self.model.mel)
+
+
+def having(model: Any, **settings: Any) -> Any:
+    """Return a model's config with those of the settings that it has; one without speakers needs no number of them."""
+    known = {field.name for field in fields(model)}
+    return replace(model, **{name: value for name, value in settings.items() if name in known})
 
 
 @dataclass(frozen=True)

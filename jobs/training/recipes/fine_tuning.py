@@ -22,7 +22,7 @@ from flowtts_core.training.tasks import AcousticTask
 from flowtts_core.training.trainer import Task, TrainConfig
 from flowtts_core.voice.card import require_flow
 from flowtts_core.voice.parts import load_parts
-from jobs.training.recipes.acoustic import AcousticRecipe
+from jobs.training.recipes.acoustic import AcousticRecipe, having
 from jobs.training.recipes.base import local_copy, readers_of, speaker_rows
 
 RUN_RECORD = "run.json"  # of the folder of a training run
@@ -154,7 +154,7 @@ class FineTuningRecipe(AcousticRecipe):
         model = from_dict(config, {k: v for k, v in start.spec.items() if k != "name"})
         model.mel.require(meta.mel, f"voice {self.voice} and data")
         speakers = self.speakers(start, meta)
-        return replace(model, n_speakers=max(1, len(speakers)), encoder_dropout=self.dropout)
+        return having(model, n_speakers=max(1, len(speakers)), encoder_dropout=self.dropout, dropout=self.dropout)
 
     def speakers(self, start: Start, meta: DatasetMeta) -> tuple[str, ...]:
         """Return the speakers of the fine-tuned voice, in the order of its table; none for a voice of one.
@@ -162,6 +162,9 @@ class FineTuningRecipe(AcousticRecipe):
         Raises:
             ConfigError: where a voice of one speaker is to learn several.
         """
+        model: Any = ACOUSTIC_MODELS[start.spec["name"]][1]
+        if model.prompted != "none":  # it speaks as anyone's clip does
+            return ()
         if SPEAKERS not in start.weights:
             if len(meta.speakers) > 1:
                 raise ConfigError(
@@ -183,7 +186,7 @@ class FineTuningRecipe(AcousticRecipe):
         rows = speaker_rows(readers_of(examples.meta, self.speaker), speakers)
         batches = AcousticBatches(examples, self.frames_per_batch, self.trainer.seed, rows)
         probe = batches.items(range(min(self.probe_items, len(examples))))
-        return AcousticTask(model, probe, self.find_vocoder().vocoder), batches
+        return AcousticTask(model, probe, self.find_vocoder().vocoder, start.sampling), batches
 
     def _require_something_to_learn(self, model: nn.Module) -> None:
         names = [name for name, _ in model.named_parameters()]
