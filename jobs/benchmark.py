@@ -33,6 +33,7 @@ def add_parser(subparsers: Any) -> None:
     _add_voices(kinds)
     _add_vocoders(kinds)
     _add_watermark(kinds)
+    _add_acoustic(kinds)
     for kind in kinds.choices.values():
         kind.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
 
@@ -266,6 +267,20 @@ def _add_vocoders(kinds: Any) -> None:
     vocoders.add_argument("--threads", type=int, default=1, help="of --against (default: 1)")
 
 
+def _add_acoustic(kinds: Any) -> None:
+    acoustic = _kind(
+        kinds, "acoustic", run_acoustic,
+        help="acoustic models against published code",
+        description="Time our code against published code with the same sizes, random weights, noise and steps, in turns.",
+        example="flowtts benchmark acoustic --against f5 --size base --steps 4 --threads 2",
+    )  # fmt: skip
+    acoustic.add_argument("--against", metavar="NAME,...", default="f5", help="published code: f5 (default: f5)")
+    acoustic.add_argument("--size", choices=("base", "small", "debug"), default="base", help="(default: base)")
+    acoustic.add_argument("--steps", type=int, default=4, help="of the flow; time grows with them (default: 4)")
+    acoustic.add_argument("--turns", type=int, default=3, help="that each takes (default: 3)")
+    acoustic.add_argument("--threads", type=int, default=1, help="(default: 1)")
+
+
 def _add_engine(kinds: Any) -> None:
     engine = _kind(
         kinds, "engine", run_engine,
@@ -374,6 +389,20 @@ def run_engine(args: argparse.Namespace) -> int:
         args.voice, args.device, texts, args.what.split(","), tokens, users, frames, args.seconds, say
     )
     print(benchmark_engine.page(figures))
+    return _done(args, figures)
+
+
+def run_acoustic(args: argparse.Namespace) -> int:
+    if min(args.steps, args.turns, args.threads) < 1:
+        raise ConfigError(
+            f"--steps {args.steps} --turns {args.turns} --threads {args.threads}", "give 1 or more of each"
+        )
+    from jobs.benchmarks import acoustic_against
+
+    figures = acoustic_against.against(
+        args.against.split(","), _sayer(args), args.size, args.steps, args.turns, args.threads
+    )
+    print(acoustic_against.page(figures))
     return _done(args, figures)
 
 

@@ -1,4 +1,4 @@
-"""A small voice of random weights for tests, made in seconds."""
+"""Small voices of random weights for tests, made in seconds."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 
 import torch
 
-from flowtts_core.acoustic import MatchaConfig, MatchaTTS
+from flowtts_core.acoustic import F5TTS, F5Config, MatchaConfig, MatchaTTS
 from flowtts_core.audio.mel import MelConfig
 from flowtts_core.config import spec_of
-from flowtts_core.text.frontends import PhonemeConfig
+from flowtts_core.sampling import Sampling
+from flowtts_core.text.frontends import PhonemeConfig, VocabularyConfig
 from flowtts_core.vocoder import Vocos, VocosConfig
 from flowtts_core.voice.card import load_card, write_card
 from flowtts_core.voice.parts import save_voice
@@ -56,3 +57,27 @@ def _voice_files(mel: MelConfig, n_speakers: int, seed: int) -> dict[str, bytes]
             licence="CC0-1.0",
         )
         return {file.name: file.read_bytes() for file in Path(place).iterdir()}
+
+
+def make_f5_voice(folder: Path, *, seed: int = 0) -> Path:
+    """Write a random voice that reads characters and speaks after a prompt."""
+    torch.manual_seed(seed)
+    symbols = (" ", *map(chr, range(33, 127)))
+    config = replace(F5Config.debug(), n_symbols=len(symbols) + 1, mel_mean=-5.5, mel_std=2.2, between=(1,))
+    vocoder_config = VocosConfig(config.mel, dim=32, intermediate_dim=64, num_layers=2)
+    acoustic, vocoder = F5TTS(config).eval(), Vocos(vocoder_config).eval()
+    for parameter in acoustic.parameters():  # nothing may hide behind a zero initialisation
+        parameter.data.add_(0.05 * torch.randn_like(parameter))
+    save_voice(
+        folder,
+        name=folder.name,
+        acoustic=acoustic,
+        acoustic_spec=spec_of("f5", config),
+        vocoder=vocoder,
+        vocoder_spec=spec_of("vocos", vocoder_config),
+        frontend=spec_of("vocabulary", VocabularyConfig(symbols)),
+        sampling=Sampling(steps=2, temperature=1.0, guidance=2.0, grid={"name": "pruned", "s": -1.0}),
+        languages=("en-us",),
+        licence="CC0-1.0",
+    )
+    return folder

@@ -30,7 +30,7 @@ from flowtts_core.voice import load_card, open_voice
 from flowtts_core.voice.card import write_card
 from tests.onnx_graphs import make_kokoro_voice, make_piper_voice
 from tests.standins import OpenVoice, make_character_voice, make_fake_voice, make_flite_program
-from tests.voices import make_voice
+from tests.voices import make_f5_voice, make_voice
 
 WORDS = [
     "Yes.",
@@ -88,6 +88,7 @@ CASES = {
     "characters with a prompt": Case(
         partial(make_character_voice, prompted="required"), {"prompt": None}, settings=PROMPT
     ),
+    "f5": Case(make_f5_voice, {"prompt": None}, settings=PROMPT),
     "tiny": Case(make_tiny, {"speed": 2.0}, ["a i", "i", "a a i", "i a"]),
     "piper": Case(make_piper_voice, {"steps": 3}, timed=True),
     "piper without durations": Case(partial(make_piper_voice, timed=False), {"steps": 3}, timed=True),

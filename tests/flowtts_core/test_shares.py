@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from flowtts_core.acoustic import MatchaConfig, MatchaTTS
+from flowtts_core.acoustic import F5TTS, F5Config, MatchaConfig, MatchaTTS
 from flowtts_core.audio.mel import MelConfig
 from flowtts_core.flow import Consistency
 from flowtts_core.nn.dropout import Dropout
@@ -85,6 +85,15 @@ def acoustic_task(data: Path, masking: str) -> tuple[AcousticTask, AcousticBatch
     return AcousticTask(MatchaTTS(config), batches.items([0]), GriffinLim(GriffinLimConfig(iterations=2))), batches
 
 
+def f5_task(data: Path, durations: str) -> tuple[AcousticTask, AcousticBatches]:
+    batches = AcousticBatches(Examples(data, ["tokens", "mel"]), 600, 0)
+    torch.manual_seed(0)
+    model = F5TTS(dataclasses.replace(F5Config.debug(), **statistics_of(data), durations=durations))
+    for parameter in model.parameters():  # nothing may hide behind a zero initialisation
+        parameter.data.add_(0.02 * torch.randn_like(parameter))
+    return AcousticTask(model, batches.items([0]), GriffinLim(GriffinLimConfig(iterations=2))), batches
+
+
 def vocoder_task(data: Path, _: str) -> tuple[VocoderTask, VocoderBatches]:
     batches = VocoderBatches(Examples(data, ["mel", "audio"]), 5, 16, 0)
     torch.manual_seed(0)
@@ -112,6 +121,7 @@ def flow_vocoder_task(data: Path, name: str) -> tuple[FlowVocoderTask, VocoderBa
         (acoustic_task, "true", 0),
         (acoustic_task, "published", 0),
         (acoustic_task, "true", 1),
+        (f5_task, "learnt", 0),
         (vocoder_task, "", 0),
         (flow_vocoder_task, "diffusion", 0),
         (flow_vocoder_task, "wavefm", 0),

@@ -24,6 +24,7 @@ from flowtts_core.request import SynthesisRequest
 from flowtts_core.vocoder import GriffinLim, GriffinLimConfig
 from flowtts_core.voice.card import load_card
 from jobs import cli
+from jobs.benchmarks import acoustic_against
 from jobs.benchmarks import engine as benchmark_engine
 from jobs.benchmarks import quality as benchmark_quality
 from jobs.benchmarks import report as benchmark_report
@@ -283,3 +284,25 @@ def test_voices_are_compared_side_by_side(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "joe" / "model.onnx").write_bytes(b"")
     with pytest.raises(FlowTTSError, match="does not speak"):
         benchmark_voices.voices(voices[:1], [("a", "A."), ("b", "B.")], "pocketsphinx", print)
+
+
+def test_acoustic_models_are_timed_in_turns_and_compared(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def pair(size: str) -> acoustic_against.Pair:
+        return acoustic_against.Pair(
+            lambda steps: torch.full((5, 2), float(steps)),
+            lambda steps: torch.full((5, 2), steps + 0.25),
+            "torch",
+            3_000_000,
+            2.0,
+        )
+
+    monkeypatch.setitem(acoustic_against.REFERENCES, "tiny", pair)
+    words = ["benchmark", "acoustic", "--against", "tiny", "--steps", "3", "--turns", "2"]
+    assert cli.main([*words, "--json", str(tmp_path / "x.json")]) == 0
+    [row] = json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))["rows"]
+    assert row["apart"] == row["apart_bf16"] == 0.25 and row["times_as_fast"] > 0 and row["ours_rtf"] > 0
+    assert "| tiny | base, 3 M |" in capsys.readouterr().out
+    assert cli.main(["benchmark", "acoustic", "--against", "nobody"]) == 2
+    assert cli.main([*words, "--turns", "0"]) == 2
