@@ -191,6 +191,12 @@ def _add_f5(kinds: Any) -> None:
         help="read figures and signs as they stand, as the published code does (default: English and German are written out)",
     )
     parser.add_argument("--steps", type=int, default=32, help="steps of the flow by default (default: 32)")
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "bf16"),
+        default="fp32",
+        help="of products: bf16 takes less than half the time on GPUs and on CPUs with AMX (default: fp32)",
+    )
     parser.add_argument("--half", action="store_true", help="store the weights as float16, half the size")
 
 
@@ -210,6 +216,7 @@ def _f5(args: argparse.Namespace) -> VoiceCard:
         average_upsampling=args.average_upsampling,
         language=(args.language or ["en-us"])[0],
         write_out=not args.as_written,
+        precision=args.precision,
     )
     with local_copy(args.vocoder) as place:
         paired = find_vocoder(place, mel)

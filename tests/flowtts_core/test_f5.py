@@ -260,6 +260,16 @@ def test_a_batch_that_is_padded_holds_its_singles(sample: Reference) -> None:
         torch.testing.assert_close(mel, model.decode([draft], PUBLISHED)[0], **CLOSE)
 
 
+def test_bfloat16_products_stay_close(sample: Reference) -> None:
+    model, condition = sample.model, conditions(sample.io, sample.model.features)
+    rough = F5TTS(dataclasses.replace(model.config, precision="bf16")).eval()
+    rough.load_state_dict(model.state_dict())
+    exact, close = (own.generate(condition, [1, 2], PUBLISHED).features for own in (model, rough))
+    assert close.dtype == torch.float32 and not torch.equal(exact, close)
+    assert float((close - exact).abs().mean()) < 0.02 * float(exact.std())
+    assert torch.equal(close, rough.generate(condition, [1, 2], PUBLISHED).features)
+
+
 # --- training ---------------------------------------------------------------------------------------------------------
 
 
@@ -377,6 +387,7 @@ def test_learnt_durations_follow_texts_and_the_pace_of_a_prompt() -> None:
         ({"dim": 40}, "multiple of 16"),
         ({"heads": 0}, "F5Config.heads"),
         ({"durations": "guess"}, "bytes, learnt"),
+        ({"precision": "int3"}, "fp32, bf16"),
         ({"average_upsampling": True, "text_mask_padding": False}, "average_upsampling"),
         ({"token_bytes": (1,)}, "1 numbers for 24"),
         ({"between": (24,)}, "below 24"),

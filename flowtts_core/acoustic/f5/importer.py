@@ -57,6 +57,7 @@ def import_f5(
     average_upsampling: bool = False,
     language: str = "en-us",
     write_out: bool = True,
+    precision: str = "fp32",
 ) -> ImportedF5:
     """Read a `.safetensors` file or a training's `.pt` of an F5-TTS model; of the latter, the running mean of its weights.
 
@@ -66,6 +67,7 @@ def import_f5(
         generation: "v0" for models from before F5-TTS v1, which have the same tensors and compute otherwise.
         average_upsampling: it was trained with `text_embedding_average_upsampling`, which tensors do not show either.
         language, write_out: as `VocabularyConfig` has them.
+        precision: as `F5Config` has it.
 
     Raises:
         VoiceError: for a file that cannot be read safely or is no F5-TTS model this package can run.
@@ -76,7 +78,7 @@ def import_f5(
     tensors = {name: tensor.float() for name, tensor in _named(read_checkpoint(checkpoint)).items()}
     try:
         config = _config_of(tensors, mel, generation, average_upsampling, who)
-        config, frontend = _read_by(config, vocabulary, language, write_out, who)
+        config, frontend = _read_by(replace(config, precision=precision), vocabulary, language, write_out, who)
         wanted = F5TTS(config).state_dict()
     except VoiceError:
         raise

@@ -124,7 +124,7 @@ class F5TTS(AcousticModel):
         known = mel.masked_fill(span | draws.hide_prompt[:, None, None], 0.0)
         point = LinearPath().sample(draws.noise, mel, draws.t)
         text = self.transformer.text_embed(self._laid_out(condition, mel.shape[1]), frames, draws.hide_text)
-        velocity = self.transformer(point.x_t, draws.t, known, text, frames).float()
+        velocity = self.transformer(point.x_t, draws.t, known, text, frames)
         errors = (velocity - point.velocity).square() * span
         return errors.sum(), span.sum() * mel.shape[2]
 
@@ -227,6 +227,12 @@ class F5TTS(AcousticModel):
             known: [B, T, M] frames that are known.
             given: [B, T] bool, which of them are; they are put into the result as they are.
         """
+        with torch.autocast(noise.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+            return self._filled_in(tokens, known, given, noise, frames, settings)
+
+    def _filled_in(
+        self, tokens: Tensor, known: Tensor, given: Tensor, noise: Tensor, frames: Frames, settings: Sampling
+    ) -> Tensor:
         embed = self.transformer.text_embed
         known = known * given.unsqueeze(2)
         condition = _Given(known, embed(tokens, frames), frames)  # what does not change from step to step

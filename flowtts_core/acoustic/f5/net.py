@@ -179,7 +179,7 @@ class DiT(nn.Module):
         nn.init.zeros_(self.proj_out.bias)
 
     def forward(self, x: Tensor, t: Tensor, known: Tensor, text: Tensor, frames: Frames) -> Tensor:
-        """Return velocities [B, T, M].
+        """Return velocities [B, T, M], float32; so is what passes from block to block, whatever products are made in.
 
         Args:
             x: [B, T, M] at times t [B], or [1] for all.
@@ -187,10 +187,10 @@ class DiT(nn.Module):
             text: [B, T, C] of `text_embed`.
         """
         time, angles = self.time_embed(t), self.rotary_embed(x.shape[1])
-        x = first = self.input_embed(x, known, text, frames.valid)
+        x = first = self.input_embed(x, known, text, frames.valid).float()
         for block in self.transformer_blocks:
             x = block(x, time, angles, frames.valid, frames.shown)
         if self.long_skip_connection is not None:
             x = self.long_skip_connection(torch.cat((x, first), 2))
-        velocity: Tensor = self.proj_out(self.norm_out.applied(x, time))
+        velocity: Tensor = self.proj_out(self.norm_out.applied(x, time)).float()
         return velocity
