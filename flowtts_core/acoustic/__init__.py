@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flowtts_core import config as _config
@@ -11,8 +11,14 @@ from flowtts_core.acoustic.f5.config import F5Config
 from flowtts_core.acoustic.f5.model import F5TTS
 from flowtts_core.acoustic.matcha.config import MatchaConfig
 from flowtts_core.acoustic.matcha.model import MatchaTTS
+from flowtts_core.acoustic.zipvoice.config import ZipVoiceConfig
+from flowtts_core.acoustic.zipvoice.model import ZipVoice
 
 ACOUSTIC_MODELS = {"f5": (F5Config, F5TTS), "matcha": (MatchaConfig, MatchaTTS)}
+ACOUSTIC_MODELS: dict[str, tuple[type, Callable[[Any], AcousticModel]]] = {
+    "matcha": (MatchaConfig, MatchaTTS),
+    "zipvoice": (ZipVoiceConfig, ZipVoice),
+}
 
 
 def build(spec: Mapping[str, Any]) -> AcousticModel:
@@ -31,5 +37,7 @@ __all__ = [
     "Generated",
     "MatchaConfig",
     "MatchaTTS",
+    "ZipVoice",
+    "ZipVoiceConfig",
     "build",
 ]

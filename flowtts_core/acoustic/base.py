@@ -6,14 +6,13 @@ import abc
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from flowtts_core.audio.mel import MelConfig
 from flowtts_core.errors import FlowTTSError
-from flowtts_core.flow.distillation import Distillation
 from flowtts_core.nn.graph import Graph, Runners
 from flowtts_core.nn.share import Share
 from flowtts_core.sampling import Sampling
@@ -92,12 +91,36 @@ class Generated:
     durations: Tensor | None = None  # [B, L] float32 frames per token; 0 on padding; sums to `lengths`
 
 
+@dataclass(frozen=True)
+class FlowBatch:
+    """A batch as a velocity field sees it, with what a step draws at random."""
+
+    x_0: Tensor  # [B, T, D] standard normal noise
+    x_1: Tensor  # [B, T, D] data
+    counted: Tensor  # [B, T, 1] 1 where the field is taught, 0 on padding and on what is given
+    condition: Any  # as the model's `velocity` takes it
+
+    def mean_square(
+        self, predicted: Tensor, wanted: Tensor, share: Share | None, weights: Tensor | None = None
+    ) -> Tensor:
+        """Return the mean squared error [B, T, D] over what is counted, in float32, each item times its weight [B]."""
+        error = (predicted.float() - wanted.float()).square() * self.counted
+        if weights is not None:
+            error = error * weights[:, None, None]
+        sums = torch.stack([error.sum(), self.counted.sum() * error.shape[2]])
+        total, count = sums if share is None else share.sum(sums)
+        return total / count.clamp(min=1.0)
+
+
 class AcousticModel(nn.Module, abc.ABC):
     """Contract: a padded batch, a crop of the padding and a single item agree within 1e-4.
+
+    A model that offers its flow (`flow_batch`, `velocity`) can be distilled to fewer steps; see `acoustic/distilling.py`.
 
     Attributes:
         features: what it makes; its vocoder must read the same.
         guided: follows `Sampling.guidance`.
+        embeds_guidance: its net is told the weight of the guidance, and so is asked but once; a field of its config, too.
         prompted: takes a `Prompt`; "none", "optional" or "required".
         runners: what runs instead of its own modules, by the names of `graphs()`; empty where torch runs all.
     """
@@ -106,6 +129,7 @@ class AcousticModel(nn.Module, abc.ABC):
     n_symbols: int
     n_speakers: int
     guided: bool = False
+    embeds_guidance: bool = False
     prompted: str = "none"
     runners: Runners = MappingProxyType({})
 
@@ -116,13 +140,25 @@ class AcousticModel(nn.Module, abc.ABC):
         Of a batch with a share they are the losses of the whole batch, and their gradients the part of its items.
         """
 
-    def distillation_loss(
-        self, batch: AcousticBatch, teacher: Self, how: Distillation, generator: torch.Generator | None = None
-    ) -> dict[str, Tensor]:
-        """Return named losses as `loss` does, of a step of `how` against where the teacher, of the same sizes, goes.
+    @property
+    def sampling(self) -> Sampling:
+        """Return how it is sampled unless a voice's card or a request says otherwise."""
+        return Sampling()
+
+    def flow_batch(self, batch: AcousticBatch, generator: torch.Generator | None = None) -> FlowBatch:
+        """Return a batch, or windows of its items, as the velocity field is trained on it; draws come from `generator`.
 
         Raises:
             FlowTTSError: for a model that cannot be distilled.
+        """
+        raise FlowTTSError(f"{type(self).__name__} cannot be distilled", "give a voice whose acoustic model can")
+
+    def velocity(self, x: Tensor, t: Tensor, condition: Any, guidance: Tensor | None = None) -> Tensor:
+        """Return velocities [B, T, D] at points [B, T, D] and times [B] of flow time.
+
+        Args:
+            condition: of `flow_batch`.
+            guidance: weights [B] of classifier-free guidance, of a guided model; None for none.
         """
         raise FlowTTSError(f"{type(self).__name__} cannot be distilled", "give a voice whose acoustic model can")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from flowtts_core.flow.consistency import Consistency, consistent_end, follow
 from flowtts_core.flow.coupling import COUPLINGS, Coupling, sinkhorn_plan, squared_distances
 from flowtts_core.flow.ddim import NoiseField, ddim
-from flowtts_core.flow.distillation import Distillation, LongStep, long_step
+from flowtts_core.flow.distillation import Distillation, GuidedDistillation, LongStep, long_step, two_steps
 from flowtts_core.flow.endpoint import EndPoint, end_of, velocity_to
 from flowtts_core.flow.grid import NAMED_GRIDS, TIME_GRIDS, StraightnessGrid, TimeGrid, straightness_grid
-from flowtts_core.flow.guidance import GUIDANCES, Guidance, classifier_free
+from flowtts_core.flow.guidance import GUIDANCES, DoubledGuidance, Guidance, classifier_free
 from flowtts_core.flow.loss import balanced, masked_flow_loss
 from flowtts_core.flow.path import PATHS, CosinePath, LinearPath, PathSample
 from flowtts_core.flow.solver import SOLVERS, Solution, Solver, VelocityField
@@ -24,8 +24,10 @@ __all__ = [
     "CosinePath",
     "Coupling",
     "Distillation",
+    "DoubledGuidance",
     "EndPoint",
     "Guidance",
+    "GuidedDistillation",
     "LinearPath",
     "LongStep",
     "NoiseField",
@@ -46,5 +48,6 @@ __all__ = [
     "sinkhorn_plan",
     "squared_distances",
     "straightness_grid",
+    "two_steps",
     "velocity_to",
 ]

@@ -43,6 +43,11 @@ class Consistency:
                 "use 0 < gap < latest < 1, a deviation above 0, and a decay from 0 to below 1",
             )
 
+    @property
+    def steps(self) -> int:
+        """Return 1: the steps that the student takes."""
+        return 1
+
     def times(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw the earlier times [count], from `generator` (of the CPU)."""
         below = torch.rand(count, generator=generator) * math.erf(self.latest / (self.deviation * math.sqrt(2)))

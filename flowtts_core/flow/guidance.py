@@ -47,11 +47,24 @@ class LinearGuidance:
         return self.start + (self.end - self.start) * t
 
 
-Guidance = ConstantGuidance | IntervalGuidance | LinearGuidance
+@dataclass(frozen=True)
+class DoubledGuidance:
+    """Twice `weight` up to the time `until`, and the weight itself after it (ZipVoice); a tensor [B] for weights of items."""
+
+    weight: float | Tensor = 1.0
+    until: float = 0.5
+
+    def at(self, t: Tensor) -> Tensor:
+        """Return weights [B] at times [B]."""
+        return self.weight * (1 + (t <= self.until).to(t.dtype))
+
+
+Guidance = ConstantGuidance | IntervalGuidance | LinearGuidance | DoubledGuidance
 GUIDANCES = {
     "constant": (ConstantGuidance, lambda config: config),
     "interval": (IntervalGuidance, lambda config: config),
     "linear": (LinearGuidance, lambda config: config),
+    "doubled": (DoubledGuidance, lambda config: config),
 }
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
 from flowtts_core.acoustic.base import AcousticBatch, AcousticModel, prompted_by_itself
+from flowtts_core.acoustic.base import AcousticBatch, AcousticModel, Prompt
+from flowtts_core.acoustic.distilling import Lesson, Method, distillation_loss
 from flowtts_core.audio.mel import LogMel
 from flowtts_core.errors import ConfigError
 from flowtts_core.flow.consistency import Consistency, follow
-from flowtts_core.flow.distillation import Distillation
+from flowtts_core.flow.distillation import Distillation, GuidedDistillation
 from flowtts_core.nn.share import Share
 from flowtts_core.sampling import Sampling
 from flowtts_core.training.batches import VocoderBatch
@@ -60,11 +62,16 @@ class AcousticTask:
     def sampling(self) -> Sampling:
         """Return how samples are made."""
         return self.settings
+        return self.model.sampling
 
     @torch.inference_mode()
     def sample(self, module: nn.Module, step: int, log: TrainingLog) -> None:
         assert isinstance(module, AcousticModel)
         condition = self.probe.condition if module.prompted == "none" else prompted_by_itself(self.probe)
+        condition = self.probe.condition
+        if self.model.prompted == "required":  # it says the probe's text again, in the probe's voice
+            heard = self.probe.mel.transpose(1, 2), self.probe.mel_lengths
+            condition = replace(condition, prompt=Prompt(*heard, condition.tokens, condition.token_lengths))
         generated = module.cpu().generate(condition, list(range(len(condition.tokens))), self.sampling())
         for i, frames in enumerate(generated.lengths.tolist()):
             mel = generated.features[i : i + 1, :, :frames]
@@ -74,33 +81,67 @@ class AcousticTask:
 
 
 class DistillationTask(AcousticTask):
-    """Trains an acoustic model, which begins as a copy of its teacher, to take fewer steps."""
+    """Trains an acoustic model, which begins as a copy of its teacher, to take fewer steps.
+
+    Args:
+        sampling: of the teacher's voice: its temperature, and the guidance of students that are not told any.
+        updates: of the whole training, of which a part may be a later stage.
+    """
 
     def __init__(
         self,
         model: AcousticModel,
         teacher: AcousticModel,
-        how: Distillation,
+        how: Method,
         probe: AcousticBatch,
         vocoder: Vocoder,
+        sampling: Sampling,
+        updates: int,
     ) -> None:
         super().__init__(model, probe, vocoder)
-        self.teacher, self.how = teacher.requires_grad_(False).eval(), how
+        self.teacher, self.how, self.taught_by = teacher.requires_grad_(False).eval(), how, sampling
         teacher.runners = {}  # which take one item at a time
+        self.target: AcousticModel | None = None
+        self.later_from = how.later_from(updates) if isinstance(how, GuidedDistillation) else updates
+        if isinstance(how, Consistency) or self.later_from < updates:
+            self.target = copy.deepcopy(model).requires_grad_(False)
+            self.modules["target"] = self.target  # so that checkpoints have it
 
     def updates(
         self, batch: AcousticBatch, step: int, generator: torch.Generator
     ) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        teacher = self.teacher.to(batch.mel.device)
-        yield "acoustic", self.model.distillation_loss(batch, teacher, self.how, generator)
+        later = step >= self.later_from
+        if self.target is not None and step == self.later_from:
+            self.target.load_state_dict(self.model.state_dict())  # the later stage's average begins here
+        yield "acoustic", self._losses(self.model, batch, generator, later)
+        if self.target is not None and (later or isinstance(self.how, Consistency)):
+            assert not isinstance(self.how, Distillation)
+            follow(self.target.parameters(), self.model.parameters(), self.how.decay)
 
     def validation(self, module: nn.Module, batch: AcousticBatch, generator: torch.Generator) -> Tensor:
         assert isinstance(module, AcousticModel)
-        teacher = self.teacher.to(batch.mel.device)
-        return module.distillation_loss(batch, teacher, self.how, generator)["loss"]
+        return self._losses(module, batch, generator, later=False)["loss"]
 
     def sampling(self) -> Sampling:
-        return Sampling(steps=self.how.steps, temperature=self.how.temperature)
+        return few_steps(self.taught_by, self.how, self.model)
+
+    def _losses(
+        self, model: AcousticModel, batch: AcousticBatch, generator: torch.Generator, later: bool
+    ) -> dict[str, Tensor]:
+        target = None if self.target is None else self.target.eval()
+        teacher, sampling = self.teacher.to(batch.mel.device), self.taught_by
+        lesson = Lesson(teacher, self.how, target, sampling.temperature, sampling.guidance, later)
+        return distillation_loss(model, batch, lesson, generator)
+
+
+def few_steps(taught_by: Sampling, how: Method, student: AcousticModel) -> Sampling:
+    """Return how a student is sampled, from how its teacher's voice is."""
+    sampling = replace(taught_by, steps=how.steps, solver="euler")
+    if student.guided and not student.embeds_guidance:
+        sampling = replace(sampling, guidance=0.0)  # the teacher's is in the weights
+    if isinstance(how, Distillation):
+        return replace(sampling, temperature=how.temperature, grid=None)
+    return replace(sampling, grid=None) if isinstance(how, Consistency) else sampling
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,22 @@ from flowtts_core.acoustic.alignment import (
 )
 from flowtts_core.acoustic.base import AcousticBatch, AcousticModel, Condition, DurationModel, Generated, Layout
 from flowtts_core.acoustic.batching import alike
+from flowtts_core.acoustic.base import (
+    AcousticBatch,
+    AcousticModel,
+    Condition,
+    DurationModel,
+    FlowBatch,
+    Generated,
+    Layout,
+)
 from flowtts_core.acoustic.matcha.config import MatchaConfig
 from flowtts_core.acoustic.matcha.decoder import Frames, VelocityNet, published_frames, true_frames
 from flowtts_core.acoustic.matcha.encoder import Encoded, TextEncoder
 from flowtts_core.acoustic.windows import STRIDE, plan_windows
 from flowtts_core.config import build
 from flowtts_core.errors import ConfigError, FlowTTSError
-from flowtts_core.flow import SOLVERS, TIME_GRIDS, Distillation, LinearPath, long_step
+from flowtts_core.flow import SOLVERS, TIME_GRIDS, LinearPath
 from flowtts_core.nn.graph import Graph
 from flowtts_core.nn.masks import length_mask, round_up
 from flowtts_core.nn.share import Share, rows_of
@@ -113,28 +122,27 @@ class MatchaTTS(AcousticModel):
         valid = length_mask(batch.mel_lengths, batch.mel.shape[2]).unsqueeze(2)
         return ((batch.mel.transpose(1, 2) - self.mel_mean) / self.mel_std * valid).float()
 
-    def distillation_loss(
-        self, batch: AcousticBatch, teacher: MatchaTTS, how: Distillation, generator: torch.Generator | None = None
-    ) -> dict[str, Tensor]:
-        """Loss of the velocity net alone, on windows of the batch; the text encoder stays as it is."""
+    def flow_batch(self, batch: AcousticBatch, generator: torch.Generator | None = None) -> FlowBatch:
         frames, lengths = self._normalised(batch), batch.mel_lengths
-        with torch.no_grad():
-            speaker = self.speaker_vector(batch.condition)
-            mean = self.encoder(batch.condition.tokens, batch.condition.token_lengths, speaker).mean.float()
-            path = monotonic_alignment(gaussian_log_likelihood(frames, mean), batch.condition.token_lengths, lengths)
-            draws = self._draw(frames, lengths, generator, batch.share)
-            window, window_path, sizes = self._window(frames, path, lengths, draws.offsets)
-            which = int(torch.randint(how.steps, (), generator=generator))
-            padding = round_up(window.shape[1], 2) - window.shape[1]
-            mean, noise = (
-                nn.functional.pad(part, (0, 0, 0, padding)) for part in (expand_by_path(mean, window_path), draws.noise)
-            )
-            condition = _FlowCondition(mean, speaker, self._frames(sizes, None, mean.shape[1]))
-            step = long_step(teacher._velocity, noise * how.temperature, which, how, condition)
-        valid = length_mask(sizes, mean.shape[1]).unsqueeze(2).float()
-        error = (self._velocity(step.x, step.t, condition).float() - step.velocity).square() * valid
-        [loss] = _ratios([(error.sum(), valid.sum() * mean.shape[2])], batch.share)
-        return {"loss": loss}
+        speaker = self.speaker_vector(batch.condition)
+        mean = self.encoder(batch.condition.tokens, batch.condition.token_lengths, speaker).mean.float()
+        path = monotonic_alignment(gaussian_log_likelihood(frames, mean), batch.condition.token_lengths, lengths)
+        draws = self._draw(frames, lengths, generator, batch.share)
+        window, window_path, sizes = self._window(frames, path, lengths, draws.offsets)
+        padding = round_up(window.shape[1], 2) - window.shape[1]
+        mean, noise, window = (
+            nn.functional.pad(part, (0, 0, 0, padding))
+            for part in (expand_by_path(mean, window_path), draws.noise, window)
+        )
+        counted = length_mask(sizes, window.shape[1]).unsqueeze(2).float()
+        return FlowBatch(
+            noise, window, counted, _FlowCondition(mean, speaker, self._frames(sizes, None, mean.shape[1]))
+        )
+
+    def velocity(self, x: Tensor, t: Tensor, condition: _FlowCondition, guidance: Tensor | None = None) -> Tensor:
+        return self._as_velocity(
+            self.decoder.estimator(x, t, condition.mean, condition.speaker, condition.frames), x, t
+        )
 
     def losses_of_normalised(
         self,
@@ -369,6 +377,9 @@ class MatchaTTS(AcousticModel):
             predicted = self.runners["decoder"](x, t[:1], condition.mean, valid, *own)[0]
         else:
             predicted = self._predicted(x, t, condition)
+        return self._as_velocity(predicted, x, t)
+
+    def _as_velocity(self, predicted: Tensor, x: Tensor, t: Tensor) -> Tensor:
         if self.config.predicts == "velocity":
             return predicted
         return (predicted - x) / (1 - t[:, None, None]).clamp(min=_NEAR_END)

@@ -9,12 +9,19 @@ from flowtts_core.config import override
 from flowtts_core.errors import ConfigError
 from jobs.training.recipes.acoustic import (
     AcousticRecipe,
+    acoustic_consistency,
+    acoustic_consistency_debug,
     bundled_acoustic,
     distillation,
     distillation_debug,
+    guided_distillation,
+    guided_distillation_debug,
     matcha,
     matcha_debug,
     natural_acoustic,
+    zipvoice,
+    zipvoice_base,
+    zipvoice_debug,
 )
 from jobs.training.recipes.base import Recipe
 from jobs.training.recipes.f5 import f5, f5_base, f5_debug
@@ -48,6 +55,8 @@ from jobs.training.recipes.vocoder import (
 from jobs.training.recipes.watermark import watermark, watermark_debug
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
+    "acoustic_consistency": acoustic_consistency,
+    "acoustic_consistency_debug": acoustic_consistency_debug,
     "band_split": band_split,
     "band_split_debug": band_split_debug,
     "bundled_acoustic": bundled_acoustic,
@@ -65,6 +74,8 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "fine_tuning_debug": fine_tuning_debug,
     "general_vocoder": general_vocoder,
     "general_vocoder_debug": general_vocoder_debug,
+    "guided_distillation": guided_distillation,
+    "guided_distillation_debug": guided_distillation_debug,
     "hifigan": hifigan,
     "hifigan_debug": hifigan_debug,
     "matcha": matcha,
@@ -84,6 +95,9 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "watermark_debug": watermark_debug,
     "wavefm": wavefm,
     "wavefm_debug": wavefm_debug,
+    "zipvoice": zipvoice,
+    "zipvoice_base": zipvoice_base,
+    "zipvoice_debug": zipvoice_debug,
 }
 
 

@@ -14,12 +14,16 @@ from flowtts_core.audio.mel import MelConfig
 from flowtts_core.config import from_dict, spec_of
 from flowtts_core.errors import ConfigError
 from flowtts_core.flow import Distillation
+from flowtts_core.acoustic import ACOUSTIC_MODELS, AcousticModel, MatchaConfig, ZipVoiceConfig
+from flowtts_core.config import from_dict, spec_of
+from flowtts_core.errors import ConfigError
+from flowtts_core.flow import Consistency, Distillation, GuidedDistillation
 from flowtts_core.sampling import Sampling
 from flowtts_core.text import frontends
 from flowtts_core.training.batches import AcousticBatches, Batches
 from flowtts_core.training.examples import DatasetMeta, read_features
 from flowtts_core.training.files import Files
-from flowtts_core.training.tasks import AcousticTask, DistillationTask
+from flowtts_core.training.tasks import AcousticTask, DistillationTask, few_steps
 from flowtts_core.training.trainer import Task, TrainConfig
 from flowtts_core.vocoder.files import LoadedVocoder
 from flowtts_core.voice.parts import FlowVoice, find_vocoder, load_parts, save_voice
@@ -67,6 +71,15 @@ class AcousticRecipe(Recipe):
             n_symbols=frontends.build(meta.frontend).n_symbols,
             n_speakers=max(1, len(meta.speakers)),
         )
+        taken = {
+            "mel": meta.mel,
+            "mel_mean": statistics["mean"],
+            "mel_std": statistics["std"],
+            "n_symbols": frontends.build(meta.frontend).n_symbols,
+            "n_speakers": max(1, len(meta.speakers)),
+        }
+        known = {f.name for f in fields(self.model)}  # a model that takes prompts has no table of speakers
+        return replace(self.model, **{name: value for name, value in taken.items() if name in known})
 
     def module(self) -> AcousticModel:
         return acoustic.build(spec_of(self.name, self.model))
@@ -85,11 +98,13 @@ class AcousticRecipe(Recipe):
         assert isinstance(module, AcousticModel)
         paired = self.find_vocoder()
         told = {
+        own = {
             "licence": meta.licence,
             "source": meta.source,
             "languages": (meta.frontend["language"],),
             "speakers": meta.speakers if module.n_speakers > 1 else (),
             "sampling": self.sampling(),
+            "sampling": module.sampling,
         }
         save_voice(
             folder,
@@ -100,6 +115,7 @@ class AcousticRecipe(Recipe):
             vocoder_spec=paired.spec,
             frontend=meta.frontend,
             **{**told, **card},
+            **{**own, **card},
         )
 
     def find_vocoder(self) -> LoadedVocoder:
@@ -118,48 +134,77 @@ def having(model: Any, **settings: Any) -> Any:
 class DistillationRecipe(AcousticRecipe):
     """How the acoustic model of a voice is taught to take fewer steps: sizes, features and vocoder are the voice's.
 
+    A model that can be told the weight of the guidance is told it; the student of another guided one has its voice's in its
+    weights. Neither needs a second call.
+
     Attributes:
         teacher: the voice: a bundled name, a folder or an s3:// place.
-        how: steps, and how its teacher takes them.
+        how: the method, with the steps that the voice will take.
     """
 
     teacher: str = ""
-    how: Distillation = field(default_factory=Distillation)
+    how: Any = field(default_factory=Distillation)  # a Method
 
     def fit_model(self, data: Files, meta: DatasetMeta) -> Any:
         card = self._taught_by().card
-        fitted = super().fit_model(data, meta)
-        model = from_dict(type(fitted), {k: v for k, v in card.parts["acoustic"].items() if k != "name"})
+        model = from_dict(
+            ACOUSTIC_MODELS[card.parts["acoustic"]["name"]][0],
+            {k: v for k, v in card.parts["acoustic"].items() if k != "name"},
+        )
+        fitted = replace(self, name=card.parts["acoustic"]["name"], model=model)
+        fitted = super(DistillationRecipe, fitted).fit_model(data, meta)
         model.mel.require(fitted.mel, f"voice {self.teacher} and data")
-        same = ("n_symbols", "n_speakers")
+        same = [name for name in ("n_symbols", "n_speakers") if hasattr(model, name)]
         if any(getattr(model, name) != getattr(fitted, name) for name in same):
             told = ", ".join(f"{name} {getattr(model, name)} and {getattr(fitted, name)}" for name in same)
             raise ConfigError(f"voice {self.teacher} and data differ: {told}", "give the data it was trained on")
-        return model
+        return replace(model, embeds_guidance=True) if hasattr(model, "embeds_guidance") else model
+
+    def fit(self, data: Files) -> Self:
+        named = replace(self, name=self._taught_by().card.parts["acoustic"]["name"])
+        return super(DistillationRecipe, named).fit(data)
 
     def task(self, data: Path | Files) -> tuple[Task, Batches]:
         examples, voice, model = self.examples(data, ["tokens", "mel"]), self._taught_by(), self.module()
-        model.load_state_dict(voice.acoustic.state_dict())
+        begin_as(model, voice.acoustic)
         batches = AcousticBatches(examples, self.frames_per_batch, self.trainer.seed)
         probe = batches.items(range(min(self.probe_items, len(examples))))
-        return DistillationTask(model, voice.acoustic, self.how, probe, voice.vocoder), batches
+        sampling, updates = voice.card.sampling, self.trainer.steps
+        return DistillationTask(model, voice.acoustic, self.how, probe, voice.vocoder, sampling, updates), batches
 
     def write(self, folder: Path, module: nn.Module, meta: DatasetMeta, name: str, **card: Any) -> None:
+        assert isinstance(module, AcousticModel)
         teacher = self._taught_by().card
-        sampling = replace(teacher.sampling, steps=self.how.steps, temperature=self.how.temperature, grid=None)
-        fields = {
-            "sampling": sampling,
+        own = {
+            "sampling": few_steps(teacher.sampling, self.how, module),
             "licence": teacher.licence,
             "source": teacher.source,
             "languages": teacher.languages,
             "speakers": teacher.speakers,
-            "description": teacher.description,
+            "description": f"{teacher.description}{'; ' * bool(teacher.description)}{self._said(module, teacher.sampling)}",
         }
-        super().write(folder, module, meta, name, **{**fields, **card})
+        super().write(folder, module, meta, name, **{**own, **card})
+
+    def _said(self, module: AcousticModel, taught_by: Sampling) -> str:
+        said = f"distilled to {self.how.steps} step{'s' * (self.how.steps > 1)}"
+        if not module.guided:
+            return said
+        told = (
+            "guidance is embedded" if module.embeds_guidance else f"guidance {taught_by.guidance:g} is in its weights"
+        )
+        return f"{said}; {told}, without a second call"
 
     def _taught_by(self) -> FlowVoice:
         with local_copy(self.teacher) as folder:
             return load_parts(folder)
+
+
+def begin_as(student: nn.Module, teacher: nn.Module) -> None:
+    """Copy the teacher's weights; those by which the student alone is told the guidance stay as they are."""
+    found = student.load_state_dict(teacher.state_dict(), strict=False)
+    wrong = [*found.unexpected_keys, *(name for name in found.missing_keys if "guidance" not in name)]
+    if wrong:
+        raise ConfigError(f"the teacher's weights do not fit: {', '.join(wrong[:4])}", "name another teacher")
 
 
 def matcha() -> AcousticRecipe:
@@ -200,6 +245,51 @@ def distillation_debug() -> DistillationRecipe:
     """Return `distillation` with few steps."""
     trainer = TrainConfig(steps=8, warmup_steps=2, log_every=2, checkpoint_every=4, sample_every=8)
     return replace(distillation(), trainer=trainer, frames_per_batch=1200, probe_items=1)
+
+
+def guided_distillation() -> DistillationRecipe:
+    """Return how a guided voice is distilled: the last tenth of the updates is the later stage."""
+    trainer = replace(distillation().trainer, steps=4000, learning_rate=2e-4)
+    return replace(distillation(), trainer=trainer, how=GuidedDistillation(decay=0.999))
+
+
+def guided_distillation_debug() -> DistillationRecipe:
+    """Return `guided_distillation` with few steps, half of them of the later stage."""
+    return replace(distillation_debug(), how=GuidedDistillation(later=0.5, decay=0.9))
+
+
+def acoustic_consistency() -> DistillationRecipe:
+    """Return how a voice is distilled to one step by consistency."""
+    trainer = replace(distillation().trainer, steps=4000, learning_rate=2e-4)
+    return replace(distillation(), trainer=trainer, how=Consistency(gap=0.05, deviation=1.0, latest=0.95, decay=0.99))
+
+
+def acoustic_consistency_debug() -> DistillationRecipe:
+    """Return `acoustic_consistency` with few steps."""
+    return replace(distillation_debug(), how=acoustic_consistency().how)
+
+
+def zipvoice() -> AcousticRecipe:
+    """Return a compact ZipVoice (14 M parameters), for many speakers: days on two cores, hours on a GPU."""
+    trainer = TrainConfig(steps=100_000, learning_rate=5e-4, warmup_steps=2000, ema_decay=0.9995, checkpoint_every=1000)
+    return AcousticRecipe(name="zipvoice", model=ZipVoiceConfig(), trainer=trainer, frames_per_batch=12_000)
+
+
+def zipvoice_base() -> AcousticRecipe:
+    """Return ZipVoice in its published sizes, 123 M parameters, with batches of eight times 500 s: for GPUs."""
+    trainer = replace(zipvoice().trainer, steps=500_000, learning_rate=2e-4, warmup_steps=5000, ema_decay=0.9999)
+    return replace(zipvoice(), model=ZipVoiceConfig.published(), trainer=trainer, frames_per_batch=375_000)
+
+
+def zipvoice_debug() -> AcousticRecipe:
+    """Return `zipvoice` with a tiny model and few steps."""
+    return replace(
+        zipvoice(),
+        model=ZipVoiceConfig.debug(),
+        trainer=matcha_debug().trainer,
+        frames_per_batch=1200,
+        probe_items=1,
+    )
 
 
 def bundled_acoustic() -> AcousticRecipe:

@@ -1,0 +1,1 @@
+"""ZipVoice: zero-shot speech by flow matching on a Zipformer."""
