@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 PHONEMIZERS = ("gruut", "espeak")
 _LETTERS = ("vocabulary", "characters", "bytes")  # front ends without phonemes
+_NO_PHONEMIZER = {"letters": "none (letters)"}  # by front end
 
 
 def add_parser(subparsers: Any) -> None:
@@ -34,6 +35,7 @@ def add_parser(subparsers: Any) -> None:
         "  flowtts import kokoro kokoro-v1.0.onnx voices-v1.0.bin -o voices/kokoro --licence Apache-2.0\n"
         "  flowtts import hifigan generator_v1 -o vocoders/hifigan --licence MIT\n"
         "  flowtts import encodec encodec_24khz-d7cc33bc.th -o codecs/encodec --licence MIT\n"
+        "  flowtts import zipvoice model.pt tokens.txt model.json -o voices/zipvoice --licence Apache-2.0\n"
         "  flowtts import matcha matcha_ljspeech.ckpt -o voices/ljspeech --vocoder vocoders/hifigan --licence MIT",
         "  flowtts import matcha matcha_ljspeech.ckpt -o voices/ljspeech --vocoder vocoders/hifigan --licence MIT\n"
         "  flowtts import f5 model_1250000.safetensors vocab.txt -o voices/f5 --licence CC-BY-NC-4.0",
@@ -42,6 +44,7 @@ def add_parser(subparsers: Any) -> None:
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
     _add_matcha(kinds)
     _add_f5(kinds)
+    _add_zipvoice(kinds)
     _add_piper(kinds)
     _add_kokoro(kinds)
     _add_hibari(kinds)
@@ -75,6 +78,7 @@ def run(args: argparse.Namespace) -> int:
         "speakers": len(card.speakers) or 1,
         "languages": list(card.languages),
         "phonemizer": frontend.get("phonemizer", "" if frontend["name"] in _LETTERS else "misaki"),
+        "phonemizer": frontend.get("phonemizer", _NO_PHONEMIZER.get(frontend["name"], "misaki")),
         "word_times": card.word_times,
         "fingerprint": card.fingerprint,
     }
@@ -91,6 +95,8 @@ def run(args: argparse.Namespace) -> int:
             print("before it speaks: pip install 'flowtts[espeak]'")
         clip = ' --prompt ref.wav --prompt-text "What is said in it."' if card.prompt == "required" else ""
         print(f'try it: flowtts say "Good evening." --voice {args.output}{clip}')
+        prompt = ' --prompt ref.wav --prompt-text "what is said there"' if card.prompt == "required" else ""
+        print(f'try it: flowtts say "Good evening." --voice {args.output}{prompt}')
     return 0
 
 
@@ -243,6 +249,72 @@ def _f5(args: argparse.Namespace) -> VoiceCard:
             f" --generation {'v0' if args.generation == 'v1' else 'v1'}"
         )
     return card
+def _add_zipvoice(kinds: Any) -> None:
+    parser = _add_kind(kinds, "zipvoice", "a ZipVoice checkpoint, distilled or not", _zipvoice)
+    parser.add_argument("checkpoint", type=Path, help="a .safetensors or .pt file")
+    parser.add_argument("tokens", type=Path, help="its tokens.txt")
+    parser.add_argument("config", type=Path, nargs="?", help="its model.json, which alone tells numbers of heads but 4")
+    parser.add_argument(
+        "--vocoder",
+        default="",
+        help="vocoder folder, voice folder, or a bundled voice's name; it must read the mel of 24 kHz Vocos (default: the"
+        " bundled one for any speaker that reads it)",
+    )
+    parser.add_argument(
+        "--tokenizer",
+        choices=("emilia", "espeak", "libritts", "simple"),
+        help="that it was trained with: Chinese and English, phonemes, letters of English, or characters as they stand"
+        " (default: as the tokens look)",
+    )
+    parser.add_argument(
+        "--phonemizer",
+        choices=PHONEMIZERS,
+        help="what makes its phonemes (default: espeak, which it was trained with, where the extra is installed)",
+    )
+    parser.add_argument("--language", default="en-us", help="as the phonemizer names it (default: en-us)")
+    parser.add_argument("--steps", type=int, help="steps of the flow by default (default: 16, of a distilled one 8)")
+    parser.add_argument("--half", action="store_true", help="store the weights as float16, half the size")
+
+
+def _zipvoice(args: argparse.Namespace) -> VoiceCard:
+    from dataclasses import replace
+
+    from flowtts_core.acoustic.zipvoice.importer import import_zipvoice, tokenizer_of
+    from flowtts_core.config import spec_of
+    from flowtts_core.text.frontends import EmiliaConfig, LetterConfig, PhonemeConfig
+    from flowtts_core.voice.parts import find_vocoder, save_voice
+    from jobs.training.recipes.base import local_copy
+
+    imported = import_zipvoice(args.checkpoint, args.tokens, args.config)
+    with local_copy(args.vocoder) as place:
+        paired = find_vocoder(place, imported.config.mel)
+    phonemizer = args.phonemizer or ("espeak" if find_spec("espeakng_loader") else "gruut")
+    kind = args.tokenizer or tokenizer_of(imported.table)
+    frontend, languages = spec_of("letters", LetterConfig(imported.table, language="")), tuple[str, ...]()
+    if kind == "emilia":
+        frontend = spec_of("emilia", EmiliaConfig(imported.table, phonemizer, args.language))
+        languages = (args.language, "zh")
+    elif kind == "espeak":
+        own = PhonemeConfig(phonemizer, args.language, add_blank=False, table=imported.table)
+        frontend, languages = spec_of("phonemes", own), (args.language,)
+    elif kind == "libritts":
+        frontend, languages = spec_of("letters", LetterConfig(imported.table)), ("en-us",)
+    model = imported.model()
+    return save_voice(
+        args.output,
+        name=args.output.name,
+        acoustic=model,
+        acoustic_spec=imported.spec,
+        vocoder=paired.vocoder,
+        vocoder_spec=paired.spec,
+        frontend=frontend,
+        half=args.half,
+        languages=languages,
+        description=f"imported from {args.checkpoint.name}",
+        licence=args.licence,
+        source=args.source,
+        sampling=model.sampling if args.steps is None else replace(model.sampling, steps=args.steps),
+    )
 
 
 def _add_piper(kinds: Any) -> None:

@@ -62,7 +62,7 @@ def with_lexicon(card: VoiceCard, lexicon: Mapping[str, str] | None) -> VoiceCar
     if frontend.get("name") not in FRONTENDS:
         raise VoiceError(f"voice {card.name} takes no lexicon: it reads texts by itself", "leave it out")
     phonemes = [word for word, said in lexicon.items() if not is_text(said)]
-    if phonemes and frontend["name"] not in ("phonemes", "kokoro"):
+    if phonemes and frontend["name"] not in ("phonemes", "kokoro", "emilia"):
         raise VoiceError(
             f"voice {card.name} takes no lexicon of IPA, since it reads letters: {phonemes[0]!r} is given in IPA",
             "respell it: Siobhan, a tab, shi-VAWN",

@@ -10,7 +10,9 @@ from flowtts_core.errors import ConfigError, DependencyError
 from flowtts_core.request import SynthesisRequest
 from flowtts_core.text.frontends.base import EncodedText, Frontend, Word
 from flowtts_core.text.frontends.characters import ByteConfig, ByteFrontend, CharacterConfig, CharacterFrontend
+from flowtts_core.text.frontends.emilia import EmiliaConfig, EmiliaFrontend
 from flowtts_core.text.frontends.kokoro import KokoroConfig, KokoroFrontend
+from flowtts_core.text.frontends.letters import LetterConfig, LetterFrontend
 from flowtts_core.text.frontends.phonemes import PhonemeConfig, PhonemeFrontend
 from flowtts_core.text.frontends.symbols import MATCHA
 from flowtts_core.text.frontends.vocabulary import VocabularyConfig, VocabularyFrontend
@@ -21,6 +23,8 @@ FRONTENDS = {
     "bytes": (ByteConfig, ByteFrontend),
     "kokoro": (KokoroConfig, KokoroFrontend),
     "vocabulary": (VocabularyConfig, VocabularyFrontend),
+    "emilia": (EmiliaConfig, EmiliaFrontend),
+    "letters": (LetterConfig, LetterFrontend),
 }
 
 
@@ -83,10 +87,14 @@ __all__ = [
     "ByteFrontend",
     "CharacterConfig",
     "CharacterFrontend",
+    "EmiliaConfig",
+    "EmiliaFrontend",
     "EncodedText",
     "Frontend",
     "KokoroConfig",
     "KokoroFrontend",
+    "LetterConfig",
+    "LetterFrontend",
     "PhonemeConfig",
     "PhonemeFrontend",
     "VocabularyConfig",
