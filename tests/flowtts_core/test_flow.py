@@ -20,6 +20,8 @@ from flowtts_core.flow import (
     Consistency,
     CosinePath,
     Distillation,
+    DoubledGuidance,
+    GuidedDistillation,
     LinearPath,
     StraightnessGrid,
     balanced,
@@ -33,6 +35,7 @@ from flowtts_core.flow import (
     sinkhorn_plan,
     squared_distances,
     straightness_grid,
+    two_steps,
     velocity_to,
 )
 
@@ -310,6 +313,80 @@ def test_long_steps_join_into_the_teachers_path():
     assert [float(step.t[0]) for step in steps] == pytest.approx([0, 1 / 3, 2 / 3])
     with pytest.raises(ConfigError):
         Distillation(steps=0)
+
+
+def test_two_steps_are_those_of_the_teacher():
+    """Where the velocity is 2 t alone, both steps and their mean are known; of no length at all it is the teacher's own."""
+    x = torch.randn(3, 4, dtype=torch.float64)
+    t, first, second = (
+        torch.tensor(v, dtype=torch.float64) for v in ([0.1, 0.5, 0.3], [0.2, 0.3, 0.0], [0.3, 0.1, 0.0])
+    )
+    step = two_steps(lambda x, t, c: c * 2 * t[:, None].expand_as(x), x, t, first, second, 5.0)
+    assert step.x is x and step.t is t
+    mean = (first * 2 * t + second * 2 * (t + first)) / (first + second)
+    wanted = 5 * torch.where(first + second > 0, mean, 2 * t)
+    torch.testing.assert_close(step.velocity, wanted[:, None].expand_as(x))
+
+
+def test_two_steps_have_no_gradient():
+    weight = torch.tensor(3.0, requires_grad=True)
+    x, one = torch.randn(2, 4, requires_grad=True), torch.full((2,), 0.1)
+    assert not two_steps(lambda x, t, c: weight * x, x, one, one, one).velocity.requires_grad
+
+
+def test_draws_of_two_steps_stay_within_time_and_within_the_longest():
+    how = GuidedDistillation(longest=0.3)
+    t, first, second = how.draw(20_000, torch.Generator().manual_seed(0))
+    assert first.max() <= 0.3 and second.max() <= 0.3 and min(first.min(), second.min()) >= 0
+    assert (t + first + second).max() <= 1 + 1e-6
+    early = t < 0.4
+    assert first[early].mean().item() == pytest.approx(0.15, abs=0.005)
+    assert second[early].mean().item() == pytest.approx(0.15, abs=0.005)
+    once, again = (torch.stack(how.draw(5, torch.Generator().manual_seed(1))) for _ in range(2))
+    assert torch.equal(once, again)
+    assert (how.later_from(1000), GuidedDistillation(later=0).later_from(1000)) == (900, 1000)
+    for bad in ({"steps": 0}, {"longest": 0.0}, {"guidance": (2.0, 1.0)}, {"guidance": (1.0,)}, {"later": 1.0}):
+        with pytest.raises(ConfigError, match="GuidedDistillation"):
+            GuidedDistillation(**bad)
+
+
+def test_a_student_that_is_told_the_guidance_goes_where_its_guided_teacher_goes():
+    """Conditional and unconditional velocities are straight: a + b w is learnt exactly, and few steps are as good as many."""
+    generator, how = torch.Generator().manual_seed(0), GuidedDistillation()
+    conditional, unconditional = torch.tensor([1.0, -2.0]), torch.tensor([0.5, 1.0])
+
+    def teacher(x, t, weight):
+        return (conditional + weight[:, None] * (conditional - unconditional)).expand_as(x)
+
+    learnt = torch.zeros(2, 2, requires_grad=True)
+
+    def student(x, t, weight):
+        return (learnt[0] + weight[:, None] * learnt[1]).expand_as(x)
+
+    optimizer = torch.optim.SGD([learnt], 0.5)
+    for _ in range(300):
+        t, first, second = how.draw(32, generator)
+        weight = 2 * torch.rand(32, generator=generator)
+        step = two_steps(teacher, torch.randn(32, 2, generator=generator), t, first, second, weight)
+        loss = masked_flow_loss(student(step.x, step.t, weight), step.velocity)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    torch.testing.assert_close(
+        learnt.detach(), torch.stack([conditional, conditional - unconditional]), atol=1e-3, rtol=0
+    )
+    x, weight, solver = torch.randn(5, 2, generator=generator), torch.full((5,), 1.5), build(SOLVERS, {"name": "euler"})
+    with torch.no_grad():
+        few = solver.solve(student, x, torch.linspace(0, 1, 3), weight)
+    many = solver.solve(teacher, x, torch.linspace(0, 1, 17), weight)
+    assert few.evaluations == 2
+    torch.testing.assert_close(few.x, many.x, atol=5e-3, rtol=0)
+
+
+def test_doubled_guidance_is_twice_as_heavy_early():
+    t = torch.tensor([0.0, 0.5, 0.6, 1.0])
+    assert DoubledGuidance(1.5).at(t).tolist() == [3.0, 3.0, 1.5, 1.5]
+    assert DoubledGuidance(torch.tensor([1.0, 2.0, 3.0, 4.0]), until=0.0).at(t).tolist() == [2.0, 2.0, 3.0, 4.0]
 
 
 MEAN, DEVIATION = 2.0, 0.5

@@ -12,15 +12,23 @@ import torch
 from torch import nn
 
 from flowtts_core.acoustic import F5TTS, F5Config, MatchaConfig, MatchaTTS
+from flowtts_core.acoustic import MatchaConfig, MatchaTTS, ZipVoice, ZipVoiceConfig
 from flowtts_core.audio.mel import MelConfig
-from flowtts_core.flow import Consistency
+from flowtts_core.flow import Consistency, GuidedDistillation
 from flowtts_core.nn.dropout import Dropout
 from flowtts_core.nn.share import Share, computing
 from flowtts_core.training.augmentation import Augmentation
 from flowtts_core.training.batches import AcousticBatches, VocoderBatches, split
 from flowtts_core.training.distributed import Ranks
 from flowtts_core.training.examples import Examples
-from flowtts_core.training.tasks import AcousticTask, ConsistencyTask, FlowVocoderTask, VocoderTask, VocoderTaskConfig
+from flowtts_core.training.tasks import (
+    AcousticTask,
+    ConsistencyTask,
+    DistillationTask,
+    FlowVocoderTask,
+    VocoderTask,
+    VocoderTaskConfig,
+)
 from flowtts_core.vocoder import VOCODERS, GriffinLim, GriffinLimConfig, Vocos, VocosConfig
 from flowtts_core.vocoder.discriminators import DiscriminatorConfig
 from tests.speech_like import statistics_of, write_examples
@@ -92,6 +100,19 @@ def f5_task(data: Path, durations: str) -> tuple[AcousticTask, AcousticBatches]:
     for parameter in model.parameters():  # nothing may hide behind a zero initialisation
         parameter.data.add_(0.02 * torch.randn_like(parameter))
     return AcousticTask(model, batches.items([0]), GriffinLim(GriffinLimConfig(iterations=2))), batches
+def zipvoice_task(data: Path, how: str) -> tuple[AcousticTask, AcousticBatches]:
+    batches = AcousticBatches(Examples(data, ["tokens", "mel"]), 600, 0)
+    torch.manual_seed(0)
+    config = dataclasses.replace(ZipVoiceConfig.debug(), mel=MelConfig(), dropout=0.2, embeds_guidance=how != "")
+    model, vocoder = ZipVoice(config), GriffinLim(GriffinLimConfig(iterations=2))
+    if not how:
+        return AcousticTask(model, batches.items([0]), vocoder), batches
+    method = GuidedDistillation(later=0.5) if how == "guided" else Consistency(gap=0.1, latest=0.9)
+    teacher, probe = copy.deepcopy(model), batches.items([0])
+    with torch.no_grad():
+        for parameter in model.fm_decoder.parameters():  # it has something to learn
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return DistillationTask(model, teacher, method, probe, vocoder, model.sampling, 10), batches
 
 
 def vocoder_task(data: Path, _: str) -> tuple[VocoderTask, VocoderBatches]:
@@ -122,6 +143,9 @@ def flow_vocoder_task(data: Path, name: str) -> tuple[FlowVocoderTask, VocoderBa
         (acoustic_task, "published", 0),
         (acoustic_task, "true", 1),
         (f5_task, "learnt", 0),
+        (zipvoice_task, "", 0),
+        (zipvoice_task, "guided", 0),
+        (zipvoice_task, "consistency", 0),
         (vocoder_task, "", 0),
         (flow_vocoder_task, "diffusion", 0),
         (flow_vocoder_task, "wavefm", 0),

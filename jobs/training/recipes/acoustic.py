@@ -270,7 +270,7 @@ def acoustic_consistency_debug() -> DistillationRecipe:
 
 
 def zipvoice() -> AcousticRecipe:
-    """Return a compact ZipVoice (14 M parameters), for many speakers: days on two cores, hours on a GPU."""
+    """Return a compact ZipVoice (18 M parameters), for many speakers: days on two cores, hours on a GPU."""
     trainer = TrainConfig(steps=100_000, learning_rate=5e-4, warmup_steps=2000, ema_decay=0.9995, checkpoint_every=1000)
     return AcousticRecipe(name="zipvoice", model=ZipVoiceConfig(), trainer=trainer, frames_per_batch=12_000)
 
