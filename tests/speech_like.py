@@ -1,4 +1,4 @@
-"""A small prepared corpus of buzzing tones for tests of training: known lengths, no files needed."""
+"""Sounds that are like speech, made of numbers: clips to imitate, and a small prepared corpus of buzzing tones for trainings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from flowtts_core.audio.files import encode
 from flowtts_core.audio.mel import MelConfig
+from flowtts_core.request import PromptClip
 from flowtts_core.training.checkpoints import checkpoint_name, checkpoint_steps
 from flowtts_core.training.example_files import (
     AUDIO,
@@ -31,6 +33,32 @@ def buzz(samples: int, pitch: float, sample_rate: int = 22050) -> np.ndarray:
     tone = sum(np.sin(2 * np.pi * pitch * k * time) / k for k in range(1, 8))
     swell = 0.6 + 0.4 * np.sin(2 * np.pi * 3 * time)
     return (0.25 * tone * swell).astype(np.float32)
+
+
+def babble(seconds: float = 1.5, pitch: float = 120.0, rate: int = 16000, seed: int = 0) -> np.ndarray:
+    """[S] float32 that passes for a voice: gliding pitch, syllables whose formants change, hisses between them."""
+    rng, count = np.random.default_rng(seed), round(seconds * rate)
+    time = np.arange(count) / rate
+    knots = np.arange(0, seconds + 0.4, 0.2)
+
+    def wandering(low: float, high: float) -> np.ndarray:
+        return np.interp(time, knots, rng.uniform(low, high, len(knots)))
+
+    f0 = pitch * 2 ** (wandering(-3, 3) / 12)
+    phase, formants = 2 * np.pi * np.cumsum(f0) / rate, (wandering(300, 800), wandering(900, 2400))
+    tone = np.zeros(count)
+    for k in range(1, int(3500 / pitch)):
+        gain = sum(np.exp(-(((k * f0 - formant) / 150) ** 2)) for formant in formants)
+        tone += (gain + 0.02) * np.sin(k * phase)
+    syllable = 0.5 - 0.5 * np.cos(2 * np.pi * 4.5 * time)
+    hiss = np.diff(rng.standard_normal(count + 1)) * (syllable < 0.15)
+    made = tone * syllable + 0.1 * hiss
+    return (0.5 * made / np.abs(made).max()).astype(np.float32)
+
+
+def babble_clip(seconds: float = 1.5, pitch: float = 120.0, rate: int = 16000, seed: int = 0) -> PromptClip:
+    """`babble` as a clip to imitate."""
+    return PromptClip(encode(babble(seconds, pitch, rate, seed), rate))
 
 
 def write_examples(folder: Path, frames: list[int], files: int = 2, mel: MelConfig | None = None) -> Path:

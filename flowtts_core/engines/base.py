@@ -45,6 +45,7 @@ class Speech:
         phonemes: what was spoken, for people.
         flac: the same sound encoded, from an engine that has it so already.
         dropped: what of the text could not be spoken.
+        notes: what else the listener should know, as of the recording that was imitated.
     """
 
     waveform: np.ndarray
@@ -53,6 +54,7 @@ class Speech:
     phonemes: str = ""
     flac: bytes = b""
     dropped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -120,6 +122,10 @@ class UtteranceSynthesizer(abc.ABC):
     @abc.abstractmethod
     def speak(self, utterances: Sequence[Spoken]) -> list[Speech | SynthesisFailure]:
         """Speak each utterance of its request, without pauses; word times count from the utterance's first sample."""
+
+    def notes(self, request: SynthesisRequest) -> tuple[str, ...]:
+        """Return what who asked should know of how a request is followed, as of its prompt; none where all is as asked."""
+        return ()
 
     def check(self, request: SynthesisRequest) -> None:
         """Raise FlowTTSError for a request that this voice cannot follow, or a mark in its text."""
@@ -213,6 +219,7 @@ class UtteranceSynthesizer(abc.ABC):
             None if any(part.words is None for part in told) else tuple(words),
             " ".join(part.phonemes for part in told),
             dropped=plan.dropped,
+            notes=self.notes(request),
         )
 
 

@@ -17,8 +17,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from flowtts_core.acoustic.base import Condition, Generated, Prompt
 from flowtts_core.acoustic.windows import WindowedModel
-from flowtts_core.audio.files import read_audio, resample
+from flowtts_core.audio.files import resample
 from flowtts_core.audio.mel import LogMel
+from flowtts_core.audio.reference import clean_reference, require_own_text, text_note
 from flowtts_core.engines.base import (
     Speech,
     Spoken,
@@ -42,7 +43,7 @@ from flowtts_core.voice.parts import FlowVoice, load_parts, parts_of
 # padded; on a CPU larger batches cost memory and gain nothing, a GPU needs many to be at work
 TOKENS_PER_BATCH, TOKENS_PER_BATCH_CUDA = 4000, 16_000
 CONTROLS = frozenset({"seed", "speed", "steps", "temperature", "grid"})
-_PROMPTS_KEPT = 8  # clips whose features stay in memory
+_PROMPTS_KEPT = 64  # clips whose features stay in memory, 0.5 MB each
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,14 @@ class FlowSynthesizer(UtteranceSynthesizer):
             raise FlowTTSError("a prompt needs its prompt_text, and the other way round")
         if request.prompt is not None:
             self.prompt_of(request.prompt, request.prompt_text)  # one that cannot be read is refused before any sound
+
+    def notes(self, request: SynthesisRequest) -> tuple[str, ...]:
+        """Return what was done to the request's clip, and what is odd about it or its text."""
+        if request.prompt is None:
+            return ()
+        reference = clean_reference(request.prompt)
+        odd = text_note(request.prompt_text or "", reference.seconds)
+        return (*reference.notes, *([odd] if odd else []))
 
     def stream_source(self) -> StreamSource | None:
         from flowtts_core.engines.flow_stream import WindowSource
@@ -223,13 +232,14 @@ class FlowSynthesizer(UtteranceSynthesizer):
         return Condition(pad_sequence(tokens, batch_first=True), lengths, speakers, prompt).to(self.device)
 
     def _prompt_of(self, clip: PromptClip, text: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features [T, D] of a clip, and the tokens [L] of what is said in it.
+        """Features [T, D] of a clip as `clean_reference` leaves it, and the tokens [L] of what is said in it.
 
         Raises:
-            AudioError, TextError: for a clip or a text that cannot be read.
+            AudioError, TextError: for a clip or a text that cannot serve, or that do not belong together.
         """
-        mel = self.voice.acoustic.features
-        waveform = resample(*read_audio(clip.audio), mel.sample_rate)
+        mel, reference = self.voice.acoustic.features, clean_reference(clip)
+        require_own_text(reference, text)
+        waveform = resample(reference.waveform, reference.sample_rate, mel.sample_rate)
         waveform = waveform[: len(waveform) // mel.hop_length * mel.hop_length]
         features = LogMel(mel)(torch.from_numpy(np.ascontiguousarray(waveform))[None])[0].T
         return features, torch.tensor(self.voice.frontend.encode(text).tokens)

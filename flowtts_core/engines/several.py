@@ -40,6 +40,10 @@ class SeveralVoices(UtteranceSynthesizer):
             voice, own = self._voice(asked(request, manner), manner)
             voice.check_settings(settings_of(own))
 
+    def notes(self, request: SynthesisRequest) -> tuple[str, ...]:
+        """Return what the voice itself says of a request."""
+        return self.own.notes(request)
+
     def plan(self, request: SynthesisRequest) -> TextPlan:
         """Check a request and cut its text, each part as its own voice reads it."""
         self.check(request)

@@ -30,7 +30,7 @@ QUARANTINE = "quarantine.jsonl"
 
 _SHARD_NAME = re.compile(r"(\d{5,})\.parquet")
 _READERS = 4
-_ADDED = ("dropped", "cue_start", "cue_end")
+_ADDED = ("dropped", "notes", "cue_start", "cue_end")
 
 
 def shard_name(index: int) -> str:
@@ -296,7 +296,7 @@ def _writing(names: Sequence[str]) -> dict[str, Any]:
         f"words.list.element.{field.name}": "ZSTD" for field in SHARD_SCHEMA.field("words").type.value_type
     } | compression
     codecs |= {f"scores.list.element.{field.name}": "ZSTD" for field in SHARD_SCHEMA.field("scores").type.value_type}
-    codecs["dropped.list.element"] = "ZSTD"
-    for nested in ("words", "scores", "dropped"):
+    codecs |= {"dropped.list.element": "ZSTD", "notes.list.element": "ZSTD"}
+    for nested in ("words", "scores", "dropped", "notes"):
         codecs.pop(nested, None)
     return {"compression": codecs, "write_page_checksum": True, "use_dictionary": False, "write_statistics": False}

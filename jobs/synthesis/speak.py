@@ -244,6 +244,7 @@ def shard_table(
         "words": [None if s.words is None or not good else list(s.words) for s, good in zip(results, ok, strict=True)],
         "phonemes": [spoken.phonemes if good else None for spoken, good in zip(results, ok, strict=True)],
         "dropped": [list(spoken.dropped) or None for spoken in results],
+        "notes": [list(spoken.notes) or None for spoken in results],
         "status": ["ok" if good else "failed" for good in ok],
         "reason": [spoken.reason or None for spoken in results],
         "attempts": [0 if unit.error else attempts for unit in units],

@@ -26,6 +26,7 @@ class StoredSound:
     reason: str = ""
     digest: str = ""
     dropped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def stored(result: Speech | SynthesisFailure | None) -> StoredSound:
@@ -43,7 +44,9 @@ def stored(result: Speech | SynthesisFailure | None) -> StoredSound:
         None if speech.words is None else tuple(dict(vars(w)) for w in speech.words)
     )  # `asdict` copies them deeply, 0.13 ms a text
     length, digest = len(speech.waveform), sha256(flac)
-    return StoredSound(flac, speech.sample_rate, length, words, speech.phonemes, "", digest, speech.dropped)
+    return StoredSound(
+        flac, speech.sample_rate, length, words, speech.phonemes, "", digest, speech.dropped, speech.notes
+    )
 
 
 def fault(speech: Speech | None) -> str:

@@ -112,6 +112,7 @@ MANIFEST_SCHEMA = pa.schema(
         ("words", pa.list_(_WORD)),  # null where the voice knows no durations
         ("phonemes", pa.string()),
         ("dropped", pa.list_(pa.string())),  # what of the text was not spoken; null: nothing
+        ("notes", pa.list_(pa.string())),  # what was done to its prompt, or is odd about it; null: nothing
         ("status", pa.string()),  # "ok" or "failed"
         ("reason", pa.string()),  # why it failed
         ("attempts", pa.int32()),

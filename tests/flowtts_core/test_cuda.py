@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from flowtts_core.audio.files import encode
 from flowtts_core.engines.base import Speech
 from flowtts_core.engines.flow import FlowSynthesizer
-from flowtts_core.request import PromptClip, SynthesisRequest
+from flowtts_core.request import SynthesisRequest
 from flowtts_core.streaming.engine import StreamingEngine
 from flowtts_core.voice import open_voice
+from tests.speech_like import babble_clip
 from tests.standins import make_character_voice
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that torch can use")
@@ -81,7 +81,7 @@ def test_the_streaming_engine_says_the_same_whoever_listens_beside(
 
 def test_voices_of_other_kinds_speak_there(tmp_path: Path) -> None:
     """The front end, the prompt's clip and the noise are made on the CPU, whatever the device."""
-    clip = PromptClip(encode(0.2 * np.sin(np.arange(8000) * 0.05).astype(np.float32), 16000))
+    clip = babble_clip(1.2)
     requests = [SynthesisRequest(text=text, prompt=clip, prompt_text="A tone.") for text in TEXTS]
     folder = make_character_voice(tmp_path / "cara", prompted="required")
     found, expected = (open_voice(folder, device=device).synthesize(requests) for device in ("cuda", "cpu"))

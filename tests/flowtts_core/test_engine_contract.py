@@ -16,19 +16,19 @@ import numpy as np
 import pytest
 import torch
 
-from flowtts_core.audio.files import encode
 from flowtts_core.engines.base import Speech, SynthesisFailure, UtteranceSynthesizer
 from flowtts_core.engines.flite import flite_card
 from flowtts_core.engines.hibari import import_hibari
 from flowtts_core.engines.table import ENGINES
 from flowtts_core.engines.tiny import save_tiny
 from flowtts_core.errors import FlowTTSError
-from flowtts_core.request import PromptClip, SynthesisRequest
+from flowtts_core.request import SynthesisRequest
 from flowtts_core.streaming.engine import StreamingEngine, join
 from flowtts_core.tiny.model import TinyConfig, TinyModel
 from flowtts_core.voice import load_card, open_voice
 from flowtts_core.voice.card import write_card
 from tests.onnx_graphs import make_kokoro_voice, make_piper_voice
+from tests.speech_like import babble_clip
 from tests.standins import OpenVoice, make_character_voice, make_fake_voice, make_flite_program
 from tests.voices import make_f5_voice, make_voice
 
@@ -72,12 +72,7 @@ class Case:
         return [SynthesisRequest(text=text, seed=i, **self.settings) for i, text in enumerate(self.texts)]
 
 
-def a_clip(seconds: float = 0.4, rate: int = 16000) -> PromptClip:
-    tone = 0.2 * np.sin(np.arange(round(seconds * rate)) * 0.05).astype(np.float32)
-    return PromptClip(encode(tone, rate))
-
-
-PROMPT = {"prompt": a_clip(), "prompt_text": "A tone."}
+PROMPT = {"prompt": babble_clip(1.2), "prompt_text": "A tone."}
 SEVERAL = partial(make_voice, n_speakers=2)
 CASES = {
     "flow": Case(make_voice, {"guidance": 1.0}, timed=True),

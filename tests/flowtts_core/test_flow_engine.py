@@ -18,6 +18,7 @@ from flowtts_core.engines.flow import FlowSynthesizer
 from flowtts_core.request import PromptClip, SynthesisRequest
 from flowtts_core.sampling import Sampling
 from flowtts_core.voice.parts import load_parts
+from tests.speech_like import babble_clip
 from tests.standins import make_character_voice
 from tests.voices import make_voice
 
@@ -179,8 +180,8 @@ def test_batches_hold_to_their_budget_and_change_nothing(synthesizer: FlowSynthe
 # --- guidance and prompts ---------------------------------------------------------------------------------------------
 
 
-def a_clip(pitch: float, seconds: float = 0.5, rate: int = 16000) -> PromptClip:
-    return PromptClip(encode(0.2 * np.sin(np.arange(round(seconds * rate)) * pitch).astype(np.float32), rate))
+def a_clip(pitch: float, seconds: float = 1.1, rate: int = 16000) -> PromptClip:
+    return babble_clip(seconds, pitch, rate)
 
 
 @pytest.fixture(scope="module")
@@ -195,8 +196,8 @@ def differ(one: Speech, other: Speech) -> bool:
 def test_a_prompt_and_what_is_said_in_it_are_heard(prompted: FlowSynthesizer) -> None:
     """In one batch with requests that have none, each as if it were alone."""
     plain = SynthesisRequest(text="Hello there.")
-    low = replace(plain, prompt=a_clip(0.05), prompt_text="A tone.")
-    requests = [low, plain, replace(low, prompt=a_clip(0.3, 0.9)), replace(low, prompt_text="Another tone."), low]
+    low = replace(plain, prompt=a_clip(120), prompt_text="A tone.")
+    requests = [low, plain, replace(low, prompt=a_clip(220, 1.4)), replace(low, prompt_text="Another tone."), low]
     together = [speech(result) for result in prompted.synthesize(requests)]
     assert not differ(together[0], together[-1])
     assert all(differ(together[0], other) for other in together[1:-1])
@@ -207,17 +208,20 @@ def test_a_prompt_and_what_is_said_in_it_are_heard(prompted: FlowSynthesizer) ->
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
-        ({"prompt": a_clip(0.05)}, "needs its prompt_text"),
+        ({"prompt": a_clip(120)}, "needs its prompt_text"),
         ({"prompt_text": "A tone."}, "needs its prompt_text"),
         ({"prompt": PromptClip(b"not audio"), "prompt_text": "A tone."}, "audio"),
-        ({"prompt": a_clip(0.05), "prompt_text": "日本語"}, "can be spoken"),
+        ({"prompt": a_clip(120), "prompt_text": "日本語"}, "can be spoken"),
+        ({"prompt": PromptClip(encode(np.zeros(32000, np.float32), 16000)), "prompt_text": "A tone."}, "silent"),
+        ({"prompt": a_clip(120), "prompt_text": "A tone. " * 10}, "too long"),
+        ({"prompt": a_clip(120, 20), "prompt_text": "A tone. " * 40}, "its text is of all"),
         ({"prompt": "tone.wav", "prompt_text": "A tone."}, "use a clip"),
     ],
 )
 def test_a_prompt_that_cannot_be_used_fails_alone(
     prompted: FlowSynthesizer, given: dict[str, Any], reason: str
 ) -> None:
-    good = SynthesisRequest(text="Hello there.", prompt=a_clip(0.05), prompt_text="A tone.")
+    good = SynthesisRequest(text="Hello there.", prompt=a_clip(120), prompt_text="A tone.")
     plain = SynthesisRequest(text="Hello there.")
     first, failed, last = prompted.synthesize([good, replace(plain, **given), good])
     assert isinstance(failed, SynthesisFailure) and reason in failed.reason
@@ -229,7 +233,7 @@ def test_a_voice_that_imitates_asks_for_a_clip(tmp_path: Path, synthesizer: Flow
     assert imitating.voice.card.prompt == "required"
     [failed] = imitating.synthesize([SynthesisRequest(text="Hello.")])
     assert isinstance(failed, SynthesisFailure) and "give a prompt" in failed.reason
-    [refused] = synthesizer.synthesize([SynthesisRequest(text="Hello.", prompt=a_clip(0.05), prompt_text="A tone.")])
+    [refused] = synthesizer.synthesize([SynthesisRequest(text="Hello.", prompt=a_clip(120), prompt_text="A tone.")])
     assert isinstance(refused, SynthesisFailure) and "prompt = a clip: voice amy has no such setting" in refused.reason
 
 
