@@ -33,10 +33,16 @@ class PromptClip:
 
 
 def _ask(
-    default: Any, meaning: str, low: float | None = None, high: float | None = None, choices: tuple[str, ...] = ()
+    default: Any,
+    meaning: str,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+    option: str = "",
 ) -> Any:
-    """A field of `SynthesisRequest`: its default, what it means, and its range or choices."""
-    return field(default=default, metadata={"meaning": meaning, "low": low, "high": high, "choices": choices})
+    """A field of `SynthesisRequest`: its default, what it means, its range or choices, and its name as an option."""
+    told = {"meaning": meaning, "low": low, "high": high, "choices": choices, "option": option}
+    return field(default=default, metadata=told)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +58,10 @@ class SynthesisRequest:
     grid: str | None = _ask(None, "time grid of the flow: uniform, sway, power, shift or pruned")
     speaker: str | None = _ask(None, "a speaker of the voice, where it has several")
     language: str | None = _ask(None, "language of the text, where the voice speaks several")
-    prompt: PromptClip | None = _ask(None, "a clip whose voice is imitated, where the voice takes one")
-    prompt_text: str | None = _ask(None, "what is said in the prompt")
+    prompt: PromptClip | None = _ask(
+        None, "a recording whose voice is imitated, 3 to 12 s of one person, where the voice takes one", option="clone"
+    )
+    prompt_text: str | None = _ask(None, "what is said in that recording, word for word", option="ref_text")
     input_type: str = _ask("text", "what the text is: text or ssml", choices=("text", "ssml"))
 
 
@@ -64,6 +72,7 @@ class RequestField:
     Attributes:
         kind: int, float, str or PromptClip.
         choices: the strings that it may be; empty: any.
+        option: its name as an option and a column, where it has another there; its own is accepted too.
     """
 
     name: str
@@ -73,6 +82,7 @@ class RequestField:
     low: float | None = None
     high: float | None = None
     choices: tuple[str, ...] = ()
+    option: str = ""
 
     def check(self, value: Any) -> None:
         """Raise FlowTTSError for a value of another type or out of range."""
@@ -91,7 +101,7 @@ class RequestField:
     def parse(self, value: Any) -> Any:
         """Return a value as a table's cell gives it, numbers also as text; None for an empty cell.
 
-        Of a clip this is its path, as written.
+        Of a clip this is its path, as written, or the clip itself where the cell holds its bytes.
 
         Raises:
             FlowTTSError: for what cannot be read as such a value.
@@ -100,6 +110,10 @@ class RequestField:
             return None
         if self.kind in (int, float):
             return self._number(value)
+        if self.kind is PromptClip and isinstance(value, dict):  # as the datasets library stores audio
+            value = value.get("bytes") or value.get("path")
+        if self.kind is PromptClip and isinstance(value, bytes):
+            return PromptClip(value)
         if isinstance(value, int) and not isinstance(value, bool):
             value = str(value)
         if not isinstance(value, str) or _BAD_TEXT.search(value):

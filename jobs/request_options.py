@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from flowtts_core.request import REQUEST_FIELDS, PromptClip
 
 if TYPE_CHECKING:
     from flowtts_core.text.cast import Cast
+    from flowtts_core.voice.cloning import PreparedReference
 
 
 def add_request_options(group: Any) -> None:
@@ -22,10 +24,60 @@ def add_request_options(group: Any) -> None:
         names = {int: "N", float: "X", PromptClip: "FILE"}
         metavar = None if choices else names.get(field.kind, "NAME")
         meaning = f"{field.meaning} (default: {default})".replace("%", "%%")
-        group.add_argument(f"--{name.replace('_', '-')}", metavar=metavar, help=meaning, **kind, **choices)
+        known = {"dest": name, "metavar": metavar, **kind, **choices}
+        group.add_argument(f"--{(field.option or name).replace('_', '-')}", help=meaning, **known)
+        if field.option:  # its name in the library and in older commands
+            group.add_argument(
+                f"--{name.replace('_', '-')}", help=argparse.SUPPRESS, default=argparse.SUPPRESS, **known
+            )
     group.add_argument(
         "--ssml", action="store_const", const="ssml", dest="input_type", help="the text is SSML, as --input-type ssml"
     )
+
+
+def add_clone_options(group: Any) -> None:
+    """Add the options about the recording that `--clone` names, beside those of a request."""
+    group.add_argument(
+        "--asr",
+        metavar="KIND[:MODEL]",
+        help="what transcribes: a recording without --ref-text (default: pocketsphinx, which hears English roughly; name a"
+        " Whisper for others), and checks one with it; see flowtts evaluate --help",
+    )
+    add_consent_option(group)
+
+
+def add_consent_option(group: Any) -> None:
+    """Add `--consent`."""
+    group.add_argument(
+        "--consent",
+        metavar="TEXT",
+        default="",
+        help="who agreed to be imitated, and when, for the record: it is kept with the recording's SHA-256 and name. Clone the"
+        " voices of people who agreed, and no others",
+    )
+
+
+def prepared_clone(args: argparse.Namespace, language: str) -> PreparedReference:
+    """Return what `--clone` and `--ref-text` ask to imitate, and tell on standard error what was done to it.
+
+    Args:
+        language: of the recording, where it must be transcribed.
+
+    Raises:
+        FlowTTSError: for a recording or a text that cannot serve.
+    """
+    from flowtts_core.voice.cloning import prepare_reference
+
+    clip = PromptClip(Path(args.prompt).read_bytes())
+    prepared = prepare_reference(clip, args.prompt_text, asr=args.asr, language=language)
+    for note in prepared.notes:
+        print(f"note: {args.prompt}: {note}", file=sys.stderr)
+    if prepared.transcribed:
+        print(
+            f"heard in {args.prompt} by {prepared.transcribed}: {prepared.text!r}; where that is wrong, give --ref-text",
+            file=sys.stderr,
+        )
+    return prepared
 
 
 def add_lexicon_option(group: Any) -> None:

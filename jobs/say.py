@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, Any
 from flowtts_core.errors import ConfigError, DependencyError, OutputError, TextError
 from jobs.request_options import (
     add_cast_options,
+    add_clone_options,
     add_lexicon_option,
     add_request_options,
     cast_of,
+    prepared_clone,
     read_lexicon,
     request_settings,
 )
@@ -40,7 +42,8 @@ def add_parser(subparsers: Any) -> None:
         help="say a text at once",
         description="Say a text at once. The same text, voice and seed always give the same sound.",
         epilog='examples:\n  flowtts say "Good evening." --play\n  echo "Good evening." | flowtts say - -o evening.mp3\n'
-        '  flowtts say "Wait. [pause:2s] [rate:0.8]Listen.[/rate]"\n  flowtts say --ssml - < talk.ssml',
+        '  flowtts say "Wait. [pause:2s] [rate:0.8]Listen.[/rate]"\n  flowtts say --ssml - < talk.ssml\n'
+        '  flowtts say "Good evening." --voice voices/f5 --clone me.wav --ref-text "What I say in me.wav."',
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("text", help="what to say; - reads it from standard input")
@@ -52,6 +55,7 @@ def add_parser(subparsers: Any) -> None:
         "--voice", help="a bundled voice's name, a voice folder or hf://owner/name (default: the bundled one)"
     )
     add_request_options(parser)
+    add_clone_options(parser)
     add_cast_options(parser)
     add_lexicon_option(parser)
     parser.add_argument("--json", action="store_true", help="print a summary as JSON")
@@ -75,15 +79,24 @@ def run(args: argparse.Namespace) -> int:
     text = directed_text(text, cast) if cast else text
     synthesizer = SeveralVoices(open_voice(args.voice, lexicon=words), partial(open_voice, lexicon=words))
     loaded = time.perf_counter()
-    waveform = speak(synthesizer, text, request_settings(args))
+    settings, reference = request_settings(args), None
+    if args.prompt is not None:
+        synthesizer.check_settings(
+            {"prompt": args.prompt}
+        )  # a voice that takes none says so before anything is transcribed
+        reference = prepared_clone(args, args.language or next(iter(synthesizer.languages), "en"))
+        settings |= {"prompt": reference.clip, "prompt_text": reference.text}
+    waveform = speak(synthesizer, text, settings, noted=reference is not None)
     if output is not None:
         write(output, waveform, synthesizer.sample_rate)
-    summary = {
+    summary: dict[str, Any] = {
         "output": None if output is None else str(output),
         "seconds": round(len(waveform) / synthesizer.sample_rate, 3),
         "load_s": round(loaded - started, 3),
         "synthesis_s": round(time.perf_counter() - loaded, 3),
     }
+    if reference is not None:
+        summary["reference"] = reference.provenance(args.prompt, args.consent)
     if player is not None:
         play(player, waveform, synthesizer.sample_rate)
     if args.json:
@@ -104,27 +117,28 @@ def require_unicode(text: str) -> str:
     return text
 
 
-def speak(synthesizer: Synthesizer, text: str, settings: dict[str, Any]) -> np.ndarray:
-    """Speak a text as one waveform [S]; what of it cannot be spoken is told on standard error.
+def speak(synthesizer: Synthesizer, text: str, settings: dict[str, Any], *, noted: bool = False) -> np.ndarray:
+    """Speak a text as one waveform [S]; what of it cannot be spoken is told on standard error, as is what a voice notes.
 
     Args:
-        settings: fields of `SynthesisRequest`; a prompt as its clip's path.
+        settings: fields of `SynthesisRequest`.
+        noted: what the voice would note is told already.
 
     Raises:
         TextError: when there is nothing to say, or it cannot be said.
     """
     from flowtts_core.engines.base import SynthesisFailure
-    from flowtts_core.request import PromptClip, SynthesisRequest
+    from flowtts_core.request import SynthesisRequest
 
     if not text.strip():
         raise TextError("there is nothing to say: the text is empty", 'give a text, for example: flowtts say "Hello."')
-    if "prompt" in settings:
-        settings = {**settings, "prompt": PromptClip(Path(settings["prompt"]).read_bytes())}
     [result] = synthesizer.synthesize([SynthesisRequest(text=text, **settings)])
     if isinstance(result, SynthesisFailure):
         raise TextError(f"cannot say {text[:60]!r}: {result.reason}")
     if result.dropped:
         print(f"not spoken: {', '.join(result.dropped)}", file=sys.stderr)
+    for note in () if noted else result.notes:
+        print(f"note: {note}", file=sys.stderr)
     return result.waveform
 
 

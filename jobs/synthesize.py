@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from cluster.resources import PROFILES, profile_named
 from jobs.request_options import (
     add_cast_options,
+    add_consent_option,
     add_lexicon_option,
     add_request_options,
     cast_of,
@@ -39,7 +40,8 @@ A book (EPUB, Project Gutenberg text, plain text, HTML, Markdown, DOCX, ODT, RTF
 Calibre) becomes one tagged file with chapter marks and cover, a file for each chapter, subtitles (SRT, VTT), word times
 (words.json) and a report (report.html). Rows (JSONL, CSV, TSV, Parquet, cues of SRT and VTT, or lines of text with --lines)
 become a folder of audio files with metadata.csv, ready for `flowtts prepare`; a column voice, and columns named as the options
-below (seed, speed, steps, ...), say how a row is spoken. Several inputs make one job: each book gets its folder under books/.
+below (seed, speed, steps, clone and ref_text, ...), say how a row is spoken: a clone is a path beside the table, or in Parquet
+the bytes of an audio file. Several inputs make one job: each book gets its folder under books/.
 `flowtts chapters BOOK` lists a book's chapters, and what of it is not read.
 What cannot be read, or is in another language than the voice reads, is refused (--language insists on a language).
 An input is a file, a folder, a pattern, an s3:// object or prefix, or a list of inputs: a table with a column `input`.
@@ -62,6 +64,7 @@ examples:
   flowtts synthesize list.jsonl -o out/                           rows {"input": "a.epub", "voice": "amy", "speed": 1.1}
   flowtts synthesize film.srt -o dub/                             cues as rows; their times stand in dub/manifest.parquet
   flowtts synthesize quotes.csv -o corpus/ --text-column quote    a table with other column names
+  flowtts synthesize rows.csv -o out/ --voice voices/f5           columns clone (a recording) and ref_text (what is said in it)
   flowtts synthesize s3://texts/ -o s3://speech/a --rows parquet --address http://head:8265 --min 4 --max 64
 
 exit codes: 0 all is spoken; 3 done, but some rows were set aside or not verified; 1 failed; 2 wrong usage; 130 interrupted;
@@ -131,6 +134,7 @@ def add_columns(group: Any) -> None:
 def add_speaking(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("how it is spoken")
     add_request_options(group)
+    add_consent_option(group)
     add_lexicon_option(group)
 
 
@@ -146,7 +150,10 @@ def add_verifying(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--takes", type=int, default=3, metavar="N", help="takes of an utterance at most (default: 3)")
     group.add_argument(
-        "--asr", default="pocketsphinx", metavar="KIND[:MODEL]", help="what transcribes: see flowtts evaluate --help"
+        "--asr",
+        metavar="KIND[:MODEL]",
+        help="what transcribes, see flowtts evaluate --help (default: pocketsphinx); it also hears what is said in the recordings"
+        " of rows (column clone) that have no text (column ref_text), which without --asr are set aside",
     )
     group.add_argument("--verify-speaker", metavar="FILE", help="a clip of the voice that `secs` is measured against")
 
@@ -280,8 +287,9 @@ def speaking_of(args: argparse.Namespace) -> Speaking:
     """Return how to speak, by the options of a request and those of `add_verifying`."""
     from jobs.synthesis.settings import GateConfig, Speaking
 
-    gate = GateConfig(tuple(args.verify), args.takes, args.asr, args.verify_speaker) if args.verify else None
-    return Speaking(request_settings(args), gate=gate)
+    asr = {} if args.asr is None else {"asr": args.asr}
+    gate = GateConfig(tuple(args.verify), args.takes, **asr, target=args.verify_speaker) if args.verify else None
+    return Speaking(request_settings(args), gate=gate, consent=args.consent, **asr)
 
 
 def options_of(args: argparse.Namespace, **formats: Any) -> Options:

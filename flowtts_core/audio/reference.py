@@ -20,6 +20,7 @@ from flowtts_core.request import PromptClip
 
 VERSION = 1  # of the cleaning: what is kept of another is made anew
 SHORTEST_S, ENOUGH_S, LONGEST_S, LONGEST_READ_S = 1.0, 3.0, 12.0, 300.0
+LONGEST_ALIGNED_S = 60.0  # of a recording whose text is cut with it
 LEVEL_RMS = 0.1  # the level at which F5-TTS and ZipVoice hear clips (`target_rms`)
 _OVER_S = 0.5  # by so much a clip may be longer: better than a word less
 _PEAK = 0.99
@@ -62,6 +63,7 @@ class Reference:
         notes: what was done to it and what is wrong with it, for people.
         cut: it is only the beginning of what was given, so that a text of the whole is not its text.
         given_s: seconds of what was given.
+        before_cut: [S] of a cut one, as far as an alignment of its text needs it; else empty.
     """
 
     waveform: np.ndarray = field(repr=False)
@@ -69,6 +71,7 @@ class Reference:
     notes: tuple[str, ...] = ()
     cut: bool = False
     given_s: float = 0.0
+    before_cut: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32), repr=False)
 
     @property
     def seconds(self) -> float:
@@ -109,7 +112,9 @@ def _cleaned(clip: PromptClip) -> Reference:
             f"the reference has {len(waveform) / rate:.1f} s of sound, and at least {SHORTEST_S:g} s are needed",
             _REMEDY,
         )
+    whole = waveform[:0]
     if cut := len(waveform) > (LONGEST_S + _OVER_S) * rate:
+        whole = waveform[: round(LONGEST_ALIGNED_S * rate)]
         waveform = _trimmed(waveform[: _pause(waveform, rate, notes)], rate)
     waveform = _centred(waveform, notes)
     _require_speech(waveform, rate, notes)
@@ -123,7 +128,7 @@ def _cleaned(clip: PromptClip) -> Reference:
         notes.append(f"it is short ({seconds:.1f} s): {ENOUGH_S:g} s or more give a truer voice")
     if rate < _DULL_RATE:
         notes.append(f"its sample rate is {rate} Hz: the voice will be as dull as it is")
-    return Reference(waveform, rate, tuple(notes), cut, given_s)
+    return Reference(waveform, rate, tuple(notes), cut, given_s, whole)
 
 
 def _trimmed(waveform: np.ndarray, rate: int) -> np.ndarray:

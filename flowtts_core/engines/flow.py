@@ -102,9 +102,13 @@ class FlowSynthesizer(UtteranceSynthesizer):
         if request.grid is not None and request.grid not in NAMED_GRIDS:
             raise FlowTTSError(f"grid = {request.grid!r}: use one of: {', '.join(NAMED_GRIDS)}")
         if self.voice.acoustic.prompted == "required" and request.prompt is None:
-            raise FlowTTSError(f"voice {self.name} speaks as a clip does: give a prompt, and what is said in it")
+            raise FlowTTSError(
+                f"voice {self.name} speaks as a recording does: give a prompt and its prompt_text (--clone FILE --ref-text TEXT)"
+            )
         if (request.prompt is None) != (request.prompt_text is None):
-            raise FlowTTSError("a prompt needs its prompt_text, and the other way round")
+            raise FlowTTSError(
+                "a prompt needs its prompt_text, and the other way round (--clone and --ref-text; columns clone and ref_text)"
+            )
         if request.prompt is not None:
             self.prompt_of(request.prompt, request.prompt_text)  # one that cannot be read is refused before any sound
 

@@ -37,6 +37,29 @@ def embed(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
     return np.asarray(_encoder().embed_utterance(voiced), dtype=np.float32)
 
 
+def parts_alike(waveform: np.ndarray, sample_rate: int) -> float | None:
+    """Return the cosine between the two groups into which windows of the waveform [S] fall; low where two people speak.
+
+    The groups are of the windows (1.6 s long, two a second) that are nearer to one or to the other of the two windows that are
+    least alike. None for fewer than four windows.
+
+    Raises:
+        DependencyError: without Resemblyzer.
+    """
+    resemblyzer = require("resemblyzer", REMEDY)
+    require_librosa()
+    voiced = resemblyzer.preprocess_wav(to_16k(waveform, sample_rate))
+    if voiced.size == 0:
+        return None
+    _, windows, _ = _encoder().embed_utterance(voiced, return_partials=True, rate=2.0)
+    if len(windows) < 4:
+        return None
+    alike = windows @ windows.T
+    first, second = np.unravel_index(int(alike.argmin()), alike.shape)
+    nearer = alike[first] > alike[second]
+    return cosine(windows[nearer].mean(0), windows[~nearer].mean(0))
+
+
 def cosine(a: np.ndarray, b: np.ndarray) -> float:
     """Return the cosine of the angle between two vectors [D], in [-1, 1]."""
     return float(np.dot(a, b) / (np.linalg.norm(a) * np.linalg.norm(b)))

@@ -211,7 +211,7 @@ def _beside(of: str, path: str) -> str:
 
 def _place_prompt(row: TextRow, table: str) -> None:
     """Take a row's prompt as its table means it: relative to the table."""
-    if "prompt" in row.settings:
+    if isinstance(row.settings.get("prompt"), str):
         row.settings["prompt"] = _beside(table, row.settings["prompt"])
 
 

@@ -15,7 +15,7 @@ from cluster.plan import PLANS, DoneRow, PlanWriter, StoredPlan
 from cluster.storage import Storage
 from flowtts_core import __version__
 from flowtts_core.config import to_dict
-from flowtts_core.errors import ConfigError, TextError
+from flowtts_core.errors import ConfigError, FlowTTSError, TextError
 from flowtts_core.request import REQUEST_FIELDS
 from flowtts_core.text.document import Chapter, Document, Sentence, TextRow
 from jobs.synthesis.engine import Engine, Voices
@@ -215,7 +215,7 @@ def write_plan(
     """
     writer = PlanWriter(storage, f"{PLANS}/{name}", PLAN_ROWS, kept, first_index)
     prints = Fingerprints(speaking, voices)
-    prompts = PromptKeeper(storage, f"{PLANS}/{name}")
+    prompts = PromptKeeper(storage, f"{PLANS}/{name}", speaking.asr, speaking.consent)
     books: list[dict[str, Any]] = []
     voice_names: dict[str | None, int] = {}
     rows = 0
@@ -228,7 +228,7 @@ def write_plan(
             book["units"] += 1
             if item.chapter not in book["numbers"][-1:]:
                 book["numbers"].append(item.chapter)
-        unit = _prompted(prints.checked(voices.cast(item)), speaking.settings.get("prompt"), prompts)
+        unit = _prompted(prints.checked(voices.cast(item)), speaking.settings, voices, prompts)
         if not unit.error:
             voice_names[unit.voice] = voice_names.get(unit.voice, 0) + 1
         writer.add(plan_row(unit, prints.of(unit)))
@@ -239,19 +239,27 @@ def write_plan(
         raise TextError(f"{plan.title}: nothing to read", "is the input empty?")
     used = {voices.find(voice).name: voices.find(voice).facts() for voice in voice_names}
     notes = {"title": plan.title, "kind": plan.kind, "books": books, "voices": used, "sources": list(plan.sources)}
+    if prompts.references:
+        notes["references"] = prompts.references
     return writer.close(notes)
 
 
-def _prompted(unit: Unit, job: str | None, prompts: PromptKeeper) -> Unit:
-    """The unit with the digest of its prompt, or of the job's, or an error where that cannot be read."""
-    path = unit.settings.get("prompt", job)
-    if path is None or unit.error:
-        return unit
+def _prompted(unit: Unit, job: Mapping[str, Any], voices: Voices, prompts: PromptKeeper) -> Unit:
+    """The unit with the digest of its prompt, or of the job's, and with its text, or an error where it cannot be imitated."""
+    asked = {**job, **unit.settings}
+    own = {name: value for name, value in unit.settings.items() if name != "prompt"}
+    if asked.get("prompt") is None or unit.error:
+        return replace(unit, settings=own) if unit.error else unit
+    jobs = "prompt" not in unit.settings
+    language = voices.find(unit.voice).language(asked.get("speaker"), asked.get("language"))
     try:
-        return replace(unit, settings={**unit.settings, "prompt": prompts.digest(path)})
-    except TextError as error:
-        kept = {name: value for name, value in unit.settings.items() if name != "prompt"}
-        return replace(unit, settings=kept, error=error.message)
+        kept = prompts.keep(asked["prompt"], asked.get("prompt_text"), language, jobs=jobs)
+    except FlowTTSError as error:
+        if jobs:  # no row could be spoken
+            raise
+        return replace(unit, settings=own, error=error.message)
+    told = {} if kept.text is None else {"prompt_text": kept.text}
+    return replace(unit, settings={**own, "prompt": kept.digest, **told})
 
 
 def _store_book(storage: Storage, folder: str, book: Book) -> dict[str, Any]:

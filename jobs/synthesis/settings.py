@@ -76,12 +76,17 @@ class Speaking:
         lexicon: fingerprint of the user's lexicon.
         gate: what each utterance must keep.
         whole: sets aside what cannot be spoken in full, as a corpus to train on needs it.
+        asr: what transcribes the clips of rows that have no text; "" leaves them without. Not part of the job's identity: the
+            texts are.
+        consent: who agreed to be imitated, for the provenance alone.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
     lexicon: str = ""
     gate: GateConfig | None = None
     whole: bool = False
+    asr: str = ""
+    consent: str = ""
 
     def __post_init__(self) -> None:
         for name, value in self.settings.items():

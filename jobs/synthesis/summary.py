@@ -28,6 +28,7 @@ class Summary:
     `in_part` counts rows of whose text something was not spoken (column `dropped` of the manifest); `dropped` tells what, and in
     how many rows. `unverified` utterances fell short of the gate in all takes (set aside in a corpus, kept in a book); of
     `spoken_again` a later take was kept; `scores` are means of what the gate measured, over the utterances that are kept.
+    `references` tells of the recordings that were imitated where they come from.
     """
 
     output: str
@@ -54,6 +55,7 @@ class Summary:
     timings: dict[str, float] = field(default_factory=dict)
     loudness_lufs: float | None = None
     notes: tuple[str, ...] = ()
+    references: list[dict[str, Any]] = field(default_factory=list)
     made_by: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -129,6 +131,7 @@ def summarise(
         timings=timings,
         loudness_lufs=books[0].written_lufs if len(books) == 1 else None,
         notes=(*notes, *(note for book in books for note in book.notes)),
+        references=stored.notes.get("references", []),
         made_by=_made_by(),
     )
 

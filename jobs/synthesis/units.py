@@ -29,7 +29,7 @@ class Unit:
         cue_start, cue_end: of subtitles, the seconds between which they show it.
         error: why it cannot be spoken, known before synthesis (an unreadable row); empty otherwise.
         settings: fields of `SynthesisRequest` of its own, the seed always; others take the job's. A prompt is its clip's path,
-            in a stored plan its digest.
+            or the clip; in a stored plan its digest.
     """
 
     id: str

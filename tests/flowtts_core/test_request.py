@@ -156,7 +156,7 @@ def test_cells_of_tables_are_read(name: str, cell: object, value: object) -> Non
         ("speaker", True),
         ("speaker", "a\x00b"),
         ("grid", "\ud800"),
-        ("prompt", b"RIFF"),
+        ("prompt", 3.5),
     ],
 )
 def test_cells_that_cannot_be_read_name_their_column(name: str, cell: object) -> None:
@@ -190,3 +190,16 @@ def test_both_speeds_together_have_a_range() -> None:
     for own, asked in ((4.0, 4.0), (0.2, 0.25), (1.0, float("nan"))):
         with pytest.raises(FlowTTSError, match="times the voice's own"):
             Sampling(speed=own).asked(SynthesisRequest(text="", speed=asked))
+
+
+def test_a_clip_may_stand_in_a_cell() -> None:
+    known = REQUEST_FIELDS["prompt"]
+    assert known.parse(b"RIFF\x00\xff") == known.parse({"bytes": b"RIFF\x00\xff", "path": "a.wav"}) == CLIP
+    assert known.parse({"bytes": None, "path": "clips/a.wav"}) == "clips/a.wav"
+
+
+def test_options_have_names_for_people() -> None:
+    assert {f.option: name for name, f in REQUEST_FIELDS.items() if f.option} == {
+        "clone": "prompt",
+        "ref_text": "prompt_text",
+    }

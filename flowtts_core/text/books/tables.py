@@ -24,7 +24,8 @@ from flowtts_core.text.document import TextRow
 
 _BAD = re.compile("[\x00\ud800-\udfff]")
 SETTINGS: Final = ("voice", *REQUEST_FIELDS)
-_SET = frozenset(SETTINGS)
+OPTIONS: Final = {f.option: name for name, f in REQUEST_FIELDS.items() if f.option}  # other names of such columns
+_SET = frozenset((*SETTINGS, *OPTIONS))
 _PARQUET_REMEDY = "copy the file again, or write it anew"
 
 
@@ -171,7 +172,12 @@ def _row(record: dict[str, Any], prefix: str, number: int, text_column: str, id_
             raise BadRow(f"{text_column!r} is empty")
         if not record.keys() & _SET:
             return TextRow(row_id, text)
-        settings = {name: REQUEST_FIELDS[name].parse(record[name]) for name in record.keys() & _SET if name != "voice"}
+        settings: dict[str, Any] = {}
+        for column in record.keys() & _SET - {"voice"}:
+            name = OPTIONS.get(column, column)
+            value = REQUEST_FIELDS[name].parse(record[column])
+            if value is not None and settings.setdefault(name, value) != value:
+                raise BadRow(f"{column!r} and {name!r} say two things")
         return TextRow(row_id, text, _name(record), {name: v for name, v in settings.items() if v is not None})
     except FlowTTSError as error:
         raise BadRow(error.message, row_id) from None
@@ -269,7 +275,7 @@ def _parquet_records(file: BinaryIO, name: str, asked: Columns) -> tuple[Columns
         raise TextError(f"{name}: damaged Parquet ({str(error).splitlines()[0]})", _PARQUET_REMEDY) from error
     names = table.schema_arrow.names
     columns = asked.found(names, name)
-    wanted = [c for c in dict.fromkeys((columns.id, columns.text, *SETTINGS)) if c in names]
+    wanted = [c for c in dict.fromkeys((columns.id, columns.text, *SETTINGS, *OPTIONS)) if c in names]
     return columns, _parquet_rows(table, name, wanted)
 
 

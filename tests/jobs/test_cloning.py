@@ -1,0 +1,186 @@
+"""Cloning as its user meets it: `say`, rows of tables, saved voices; the same recording sounds the same in all of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cluster.storage import Storage
+from flowtts_core.audio.files import encode, read_audio, to_int16
+from flowtts_core.engines.base import Speech
+from flowtts_core.errors import FlowTTSError
+from flowtts_core.metrics import similarity
+from flowtts_core.request import PromptClip, SynthesisRequest
+from flowtts_core.voice import cloning, open_voice
+from jobs import cli
+from jobs.synthesis import job as synthesis_job
+from jobs.synthesis.input import ReadingOptions
+from jobs.synthesis.manifest import read_manifest
+from jobs.synthesis.settings import Speaking
+from jobs.synthesize import synthesize
+from tests.fake_engine import speak_inline
+from tests.speech_like import babble, babble_clip
+from tests.standins import make_character_voice
+
+TEXT, SAID, HEARD = "One two three. Four five.", "what is said in this clip", "what a recogniser heard"
+
+
+@pytest.fixture(autouse=True)
+def inline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Speak in this process, where the stand-ins are known, and hear by a stand-in."""
+
+    class Recogniser:
+        def transcribe(self, waveform: np.ndarray, sample_rate: int, language: str = "en") -> str:
+            return HEARD
+
+    monkeypatch.setattr(synthesis_job, "speak_shards", speak_inline)
+    monkeypatch.setattr(cloning, "recogniser", lambda spec: Recogniser())
+    monkeypatch.setattr(similarity, "parts_alike", lambda waveform, rate: None)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_character_voice(tmp_path_factory.mktemp("voices") / "characters", prompted="required")
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    path = tmp_path / "me.wav"
+    path.write_bytes(encode(np.concatenate([np.zeros(16000), 0.2 * babble(3.5), np.zeros(8000)]), 16000, ".wav"))
+    return path
+
+
+def spoken(voice: Path | str, **settings: object) -> np.ndarray:
+    [speech] = open_voice(voice).synthesize([SynthesisRequest(text=TEXT, seed=3, **settings)])  # type: ignore[arg-type]
+    assert isinstance(speech, Speech), speech
+    return to_int16(speech.waveform)
+
+
+def samples(path: Path) -> np.ndarray:
+    return to_int16(read_audio(path)[0])
+
+
+def same(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether both are the same sound; a batch may round a sample otherwise."""
+    return one.shape == other.shape and bool(np.abs(one.astype(int) - other).max() <= 1)
+
+
+def test_say_clones_a_recording_and_tells_what_it_did(
+    tmp_path: Path, base: Path, clip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["say", TEXT, "--seed", "3", "--voice", str(base), "-o", str(tmp_path / "a.wav"), "--json"]
+    consent = ["--consent", "Ann, 2026-05-01"]
+    assert cli.main([*words, "--clone", str(clip), "--ref-text", SAID, *consent]) == 0
+    told = capsys.readouterr()
+    reference = json.loads(told.out)["reference"]
+    assert reference["consent"] == "Ann, 2026-05-01" and reference["source"] == str(clip)
+    assert reference["source_sha256"] == PromptClip(clip.read_bytes()).digest and reference["text"] == SAID
+    assert told.err.count("silence at its ends left out") == 1
+    own = spoken(base, prompt=PromptClip(clip.read_bytes()), prompt_text=SAID)
+    assert same(samples(tmp_path / "a.wav"), own)
+    assert cli.main([*words, "--prompt", str(clip), "--prompt-text", SAID]) == 0, "as older commands call it"
+    assert same(samples(tmp_path / "a.wav"), own)
+    capsys.readouterr()
+    assert cli.main([*words, "--clone", str(clip)]) == 0
+    told = capsys.readouterr()
+    assert f"heard in {clip} by pocketsphinx: {HEARD!r}" in told.err
+    assert json.loads(told.out)["reference"]["transcribed"] == "pocketsphinx"
+    assert same(samples(tmp_path / "a.wav"), spoken(base, prompt=PromptClip(clip.read_bytes()), prompt_text=HEARD))
+
+
+def test_say_refuses_what_cannot_be_cloned(
+    tmp_path: Path, base: Path, clip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "short.wav").write_bytes(babble_clip(0.3).audio)
+    words = ["say", TEXT, "-o", str(tmp_path / "a.wav"), "--voice"]
+    for given, reason in (
+        ([str(base), "--clone", str(tmp_path / "short.wav")], "at least 1 s"),
+        ([str(base), "--clone", str(clip), "--ref-text", SAID * 20], "too long"),
+        ([str(base), "--clone", str(tmp_path / "gone.wav")], "gone.wav"),
+        ([str(base)], "--clone FILE"),
+        (["natural", "--clone", str(clip)], "has no such setting"),
+    ):
+        assert cli.main([*words, *given]) == 1
+        assert reason in capsys.readouterr().err
+        assert not (tmp_path / "a.wav").exists()
+
+
+def test_rows_clone_by_path_and_by_bytes_and_fail_alone(tmp_path: Path, base: Path, clip: Path) -> None:
+    said = {"text": TEXT, "seed": 3, "ref_text": SAID}
+    silent, long = tmp_path / "silent.wav", tmp_path / "long.flac"
+    silent.write_bytes(encode(np.zeros(32000, np.float32), 16000, ".wav"))
+    long.write_bytes(babble_clip(30.0).audio)
+    rows = [
+        {"id": "path", **said, "clone": clip.name},
+        {"id": "again", **said, "prompt": clip.name},
+        {"id": "silent", **said, "clone": silent.name},
+        {"id": "mute", "text": TEXT, "seed": 3, "clone": clip.name},
+        {"id": "long", **said, "clone": long.name, "ref_text": "words " * 25},
+        {"id": "two", **said, "clone": clip.name, "prompt": silent.name},
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    summary = synthesize([str(tmp_path / "rows.jsonl")], str(tmp_path / "out"), str(base))
+    found = {row["id"]: row for row in read_manifest(Storage(str(tmp_path / "out"))).to_pylist()}
+    assert (summary.ok, summary.failed) == (3, 3)
+    assert "silent" in found["silent"]["reason"] and "ref_text" in found["mute"]["reason"]
+    assert "say two things" in found["two"]["reason"]
+    assert 5 < len(found["long"]["prompt_text"].split()) < 15, "the text is cut with the recording"
+    assert found["path"]["notes"] == ["1.3 s of silence at its ends left out"] and found["long"]["notes"]
+    assert found["path"]["sha256"] == found["again"]["sha256"] and found["path"]["prompt_text"] == SAID
+    own = spoken(base, prompt=PromptClip(clip.read_bytes()), prompt_text=SAID)
+    assert same(samples(tmp_path / "out/audio/path.flac"), own)
+    [first] = [told for told in summary.references if told["source"].endswith("me.wav") and told["text"]]
+    assert first["prompt"] == first["source_sha256"] == PromptClip(clip.read_bytes()).digest
+    pq.write_table(
+        pa.table(
+            {
+                "id": ["bytes", "audio"],
+                "text": [TEXT] * 2,
+                "seed": [3] * 2,
+                "ref_text": [SAID] * 2,
+                "clone": [{"bytes": clip.read_bytes(), "path": None}, {"bytes": None, "path": clip.name}],
+            }
+        ),
+        tmp_path / "rows.parquet",
+    )
+    summary = synthesize([str(tmp_path / "rows.parquet")], str(tmp_path / "parquet"), str(base))
+    assert summary.ok == 2
+    for name in ("bytes", "audio"):
+        assert same(samples(tmp_path / f"parquet/audio/{name}.flac"), own)
+
+
+def test_rows_without_a_text_are_heard_where_asked_for(tmp_path: Path, base: Path, clip: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"id": "a", "text": TEXT, "seed": 3, "clone": clip.name}))
+    speaking = Speaking(asr="whisper:any", consent="Ann")
+    summary = synthesize([str(tmp_path / "rows.jsonl")], str(tmp_path / "out"), str(base), speaking=speaking)
+    [told] = summary.references
+    assert (told["transcribed"], told["text"], told["consent"]) == ("whisper:any", HEARD, "Ann")
+    own = spoken(base, prompt=PromptClip(clip.read_bytes()), prompt_text=HEARD)
+    assert same(samples(tmp_path / "out/audio/a.flac"), own)
+
+
+def test_a_jobs_own_recording_is_prepared_once_and_a_bad_one_ends_it(
+    tmp_path: Path, base: Path, clip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "rows.txt").write_text("One.\nTwo.\n")
+    words = ["synthesize", str(tmp_path / "rows.txt"), "--lines", "--voice", str(base), "-o"]
+    assert cli.main([*words, str(tmp_path / "out"), "--clone", str(clip), "--consent", "Ann"]) == 0
+    assert capsys.readouterr().err.count(f"heard: {HEARD!r}") == 1
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert [(told["text"], told["consent"]) for told in summary["references"]] == [(HEARD, "Ann")]
+    (tmp_path / "bad.wav").write_bytes(babble_clip(0.3).audio)
+    assert cli.main([*words, str(tmp_path / "bad"), "--clone", str(tmp_path / "bad.wav")]) == 1
+    assert "at least 1 s" in capsys.readouterr().err
+    with pytest.raises(FlowTTSError, match="at least 1 s"):
+        synthesize(
+            [str(tmp_path / "rows.txt")],
+            str(tmp_path / "bad2"),
+            str(base),
+            ReadingOptions(lines=True),
+            Speaking({"prompt": str(tmp_path / "bad.wav"), "prompt_text": SAID}),
+        )
