@@ -62,6 +62,7 @@ class SynthesisRequest:
         None, "a recording whose voice is imitated, 3 to 12 s of one person, where the voice takes one", option="clone"
     )
     prompt_text: str | None = _ask(None, "what is said in that recording, word for word", option="ref_text")
+    style: str | None = _ask(None, "manner of a clone that was saved with several, as calm or lively")
     input_type: str = _ask("text", "what the text is: text or ssml", choices=("text", "ssml"))
 
 

@@ -57,24 +57,25 @@ def add_consent_option(group: Any) -> None:
     )
 
 
-def prepared_clone(args: argparse.Namespace, language: str) -> PreparedReference:
-    """Return what `--clone` and `--ref-text` ask to imitate, and tell on standard error what was done to it.
+def prepared_clone(file: str, text: str | None, asr: str | None, language: str) -> PreparedReference:
+    """Return what a recording gives to imitate, and tell on standard error what was done to it.
 
     Args:
-        language: of the recording, where it must be transcribed.
+        text: what is said in it; None has it transcribed.
+        asr: by which recogniser.
+        language: of the recording.
 
     Raises:
         FlowTTSError: for a recording or a text that cannot serve.
     """
     from flowtts_core.voice.cloning import prepare_reference
 
-    clip = PromptClip(Path(args.prompt).read_bytes())
-    prepared = prepare_reference(clip, args.prompt_text, asr=args.asr, language=language)
+    prepared = prepare_reference(PromptClip(Path(file).read_bytes()), text, asr=asr, language=language)
     for note in prepared.notes:
-        print(f"note: {args.prompt}: {note}", file=sys.stderr)
+        print(f"note: {file}: {note}", file=sys.stderr)
     if prepared.transcribed:
         print(
-            f"heard in {args.prompt} by {prepared.transcribed}: {prepared.text!r}; where that is wrong, give --ref-text",
+            f"heard in {file} by {prepared.transcribed}: {prepared.text!r}; where that is wrong, give --ref-text",
             file=sys.stderr,
         )
     return prepared

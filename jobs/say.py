@@ -84,7 +84,8 @@ def run(args: argparse.Namespace) -> int:
         synthesizer.check_settings(
             {"prompt": args.prompt}
         )  # a voice that takes none says so before anything is transcribed
-        reference = prepared_clone(args, args.language or next(iter(synthesizer.languages), "en"))
+        language = args.language or next(iter(synthesizer.languages), "en")
+        reference = prepared_clone(args.prompt, args.prompt_text, args.asr, language)
         settings |= {"prompt": reference.clip, "prompt_text": reference.text}
     waveform = speak(synthesizer, text, settings, noted=reference is not None)
     if output is not None:

@@ -53,6 +53,12 @@ def _flite(folder: Path, card: VoiceCard, device: str, threads: int | None) -> U
     return open_flite(folder, card, device, threads)
 
 
+def _clone(folder: Path, card: VoiceCard, device: str, threads: int | None) -> UtteranceSynthesizer:
+    from flowtts_core.engines.clone import open_clone
+
+    return open_clone(folder, card, device, threads)
+
+
 ENGINES: dict[str, Open] = {
     "flow": _flow,
     "tiny": _tiny,
@@ -60,4 +66,5 @@ ENGINES: dict[str, Open] = {
     "kokoro": _kokoro,
     "hibari": _hibari,
     "flite": _flite,
+    "clone": _clone,
 }

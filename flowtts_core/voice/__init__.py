@@ -29,7 +29,7 @@ def open_voice(
     threads: int | None = None,
     lexicon: Mapping[str, str] | None = None,
 ) -> UtteranceSynthesizer:
-    """Open a voice of any kind: a bundled voice's name, a folder, or an `s3://` place; None is the default voice.
+    """Open a voice of any kind: a bundled or saved voice's name, a folder, or an `s3://` place; None is the default voice.
 
     Args:
         threads: that the voice computes with; where it runs on torch, all of this process do.

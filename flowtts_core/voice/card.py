@@ -140,8 +140,18 @@ def bundled_voices() -> dict[str, Path]:
     return {card.parent.name: card.parent for card in sorted(BUNDLED.glob(f"*/{CARD}"))}
 
 
+def own_voices_folder() -> Path:
+    """Return the folder of the voices that this user has saved by name; it need not exist yet."""
+    return Path(os.environ.get("XDG_DATA_HOME", Path.home() / ".local" / "share")) / "flowtts" / "voices"
+
+
+def own_voices() -> dict[str, Path]:
+    """Return the voices that this user has saved: name -> folder."""
+    return {card.parent.name: card.parent for card in sorted(own_voices_folder().glob(f"*/{CARD}"))}
+
+
 def find_voice(voice: str | os.PathLike[str] | None = None) -> Path:
-    """Return the folder of a bundled voice's name, a path, an `s3://` or `hf://` place (copied here once), or `flite:VOICE`.
+    """Return the folder of a bundled or saved voice, a path, an `s3://` or `hf://` place (copied here once), or `flite:VOICE`.
 
     Args:
         voice: None is the default voice.
@@ -163,11 +173,16 @@ def find_voice(voice: str | os.PathLike[str] | None = None) -> Path:
         return _of_flite(name)
     if any((Path(name) / card).is_file() for card in (CARD, _OLD_TINY_CARD)):
         return Path(name)
+    if (own_voices_folder() / name / CARD).is_file() and "/" not in name:
+        return own_voices_folder() / name
     what = f"{name}: no {CARD} in that folder" if Path(name).is_dir() else f"no voice {name!r}"
     own, speaker = split_speaker(name)
     if speaker is not None and (own in bundled or (Path(own or "") / CARD).is_file()):
         raise VoiceError(what, f"name its speaker apart: --voice {own} --speaker {speaker}")
-    raise VoiceError(what, f"give a voice's folder or one of the bundled voices: {', '.join(bundled) or '(none)'}")
+    saved = f"; or of those saved here: {', '.join(own_voices())}" if own_voices() else ""
+    raise VoiceError(
+        what, f"give a voice's folder or one of the bundled voices: {', '.join(bundled) or '(none)'}{saved}"
+    )
 
 
 def require_flow(voice: str | os.PathLike[str], what: str) -> VoiceCard:

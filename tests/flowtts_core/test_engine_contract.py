@@ -27,6 +27,8 @@ from flowtts_core.streaming.engine import StreamingEngine, join
 from flowtts_core.tiny.model import TinyConfig, TinyModel
 from flowtts_core.voice import load_card, open_voice
 from flowtts_core.voice.card import write_card
+from flowtts_core.voice.clone import save_clone
+from flowtts_core.voice.cloning import PreparedReference
 from tests.onnx_graphs import make_kokoro_voice, make_piper_voice
 from tests.speech_like import babble_clip
 from tests.standins import OpenVoice, make_character_voice, make_fake_voice, make_flite_program
@@ -55,6 +57,13 @@ def make_flite(folder: Path) -> Path:
     folder.mkdir()
     write_card(folder, flite_card("flite:rms"))
     return folder
+
+
+def make_clone(folder: Path) -> Path:
+    base = make_character_voice(folder.parent / "imitating", prompted="required")
+    prepared = PreparedReference(babble_clip(1.2), "A tone.", 1.2)
+    told = prepared.provenance("tone.wav", "")
+    return save_clone("tone", base, {"": prepared, "low": prepared}, {"": told, "low": told}, folder)[0]
 
 
 @dataclass(frozen=True)
@@ -99,6 +108,7 @@ CASES = {
     ),
     "hibari": Case(make_hibari, {"speaker": "heart"}, timed=True),
     "flite": Case(make_flite, {"temperature": 1.0}, timed=True, seeded=False, settings={"speed": 2.0}),
+    "clone": Case(make_clone, {"prompt": babble_clip(1.2)}, settings={"style": "low"}),
     "fake": Case(make_fake_voice, {"steps": 3}, settings={"speaker": "high", "speed": 1.5}),
 }
 

@@ -184,3 +184,90 @@ def test_a_jobs_own_recording_is_prepared_once_and_a_bad_one_ends_it(
             ReadingOptions(lines=True),
             Speaking({"prompt": str(tmp_path / "bad.wav"), "prompt_text": SAID}),
         )
+
+
+@pytest.fixture
+def saved(tmp_path: Path, base: Path, clip: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a saved clone with two styles."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    (tmp_path / "lively.wav").write_bytes(encode(babble(3.0, 240.0, seed=1), 16000, ".wav"))
+    words = ["voices", "add", "ann", "--voice", str(base), "--clone", str(clip), "--ref-text", SAID]
+    words += ["--style", f"lively={tmp_path / 'lively.wav'}", "--consent", "Ann, 2026-05-01"]
+    assert cli.main(words) == 0
+    return "ann"
+
+
+def test_a_saved_clone_sounds_as_its_recording_everywhere(
+    tmp_path: Path, base: Path, clip: Path, saved: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = spoken(base, prompt=PromptClip(clip.read_bytes()), prompt_text=SAID)
+    assert same(spoken(saved), own) and same(spoken(tmp_path / "data/flowtts/voices/ann"), own)
+    lively = spoken(base, prompt=PromptClip((tmp_path / "lively.wav").read_bytes()), prompt_text=HEARD)
+    assert same(spoken(saved, style="lively"), lively) and not same(own, lively)
+    assert cli.main(["say", TEXT, "--seed", "3", "--voice", saved, "-o", str(tmp_path / "a.wav")]) == 0
+    assert same(samples(tmp_path / "a.wav"), own)
+    rows = [{"id": "plain", "text": TEXT, "seed": 3}, {"id": "lively", "text": TEXT, "seed": 3, "style": "lively"}]
+    rows += [
+        {"id": "odd", "text": TEXT, "style": "sad"},
+        {"id": "other", "text": TEXT, "clone": clip.name, "ref_text": SAID},
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    summary = synthesize([str(tmp_path / "rows.jsonl")], str(tmp_path / "out"), saved)
+    found = {row["id"]: row for row in read_manifest(Storage(str(tmp_path / "out"))).to_pylist()}
+    assert (summary.ok, summary.failed) == (2, 2)
+    assert "has no style 'sad' (it has: lively)" in found["odd"]["reason"]
+    assert "has no such setting" in found["other"]["reason"]
+    for name, expected in (("plain", own), ("lively", lively)):
+        assert same(samples(tmp_path / f"out/audio/{name}.flac"), expected)
+    dialogue = f"[voice:{saved}]{TEXT}[/voice]"
+    assert cli.main(["say", dialogue, "--seed", "3", "--voice", saved, "-o", str(tmp_path / "b.wav")]) == 0
+    assert same(samples(tmp_path / "b.wav"), own)
+    capsys.readouterr()
+    assert cli.main(["voices"]) == 0 and "ann" in capsys.readouterr().out
+
+
+def test_a_saved_clone_notes_where_it_comes_from(tmp_path: Path, clip: Path, saved: str) -> None:
+    folder = tmp_path / "data/flowtts/voices/ann"
+    told = json.loads((folder / "provenance.json").read_text())
+    assert told["reference"]["consent"] == told["lively"]["consent"] == "Ann, 2026-05-01"
+    assert told["reference"]["source_sha256"] == PromptClip(clip.read_bytes()).digest
+    assert told["lively"]["transcribed"] == "pocketsphinx"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *("lively.flac", "provenance.json", "reference.flac", "voice.json"),
+    ]
+
+
+def test_a_clone_says_what_is_wrong_with_it(
+    tmp_path: Path, base: Path, clip: Path, saved: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "data/flowtts/voices/ann"
+    card = json.loads((folder / "voice.json").read_text())
+    kept = (folder / "reference.flac").read_bytes()
+    (folder / "reference.flac").write_bytes(babble_clip(3.0).audio)
+    with pytest.raises(FlowTTSError, match="not the recording that the card names"):
+        open_voice(saved)
+    (folder / "reference.flac").unlink()
+    with pytest.raises(FlowTTSError, match="a recording is missing"):
+        open_voice(saved)
+    (folder / "reference.flac").write_bytes(kept)
+    for changed, reason in (({"fingerprint": "0" * 16}, "is not the one"), ({"voice": "/gone"}, "is not there")):
+        bad = {**card, "parts": {**card["parts"], "base": {**card["parts"]["base"], **changed}}}
+        (folder / "voice.json").write_text(json.dumps(bad))
+        with pytest.raises(FlowTTSError, match=reason):
+            open_voice(saved)
+    words = ["voices", "add"]
+    one = ["--clone", str(clip), "--ref-text", SAID, "--voice", str(base)]
+    for given, reason, code in (
+        ([*words, "ann", *one], "holds something already", 1),
+        ([*words, "heart", *one], "cannot be a name", 2),
+        ([*words, "a/b", *one], "cannot be a name", 2),
+        ([*words, *one], "one name is wanted", 2),
+        ([*words, "bob", "--clone", str(clip)], "a voice that imitates", 2),
+        ([*words, "bob", "--clone", str(clip), "--ref-text", SAID, "--voice", "natural"], "imitates nobody", 2),
+        ([*words, "bob", *one, "--style", "calm"], "not as --style", 2),
+        ([*words, "bob", *one, "--style-text", "calm=Yes."], "no such style", 2),
+        (["voices", "--clone", str(clip)], "save a clone", 2),
+    ):
+        assert cli.main(given) == code, given
+        assert reason in capsys.readouterr().err
+    assert cli.main([*words, "ann", *one, "--overwrite"]) == 0 and open_voice("ann").name == "ann"
