@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         raise OutputError(f"cannot write {args.output}: {error.strerror or error}", "choose another -o") from error
     loaded = load_codec(args.output)
     codec = loaded.codec
-    summary = {
+    summary: dict[str, Any] = {
         "codec": str(args.output),
         "name": imported.name,
         "fingerprint": loaded.fingerprint,

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from flowtts_core.voice.card import VoiceCard
 
 PHONEMIZERS = ("gruut", "espeak")
-_LETTERS = ("vocabulary", "characters", "bytes")  # front ends without phonemes
-_NO_PHONEMIZER = {"letters": "none (letters)"}  # by front end
+_LETTERS = ("vocabulary", "characters", "bytes", "letters")  # front ends without phonemes
 
 
 def add_parser(subparsers: Any) -> None:
@@ -28,15 +27,14 @@ def add_parser(subparsers: Any) -> None:
         "import",
         help="make a voice, a vocoder or a codec from a published checkpoint",
         description="Make a voice folder from a published model, which is then a voice like any other: in say, synthesize,"
-        " serve, evaluate; a vocoder's folder, for voices to be paired with; or a codec's, for `flowtts codec`. Files are never unpickled as code; what does"
-        " not fit is refused.",
+        " serve, evaluate; a vocoder's folder, for voices to be paired with; or a codec's, for `flowtts codec`. Files are never"
+        " unpickled as code; what does not fit is refused.",
         epilog="examples:\n"
         "  flowtts import piper en_US-joe-medium.onnx -o voices/joe --licence CC0-1.0\n"
         "  flowtts import kokoro kokoro-v1.0.onnx voices-v1.0.bin -o voices/kokoro --licence Apache-2.0\n"
         "  flowtts import hifigan generator_v1 -o vocoders/hifigan --licence MIT\n"
         "  flowtts import encodec encodec_24khz-d7cc33bc.th -o codecs/encodec --licence MIT\n"
         "  flowtts import zipvoice model.pt tokens.txt model.json -o voices/zipvoice --licence Apache-2.0\n"
-        "  flowtts import matcha matcha_ljspeech.ckpt -o voices/ljspeech --vocoder vocoders/hifigan --licence MIT",
         "  flowtts import matcha matcha_ljspeech.ckpt -o voices/ljspeech --vocoder vocoders/hifigan --licence MIT\n"
         "  flowtts import f5 model_1250000.safetensors vocab.txt -o voices/f5 --licence CC-BY-NC-4.0",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -78,7 +76,6 @@ def run(args: argparse.Namespace) -> int:
         "speakers": len(card.speakers) or 1,
         "languages": list(card.languages),
         "phonemizer": frontend.get("phonemizer", "" if frontend["name"] in _LETTERS else "misaki"),
-        "phonemizer": frontend.get("phonemizer", _NO_PHONEMIZER.get(frontend["name"], "misaki")),
         "word_times": card.word_times,
         "fingerprint": card.fingerprint,
     }
@@ -93,10 +90,8 @@ def run(args: argparse.Namespace) -> int:
         )
         if summary["phonemizer"] == "espeak" and importlib.util.find_spec("phonemizer") is None:
             print("before it speaks: pip install 'flowtts[espeak]'")
-        clip = ' --prompt ref.wav --prompt-text "What is said in it."' if card.prompt == "required" else ""
+        clip = " --clone ref.wav" if card.prompt == "required" else ""
         print(f'try it: flowtts say "Good evening." --voice {args.output}{clip}')
-        prompt = ' --prompt ref.wav --prompt-text "what is said there"' if card.prompt == "required" else ""
-        print(f'try it: flowtts say "Good evening." --voice {args.output}{prompt}')
     return 0
 
 
@@ -249,6 +244,8 @@ def _f5(args: argparse.Namespace) -> VoiceCard:
             f" --generation {'v0' if args.generation == 'v1' else 'v1'}"
         )
     return card
+
+
 def _add_zipvoice(kinds: Any) -> None:
     parser = _add_kind(kinds, "zipvoice", "a ZipVoice checkpoint, distilled or not", _zipvoice)
     parser.add_argument("checkpoint", type=Path, help="a .safetensors or .pt file")

@@ -19,9 +19,19 @@ PACKAGES = ("flowtts_core", "cluster", "jobs", "deploy")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 NETWORKS = {
     f"flowtts_core.{name}"
-    for name in ("acoustic", "codec", "vocoder", "nn", "voice", "engines", "streaming", "training")
-    f"flowtts_core.{name}" for name in ("acoustic", "vocoder", "lm", "nn", "voice", "engines", "streaming", "training")
-    for name in ("acoustic", "vocoder", "lm", "latent", "nn", "voice", "engines", "streaming", "training")
+    for name in (
+        "acoustic",
+        "codec",
+        "vocoder",
+        "lm",
+        "latent",
+        "watermark",
+        "nn",
+        "voice",
+        "engines",
+        "streaming",
+        "training",
+    )
 }
 
 
@@ -131,7 +141,7 @@ def test_inference_does_not_import_training() -> None:
         "acoustic",
         "codec",
         "vocoder",
-        "vocoder",
+        "watermark",
         "lm",
         "latent",
         "text",

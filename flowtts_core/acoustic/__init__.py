@@ -14,8 +14,8 @@ from flowtts_core.acoustic.matcha.model import MatchaTTS
 from flowtts_core.acoustic.zipvoice.config import ZipVoiceConfig
 from flowtts_core.acoustic.zipvoice.model import ZipVoice
 
-ACOUSTIC_MODELS = {"f5": (F5Config, F5TTS), "matcha": (MatchaConfig, MatchaTTS)}
 ACOUSTIC_MODELS: dict[str, tuple[type, Callable[[Any], AcousticModel]]] = {
+    "f5": (F5Config, F5TTS),
     "matcha": (MatchaConfig, MatchaTTS),
     "zipvoice": (ZipVoiceConfig, ZipVoice),
 }

@@ -126,13 +126,9 @@ class Upsampling(nn.ConvTranspose1d):
         groups: int = 1,
         bias: bool = True,
     ) -> None:
-        padding = (kernel_size - rate) // 2 if padding is None else padding
+        if padding is None:
+            padding, output_padding = (kernel_size - rate + 1) // 2, (kernel_size - rate) % 2
         super().__init__(channels, out_channels, kernel_size, rate, padding, output_padding, groups, bias)
-    def __init__(self, channels: int, out_channels: int, kernel_size: int, rate: int) -> None:
-        beyond = kernel_size - rate
-        super().__init__(
-            channels, out_channels, kernel_size, rate, padding=(beyond + 1) // 2, output_padding=beyond % 2
-        )
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         if x.device.type != "cpu":

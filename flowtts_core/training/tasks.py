@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from flowtts_core.acoustic.base import AcousticBatch, AcousticModel, prompted_by_itself
-from flowtts_core.acoustic.base import AcousticBatch, AcousticModel, Prompt
 from flowtts_core.acoustic.distilling import Lesson, Method, distillation_loss
 from flowtts_core.audio.mel import LogMel
 from flowtts_core.errors import ConfigError
@@ -36,7 +35,7 @@ class AcousticTask:
     """Trains an acoustic model on its own loss, those weights that want a gradient; samples the first items of `probe`.
 
     Args:
-        settings: with which it samples.
+        settings: with which it samples; by default the model's own.
     """
 
     ema_module = "acoustic"
@@ -45,7 +44,7 @@ class AcousticTask:
         self, model: AcousticModel, probe: AcousticBatch, vocoder: Vocoder, settings: Sampling | None = None
     ) -> None:
         self.modules: dict[str, nn.Module] = {"acoustic": model}
-        self.model, self.probe, self.vocoder, self.settings = model, probe, vocoder, settings or Sampling()
+        self.model, self.probe, self.vocoder, self.settings = model, probe, vocoder, settings or model.sampling
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         return {"acoustic": [weight for weight in self.model.parameters() if weight.requires_grad]}
@@ -62,16 +61,11 @@ class AcousticTask:
     def sampling(self) -> Sampling:
         """Return how samples are made."""
         return self.settings
-        return self.model.sampling
 
     @torch.inference_mode()
     def sample(self, module: nn.Module, step: int, log: TrainingLog) -> None:
         assert isinstance(module, AcousticModel)
         condition = self.probe.condition if module.prompted == "none" else prompted_by_itself(self.probe)
-        condition = self.probe.condition
-        if self.model.prompted == "required":  # it says the probe's text again, in the probe's voice
-            heard = self.probe.mel.transpose(1, 2), self.probe.mel_lengths
-            condition = replace(condition, prompt=Prompt(*heard, condition.tokens, condition.token_lengths))
         generated = module.cpu().generate(condition, list(range(len(condition.tokens))), self.sampling())
         for i, frames in enumerate(generated.lengths.tolist()):
             mel = generated.features[i : i + 1, :, :frames]

@@ -18,7 +18,6 @@ from flowtts_core.acoustic import (
     Condition,
     F5Config,
     MatchaConfig,
-    MatchaConfig,
     ZipVoiceConfig,
     build,
 )

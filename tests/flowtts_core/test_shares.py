@@ -11,8 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from flowtts_core.acoustic import F5TTS, F5Config, MatchaConfig, MatchaTTS
-from flowtts_core.acoustic import MatchaConfig, MatchaTTS, ZipVoice, ZipVoiceConfig
+from flowtts_core.acoustic import F5TTS, F5Config, MatchaConfig, MatchaTTS, ZipVoice, ZipVoiceConfig
 from flowtts_core.audio.mel import MelConfig
 from flowtts_core.flow import Consistency, GuidedDistillation
 from flowtts_core.nn.dropout import Dropout
@@ -100,6 +99,8 @@ def f5_task(data: Path, durations: str) -> tuple[AcousticTask, AcousticBatches]:
     for parameter in model.parameters():  # nothing may hide behind a zero initialisation
         parameter.data.add_(0.02 * torch.randn_like(parameter))
     return AcousticTask(model, batches.items([0]), GriffinLim(GriffinLimConfig(iterations=2))), batches
+
+
 def zipvoice_task(data: Path, how: str) -> tuple[AcousticTask, AcousticBatches]:
     batches = AcousticBatches(Examples(data, ["tokens", "mel"]), 600, 0)
     torch.manual_seed(0)

@@ -86,6 +86,10 @@ class F5TTS(AcousticModel):
         else:
             self.durations, self.prompted = ByteRatio(config), "required"
 
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(steps=16, temperature=1.0, guidance=2.0, grid={"name": "pruned", "s": -1.0})
+
     # --- training ---------------------------------------------------------------------------------------------------
 
     def loss(self, batch: AcousticBatch, generator: torch.Generator | None = None) -> dict[str, Tensor]:

@@ -16,8 +16,6 @@ from flowtts_core.acoustic.alignment import (
     monotonic_alignment,
     path_durations,
 )
-from flowtts_core.acoustic.base import AcousticBatch, AcousticModel, Condition, DurationModel, Generated, Layout
-from flowtts_core.acoustic.batching import alike
 from flowtts_core.acoustic.base import (
     AcousticBatch,
     AcousticModel,
@@ -27,6 +25,7 @@ from flowtts_core.acoustic.base import (
     Generated,
     Layout,
 )
+from flowtts_core.acoustic.batching import alike
 from flowtts_core.acoustic.matcha.config import MatchaConfig
 from flowtts_core.acoustic.matcha.decoder import Frames, VelocityNet, published_frames, true_frames
 from flowtts_core.acoustic.matcha.encoder import Encoded, TextEncoder

@@ -59,7 +59,7 @@ def published_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def _books(tensors: Mapping[str, Tensor]) -> dict[str, int]:
+def _books(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     return {
         "n_q": count_of(tensors, r"quantizer\.vq\.layers\.(\d+)\."),
         "bins": tensors["quantizer.vq.layers.0._codebook.embed"].shape[0],

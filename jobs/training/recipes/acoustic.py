@@ -9,12 +9,8 @@ from typing import Any, Self
 from torch import nn
 
 from flowtts_core import acoustic
-from flowtts_core.acoustic import AcousticModel, MatchaConfig
-from flowtts_core.audio.mel import MelConfig
-from flowtts_core.config import from_dict, spec_of
-from flowtts_core.errors import ConfigError
-from flowtts_core.flow import Distillation
 from flowtts_core.acoustic import ACOUSTIC_MODELS, AcousticModel, MatchaConfig, ZipVoiceConfig
+from flowtts_core.audio.mel import MelConfig
 from flowtts_core.config import from_dict, spec_of
 from flowtts_core.errors import ConfigError
 from flowtts_core.flow import Consistency, Distillation, GuidedDistillation
@@ -71,15 +67,6 @@ class AcousticRecipe(Recipe):
             n_symbols=frontends.build(meta.frontend).n_symbols,
             n_speakers=max(1, len(meta.speakers)),
         )
-        taken = {
-            "mel": meta.mel,
-            "mel_mean": statistics["mean"],
-            "mel_std": statistics["std"],
-            "n_symbols": frontends.build(meta.frontend).n_symbols,
-            "n_speakers": max(1, len(meta.speakers)),
-        }
-        known = {f.name for f in fields(self.model)}  # a model that takes prompts has no table of speakers
-        return replace(self.model, **{name: value for name, value in taken.items() if name in known})
 
     def module(self) -> AcousticModel:
         return acoustic.build(spec_of(self.name, self.model))
@@ -88,22 +75,16 @@ class AcousticRecipe(Recipe):
         examples, model = self.examples(data, ["tokens", "mel"]), self.module()
         batches = AcousticBatches(examples, self.frames_per_batch, self.trainer.seed)
         probe = batches.items(range(min(self.probe_items, len(examples))))
-        return AcousticTask(model, probe, self.find_vocoder().vocoder, self.sampling()), batches
-
-    def sampling(self) -> Sampling:
-        """Return how the voice is sampled by default."""
-        return Sampling()
+        return AcousticTask(model, probe, self.find_vocoder().vocoder), batches
 
     def write(self, folder: Path, module: nn.Module, meta: DatasetMeta, name: str, **card: Any) -> None:
         assert isinstance(module, AcousticModel)
         paired = self.find_vocoder()
-        told = {
         own = {
             "licence": meta.licence,
             "source": meta.source,
             "languages": (meta.frontend["language"],),
             "speakers": meta.speakers if module.n_speakers > 1 else (),
-            "sampling": self.sampling(),
             "sampling": module.sampling,
         }
         save_voice(
@@ -114,7 +95,6 @@ class AcousticRecipe(Recipe):
             vocoder=paired.vocoder,
             vocoder_spec=paired.spec,
             frontend=meta.frontend,
-            **{**told, **card},
             **{**own, **card},
         )
 

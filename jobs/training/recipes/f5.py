@@ -9,7 +9,6 @@ from flowtts_core.acoustic import F5Config
 from flowtts_core.audio.mel import F5_24K
 from flowtts_core.config import to_dict
 from flowtts_core.errors import TextError
-from flowtts_core.sampling import Sampling
 from flowtts_core.text import frontends
 from flowtts_core.text.frontends import Frontend
 from flowtts_core.training.examples import DatasetMeta
@@ -28,9 +27,6 @@ class F5Recipe(AcousticRecipe):
     def fit_model(self, data: Files, meta: DatasetMeta) -> Any:
         fitted = super().fit_model(data, meta)
         return replace(fitted, between=between_words(frontends.build(meta.frontend)))
-
-    def sampling(self) -> Sampling:
-        return Sampling(steps=16, temperature=1.0, guidance=2.0, grid={"name": "pruned", "s": -1.0})
 
 
 def between_words(frontend: Frontend) -> tuple[int, ...]:
