@@ -128,6 +128,14 @@ def test_letters_without_a_token_lose_their_accents_or_are_spelled_otherwise(nam
     assert "∮" in encoded.dropped and not {"é", "ß", "ʻ"} & set(encoded.dropped)
 
 
+@pytest.mark.parametrize("name", ["characters", "bytes"])
+def test_words_that_one_written_word_is_read_as_stand_apart(name: str) -> None:
+    encoded = MADE[name].encode("It cost $3, twenty-one.")
+    assert encoded.phonemes == "It cost three dollars, twenty one."
+    assert encoded.tokens == MADE[name].encode("It cost three dollars, twenty one.").tokens
+    assert [w.text for w in encoded.words] == ["It", "cost", "$3", "twenty-one"]
+
+
 def test_bytes_are_those_of_utf_8() -> None:
     encoded = MADE["bytes of any language"].encode("日本")
     assert encoded.tokens == tuple(b + 1 for b in "日本".encode())

@@ -92,11 +92,17 @@ def encode_pieces(
         if not found:
             continue
         first = len(tokens)
+        goes_on = piece.spoken and bool(words) and (words[-1].start, words[-1].end) == (piece.start, piece.end)
+        if goes_on:  # "$3" is read as two words, with a blank between them where the voice has one
+            blank = symbols_of(" ")[0]
+            tokens += blank
+            spans += [(piece.start, piece.end)] * len(blank)
+            spoken.append(" ")
         tokens += found
         spans += [(piece.start, piece.end)] * len(found)
         spoken.append(piece.text)
         if piece.spoken:
-            if words and (words[-1].start, words[-1].end) == (piece.start, piece.end):
+            if goes_on:
                 first = words.pop().token_start
             words.append(Word(text[piece.start : piece.end], piece.start, piece.end, first, len(tokens)))
     if not words:
