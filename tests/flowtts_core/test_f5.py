@@ -15,7 +15,7 @@ from torch import Tensor
 from flowtts_core.acoustic import F5TTS, Condition, F5Config
 from flowtts_core.acoustic.base import Prompt
 from flowtts_core.acoustic.f5.durations import ByteRatio
-from flowtts_core.acoustic.f5.model import Draws, filled_in
+from flowtts_core.acoustic.f5.model import Draws, filled_in, without_fillers
 from flowtts_core.acoustic.f5.net import Frames, published_frames, true_frames
 from flowtts_core.audio.mel import F5_24K, MelConfig
 from flowtts_core.errors import ConfigError, FlowTTSError
@@ -349,6 +349,12 @@ def test_texts_are_joined_by_what_stands_between_texts() -> None:
     assert tokens([5, 6], [7]) == [5, 6, 1, 7]
     assert tokens([5, 6, 1], [7]) == [5, 6, 1, 7]
     assert tokens([5, 6], [1, 7]) == [5, 6, 1, 7]
+
+
+def test_blanks_of_a_front_end_are_left_out_since_0_is_where_no_text_is() -> None:
+    condition = Condition(torch.tensor([[0, 5, 0, 6, 0], [0, 7, 0, 9, 9]]), torch.tensor([5, 3]))
+    kept = without_fillers(condition)
+    assert kept.tokens.tolist() == [[5, 6], [7, 0]] and kept.token_lengths.tolist() == [2, 1]
 
 
 def test_learnt_durations_follow_texts_and_the_pace_of_a_prompt() -> None:

@@ -170,11 +170,11 @@ class F5TTS(AcousticModel):
         """
         item = self._joined(without_fillers(item))
         spoken = self.durations.lay_out(item, speed).frames
-        tokens, known, heard = item.tokens[0], item.tokens.new_zeros(0, self.features.rows).float(), 0
+        tokens, heard = item.tokens[0], 0
+        known = torch.zeros(0, self.features.rows, device=tokens.device)
         if (prompt := item.prompt) is not None:
-            tokens = torch.cat((prompt.tokens[0], tokens))
-            known, heard = (prompt.features[0].float() - self.config.mel_mean) / self.config.mel_std, 0
-            heard = heard_frames(prompt, self.config)
+            tokens, heard = torch.cat((prompt.tokens[0], tokens)), heard_frames(prompt, self.config)
+            known = (prompt.features[0].float() - self.config.mel_mean) / self.config.mel_std
         frames = max(heard + spoken, max(len(tokens), len(known)) + 1)  # so that something is said
         if frames > MOST_FRAMES:
             raise FlowTTSError(
