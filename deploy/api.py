@@ -9,7 +9,7 @@ import math
 import secrets
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from deploy.errors import ApiError, internal_error
 from deploy.front import AnswerCut, Answering, Front
 from deploy.guard import Guard, too_large
 from deploy.ranges import part_of
+from deploy.references import ReferenceBody, not_allowed
 from deploy.requests import SpeechBody, TtsBody, parse, request_key, speech_job, tts_job
 from deploy.settings import ServedVoice
 from deploy.speech import SpeechJob
@@ -58,6 +59,7 @@ def create_app(front: Front, *, tell_id: bool = True) -> Any:
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(Exception, _on_fault)
     _add_speech(app, front)
+    _add_references(app, front)
     _add_lists(app, front)
     _add_health(app, front)
     guard = Guard(app, front, tell_id)
@@ -66,7 +68,7 @@ def create_app(front: Front, *, tell_id: bool = True) -> Any:
     return CORSMiddleware(  # around the guard: a page must be able to read its refusals too
         guard,
         allow_origins=list(front.settings.origins),
-        allow_methods=["GET", "HEAD", "POST"],
+        allow_methods=["GET", "HEAD", "POST", "DELETE"],
         allow_headers=["*"],  # each client sends its own, OpenAI's a dozen; none of them is trusted
         allow_private_network=True,  # a page of the internet that was let in may ask a server of this machine
         expose_headers=EXPOSED,
@@ -102,7 +104,7 @@ def _add_speech(app: FastAPI, front: Front) -> None:
         With `stream_format: sse` it comes as events `speech.audio.delta` (base64 in `audio`) and one `speech.audio.done`.
         """
         body = parse(SpeechBody, await read_body(request, front))
-        job = speech_job(body, front.voices, limits)
+        job = await _imitating(front, request, speech_job(body, front.voices, limits), body.imitated)
         return await answer(front, request, job, body.response_format, body.stream_format)
 
     @app.post("/tts", openapi_extra=_described(TtsBody, front), responses=_responses(), tags=["speech"])
@@ -113,7 +115,7 @@ def _add_speech(app: FastAPI, front: Front) -> None:
         `speech.audio.delta` with `audio` and the `words` that begin in it, then `speech.audio.done`.
         """
         body = parse(TtsBody, await read_body(request, front))
-        job = tts_job(body, front.voices, limits)
+        job = await _imitating(front, request, tts_job(body, front.voices, limits), body.reference)
         form = ("sse" if body.stream else "json") if body.timestamps else "audio"
         return await answer(front, request, job, body.response_format, form)
 
@@ -134,6 +136,46 @@ def _add_speech(app: FastAPI, front: Front) -> None:
     @app.websocket("/ws")
     async def websocket(socket: WebSocket) -> None:
         await converse(socket, front)
+
+
+async def _imitating(front: Front, request: Request, job: SpeechJob, reference: str | None) -> SpeechJob:
+    asked = await front.imitating(job.request, reference, request.scope["state"]["call"])
+    return job if asked is job.request else replace(job, request=asked)
+
+
+def _add_references(app: FastAPI, front: Front) -> None:
+    listed = {**_responses("application/json"), 404: {"description": "There is none, or it is another key's."}}
+
+    def owner(request: Request) -> str:
+        call = request.scope["state"]["call"]
+        if not call.may_clone:
+            raise not_allowed()
+        return str(call.owner)
+
+    @app.post(
+        "/v1/voices/references",
+        openapi_extra=_body(ReferenceBody),
+        responses={**listed, 409: {"description": "Too many are kept."}},
+        tags=["references"],
+    )
+    async def add(request: Request) -> dict[str, Any]:
+        """Keep a recording whose voice is to be imitated; `id` of the answer is its name in requests for speech.
+
+        It is cleaned: `notes` tell what was done, and what may be wrong with it. The same recording has the same id.
+        """
+        own = owner(request)
+        return await front.references.add(parse(ReferenceBody, await read_body(request, front)), own)
+
+    @app.get("/v1/voices/references", responses=listed, tags=["references"])
+    async def references(request: Request) -> dict[str, Any]:
+        """The recordings that this key keeps."""
+        return {"object": "list", "data": await front.references.list(owner(request))}
+
+    @app.delete("/v1/voices/references/{reference}", responses=listed, tags=["references"])
+    async def delete(reference: str, request: Request) -> dict[str, Any]:
+        """Forget a recording; what was spoken with it may be in the cache of answers for a while."""
+        await front.references.delete(reference, owner(request))
+        return {"id": reference, "object": "voice.reference", "deleted": True}
 
 
 def _add_lists(app: FastAPI, front: Front) -> None:
@@ -394,6 +436,11 @@ def _usage(answering: Answering) -> dict[str, int]:
     """OpenAI counts tokens; here an input token is a character, and an output token 50 ms of sound."""
     given, made = answering.chars, math.ceil(answering.seconds * 20)
     return {"input_tokens": given, "output_tokens": made, "total_tokens": given + made}
+
+
+def _body(body: type[BaseModel]) -> dict[str, Any]:
+    """A request body for OpenAPI, as its handler parses it."""
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": body.model_json_schema()}}}}
 
 
 def _described(body: type[BaseModel], front: Front) -> dict[str, Any]:

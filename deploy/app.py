@@ -34,6 +34,8 @@ class ServeArgs(BaseModel):
     GPU give more. `max_queued_s` bounds the audio that these may still have to come.
     `keys` is a keys file; without one, `without_keys` must say that everybody may ask. With `local_only`, requests must name
     this machine, or one of `allowed_hosts`. `instance` is what the proxy must say with each request (see `deploy.guard`).
+    With `allow_cloning` clients may have recordings imitated (without it, only those whose key has the right). Those that they
+    upload are kept in `references`, a folder or s3:// place that all fronts share.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -61,6 +63,8 @@ class ServeArgs(BaseModel):
     downscale_delay_s: float = Field(default=60.0, ge=0)
     drain_s: float = Field(default=30.0, ge=0)
     limits: dict[str, float] = Field(default_factory=dict)
+    allow_cloning: bool = False
+    references: str | None = None
 
 
 def build(args: ServeArgs) -> serve.Application:
@@ -92,7 +96,13 @@ def build(args: ServeArgs) -> serve.Application:
         cache_bytes=args.cache_mb << 20,
         origins=tuple(args.origins),
         log_texts=args.log_texts,
+        cloning=args.allow_cloning,
+        references=args.references,
     )
+    if args.allow_cloning and all(voice.prompt == "none" for voice in voices):
+        raise ConfigError("allow_cloning: no voice here imitates recordings", "serve one that does, or leave it out")
+    if args.fronts > 1 and args.references is None and args.allow_cloning:
+        raise ConfigError("several fronts need one place for uploaded recordings", "set `references` to a shared place")
     replica: Any = VoiceReplica  # Deployments, which the decorators make of the classes
     ingress: Any = FrontReplica
     replicas = replica.options(**_replica_options(args)).bind(

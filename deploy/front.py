@@ -17,9 +17,12 @@ from deploy.cache import Answer, AnswerCache, AnswerIds
 from deploy.errors import ApiError, overloaded, unavailable
 from deploy.keys import Keyring
 from deploy.metrics import Meters
+from deploy.references import ReferenceStore, not_allowed
 from deploy.requests import VoiceList
 from deploy.settings import Settings
 from deploy.speech import Refusal, ReplicaLink, ReplicaLost, SoundPiece, SpeechJob
+from flowtts_core.request import SynthesisRequest
+from flowtts_core.voice.card import cache_folder
 
 # lost replicas at the same place, or with no new sound: a job that kills must not kill many
 ATTEMPTS, MOST_SILENT = 4, 16
@@ -28,7 +31,10 @@ QUEUE_LOOK_S = 0.1  # a request that waits for a place looks for one this often
 
 
 class Call(Protocol):
-    """A request under way; `quiet` is a WebSocket on which nothing is said."""
+    """A request under way; `quiet` is a WebSocket on which nothing is said, `owner` the hash of the key that was shown."""
+
+    owner: str
+    may_clone: bool
 
     @property
     def quiet(self) -> bool: ...
@@ -62,12 +68,33 @@ class Front:
     speaking: int = field(default=0, init=False)
     _lines: dict[str, asyncio.Lock] = field(default_factory=dict, init=False)
     answer_ids: AnswerIds = field(init=False)
+    references: ReferenceStore = field(init=False)
 
     def __post_init__(self) -> None:
         self.voices = VoiceList(self.settings.voices, self.settings.aliases)
         self.keyring = Keyring(None if self.settings.keys is None else Path(self.settings.keys))
         self.cache = AnswerCache(self.settings.cache_bytes)
         self.answer_ids = AnswerIds(self.cache)
+        place = self.settings.references or str(cache_folder("references"))
+        limits = self.settings.limits
+        self.references = ReferenceStore(place, limits.references, limits.prompt_bytes)
+
+    async def imitating(self, request: SynthesisRequest, reference: str | None, call: Call) -> SynthesisRequest:
+        """Return a request with the recording that it names by `reference`, where it may bring or name one.
+
+        Raises:
+            ApiError: 403 where it may not, 404 for a reference that is not its caller's, 400 for two recordings.
+        """
+        if reference is None and request.prompt is None:
+            return request
+        if not call.may_clone:
+            raise not_allowed()
+        if reference is None:
+            return request
+        if request.prompt is not None or request.prompt_text is not None:
+            raise ApiError(400, "reference: it has its recording and its text already", "invalid_value", "reference")
+        clip, text = await self.references.find(reference, call.owner)
+        return replace(request, prompt=clip, prompt_text=text)
 
     async def begin(self, job: SpeechJob) -> Answering:
         """Wait for the first sound.

@@ -90,7 +90,8 @@ class Guard:
             return
         key = self.front.keyring.find(headers.get("authorization") or _protocol_key(headers))
         if key is not None:
-            call.key, call.owner = key.name, key.sha256
+            call.key, call.owner, call.may_clone = key.name, key.sha256, key.cloning
+        call.may_clone = call.may_clone or settings.cloning
         if scope["type"] == "websocket" or scope["method"] == "POST":
             stack.enter_context(self.front.keyring.admitted(key))
 
@@ -136,6 +137,7 @@ class _Call:
 
     Attributes:
         key, owner: the name and the hash of the key that was shown; "" without one.
+        may_clone: whether it may have recordings imitated.
     """
 
     def __init__(self, scope: Scope, send: Send, tell_id: bool) -> None:
@@ -147,6 +149,7 @@ class _Call:
         self.began = time.perf_counter()
         self.key, self.owner, self.code, self.status, self.sent = "", "", "", 0, 0
         self.notes: dict[str, Any] = {}
+        self.may_clone = False
         self._send, self._started, self._tell_id = send, False, tell_id
         self._last = self.began
 

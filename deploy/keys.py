@@ -33,15 +33,17 @@ class Key:
         sha256: of the key, which has 256 random bits: a slow hash would protect it no better.
         requests_per_minute: how many requests may begin in a minute, all of them at once if need be.
         concurrent: how many answers may be made at the same time.
+        cloning: may have recordings imitated, whatever the server allows others.
     """
 
     name: str
     sha256: str
     requests_per_minute: int = 600
     concurrent: int = 32
+    cloning: bool = False
 
 
-def new_key(name: str, **limits: int) -> tuple[str, Key]:
+def new_key(name: str, *, cloning: bool = False, **limits: int) -> tuple[str, Key]:
     """A fresh key, which stands nowhere else, and what the file keeps of it.
 
     Raises:
@@ -50,7 +52,7 @@ def new_key(name: str, **limits: int) -> tuple[str, Key]:
     if not name or len(name) > 64 or not all(c.isalnum() or c in "-_." for c in name):
         raise ConfigError(f"key name {name!r}: use 1 to 64 letters, digits, '-', '_' and '.'")
     secret = PREFIX + secrets.token_urlsafe(32)
-    return secret, Key(name, _digest(secret), **limits)
+    return secret, Key(name, _digest(secret), **limits, cloning=cloning)
 
 
 def read_keys(path: Path) -> list[Key]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
@@ -40,6 +41,8 @@ OPENAI_VOICES = frozenset(
 )  # they mean the default voice here
 MODELS = ("flowtts", "gpt-4o-mini-tts", "tts-1", "tts-1-hd")  # the last three so that clients need no change
 SERVED = {"steps": (1, 64)}  # ranges that are narrower on a server than in the library
+REFERENCE_ID = re.compile("[0-9a-f]{64}")
+REFERENCE = "The id of a recording that was uploaded to /v1/voices/references, whose voice is imitated."
 MAX_CHARS = 1024  # of a setting that is text; a clip is bounded by the body's size
 
 AnyBody = TypeVar("AnyBody", bound=BaseModel)
@@ -90,6 +93,13 @@ class SpeechBody(Body):
     stream_format: Annotated[Literal["audio", "sse"], BeforeValidator(_small)] = "audio"
     input_type: Literal["text", "ssml"] = Field(default="text", description="What the input is; not in OpenAI's.")
     instructions: str | None = Field(default=None, max_length=4096)
+    reference: str | None = Field(default=None, max_length=64, description=f"{REFERENCE} Not in OpenAI's.")
+
+    @property
+    def imitated(self) -> str | None:
+        """The id of the recording to imitate, which OpenAI's clients may give as the id of a voice."""
+        own = self.voice.id if isinstance(self.voice, VoiceId) and REFERENCE_ID.fullmatch(self.voice.id) else None
+        return self.reference or own
 
 
 class RequestBody(Body):
@@ -101,6 +111,7 @@ class RequestBody(Body):
     )
     response_format: Format = Field(default="wav", description=FORMATS)
     timestamps: bool = Field(default=False, description="Answer with JSON (or events) that has word times too.")
+    reference: str | None = Field(default=None, max_length=64, description=REFERENCE)
 
 
 def body_fields() -> dict[str, Any]:
@@ -181,6 +192,13 @@ class VoiceList:
         """Return the voice of `NAME` or `NAME@SPEAKER`; raises ApiError 400 for a name that is not served."""
         return self.asked(name)[0]
 
+    def imitating(self) -> ServedVoice:
+        """Return the first voice that imitates recordings; raises ApiError 400 where none does."""
+        found = next((voice for voice in self.voices.values() if voice.prompt != "none"), None)
+        if found is None:
+            raise ApiError(400, "no voice here imitates recordings", "voice_not_found", "voice")
+        return found
+
     def asked(self, name: str | None, model: str = "") -> tuple[ServedVoice, str | None]:
         """Return the voice and the speaker of `NAME[@SPEAKER]`; raises as `find`.
 
@@ -209,7 +227,10 @@ def speech_job(body: SpeechBody, voices: VoiceList, limits: RequestLimits) -> Sp
     """Raises ApiError 400 for a voice or model that is not served, and for a text that is too long."""
     if not voices.has_model(body.model):
         raise ApiError(400, f"no such model; there are: {', '.join(voices.models)}", "model_not_found", "model")
-    voice, speaker = voices.asked(body.voice.id if isinstance(body.voice, VoiceId) else body.voice, body.model)
+    if isinstance(body.voice, VoiceId) and body.imitated == body.voice.id:
+        voice, speaker = voices.imitating(), None
+    else:
+        voice, speaker = voices.asked(body.voice.id if isinstance(body.voice, VoiceId) else body.voice, body.model)
     check_text(body.input, limits.chars, "input")
     request = SynthesisRequest(text=body.input, speed=body.speed, speaker=speaker, input_type=body.input_type)
     return SpeechJob(voice.name, request)

@@ -27,6 +27,7 @@ examples:
   flowtts serve --voice natural --voice voices/mine         two voices; the first is the default
   flowtts serve --alias tts-1=heart --alias nova=heart      other names, for clients that insist on theirs
   flowtts serve --keys keys.jsonl --new-key alice           make a key; it is shown once
+  flowtts serve --voice voices/f5 --allow-cloning           clients may bring recordings, whose voices are imitated
   flowtts serve --host 0.0.0.0 --keys keys.jsonl            for others, who need a key
   flowtts serve --replicas 0-4                              as many replicas as the queue needs, none when nobody asks
   flowtts serve --wyoming 10200                             for Home Assistant on this machine too"""
@@ -86,6 +87,17 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--cors", metavar="ORIGIN", action="append", default=[], help="a web page's origin that may ask; * for all"
     )
+    parser.add_argument(
+        "--allow-cloning",
+        action="store_true",
+        help="all who may ask may have recordings imitated, by a voice that does; without it only keys made with --may-clone",
+    )
+    parser.add_argument(
+        "--references",
+        metavar="PLACE",
+        help="where recordings that clients upload are kept: a folder, or s3:// (default: a folder of this user's cache)",
+    )
+    parser.add_argument("--may-clone", action="store_true", help="of --new-key: it may have recordings imitated")
     parser.add_argument("--log-texts", action="store_true", help="write the texts into the log")
     add_options(parser)
     parser.set_defaults(run=run)
@@ -151,6 +163,8 @@ def arguments(args: argparse.Namespace) -> dict[str, Any]:
         "max_replicas": int(match[2] or match[1]),
         "threads": args.threads,
         "max_active": args.max_active,
+        "allow_cloning": args.allow_cloning,
+        "references": None if args.references is None else _absolute(args.references),
     }
 
 
@@ -220,6 +234,10 @@ def _connected(statistics: int) -> int:
     return sum(int(row["scur"]) for row in rows if row["svname"] == "BACKEND" and row["pxname"].startswith("http-"))
 
 
+def _absolute(place: str) -> str:
+    return place if "://" in place else str(Path(place).resolve())
+
+
 def _limits(args: argparse.Namespace) -> dict[str, float]:
     limits: dict[str, float] = {"queue_s": args.queue_s}
     if args.max_chars is not None:
@@ -236,7 +254,8 @@ def _make_key(args: argparse.Namespace) -> int:
         raise ConfigError("--new-key needs a file to write to", "flowtts serve --keys keys.jsonl --new-key NAME")
     if args.requests_per_minute < 1 or args.concurrent < 1:
         raise ConfigError("--requests-per-minute and --concurrent are at least 1")
-    secret, key = new_key(args.new_key, requests_per_minute=args.requests_per_minute, concurrent=args.concurrent)
+    limits = {"requests_per_minute": args.requests_per_minute, "concurrent": args.concurrent}
+    secret, key = new_key(args.new_key, cloning=args.may_clone, **limits)
     add_key(args.keys, key)
     print(secret)
     print(f"that is the key of {key.name}: it is shown this once; {args.keys} has its hash alone", file=sys.stderr)

@@ -27,6 +27,7 @@ class RequestLimits:
         idle_s: of a WebSocket on which nothing comes.
         start_s: that a request waits for the first replica, as after a scale to zero.
         queue_s: that a request waits for a place where all replicas are full.
+        references: recordings that each key may keep.
     """
 
     chars: int = 8192
@@ -38,6 +39,7 @@ class RequestLimits:
     idle_s: float = 60.0
     start_s: float = 90.0
     queue_s: float = 0.0
+    references: int = 100
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,8 @@ class Settings:
         origins: web pages that may use the server ("*" for all).
         log_texts: texts stand in the log.
         lexicon: fingerprint of the user's words: with others, kept answers count no more.
+        cloning: all who may ask may have recordings imitated; else only keys that have the right.
+        references: where uploaded recordings are kept, a folder or `s3://` place that all fronts share.
     """
 
     voices: tuple[ServedVoice, ...]
@@ -98,6 +102,8 @@ class Settings:
     origins: tuple[str, ...] = ()
     log_texts: bool = False
     lexicon: str = ""
+    cloning: bool = False
+    references: str | None = None
 
     @property
     def body_bytes(self) -> int:

@@ -154,7 +154,9 @@ class _Conversation:
             speaker = self.front.voices.asked(start.voice)[1]
             if self.unended:
                 self._require_the_same_file(start)
-            self.asked, self.start = request_of("", start, speaker), start
+            asked = request_of("", start, speaker)
+            self.asked = await self.front.imitating(asked, start.reference, self.socket.scope["state"]["call"])
+            self.start = start
             await self._ready()
         elif kind == "text":
             if not isinstance(values.get("text"), str):

@@ -182,7 +182,7 @@ class Hosted:
 
 
 def served(folder: Path) -> TestClient:
-    front = Front(Settings(served_voices([str(folder)]), cache_bytes=0), Hosted(folder), mock.Mock())
+    front = Front(Settings(served_voices([str(folder)]), cache_bytes=0, cloning=True), Hosted(folder), mock.Mock())
     return TestClient(create_app(front), base_url="http://127.0.0.1")
 
 
