@@ -169,7 +169,7 @@ def _add_references(app: FastAPI, front: Front) -> None:
     @app.get("/v1/voices/references", responses=listed, tags=["references"])
     async def references(request: Request) -> dict[str, Any]:
         """The recordings that this key keeps."""
-        return {"object": "list", "data": await front.references.list(owner(request))}
+        return {"object": "list", "data": await front.references.kept(owner(request))}
 
     @app.delete("/v1/voices/references/{reference}", responses=listed, tags=["references"])
     async def delete(reference: str, request: Request) -> dict[str, Any]:

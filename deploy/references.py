@@ -87,7 +87,7 @@ class ReferenceStore:
         told, audio = await asyncio.to_thread(self._read, _checked(reference), owner)
         return PromptClip(audio), str(told["text"])
 
-    async def list(self, owner: str) -> list[dict[str, Any]]:
+    async def kept(self, owner: str) -> list[dict[str, Any]]:
         """Return what is known of an owner's recordings, the oldest first."""
         return await asyncio.to_thread(self._listed, owner)
 

@@ -41,6 +41,7 @@ class ClonedVoice(UtteranceSynthesizer):
         found = self.base.speak([(self._given(request), utterance) for request, utterance in utterances])
         self.last_timings = self.base.last_timings
         self.last_tokens = getattr(self.base, "last_tokens", (0, 0))
+        self.last_prompts = getattr(self.base, "last_prompts", (0, 0))
         return found
 
     def _given(self, request: SynthesisRequest) -> SynthesisRequest:

@@ -69,6 +69,7 @@ class FlowSynthesizer(UtteranceSynthesizer):
     Attributes:
         last_timings: seconds that the last call spent in "acoustic" and "vocoder".
         last_tokens: tokens of the last call, and those with the padding that its batches needed.
+        last_prompts: utterances of the last call that had a prompt, and clips whose features were made for it: others were kept.
     """
 
     def __init__(self, voice: FlowVoice, *, tokens_per_batch: int | None = None, device: str | None = None) -> None:
@@ -85,7 +86,8 @@ class FlowSynthesizer(UtteranceSynthesizer):
         self.controls = CONTROLS | guided | prompted
         self.prompt_of = lru_cache(_PROMPTS_KEPT)(self._prompt_of)
         self.last_timings: dict[str, float] = {"acoustic": 0.0, "vocoder": 0.0}
-        self.last_tokens = (0, 0)
+        self.last_tokens = self.last_prompts = (0, 0)
+        self._made_before = 0
 
     @classmethod
     def load(
@@ -134,6 +136,9 @@ class FlowSynthesizer(UtteranceSynthesizer):
         with self.exact_convolutions():
             for batch in self._batches(pieces):
                 self._speak_apart(batch, results)
+        made = self.prompt_of.cache_info().misses
+        self.last_prompts = sum(r.prompt is not None for r, _ in utterances), made - self._made_before
+        self._made_before = made
         return results
 
     def _piece(self, place: int, request: SynthesisRequest, utterance: Utterance) -> _Piece:

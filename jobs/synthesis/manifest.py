@@ -92,6 +92,7 @@ class Totals:
         spoken_again: rows whose kept take is not the first.
         scores: the mean of each score over the rows that were kept and have it.
         padding: of the frames that went through the model, the part that was padding.
+        prompts, prompts_made: utterances that imitate a clip, and clips whose features were made for them; others were kept.
         in_part: rows of whose text something was not spoken.
         dropped: what that was, the most frequent first, with the number of rows.
     """
@@ -106,6 +107,8 @@ class Totals:
     spoken_again: int = 0
     scores: dict[str, float] = field(default_factory=dict)
     padding: float = 0.0
+    prompts: int = 0
+    prompts_made: int = 0
     in_part: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
 
@@ -222,6 +225,9 @@ class _Sums:
         totals.judging_s = sum(float(s.get("judging_s", 0.0)) for s in stats)
         used, padded = (sum(s.get(name, 0) for s in stats) for name in ("tokens", "padded_tokens"))
         totals.padding = 1 - used / padded if padded else 0.0
+        totals.prompts, totals.prompts_made = (
+            sum(s.get(name, 0) for s in stats) for name in ("prompts", "prompts_made")
+        )
 
 
 def _kind(row: dict[str, Any]) -> str:

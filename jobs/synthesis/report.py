@@ -95,6 +95,11 @@ def _tiles(summary: Summary) -> list[tuple[str, str, str]]:
     ]
     if summary.unverified or summary.spoken_again:
         tiles.append((str(summary.unverified), f"not verified; {summary.spoken_again} better in a later take", ""))
+    if summary.prompts:
+        kept = summary.prompts - summary.prompts_made
+        tiles.append(
+            (str(summary.prompts_made), f"prompts' features made; {kept} more utterances took what was kept", "")
+        )
     if summary.loudness_lufs is not None:
         tiles.append((f"{summary.loudness_lufs:.1f}", "LUFS", ""))
     return tiles

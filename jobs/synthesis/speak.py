@@ -57,6 +57,7 @@ class UnitSynthesizer:
     Attributes:
         seconds: spent in the voices since the last `reset`.
         tokens, padded: that went through them, without and with padding, where the voice tells.
+        prompts, prompts_made: utterances with a prompt, and clips whose features were made for them, where the voice tells.
     """
 
     def __init__(self, voices: Voices, *, cuda: bool = False, on_cpu: bool = False) -> None:
@@ -68,6 +69,7 @@ class UnitSynthesizer:
 
     def reset(self) -> None:
         self.seconds, self.tokens, self.padded, self.again = 0.0, 0, 0, False
+        self.prompts = self.prompts_made = 0
 
     def speak(self, items: Sequence[Asked]) -> list[StoredSound]:
         """What became of each; encoded by threads while the next slice is spoken."""
@@ -105,6 +107,8 @@ class UnitSynthesizer:
         self.seconds += time.perf_counter() - began
         used, padded = getattr(synthesizer, "last_tokens", (0, 0))
         self.tokens, self.padded = self.tokens + used, self.padded + padded
+        prompts, made = getattr(synthesizer, "last_prompts", (0, 0))
+        self.prompts, self.prompts_made = self.prompts + prompts, self.prompts_made + made
         return results
 
     def _alone(self, synthesizer: Any, request: SynthesisRequest) -> Speech | SynthesisFailure:
@@ -197,6 +201,7 @@ class MakeSpeaking:
                 pace = max(pace, (time.perf_counter() - began) / characters)
             attempts = starts + synthesizer.again
             used = {"tokens": synthesizer.tokens, "padded_tokens": synthesizer.padded}
+            used |= {"prompts": synthesizer.prompts, "prompts_made": synthesizer.prompts_made}
             stats = {"compute_s": synthesizer.seconds, **used}
             rows = shard_table(table, list(units.values()), [found.get(id) for id in units], self, attempts)
             return {**task, "stats": stats, "worker": os.getpid()}, rows.append_column("file", table.column("file"))

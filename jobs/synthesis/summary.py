@@ -28,7 +28,8 @@ class Summary:
     `in_part` counts rows of whose text something was not spoken (column `dropped` of the manifest); `dropped` tells what, and in
     how many rows. `unverified` utterances fell short of the gate in all takes (set aside in a corpus, kept in a book); of
     `spoken_again` a later take was kept; `scores` are means of what the gate measured, over the utterances that are kept.
-    `references` tells of the recordings that were imitated where they come from.
+    `references` tells of the recordings that were imitated where they come from; of `prompts` utterances that imitate one, the
+    features of `prompts_made` were made, and those of the others kept from before.
     """
 
     output: str
@@ -52,6 +53,8 @@ class Summary:
     in_part: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
     padding: float = 0.0
+    prompts: int = 0
+    prompts_made: int = 0
     timings: dict[str, float] = field(default_factory=dict)
     loudness_lufs: float | None = None
     notes: tuple[str, ...] = ()
@@ -128,6 +131,8 @@ def summarise(
         in_part=totals.in_part,
         dropped=totals.dropped,
         padding=totals.padding,
+        prompts=totals.prompts,
+        prompts_made=totals.prompts_made,
         timings=timings,
         loudness_lufs=books[0].written_lufs if len(books) == 1 else None,
         notes=(*notes, *(note for book in books for note in book.notes)),

@@ -134,6 +134,7 @@ def test_rows_clone_by_path_and_by_bytes_and_fail_alone(tmp_path: Path, base: Pa
     assert found["path"]["sha256"] == found["again"]["sha256"] and found["path"]["prompt_text"] == SAID
     own = spoken(base, prompt=PromptClip(clip.read_bytes()), prompt_text=SAID)
     assert same(samples(tmp_path / "out/audio/path.flac"), own)
+    assert (summary.prompts, summary.prompts_made) == (6, 3), "two sentences of three rows; the silent clip was tried"
     [first] = [told for told in summary.references if told["source"].endswith("me.wav") and told["text"]]
     assert first["prompt"] == first["source_sha256"] == PromptClip(clip.read_bytes()).digest
     pq.write_table(
@@ -271,3 +272,20 @@ def test_a_clone_says_what_is_wrong_with_it(
         assert cli.main(given) == code, given
         assert reason in capsys.readouterr().err
     assert cli.main([*words, "ann", *one, "--overwrite"]) == 0 and open_voice("ann").name == "ann"
+
+
+def test_edit_says_other_words_in_a_recording(tmp_path: Path, base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recording, new = tmp_path / "talk.wav", tmp_path / "new.wav"
+    recording.write_bytes(encode(babble(4.0), 16000, ".wav"))
+    words = ["edit", str(recording), "--voice", str(base), "-o", str(new), "--text", "We meet again on Monday at nine."]
+    assert cli.main([*words, "--replace", "Monday=Friday", "--replace", "again=", "--consent", "Ann", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["text"] == "We meet on Friday at nine." and told["reference"]["consent"] == "Ann"
+    first = round((told["edits"][1]["at_s"] - 0.05) * 16000)
+    assert np.array_equal(samples(new)[:first], samples(recording)[:first])
+    for given, reason, code in (
+        ([*words, "--replace", "Sunday=Friday"], "0 times", 2),
+        ([*words, "--voice", "natural", "--replace", "Monday=Friday"], "has no such setting", 1),
+    ):
+        assert cli.main(given) == code
+        assert reason in capsys.readouterr().err
