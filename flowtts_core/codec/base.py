@@ -33,9 +33,10 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Trained:
-    """What training compares: the sound [B, S] of crops, and scalar losses of the codec's own."""
+    """What training compares: the sound [B, S] of crops, their codes [B, Q, T], and scalar losses of the codec's own."""
 
     waveform: Tensor
+    codes: Tensor
     losses: dict[str, Tensor]
 
 

@@ -87,8 +87,8 @@ class Codebook(nn.Module):
     Args:
         kmeans_iterations: codes begin at means of the first batch; with 0 at random.
         decay: of the average.
-        replace_below: a code that is used by less than this share of the mean use, on average, is replaced by a vector of the
-            batch; 0 replaces none.
+        replace_after: a code that has no use while codes on average have so many is replaced by a vector of the batch; 0
+            replaces none, and then nothing is counted.
         normalised: vectors and codes are compared on the unit sphere, where both lie.
     """
 
@@ -96,6 +96,7 @@ class Codebook(nn.Module):
     cluster_size: Tensor
     embed: Tensor
     embed_avg: Tensor
+    idle: Tensor
 
     def __init__(
         self,
@@ -105,13 +106,13 @@ class Codebook(nn.Module):
         kmeans_iterations: int = 0,
         decay: float = 0.99,
         epsilon: float = 1e-5,
-        replace_below: float = 0.0,
+        replace_after: float = 0.0,
         normalised: bool = False,
     ) -> None:
         super().__init__()
         self.size, self.normalised = size, normalised
         self.kmeans_iterations, self.decay, self.epsilon = kmeans_iterations, decay, epsilon
-        self.replace_below = replace_below
+        self.replace_after = replace_after
         embed = torch.empty(size, dim)
         nn.init.kaiming_uniform_(embed)
         embed = F.normalize(embed, dim=1) if normalised else embed
@@ -119,6 +120,8 @@ class Codebook(nn.Module):
         self.register_buffer("cluster_size", torch.zeros(size))
         self.register_buffer("embed", embed)
         self.register_buffer("embed_avg", embed.clone())
+        if replace_after:
+            self.register_buffer("idle", torch.zeros(size))  # vectors that came since each code's last use
 
     @property
     def table(self) -> Tensor:
@@ -179,8 +182,9 @@ class Codebook(nn.Module):
         smoothed = (self.cluster_size + self.epsilon) / (total + self.size * self.epsilon) * total
         means = self.embed_avg / smoothed[:, None]
         self.embed.copy_(F.normalize(means, dim=1) if self.normalised else means)
-        if self.replace_below:
-            dead = self.cluster_size < self.replace_below * self.cluster_size.mean()
+        if self.replace_after:
+            self.idle.add_(counts.sum()).mul_(counts == 0)
+            dead = self.idle > self.replace_after * self.size
             if bool(dead.any()):
                 self._replace(dead, _of_all(x, share), generator)
 
@@ -189,6 +193,7 @@ class Codebook(nn.Module):
         self.embed[dead] = new
         self.embed_avg[dead] = new * use
         self.cluster_size[dead] = use
+        self.idle[dead] = 0
 
 
 def _of_all(x: Tensor, share: Share | None) -> Tensor:

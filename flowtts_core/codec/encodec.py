@@ -72,7 +72,7 @@ class EnCodecConfig:
         n_q, bins: number of codebooks, and codes of each.
         normalize: whether each segment is brought to one loudness, which is kept beside the codes.
         segment_s, overlap: seconds that are coded at once, and the share of them that the next segment has too; None: all.
-        quantizer_dropout, replace_below: of training, as `ResidualQuantizer` and `Codebook` take them.
+        quantizer_dropout, replace_after: of training, as `ResidualQuantizer` and `Codebook` take them.
     """
 
     sample_rate: int = 24000
@@ -83,7 +83,7 @@ class EnCodecConfig:
     segment_s: float | None = None
     overlap: float = 0.01
     quantizer_dropout: float = 0.5
-    replace_below: float = 0.1
+    replace_after: float = 0.0
 
     def __post_init__(self) -> None:
         if min(self.n_q, self.bins, self.sample_rate) < 1:
@@ -109,7 +109,7 @@ class _Quantizer(nn.Module):
         super().__init__()
         layers = [
             VectorQuantizer(
-                config.seanet.dimension, config.bins, kmeans_iterations=50, replace_below=config.replace_below
+                config.seanet.dimension, config.bins, kmeans_iterations=50, replace_after=config.replace_after
             )
             for _ in range(config.n_q)
         ]
@@ -208,7 +208,7 @@ class EnCodec(Codec):
         if self.config.segment_s is not None or self.config.normalize or self.channels > 1:
             raise ConfigError("an EnCodec of segments or of several channels cannot be trained here", "use one channel")
         made: Quantized = self.quantizer.vq(self.encoder(waveform[:, None]).float(), share, generator)
-        return Trained(self.decoder(made.values)[:, 0], made.losses)
+        return Trained(self.decoder(made.values)[:, 0], made.codes, made.losses)
 
 
 def _overlap_add(parts: list[Tensor], stride: int) -> Tensor:

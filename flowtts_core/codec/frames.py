@@ -32,7 +32,7 @@ class FrameCodecConfig:
         codebooks, bins, codebook_dim, normalised: of the residual quantiser.
         levels: of a finite scalar quantiser, which then takes its place.
         causal: whether frames see those before them alone; codes and sound then wait for half a window each.
-        quantizer_dropout, decay, replace_below: of training, as `ResidualQuantizer` and `Codebook` take them.
+        quantizer_dropout, decay, replace_after: of training, as `ResidualQuantizer` and `Codebook` take them.
     """
 
     sample_rate: int = 24000
@@ -52,7 +52,7 @@ class FrameCodecConfig:
     causal: bool = False
     quantizer_dropout: float = 0.5
     decay: float = 0.99
-    replace_below: float = 0.1
+    replace_after: float = 10.0
 
     def __post_init__(self) -> None:
         sizes = {k: v for k, v in vars(self).items() if isinstance(v, int) and not isinstance(v, bool)}
@@ -113,7 +113,7 @@ class FrameCodec(Codec):
                     c.codebook_dim,
                     kmeans_iterations=20,
                     decay=c.decay,
-                    replace_below=c.replace_below,
+                    replace_after=c.replace_after,
                     normalised=c.normalised,
                 )
                 for _ in range(c.codebooks)
@@ -152,7 +152,7 @@ class FrameCodec(Codec):
         self, waveform: Tensor, generator: torch.Generator | None = None, share: Share | None = None
     ) -> Trained:
         made: Quantized = self.quantizer(self._latents(waveform).float(), share, generator)
-        return Trained(self._sound(made.values), made.losses)
+        return Trained(self._sound(made.values), made.codes, made.losses)
 
 
 def _features(spectrum: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ class VQVAEConfig:
     codebooks: int = 1
     causal: bool = False
     quantizer_dropout: float = 0.0
-    replace_below: float = 0.1
+    replace_after: float = 10.0
 
 
 class VQVAE(EnCodec):
@@ -52,6 +52,6 @@ class VQVAE(EnCodec):
                 n_q=config.codebooks,
                 bins=config.bins,
                 quantizer_dropout=config.quantizer_dropout,
-                replace_below=config.replace_below,
+                replace_after=config.replace_after,
             )
         )

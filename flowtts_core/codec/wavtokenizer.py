@@ -32,7 +32,7 @@ class WavTokenizerConfig:
         bins: codes of the codebook.
         dim, intermediate_dim, num_layers: of the decoder's ConvNeXt blocks.
         bandwidths: rows of the adaptive norms; `bandwidth_id` is the one that is used (0 wherever there is one codebook).
-        replace_below: of training, as `Codebook` takes it.
+        replace_after: of training, as `Codebook` takes it.
     """
 
     sample_rate: int = 24000
@@ -43,7 +43,7 @@ class WavTokenizerConfig:
     num_layers: int = 12
     bandwidths: int = 4
     bandwidth_id: int = 0
-    replace_below: float = 0.1
+    replace_after: float = 0.0
 
     def __post_init__(self) -> None:
         if min(self.bins, self.dim, self.intermediate_dim, self.num_layers, self.sample_rate) < 1 or self.dim % _GROUPS:
@@ -129,7 +129,7 @@ class _Quantizer(nn.Module):
     def __init__(self, config: WavTokenizerConfig) -> None:
         super().__init__()
         book = VectorQuantizer(
-            config.seanet.dimension, config.bins, kmeans_iterations=50, replace_below=config.replace_below
+            config.seanet.dimension, config.bins, kmeans_iterations=50, replace_after=config.replace_after
         )
         self.vq = ResidualQuantizer([book])
 
@@ -178,4 +178,4 @@ class WavTokenizer(Codec):
     ) -> Trained:
         own = self.feature_extractor.encodec
         made: Quantized = own.quantizer.vq(own.encoder(waveform[:, None]).float(), share, generator)
-        return Trained(self._sound(made.values), made.losses)
+        return Trained(self._sound(made.values), made.codes, made.losses)

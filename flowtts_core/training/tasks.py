@@ -1,9 +1,11 @@
-"""What is trained: an acoustic model, a vocoder against its discriminators or on a loss of its own, or fewer steps of either."""
+"""What is trained: acoustic models, vocoders and codecs, against discriminators or on losses of their own, or to take fewer steps."""
 
 from __future__ import annotations
 
+import abc
 import copy
 from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -12,6 +14,10 @@ from torch import Tensor, nn
 from flowtts_core.acoustic.base import AcousticBatch, AcousticModel, prompted_by_itself
 from flowtts_core.acoustic.distilling import Lesson, Method, distillation_loss
 from flowtts_core.audio.mel import LogMel
+from flowtts_core.acoustic.base import AcousticBatch, AcousticModel
+from flowtts_core.audio.mel import LogMel, MelConfig
+from flowtts_core.codec.base import Codec
+from flowtts_core.codec.codebook import codebook_use, count_codes
 from flowtts_core.errors import ConfigError
 from flowtts_core.flow.consistency import Consistency, follow
 from flowtts_core.flow.distillation import Distillation, GuidedDistillation
@@ -157,21 +163,32 @@ class VocoderTaskConfig:
             raise ConfigError(f"losses.adversarial = {self.adversarial!r}", f"use one of: {', '.join(ADVERSARIAL)}")
 
 
-class VocoderTask:
-    """Trains a vocoder on spectral distances and, from a given step, against discriminators that are trained with it.
+class AdversarialTask(abc.ABC):
+    """Trains a module whose sound is compared with recordings: on spectral distances and, from a given step, against
+    discriminators that are trained with it.
 
-    What the vocoder has of losses besides (`Vocoder.trained`) is added to them.
+    What the module has of losses besides is added to them.
+
+    Args:
+        name: of the module, which is the one that is shipped.
+        features: mels of which are compared.
     """
 
-    ema_module = "vocoder"
-
-    def __init__(self, vocoder: Vocoder, probe: VocoderBatch, config: VocoderTaskConfig) -> None:
-        self.vocoder, self.probe, self.config = vocoder, probe, config
-        self.modules: dict[str, nn.Module] = {"vocoder": vocoder}
+    def __init__(
+        self, name: str, module: nn.Module, features: MelConfig, probe: VocoderBatch, config: VocoderTaskConfig
+    ) -> None:
+        self.ema_module, self.probe, self.config = name, probe, config
+        self.modules: dict[str, nn.Module] = {name: module}
         if config.adversarial_from is not None:
             self.discriminators = Discriminators(config.discriminators)
             self.modules["discriminators"] = self.discriminators
-        self.mel_loss, self.stft_loss = MultiMelLoss(vocoder.features), MultiSTFTLoss()
+        self.mel_loss, self.stft_loss = MultiMelLoss(features), MultiSTFTLoss()
+
+    @abc.abstractmethod
+    def heard(
+        self, batch: VocoderBatch, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor], dict[str, Tensor]]:
+        """Return recordings and their copies, both [B, S], losses to be added, and what is only logged."""
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         return {name: list(module.parameters()) for name, module in self.modules.items()}
@@ -181,8 +198,8 @@ class VocoderTask:
     ) -> Iterator[tuple[str, dict[str, Tensor]]]:
         self.mel_loss.to(batch.mel.device)
         self.stft_loss.to(batch.mel.device)
-        c, real, share = self.config, batch.waveform, batch.share
-        fake, own = self.vocoder.trained(batch.mel, real, generator, share)
+        c, share = self.config, batch.share
+        real, fake, own, told = self.heard(batch, generator)
         fake = fake.float()
         adversarial = c.adversarial_from is not None and step >= c.adversarial_from
         if adversarial:
@@ -190,10 +207,10 @@ class VocoderTask:
             yield "discriminators", {"loss": discriminator_loss(*scored, share, c.adversarial)}
         with torch.autocast(real.device.type, enabled=False):
             mel, stft = self.mel_loss(fake, real, share), self.stft_loss(fake, real, share)
-        losses = {"mel": mel, "stft": stft, **own}
+        losses = {"mel": mel, "stft": stft, **own, **told}
         loss = torch.stack([c.mel_weight * mel + c.stft_weight * stft, *own.values()]).sum()
         if adversarial:
-            self.discriminators.requires_grad_(False)  # the vocoder's step needs no gradient of their weights
+            self.discriminators.requires_grad_(False)  # the module's step needs no gradient of their weights
             with torch.no_grad():
                 real_scored = self.discriminators(real)
             fake_scored = self.discriminators(fake)
@@ -202,19 +219,87 @@ class VocoderTask:
                 "feature": feature_loss(real_scored, fake_scored, share),
             }
             loss = loss + losses["adversarial"] + c.feature_weight * losses["feature"]
-        yield "vocoder", {**losses, "loss": loss}
+        yield self.ema_module, {**losses, "loss": loss}
         if adversarial:
             self.discriminators.requires_grad_(True)
 
-    def validation(self, module: nn.Module, batch: VocoderBatch, generator: torch.Generator) -> Tensor:
+    def distance(self, fake: Tensor, real: Tensor) -> Tensor:
         """Return the distance of mels alone: what the discriminators say of a sound changes with them."""
-        self.mel_loss.to(batch.mel.device)
-        fake = module(batch.mel).float()
-        with torch.autocast(batch.mel.device.type, enabled=False):
-            return self.mel_loss(fake, batch.waveform)
+        self.mel_loss.to(real.device)
+        with torch.autocast(real.device.type, enabled=False):
+            return self.mel_loss(fake.float(), real)
+
+
+class VocoderTask(AdversarialTask):
+    """Trains a vocoder; its own losses are those of `Vocoder.trained`."""
+
+    def __init__(self, vocoder: Vocoder, probe: VocoderBatch, config: VocoderTaskConfig) -> None:
+        super().__init__("vocoder", vocoder, vocoder.features, probe, config)
+        self.vocoder = vocoder
+
+    def heard(
+        self, batch: VocoderBatch, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor], dict[str, Tensor]]:
+        fake, own = self.vocoder.trained(batch.mel, batch.waveform, generator, batch.share)
+        return batch.waveform, fake, own, {}
+
+    def validation(self, module: nn.Module, batch: VocoderBatch, generator: torch.Generator) -> Tensor:
+        return self.distance(module(batch.mel), batch.waveform)
 
     def sample(self, module: nn.Module, step: int, log: TrainingLog) -> None:
         _sample_crops(module, self.probe, step, log)
+
+
+class CodecTask(AdversarialTask):
+    """Trains a codec; its own losses are those of `Codec.trained`.
+
+    Args:
+        features: mels of which are compared.
+        weights: of the codec's own losses; 1 where left out.
+    """
+
+    def __init__(
+        self,
+        codec: Codec,
+        features: MelConfig,
+        probe: VocoderBatch,
+        config: VocoderTaskConfig,
+        weights: Mapping[str, float],
+    ) -> None:
+        super().__init__("codec", codec, features, probe, config)
+        self.codec, self.features, self.weights = codec, features, weights
+
+    def heard(
+        self, batch: VocoderBatch, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor], dict[str, Tensor]]:
+        real = self._whole(batch.waveform)
+        made = self.codec.trained(real, generator, batch.share)
+        own = {name: self.weights.get(name, 1.0) * loss for name, loss in made.losses.items()}
+        return real, made.waveform, own, {"perplexity": self._perplexity(made.codes, batch.share)}
+
+    def _perplexity(self, codes: Tensor, share: Share | None) -> Tensor:
+        """Return the perplexity of the batch's codes, the mean over codebooks."""
+        counts = count_codes(codes, max(self.codec.sizes)).float()
+        return codebook_use(counts if share is None else share.sum(counts)).perplexity.mean().float()
+
+    def _whole(self, waveform: Tensor) -> Tensor:
+        """Return what a crop has of the codec's frames."""
+        return waveform[:, : waveform.shape[1] // self.codec.hop_length * self.codec.hop_length]
+
+    def validation(self, module: nn.Module, batch: VocoderBatch, generator: torch.Generator) -> Tensor:
+        assert isinstance(module, Codec)
+        real = self._whole(batch.waveform)
+        return self.distance(module.decode(module.encode(real))[:, : real.shape[1]], real)
+
+    @torch.inference_mode()
+    def sample(self, module: nn.Module, step: int, log: TrainingLog) -> None:
+        assert isinstance(module, Codec)
+        real = self._whole(self.probe.waveform.cpu())
+        copy = module.cpu().decode(module.encode(real))[:, : real.shape[1]].flatten()
+        log.audio(step, "copy", copy, module.sample_rate)
+        mel = LogMel(replace(self.features, pitch=False))
+        log.mel(step, "copy", mel(copy[None])[0])
+        log.mel(step, "true", mel(real.flatten()[None])[0])
 
 
 class FlowVocoderTask:

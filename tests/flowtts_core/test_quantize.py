@@ -86,7 +86,7 @@ def test_kmeans_finds_well_parted_clusters() -> None:
 
 def test_codes_start_at_the_data_and_dead_ones_are_replaced() -> None:
     torch.manual_seed(0)
-    book = Codebook(8, 2, kmeans_iterations=10, decay=0.5, replace_below=0.1).train()
+    book = Codebook(8, 2, kmeans_iterations=10, decay=0.5, replace_after=20.0).train()
     assert not bool(book.inited)
     near, far = torch.randn(4, 50, 2), 100 + torch.randn(4, 50, 2)
     book(near)
@@ -104,7 +104,7 @@ def test_codes_start_at_the_data_and_dead_ones_are_replaced() -> None:
 
 def test_normalised_codes_lie_on_the_sphere_and_do_not_hear_loudness() -> None:
     torch.manual_seed(0)
-    quantizer = VectorQuantizer(16, 32, 8, kmeans_iterations=5, normalised=True, replace_below=0.1).train()
+    quantizer = VectorQuantizer(16, 32, 8, kmeans_iterations=5, normalised=True, replace_after=5.0).train()
     x = torch.randn(2, 16, 40)
     quantizer(x)
     table = quantizer._codebook.table
@@ -185,7 +185,7 @@ def test_training_in_three_processes_equals_training_in_one() -> None:
         return rvq, losses
 
     def _fresh() -> ResidualQuantizer:
-        rvq = residual(2, 8, 12, 4, kmeans_iterations=3, replace_below=0.5, decay=0.8)
+        rvq = residual(2, 8, 12, 4, kmeans_iterations=3, replace_after=0.5, decay=0.8)
         rvq.dropout = 0.5
         own = torch.Generator().manual_seed(7)
         for parameter in rvq.parameters():

@@ -25,6 +25,17 @@ from jobs.training.recipes.acoustic import (
 )
 from jobs.training.recipes.base import Recipe
 from jobs.training.recipes.f5 import f5, f5_base, f5_debug
+from jobs.training.recipes.codec import (
+    CodecRecipe,
+    codec,
+    codec_debug,
+    codec_rvq,
+    codec_rvq_debug,
+    encodec,
+    encodec_debug,
+    vqvae,
+    vqvae_debug,
+)
 from jobs.training.recipes.fine_tuning import fine_tuning, fine_tuning_debug
 from jobs.training.recipes.vocoder import (
     VocoderRecipe,
@@ -61,6 +72,10 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "band_split_debug": band_split_debug,
     "bundled_acoustic": bundled_acoustic,
     "bundled_vocoder": bundled_vocoder,
+    "codec": codec,
+    "codec_debug": codec_debug,
+    "codec_rvq": codec_rvq,
+    "codec_rvq_debug": codec_rvq_debug,
     "consistency": consistency,
     "consistency_debug": consistency_debug,
     "diffusion": diffusion,
@@ -70,6 +85,8 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "f5": f5,
     "f5_base": f5_base,
     "f5_debug": f5_debug,
+    "encodec": encodec,
+    "encodec_debug": encodec_debug,
     "fine_tuning": fine_tuning,
     "fine_tuning_debug": fine_tuning_debug,
     "general_vocoder": general_vocoder,
@@ -93,6 +110,8 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "vocos_debug": vocos_debug,
     "watermark": watermark,
     "watermark_debug": watermark_debug,
+    "vqvae": vqvae,
+    "vqvae_debug": vqvae_debug,
     "wavefm": wavefm,
     "wavefm_debug": wavefm_debug,
     "zipvoice": zipvoice,
@@ -113,4 +132,13 @@ def recipe(name: str, settings: dict[str, Any] | None = None) -> Recipe:
     return changed
 
 
-__all__ = ["RECIPES", "AcousticRecipe", "Recipe", "VocoderRecipe", "matcha_debug", "recipe", "vocos_debug"]
+__all__ = [
+    "RECIPES",
+    "AcousticRecipe",
+    "CodecRecipe",
+    "Recipe",
+    "VocoderRecipe",
+    "matcha_debug",
+    "recipe",
+    "vocos_debug",
+]
