@@ -1,4 +1,4 @@
-"""What is trained: acoustic models, vocoders and codecs, against discriminators or on losses of their own, or to take fewer steps."""
+"""What is trained: acoustic models, vocoders and codecs, against discriminators or on losses of their own, or to fewer steps."""
 
 from __future__ import annotations
 

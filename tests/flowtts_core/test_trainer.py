@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from flowtts_core.acoustic import MatchaConfig, MatchaTTS
 from flowtts_core.audio.mel import MelConfig
+from flowtts_core.codec import FrameCodec, FrameCodecConfig
 from flowtts_core.errors import ConfigError, FlowTTSError
 from flowtts_core.sampling import Sampling
 from flowtts_core.training.batches import AcousticBatches, AlignedVocoderBatches, VocoderBatches
@@ -24,7 +25,7 @@ from flowtts_core.training.checkpoints import checkpoint_steps
 from flowtts_core.training.distributed import ALONE, Ranks, TorchRanks
 from flowtts_core.training.examples import Examples
 from flowtts_core.training.log import TrainingLog
-from flowtts_core.training.tasks import AcousticTask, VocoderTask, VocoderTaskConfig
+from flowtts_core.training.tasks import AcousticTask, CodecTask, VocoderTask, VocoderTaskConfig
 from flowtts_core.training.trainer import MustGo, TrainConfig, Trainer, learning_rate_factor, native_bf16
 from flowtts_core.vocoder import GriffinLim, GriffinLimConfig, Vocos, VocosConfig
 from flowtts_core.vocoder.discriminators import DiscriminatorConfig
@@ -53,6 +54,18 @@ def vocoder_trainer(data: Path, folder: Path, config: TrainConfig = FAST, ranks:
     batches = VocoderBatches(Examples(data, ["mel", "audio"]), 2, 16, 0)
     vocoder = Vocos(VocosConfig(dim=16, intermediate_dim=32, num_layers=1))
     task = VocoderTask(vocoder, batches.at(0), VocoderTaskConfig(adversarial_from=3, discriminators=DISCRIMINATORS))
+    return Trainer(task, batches, config, folder, ranks=ranks)
+
+
+def codec_trainer(data: Path, folder: Path, config: TrainConfig = FAST, ranks: Ranks = ALONE) -> Trainer:
+    """A codec whose codes start at the data, move, are dropped out and replaced."""
+    torch.manual_seed(0)
+    batches = VocoderBatches(Examples(data, ["mel", "audio"]), 3, 16, 0)
+    encoder = {"encoder_dim": 16, "encoder_intermediate": 32, "encoder_layers": 1}
+    decoder = {"decoder_dim": 16, "decoder_intermediate": 32, "decoder_layers": 1}
+    codec = FrameCodec(FrameCodecConfig(**encoder, **decoder, codebooks=3, bins=16, replace_after=0.5, decay=0.8))
+    losses = VocoderTaskConfig(adversarial_from=3, discriminators=DISCRIMINATORS)
+    task = CodecTask(codec, batches.examples.meta.mel, batches.at(0), losses, {"commitment": 0.5})
     return Trainer(task, batches, config, folder, ranks=ranks)
 
 
@@ -136,8 +149,10 @@ def state_of(trainer: Trainer) -> dict[str, Tensor]:
     return tensors
 
 
-@pytest.mark.parametrize("make", [acoustic_trainer, vocoder_trainer])
-@pytest.mark.parametrize("cut", [2, 4])
+@pytest.mark.parametrize(
+    ("make", "cut"),
+    [(acoustic_trainer, 2), (acoustic_trainer, 4), (vocoder_trainer, 2), (vocoder_trainer, 4), (codec_trainer, 4)],
+)
 def test_a_cut_and_resumed_run_ends_as_the_uncut_one_bit_for_bit(make, cut, data, tmp_path):
     whole = make(data, tmp_path / "whole")
     whole.fit()
@@ -435,7 +450,7 @@ def test_crops_of_mel_and_waveform_belong_together(padding, tmp_path):
         VocoderBatches(examples, 4, 500, 0)
 
 
-@pytest.mark.parametrize("make", [acoustic_trainer, vocoder_trainer])
+@pytest.mark.parametrize("make", [acoustic_trainer, vocoder_trainer, codec_trainer])
 def test_a_run_goes_on_with_another_number_of_ranks(make, data, tmp_path):
     def losses_of(folder: Path, *parts: tuple[int, int]) -> dict[int, float]:
         """Loss of each step of a run whose parts (ranks, stop) follow each other."""
