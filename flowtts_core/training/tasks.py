@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import abc
 import copy
-from collections.abc import Iterator
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -13,8 +12,6 @@ from torch import Tensor, nn
 
 from flowtts_core.acoustic.base import AcousticBatch, AcousticModel, prompted_by_itself
 from flowtts_core.acoustic.distilling import Lesson, Method, distillation_loss
-from flowtts_core.audio.mel import LogMel
-from flowtts_core.acoustic.base import AcousticBatch, AcousticModel
 from flowtts_core.audio.mel import LogMel, MelConfig
 from flowtts_core.codec.base import Codec
 from flowtts_core.codec.codebook import codebook_use, count_codes

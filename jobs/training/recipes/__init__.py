@@ -24,7 +24,6 @@ from jobs.training.recipes.acoustic import (
     zipvoice_debug,
 )
 from jobs.training.recipes.base import Recipe
-from jobs.training.recipes.f5 import f5, f5_base, f5_debug
 from jobs.training.recipes.codec import (
     CodecRecipe,
     codec,
@@ -36,6 +35,7 @@ from jobs.training.recipes.codec import (
     vqvae,
     vqvae_debug,
 )
+from jobs.training.recipes.f5 import f5, f5_base, f5_debug
 from jobs.training.recipes.fine_tuning import fine_tuning, fine_tuning_debug
 from jobs.training.recipes.vocoder import (
     VocoderRecipe,
