@@ -115,8 +115,7 @@ def _info(args: argparse.Namespace) -> int:
         return _told(args, {**asdict(note), "frames": shape[-1], "codebooks": shape[1]}, said)
     loaded = load_codec(args.input)
     codec = loaded.codec
-    rates = [codec.bits_per_second(books) for books in range(1, codec.books + 1)]
-    usable = rates[-1:] if codec.fixed_books else rates
+    usable = [codec.bits_per_second(books) for books in range(codec.least_books, codec.books + 1)]
     summary = {
         "codec": str(args.input),
         "name": loaded.spec["name"],

@@ -10,20 +10,22 @@ from typing import Any
 from flowtts_core.errors import OutputError
 
 CARD = "codec.json"
-KINDS = {  # name -> (what it is, its settings)
-    "encodec": ("an EnCodec", "config.json of transformers"),
-    "wavtokenizer": ("a WavTokenizer", "YAML of its training"),
+KINDS = {  # name -> (what it is, its second file and whether that must be given)
+    "dac": ("a DAC", "its config.json of transformers (default: the one beside it)", False),
+    "encodec": ("an EnCodec", "its config.json of transformers (default: the one beside it)", False),
+    "facodec": ("a FACodec", "the weights of its decoder; the first file has those of its encoder", True),
+    "mimi": ("a Mimi", "its config.json of transformers (default: the one beside it)", False),
+    "wavtokenizer": ("a WavTokenizer", "the YAML of its training, for the sample rate (default: 24 kHz)", False),
 }
 
 
 def add_kinds(kinds: Any) -> None:
-    for name, (said, settings) in KINDS.items():
+    for name, (said, second, needed) in KINDS.items():
         parser = kinds.add_parser(
             name, help=f"{said} (a codec)", description=f"Make a codec folder from {said}, for `flowtts codec`."
         )
         parser.add_argument("checkpoint", type=Path, help="its weights: a torch checkpoint or a .safetensors file")
-        if settings:
-            parser.add_argument("config", type=Path, nargs="?", help=f"its {settings} (default: as published)")
+        parser.add_argument("second", type=Path, nargs=None if needed else "?", help=second)
         parser.add_argument("-o", "--output", type=Path, required=True, help="the codec folder to make")
         parser.add_argument("--licence", default="", help="of the weights, for the card")
         parser.add_argument("--source", default="", help="where the weights come from, for the card")
@@ -37,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     from flowtts_core.codec.files import load_codec
     from flowtts_core.codec.importers import IMPORTERS
 
-    files = [args.checkpoint] if getattr(args, "config", None) is None else [args.checkpoint, args.config]
+    files = [args.checkpoint] if args.second is None else [args.checkpoint, args.second]
     imported = IMPORTERS[args.kind](*files)
     try:
         imported.save(args.output, licence=args.licence, source=args.source or args.checkpoint.name)

@@ -48,7 +48,7 @@ class Codec(nn.Module, abc.ABC):
     Attributes:
         sample_rate, channels: of the sound; `hop_length` samples make a frame.
         sizes: of each codebook.
-        fixed_books: whether all codebooks are needed always; else the first few will do, at a lower rate.
+        least_books: how many codebooks are needed at least; fewer than all make a lower rate.
         segmented: whether it cuts sounds into segments of its own, which are coded apart.
         causal: whether it codes sounds in pieces as they come.
         lookahead: samples beyond a frame's end that its codes wait for, and that its sound waits for, together.
@@ -61,7 +61,7 @@ class Codec(nn.Module, abc.ABC):
     hop_length: int
     sizes: tuple[int, ...]
     channels: int = 1
-    fixed_books: bool = False
+    least_books: int = 1
     segmented: bool = False
     causal: bool = False
     lookahead: int = 0
@@ -102,11 +102,13 @@ class Codec(nn.Module, abc.ABC):
         Raises:
             ConfigError: for a number that the codec cannot use.
         """
-        if books is None or books == self.books:
+        if books is None:
             return self.books
-        if self.fixed_books or not 1 <= books <= self.books:
-            usable = f"all {self.books}" if self.fixed_books else f"1 to {self.books}"
-            raise ConfigError(f"{books} codebooks: this codec uses {usable}", "choose another number, or leave it out")
+        if not self.least_books <= books <= self.books:
+            raise ConfigError(
+                f"{books} codebooks: this codec uses {self.least_books} to {self.books}",
+                "choose another number, or leave it out",
+            )
         return books
 
     def encode(self, waveform: Tensor, lengths: Tensor | None = None, books: int | None = None) -> Encoded:

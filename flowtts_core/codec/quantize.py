@@ -170,16 +170,18 @@ class ResidualQuantizer(nn.Module):
         layers: quantisers of one codebook each.
         dropout: share of the items of a batch that are trained with fewer codebooks, of a number drawn evenly from 1 to all,
             so that any number of them can be used afterwards.
+        name: of the quantisers in the state dict.
     """
 
-    def __init__(self, layers: Sequence[Quantizer], dropout: float = 0.0) -> None:
+    def __init__(self, layers: Sequence[Quantizer], dropout: float = 0.0, name: str = "layers") -> None:
         super().__init__()
-        self.layers, self.dropout = nn.ModuleList(layers), dropout
+        self.add_module(name, nn.ModuleList(layers))
+        self.dropout, self.name = dropout, name
 
     @property
     def stages(self) -> list[Quantizer]:
         """The quantisers of one codebook each."""
-        return cast(list[Quantizer], list(self.layers))
+        return cast(list[Quantizer], list(self.get_submodule(self.name).children()))
 
     def forward(self, x: Tensor, share: Share | None = None, generator: torch.Generator | None = None) -> Quantized:
         """Quantise [B, D, T]; losses are means over the codebooks."""
@@ -199,8 +201,8 @@ class ResidualQuantizer(nn.Module):
         """Return the number of codebooks [B] that each item is trained with."""
         count, rows = rows_of(share, len(x))
         fewer = torch.rand(count, generator=generator) < self.dropout
-        drawn = torch.randint(1, len(self.layers) + 1, (count,), generator=generator)
-        return torch.where(fewer, drawn, len(self.layers))[rows].to(x.device)
+        drawn = torch.randint(1, len(self.stages) + 1, (count,), generator=generator)
+        return torch.where(fewer, drawn, len(self.stages))[rows].to(x.device)
 
     def encode(self, x: Tensor, books: int | None = None) -> Tensor:
         """Return the codes [B, Q, T] of [B, D, T] by the first `books` codebooks (None: all)."""

@@ -151,7 +151,7 @@ def books_of(codec: Codec, books: int | None, kbps: float | None) -> int | None:
     """
     if kbps is None:
         return books
-    counts = [codec.books] if codec.fixed_books else range(1, codec.books + 1)
+    counts = range(codec.least_books, codec.books + 1)
     within = [count for count in counts if codec.bits_per_second(count) <= 1000 * kbps + 1e-6]
     if not within:
         least = codec.bits_per_second(counts[0]) / 1000

@@ -13,7 +13,14 @@ from torch import Tensor
 
 import flowtts_core.audio.torchaudio_import  # noqa: F401  # before transformers, which imports torchaudio
 from flowtts_core.codec.files import load_codec
-from flowtts_core.codec.importers import IMPORTERS, import_encodec, import_wavtokenizer
+from flowtts_core.codec.importers import (
+    IMPORTERS,
+    import_dac,
+    import_encodec,
+    import_facodec,
+    import_mimi,
+    import_wavtokenizer,
+)
 from flowtts_core.errors import VoiceError
 
 
@@ -64,6 +71,86 @@ def test_encodec_of_transformers_runs_as_there(causal: bool, tmp_path: Path) -> 
     assert torch.equal(encoded.codes, published) and len(encoded.codes.unique()) > 8
     heard = reference.decode(published[None], [None]).audio_values
     torch.testing.assert_close(codec.decode(encoded)[:, None], heard, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_mimi_of_transformers_runs_as_there(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    sizes = {
+        "hidden_size": 16,
+        "num_filters": 4,
+        "upsampling_ratios": [4, 2],
+        "codebook_size": 16,
+        "codebook_dim": 8,
+        "vector_quantization_hidden_dimension": 8,
+        "num_hidden_layers": 2,
+        "intermediate_size": 32,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "num_quantizers": 4,
+        "upsample_groups": 16,
+    }
+    reference = rescaled(transformers.MimiModel(transformers.MimiConfig(**sizes)))
+    reference.save_pretrained(tmp_path)
+    imported = import_mimi(tmp_path / "model.safetensors")
+    assert not imported.assumed and imported.config.heads == 2
+    codec, audio = imported.codec(), sound_of(640)
+    encoded = codec.encode(audio)
+    assert torch.equal(encoded.codes, reference.encode(audio).audio_codes) and len(encoded.codes.unique()) > 8
+    heard = reference.decode(encoded.codes).audio_values
+    torch.testing.assert_close(codec.decode(encoded)[:, None], heard, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("strides", [[2, 4], [2, 5]])
+def test_dac_of_transformers_runs_as_there(strides: list[int], tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    sizes = {
+        "encoder_hidden_size": 4,
+        "downsampling_ratios": strides,
+        "decoder_hidden_size": 16,
+        "n_codebooks": 3,
+        "codebook_size": 16,
+        "codebook_dim": 4,
+        "sampling_rate": 16000,
+    }
+    reference = rescaled(transformers.DacModel(transformers.DacConfig(**sizes)))
+    reference.save_pretrained(tmp_path)
+    imported = import_dac(tmp_path / "model.safetensors")
+    assert not imported.assumed and imported.config.strides == tuple(strides)
+    codec, audio = imported.codec(), sound_of(400)
+    encoded = codec.encode(audio)
+    published = reference.encode(audio)
+    assert torch.equal(encoded.codes, published.audio_codes) and len(encoded.codes.unique()) > 8
+    heard = reference.decode(audio_codes=encoded.codes).audio_values
+    made = codec.decode(encoded)
+    assert made.shape[-1] - 8 < heard.shape[-1] <= made.shape[-1] == 400
+    torch.testing.assert_close(made[:, : heard.shape[-1]], heard, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_facodec_is_made_of_its_two_files(parity_dir: Path, tmp_path: Path) -> None:
+    weights, io = (load_file(parity_dir / "facodec" / f"{part}.safetensors") for part in ("weights", "io"))
+    parts = {
+        part: {name.removeprefix(f"{part}."): tensor for name, tensor in weights.items() if name.startswith(f"{part}.")}
+        for part in ("encoder", "decoder")
+    }
+    parts["decoder"] |= {
+        "timbre_encoder.position_emb.pe": torch.zeros(5000, 1, 24),
+        "res_f0_predictor.1.x": torch.ones(1),
+    }
+    for part, tensors in parts.items():
+        torch.save(tensors, tmp_path / f"{part}.bin")
+    imported = import_facodec(tmp_path / "encoder.bin", tmp_path / "decoder.bin")
+    encoded = imported.codec().encode(io["audio_a"])
+    assert torch.equal(encoded.codes, io["a.codes"].transpose(0, 1)) and imported.config.version == 1
+    with pytest.raises(VoiceError, match="no FACodec encoder"):
+        import_facodec(tmp_path / "decoder.bin", tmp_path / "encoder.bin")
+    with pytest.raises(VoiceError, match="no FACodec decoder"):
+        import_facodec(tmp_path / "encoder.bin", tmp_path / "encoder.bin")
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""What importing a codec of any kind needs: sizes read off tensors, names of other libraries, weights checked and written."""
+"""What importing a codec of any kind needs: sizes read off its tensors, names of other libraries, weights checked and written."""
 
 from __future__ import annotations
 
