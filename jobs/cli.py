@@ -52,6 +52,7 @@ S3_COMMANDS = (
     "align",
     "train",
     "distill",
+    "codec",
 )  # those that take s3:// places
 INTERRUPTED, TERMINATED = 130, 143  # 128 + SIGINT and SIGTERM, as shells give it
 

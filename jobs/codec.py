@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,7 @@ from flowtts_core.errors import ConfigError, OutputError
 if TYPE_CHECKING:
     from flowtts_core.codec.files import LoadedCodec
 
-_LONGEST_S = 3600.0  # of one sound: it lies in memory whole
+SOME_SET_ASIDE = 3  # exit code
 
 
 def add_parser(subparsers: Any) -> None:
@@ -26,22 +28,37 @@ def add_parser(subparsers: Any) -> None:
         "  flowtts codec encode a.wav -o a.npz --codec codecs/mine\n"
         "  flowtts codec encode a.wav -o a.npz --codec codecs/encodec --kbps 6\n"
         "  flowtts codec decode a.npz -o copy.wav --codec codecs/mine\n"
+        "  flowtts codec encode speech/ more.parquet -o tokens/ --codec codecs/mine   # goes on where it was interrupted\n"
+        "  flowtts codec decode tokens/ -o copies/ --codec codecs/mine\n"
         "  flowtts codec info codecs/mine",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    encode = _verb(verbs, "encode", "a sound to an .npz file of codes", _encode)
-    encode.add_argument("input", type=Path, help=f"a sound of at most {_LONGEST_S / 60:g} minutes")
-    encode.add_argument("-o", "--output", type=Path, required=True, help="the .npz file to write")
+    encode = _verb(verbs, "encode", "sounds to codes", _encode)
+    encode.add_argument(
+        "inputs",
+        nargs="+",
+        help="a sound of at most an hour; or sounds, folders, globs, s3:// places, Parquet with audio",
+    )
+    encode.add_argument(
+        "-o", "--output", required=True, help="an .npz file for one sound; a folder or s3:// place for many"
+    )
     rate = encode.add_mutually_exclusive_group()
     rate.add_argument("--codebooks", type=int, metavar="N", help="use the first N codebooks (default: all)")
     rate.add_argument("--kbps", type=float, metavar="RATE", help="use as many as RATE kbit/s allow")
-    decode = _verb(verbs, "decode", "an .npz file of codes to a sound", _decode)
-    decode.add_argument("input", type=Path, help="an .npz file of codes")
-    decode.add_argument("-o", "--output", type=Path, required=True, help="the sound: .wav .flac .mp3 .ogg .opus")
+    encode.add_argument("--sounds-per-file", type=int, default=256, help="bound of each Parquet file (default: 256)")
+    encode.add_argument("--overwrite", action="store_true", help="replace codes that stand there of other sounds")
+    decode = _verb(verbs, "decode", "codes to sounds", _decode)
+    decode.add_argument("input", help="an .npz file of codes, or a folder or s3:// place of them")
+    decode.add_argument(
+        "-o", "--output", required=True, help="the sound: .wav .flac .mp3 .ogg .opus; or a folder of many"
+    )
+    decode.add_argument("--format", default="flac", choices=("flac", "wav"), help="of many sounds (default: flac)")
     for verb in (encode, decode):
         verb.add_argument("--codec", type=Path, required=True, metavar="FOLDER", help="the codec's folder")
-        verb.add_argument("--threads", type=int, default=1, help="of the processor (default: 1)")
+        verb.add_argument("--threads", type=int, default=1, help="for one sound: of the processor (default: 1)")
+        verb.add_argument("--workers", type=int, help="for many sounds: processes (default: the cores of this machine)")
+        verb.add_argument("--address", help="for many sounds: a Ray cluster (default: this machine)")
     info = _verb(verbs, "info", "what a codec is, or what made a file of codes", _info)
     info.add_argument("input", type=Path, help="a codec's folder, or an .npz file of codes")
 
@@ -55,17 +72,18 @@ def _verb(verbs: Any, name: str, help: str, run: Any) -> argparse.ArgumentParser
 
 def _encode(args: argparse.Namespace) -> int:
     from flowtts_core.audio.files import read_channels
-    from flowtts_core.codec.tokens import books_of, tokens_of, write_tokens
+    from flowtts_core.codec.tokens import LONGEST_S, books_of, tokens_of, write_tokens
 
-    if args.output.suffix != ".npz":
-        raise ConfigError(f"-o {args.output}: codes are written as .npz", "give a name that ends in .npz")
     loaded = _loaded(args)
     codec = loaded.codec
     books = books_of(codec, args.codebooks, args.kbps)
-    tokens = tokens_of(
-        loaded, read_channels(args.input, codec.channels, codec.sample_rate, longest_s=_LONGEST_S), books
-    )
-    _written(args.output, lambda: write_tokens(args.output, tokens))
+    if not args.output.endswith(".npz"):
+        return _encode_corpus(args, books)
+    if len(args.inputs) > 1:
+        raise ConfigError(f"-o {args.output}: an .npz file has the codes of one sound", "give a folder for several")
+    sound = read_channels(args.inputs[0], codec.channels, codec.sample_rate, longest_s=LONGEST_S)
+    tokens, output = tokens_of(loaded, sound, books), Path(args.output)
+    _written(output, lambda: write_tokens(output, tokens))
     note, codes = tokens.note, tokens.encoded.codes
     summary = {
         "file": str(args.output),
@@ -85,18 +103,75 @@ def _encode(args: argparse.Namespace) -> int:
     )
 
 
+def _encode_corpus(args: argparse.Namespace, books: int | None) -> int:
+    from dataclasses import asdict
+
+    from jobs.codecs.corpus import QUARANTINE, encode_corpus
+
+    if args.sounds_per_file < 1 or (args.workers is not None and args.workers < 1):
+        raise ConfigError("--workers and --sounds-per-file must be 1 or more")
+    with _progress("coding sounds", args.json) as report:
+        made = encode_corpus(
+            args.inputs,
+            args.output,
+            args.codec,
+            books,
+            workers=args.workers,
+            address=args.address,
+            sounds_per_file=args.sounds_per_file,
+            overwrite=args.overwrite,
+            report=report,
+        )
+    aside = f"; {made.failed} set aside: {QUARANTINE} says why" if made.failed else ""
+    _told(
+        args,
+        asdict(made),
+        f"{made.output}: {made.sounds} sounds, {made.hours:.2f} h, {made.frames} frames at {made.kbps:g} kbit/s,"
+        f" in {made.wall_s:.0f} s{aside}",
+    )
+    return SOME_SET_ASIDE if made.failed else 0
+
+
+@contextmanager
+def _progress(what: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    from jobs.bar import bar
+
+    with bar(quiet=quiet) as shown:
+        task = shown.add_task(what, total=None)
+        yield lambda done, total: shown.update(task, completed=done, total=total)
+
+
 def _decode(args: argparse.Namespace) -> int:
     from flowtts_core.audio.files import require_known, write_audio
     from flowtts_core.codec.tokens import read_tokens, require_codec, sound_of
 
-    require_known(args.output.suffix)
-    tokens, loaded = read_tokens(args.input), _loaded(args)
+    if not args.input.endswith(".npz"):
+        return _decode_corpus(args)
+    output = Path(args.output)
+    require_known(output.suffix)
+    tokens, loaded = read_tokens(Path(args.input)), _loaded(args)
     require_codec(loaded, tokens)
     sound = sound_of(loaded, tokens)
     rate = loaded.codec.sample_rate
-    _written(args.output, lambda: write_audio(args.output, sound[0] if len(sound) == 1 else sound.T, rate))
-    summary = {"file": str(args.output), "seconds": sound.shape[-1] / rate, "sample_rate": rate}
-    return _told(args, summary, f"{args.output}: {summary['seconds']:.2f} s at {rate} Hz")
+    _written(output, lambda: write_audio(output, sound[0] if len(sound) == 1 else sound.T, rate))
+    summary = {"file": str(output), "seconds": sound.shape[-1] / rate, "sample_rate": rate}
+    return _told(args, summary, f"{output}: {summary['seconds']:.2f} s at {rate} Hz")
+
+
+def _decode_corpus(args: argparse.Namespace) -> int:
+    from jobs.codecs.corpus import decode_corpus
+
+    with _progress("decoding", args.json) as report:
+        count = decode_corpus(
+            args.input,
+            args.output,
+            args.codec,
+            suffix=f".{args.format}",
+            workers=args.workers,
+            address=args.address,
+            report=report,
+        )
+    return _told(args, {"output": args.output, "sounds": count}, f"{args.output}: {count} sounds")
 
 
 def _info(args: argparse.Namespace) -> int:

@@ -57,22 +57,25 @@ def read_audio(
     return waveform, rate
 
 
-def read_channels(path: str | Path, channels: int, sample_rate: int, *, longest_s: float | None = None) -> np.ndarray:
-    """Read a file as [C, S] float32 at a sample rate: of one channel all are copies, of another number each is the mean.
+def read_channels(
+    source: str | Path | bytes, channels: int, sample_rate: int, *, longest_s: float | None = None
+) -> np.ndarray:
+    """Read a file (or its bytes) as [C, S] float32 at a sample rate; of another number of channels, each is their mean.
 
     Raises:
         AudioError: as `read_audio`, and for formats that libsndfile does not read, unless one channel is asked for.
     """
     if channels == 1:
-        return read_audio(path, sample_rate, longest_s=longest_s)[0][None]
+        return read_audio(source, sample_rate, longest_s=longest_s)[0][None]
+    name = "these bytes" if isinstance(source, bytes) else str(source)
     try:
-        with soundfile.SoundFile(str(path)) as file:
-            _require_short(file, str(path), longest_s)
+        with soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else name) as file:
+            _require_short(file, name, longest_s)
             samples, rate = file.read(dtype="float32", always_2d=True).T, int(file.samplerate)
     except (soundfile.SoundFileError, OSError) as error:
-        raise AudioError(f"{path}: not readable as audio ({error})", "convert it to WAV or FLAC") from error
+        raise AudioError(f"{name}: not readable as audio ({error})", "convert it to WAV or FLAC") from error
     if not samples.size or not np.isfinite(samples).all():
-        raise AudioError(f"{path}: holds no samples, or some that are not numbers", "write it again or leave it out")
+        raise AudioError(f"{name}: holds no samples, or some that are not numbers", "write it again or leave it out")
     each = samples if len(samples) == channels else np.repeat(samples.mean(0)[None], channels, 0)
     return np.stack([resample(np.ascontiguousarray(channel), rate, sample_rate) for channel in each])
 

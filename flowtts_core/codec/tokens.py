@@ -21,6 +21,7 @@ from flowtts_core.codec.long import decode_long, encode_long
 from flowtts_core.errors import AudioError, ConfigError
 from flowtts_core.files import write_whole
 
+LONGEST_S = 3600.0  # of one sound: it lies in memory whole
 _SIDE = "side."
 _FURTHEST_DB = 12.0  # that loudness is moved on decoding: what codes lost is not made of noise
 _MOST = 1 << 30  # numbers that a file may hold

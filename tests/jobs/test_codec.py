@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 import torch
 
+from flowtts_core.audio.files import encode
 from flowtts_core.audio.loudness import loudness_of
 from flowtts_core.codec import CODECS, Codec, Encoded
 from flowtts_core.codec.codebook import Codebook
@@ -143,7 +146,7 @@ def test_what_cannot_be_coded_or_decoded_is_refused(
         ("encode", tmp_path / "none.wav", "-o", good): "holds no samples",
         ("encode", tmp_path / "long.flac", "-o", good): "lasts more than 60 minutes",
         ("encode", tmp_path / "absent.wav", "-o", good): "no such file",
-        ("encode", tmp_path / "a.wav", "-o", tmp_path / "a.bin"): "ends in .npz",
+        ("encode", tmp_path / "a.wav", tmp_path / "none.wav", "-o", tmp_path / "x.npz"): "the codes of one sound",
         ("decode", tmp_path / "beyond.npz", "-o", out): "the codebooks have 64",
         ("decode", tmp_path / "many.npz", "-o", out): "8 codebooks",
         ("decode", tmp_path / "floats.npz", "-o", out): "codes of shape",
@@ -161,6 +164,108 @@ def test_what_cannot_be_coded_or_decoded_is_refused(
     assert not out.exists()
 
 
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do the tasks of a job here: what a worker does is the same."""
+
+    def run(make: Any, tasks: list[dict[str, Any]], address: str | None, workers: int | None) -> Any:
+        work = make()
+        return (work(json.loads(json.dumps(task))) for task in tasks)
+
+    monkeypatch.setattr("jobs.codecs.corpus._run", run)
+
+
+def corpus_of(folder: Path) -> list[str]:
+    """Six sounds, one of which is none: three files, three rows of Parquet."""
+    (folder / "speech/deep").mkdir(parents=True)
+    for name, seconds in (("a", 0.3), ("deep/b", 0.5)):
+        soundfile.write(folder / f"speech/{name}.wav", tone(seconds, 24000), 24000)
+    (folder / "speech/broken.wav").write_bytes(b"RIFF")
+    rows = [{"id": f"row-{i}", "audio": encode(tone(0.2 + i / 10, 16000), 16000)} for i in range(3)]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "more.parquet")
+    return [str(folder / "speech"), str(folder / "more.parquet")]
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_corpus_becomes_parquet_of_codes_once_and_goes_on_after_an_interruption(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inputs, out = corpus_of(tmp_path), tmp_path / "tokens"
+    line = ["codec", "encode", *inputs, "-o", str(out), "--codec", str(folder), "--codebooks", "2", "--json"]
+    line += ["--sounds-per-file", "2", "--workers", "1"]
+    assert main(line) == 3
+    made = json.loads(capsys.readouterr().out)
+    assert (made["sounds"], made["failed"], made["files"], made["kept"], made["kbps"]) == (5, 1, 3, 0, 0.9)
+    aside = [json.loads(row) for row in (out / "quarantine.jsonl").read_text().splitlines()]
+    assert [entry["id"] for entry in aside] == ["broken"] and "not readable" in aside[0]["reason"]
+    tables = [pq.read_table(out / f"tokens-{i:05d}.parquet") for i in range(3)]
+    ids = [name for table in tables for name in table["id"].to_pylist()]
+    assert sorted(ids) == ["a", "deep/b", "row-0", "row-1", "row-2"]
+    row = next(row for table in tables for row in table.to_pylist() if row["id"] == "deep/b")
+    assert row["samples"] == 12000 and len(row["codes"]) == 38 and {len(frame) for frame in row["codes"]} == {2}
+    assert tables[0].schema.field("codes").type.value_type == pa.list_(pa.uint16(), 2)
+    told(
+        capsys, "encode", tmp_path / "speech/deep/b.wav", "-o", tmp_path / "b.npz", "--codec", folder, "--codebooks", 2
+    )
+    with np.load(tmp_path / "b.npz") as file:
+        assert file["codes"].T.tolist() == row["codes"], "a job codes a sound as the command does alone"
+
+    before = {path.name: path.stat().st_mtime_ns for path in out.glob("*.parquet")}
+    (out / "tokens-00001.parquet").write_bytes(b"cut")
+    (out / "tokens.json").unlink()
+    assert main(line) == 3 and json.loads(capsys.readouterr().out)["kept"] == 2
+    after = {path.name: path.stat().st_mtime_ns for path in out.glob("*.parquet")}
+    assert [name for name in sorted(before) if before[name] != after[name]] == ["tokens-00001.parquet"]
+    assert pq.read_table(out / "tokens-00001.parquet").equals(tables[1])
+    assert main([*line, "--codebooks", "3"]) == 1 and "coded otherwise" in capsys.readouterr().err
+
+    assert (
+        main(["codec", "decode", str(out), "-o", str(tmp_path / "copies"), "--codec", str(folder), "--workers", "1"])
+        == 0
+    )
+    made_sounds = {p.relative_to(tmp_path / "copies").as_posix() for p in (tmp_path / "copies").rglob("*.flac")}
+    assert made_sounds == {f"{name}.flac" for name in ids}
+    capsys.readouterr()
+    told(capsys, "decode", tmp_path / "b.npz", "-o", tmp_path / "b.flac", "--codec", folder)
+    assert (tmp_path / "b.flac").read_bytes() == (tmp_path / "copies/deep/b.flac").read_bytes()
+
+
+@pytest.mark.slow
+def test_ray_workers_code_as_one_process_does(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
+) -> None:
+    line = ["codec", "encode", *corpus_of(tmp_path), "--codec", str(folder), "--sounds-per-file", "2", "--workers", "2"]
+    assert main([*line, "-o", str(tmp_path / "ray")]) == 3
+    request.getfixturevalue("in_process")
+    assert main([*line, "-o", str(tmp_path / "alone")]) == 3
+    capsys.readouterr()
+    for name in (
+        "tokens-00000.parquet",
+        "tokens-00001.parquet",
+        "tokens-00002.parquet",
+        "quarantine.jsonl",
+        "tokens.json",
+    ):
+        assert (tmp_path / "ray" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes(), name
+
+
+def test_a_corpus_that_cannot_be_coded_is_refused_before_any_work(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus_of(tmp_path)
+    pq.write_table(pa.table({"id": ["x"]}), tmp_path / "deaf.parquet")
+    speech, out = str(tmp_path / "speech"), str(tmp_path / "tokens")
+    for inputs, reason in (
+        ([speech, f"{speech}/a.wav"], "two sounds are named 'a'"),
+        ([str(tmp_path / "nowhere")], "no sounds there"),
+        ([str(tmp_path / "deaf.parquet")], "no column of audio"),
+    ):
+        assert main(["codec", "encode", *inputs, "-o", out, "--codec", str(folder)]) in (1, 2)
+        assert reason in capsys.readouterr().err
+    assert main(["codec", "decode", out, "-o", str(tmp_path / "c"), "--codec", str(folder)]) == 1
+    assert "not finished" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("causal", [True, False])
 @torch.no_grad()
 def test_a_long_sound_is_coded_as_the_whole(causal: bool) -> None:
@@ -172,6 +277,7 @@ def test_a_long_sound_is_coded_as_the_whole(causal: bool) -> None:
     torch.testing.assert_close(made, codec.decode(whole), atol=1e-5, rtol=0)
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_stereo_codec_of_segments_keeps_both_channels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spec = {
         "name": "encodec",
@@ -198,6 +304,30 @@ def test_a_stereo_codec_of_segments_keeps_both_channels(tmp_path: Path, capsys: 
     told(capsys, "decode", tmp_path / "a.npz", "-o", tmp_path / "b.wav", "--codec", tmp_path / "codec")
     copy, _ = soundfile.read(tmp_path / "b.wav")
     assert copy.shape == (16800, 2) and not np.array_equal(copy[:, 0], copy[:, 1])
+    place = ["--codec", str(tmp_path / "codec"), "--json"]
+    assert main(["codec", "encode", str(tmp_path / "a.wav"), "-o", str(tmp_path / "tokens"), *place]) == 0
+    assert main(["codec", "decode", str(tmp_path / "tokens"), "-o", str(tmp_path), "--format", "wav", *place]) == 0
+    kept, _ = soundfile.read(tmp_path / "a.wav")
+    assert (
+        main(["codec", "decode", str(tmp_path / "tokens"), "-o", str(tmp_path / "c"), "--format", "wav", *place]) == 0
+    )
+    again, _ = soundfile.read(tmp_path / "c/a.wav")
+    assert np.abs(kept[:, 0]).max() > 0.1, "a sound that is there is kept"
+    np.testing.assert_allclose(again, copy, atol=1e-4)
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_sound_with_a_name_that_leads_elsewhere_is_not_written(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, name in enumerate(("../out", "/tmp/out")):
+        source = tmp_path / f"{number}.parquet"
+        pq.write_table(pa.Table.from_pylist([{"id": name, "audio": encode(tone(0.2, 24000), 24000)}]), source)
+        tokens = str(tmp_path / f"tokens-{number}")
+        assert main(["codec", "encode", str(source), "-o", tokens, "--codec", str(folder)]) == 0
+        assert main(["codec", "decode", tokens, "-o", str(tmp_path / "copies/deep"), "--codec", str(folder)]) == 1
+        assert "would not lie in the output" in capsys.readouterr().err
+    assert not list((tmp_path / "copies").rglob("*.flac"))
 
 
 def test_an_imported_codec_codes(parity_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,1 @@
+"""The inside of `flowtts codec` for many files."""
