@@ -85,6 +85,15 @@ def test_variants_are_found_in_the_tensors(tmp_path: Path, vocabulary: Path, fie
     assert all(getattr(config, name) == value for name, value in fields.items())
 
 
+def test_frequencies_need_not_be_in_the_file(tmp_path: Path, vocabulary: Path) -> None:
+    weights = published(dim=64, heads=1, head_channels=64)
+    frequencies = weights.pop("transformer.rotary_embed.inv_freq")
+    save_file({name: tensor.half() for name, tensor in weights.items()}, tmp_path / "x.safetensors")
+    imported = import_f5(tmp_path / "x.safetensors", vocabulary)
+    assert torch.equal(imported.state_dict["transformer.rotary_embed.inv_freq"], frequencies)
+    assert all(tensor.dtype == torch.float32 for tensor in imported.model().state_dict().values())
+
+
 def test_what_tensors_do_not_show_is_asked_for(tmp_path: Path, vocabulary: Path) -> None:
     save_file(published(), tmp_path / "x.safetensors")
     path = tmp_path / "x.safetensors"

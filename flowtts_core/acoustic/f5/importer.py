@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from flowtts_core.acoustic.f5.config import F5Config
@@ -13,6 +14,7 @@ from flowtts_core.acoustic.f5.model import F5TTS
 from flowtts_core.audio.mel import F5_24K, MelConfig
 from flowtts_core.config import spec_of
 from flowtts_core.errors import ConfigError, VoiceError
+from flowtts_core.nn.dit import RotaryPositions
 from flowtts_core.sampling import Sampling
 from flowtts_core.text.frontends import ByteConfig, VocabularyConfig
 from flowtts_core.text.frontends.vocabulary import read_vocabulary, symbol_bytes
@@ -79,7 +81,8 @@ def import_f5(
     try:
         config = _config_of(tensors, mel, generation, average_upsampling, who)
         config, frontend = _read_by(replace(config, precision=precision), vocabulary, language, write_out, who)
-        wanted = F5TTS(config).state_dict()
+        with torch.device("meta"):  # names and shapes alone
+            wanted = F5TTS(config).state_dict()
     except VoiceError:
         raise
     except KeyError as error:
@@ -91,8 +94,8 @@ def import_f5(
             f"{who}: damaged, or no F5-TTS model ({type(error).__name__}: {error})",
             "take the file again from where it came from",
         ) from error
-    frequencies = "transformer.rotary_embed.inv_freq"  # which follow from the sizes
-    tensors.setdefault(frequencies, wanted[frequencies])
+    positions = RotaryPositions(config.head_channels)  # which follow from the sizes, and need not be in the file
+    tensors.setdefault("transformer.rotary_embed.inv_freq", positions.inv_freq)
     check_fit(wanted, tensors, who)
     return ImportedF5(config, tensors, frontend)
 
