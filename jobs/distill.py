@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps({**asdict(made), "how": how, "naturalness": table}))
         return 0
     print(f"{made.output}: speaks in {args.steps} step{'s' * (args.steps > 1)}, distilled by {how}")
-    _show(table)
+    _show(table, "it speaks as a prompt does" if card.prompt == "required" else "--judged 0")
     return 0
 
 
@@ -174,12 +174,12 @@ def _note(folder: Path, table: list[dict[str, Any]], args: argparse.Namespace) -
     write_card(folder, replace(card, scores={**card.scores, "distillation": {"command": command, "rows": table}}))
 
 
-def _show(table: Sequence[dict[str, Any]]) -> None:
+def _show(table: Sequence[dict[str, Any]], why_not: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
     if not table:
-        print("not judged: --judged 0", file=sys.stderr)
+        print(f"not judged: {why_not}", file=sys.stderr)
         return
     shown = Table("voice", "steps", "naturalness", "95 %", title=f"{table[0]['n']} texts; 0 steps is the prior alone")
     for row in table:
