@@ -17,6 +17,7 @@ from flowtts_core.flow import (
     VelocityField,
     consistent_end,
     end_of,
+    end_weight,
     long_step,
     two_steps,
 )
@@ -24,7 +25,6 @@ from flowtts_core.nn.share import Share, rows_of
 
 Method = Distillation | GuidedDistillation | Consistency
 _DRAWN = (0.0, 3.0)  # weights of guidance, where the method says nothing of them
-_LAST = 0.1  # of the times before the end, over which the weight of a consistent student's error rises no more
 
 
 @dataclass(frozen=True)
@@ -141,4 +141,4 @@ def _consistent(
     target = end_of(_Pupil(lesson.target, student.guidance))
     wanted = consistent_end(teacher, target, point, lesson.how, flow.condition)
     said = end_of(student)(point.x_t, t, flow.condition)
-    return flow.mean_square(said, wanted, share, 1 / (1 - t).clamp(min=_LAST))
+    return flow.mean_square(said, wanted, share, end_weight(t))

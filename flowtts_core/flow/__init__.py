@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flowtts_core.flow.consistency import Consistency, consistent_end, follow
+from flowtts_core.flow.consistency import Consistency, consistent_end, end_weight, follow
 from flowtts_core.flow.coupling import COUPLINGS, Coupling, sinkhorn_plan, squared_distances
 from flowtts_core.flow.ddim import NoiseField, ddim
 from flowtts_core.flow.distillation import Distillation, GuidedDistillation, LongStep, long_step, two_steps
@@ -42,6 +42,7 @@ __all__ = [
     "consistent_end",
     "ddim",
     "end_of",
+    "end_weight",
     "follow",
     "long_step",
     "masked_flow_loss",

@@ -19,6 +19,8 @@ from flowtts_core.flow.endpoint import EndPoint
 from flowtts_core.flow.path import PathSample
 from flowtts_core.flow.solver import VelocityField
 
+_LAST = 0.1  # of the times before the end, over which the weight of an error rises no more
+
 
 @dataclass(frozen=True)
 class Consistency:
@@ -68,6 +70,14 @@ def consistent_end(
     x = point.x_t + (later - point.t).reshape(sides) * teacher(point.x_t, point.t, condition)
     at_end = (later >= how.latest).reshape(sides)
     return torch.where(at_end, point.x_1, target(x, later, condition))
+
+
+def end_weight(t: Tensor) -> Tensor:
+    """Return the weight [B] of the squared error of an end that was said at times [B]: heavier towards it.
+
+    The velocity follows from the end by a division by what is left of the time, by which its error grows.
+    """
+    return 1 / (1 - t).clamp(min=_LAST)
 
 
 @torch.no_grad()

@@ -22,6 +22,7 @@ from flowtts_core.flow import (
     LinearPath,
     PathSample,
     consistent_end,
+    end_weight,
     velocity_to,
 )
 from flowtts_core.nn.graph import Graph
@@ -42,7 +43,6 @@ from flowtts_core.vocoder.wave_unet import (
 _FAINTEST = 0.001  # standard deviation of the noise where a mel is silent
 _LOUDEST = 32768.0  # energy of a band that has noise of standard deviation 1
 _SPECTRAL = 0.02  # weight of the distances of mels and of STFTs in the loss
-_LAST = 0.1  # of the times before the end, over which the weight of the error of the waveform rises no more
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ class WaveFM(FlowVocoder):
         """Compare waveforms [B, S] that are said to be clean at times t [B] with what they should be."""
         with torch.autocast(clean.device.type, enabled=False):
             clean, end = clean.float(), end.float()
-            error = (clean - end).square().mean(1) / (1 - t).clamp(min=_LAST)
+            error = (clean - end).square().mean(1) * end_weight(t)
             wave = mean_of(share, error.mean())
             mel = mean_of(share, (self.mel_of(clean) - self.mel_of(end)).abs().mean())
             stft = self.stft_loss(clean, end, share)

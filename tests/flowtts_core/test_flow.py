@@ -29,6 +29,7 @@ from flowtts_core.flow import (
     consistent_end,
     ddim,
     end_of,
+    end_weight,
     follow,
     long_step,
     masked_flow_loss,
@@ -462,6 +463,10 @@ def test_what_a_student_should_say_is_no_part_of_its_gradient():
     torch.testing.assert_close(t, torch.tensor([0.3, 1.0]))
     torch.testing.assert_close(x[0], point.x_t[0] + 0.1 * 3)
     torch.testing.assert_close(wanted, torch.stack([3 * x[0], x_1[1]]))
+
+
+def test_errors_of_an_end_weigh_more_the_later_it_is_said():
+    torch.testing.assert_close(end_weight(torch.tensor([0.0, 0.5, 0.9, 0.95, 1.0])), torch.tensor([1.0, 2, 10, 10, 10]))
 
 
 def test_times_of_consistency_are_of_a_normal_distribution_that_is_cut_off():
