@@ -7,6 +7,7 @@ import logging
 import os
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -25,7 +26,7 @@ REPORT_EVERY_S = 1.0
 # reports after which memory goes back to the system: at work, and with nothing to do
 RELEASE_EVERY, RELEASE_IDLE = 30, 3
 SILENCE_S = 0.2  # of a text with no words in it
-INLINE_CHARS = 200  # the front end of a longer text would hold up the other answers
+INLINE_CHARS = 200  # the front end of a longer text, or to clean a recording, would hold up the other answers
 
 
 class HostedVoice:
@@ -59,7 +60,7 @@ class HostedVoice:
 
         ticket = None
         try:
-            if len(job.text) <= INLINE_CHARS:
+            if len(job.text) <= INLINE_CHARS and job.request.prompt is None:
                 ticket = self._engine.submit(job.request, stream=job.stream, skip=job.skip)
             else:
                 ticket = await self._submitted(job)
@@ -90,14 +91,24 @@ class HostedVoice:
                 ticket.cancel()
 
     async def _submitted(self, job: SpeechJob) -> Any:
-        """The ticket of a long text, whose front end runs in a thread; cancelled too where nobody waits for it any more."""
-        submit = partial(self._engine.submit, job.request, stream=job.stream, skip=job.skip)
+        """The ticket of what is read in a thread, a long text or a recording; cancelled too where nobody waits for it any more."""
+        submit = partial(self._submit, job)
         submitting = asyncio.ensure_future(asyncio.to_thread(submit))
         try:
             return await asyncio.shield(submitting)
         except asyncio.CancelledError:
             submitting.add_done_callback(_cancel_ticket)
             raise
+
+    def _submit(self, job: SpeechJob) -> Any:
+        from flowtts_core.audio.reference import clean_reference
+
+        if job.request.prompt is not None:
+            with suppress(
+                FlowTTSError
+            ):  # the engine says what is wrong with it; cleaned here, it holds up no other answer
+                clean_reference(job.request.prompt)
+        return self._engine.submit(job.request, stream=job.stream, skip=job.skip)
 
     def queued_s(self) -> float:
         return self._engine.queued_s

@@ -186,6 +186,11 @@ def push(folder: Path, place: HubPlace, *, private: bool = False) -> str:
     """
     hub, api = _hub()
     card = load_card(folder)
+    if card.kind == "clone":
+        raise VoiceError(
+            f"{folder}: a clone is a person's recordings, and speaks by another voice",
+            "publish that voice, not the recordings",
+        )
     require_whole(folder, card, str(folder))
     names = [CARD, *require_safe_names(card, str(folder))]
     names += [name for name in _texts(folder) if name != README]

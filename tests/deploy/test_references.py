@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import subprocess
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -16,12 +20,15 @@ from deploy.api import create_app
 from deploy.app import ServeArgs, build
 from deploy.front import Front
 from deploy.keys import add_key, new_key, read_keys
+from deploy.replica import HostedVoice
 from deploy.settings import RequestLimits, Settings, served_voices
+from deploy.speech import SoundPiece, SpeechJob
 from flowtts_core.audio.files import encode, to_int16
 from flowtts_core.audio.reference import clean_reference
 from flowtts_core.engines.base import Speech
 from flowtts_core.errors import ConfigError
 from flowtts_core.request import PromptClip, SynthesisRequest
+from flowtts_core.streaming.engine import StreamingEngine, Ticket
 from flowtts_core.voice import open_voice
 from jobs import cli
 from tests.jobs.test_any_voice import TEXT, Hosted, samples_of
@@ -183,3 +190,30 @@ def test_a_key_is_made_with_the_right(tmp_path: Path, capsys: pytest.CaptureFixt
     for name, more in (("ann", ["--may-clone"]), ("bob", [])):
         assert cli.main(["serve", "--keys", str(keys), "--new-key", name, *more]) == 0
     assert {key.name: key.cloning for key in read_keys(keys)} == {"ann": True, "bob": False}
+
+
+def test_a_recording_is_read_beside_the_loop_of_a_replica(voice: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[threading.Thread] = []
+    submit = StreamingEngine.submit
+
+    def noting(self: StreamingEngine, *args: Any, **options: Any) -> Ticket:
+        threads.append(threading.current_thread())
+        return submit(self, *args, **options)
+
+    hosted = HostedVoice(str(voice), 8, 600.0, "cpu")
+    monkeypatch.setattr(StreamingEngine, "submit", noting)
+
+    async def scene() -> threading.Thread:
+        request = SynthesisRequest(text=TEXT, prompt=PromptClip(CLIP), prompt_text=SAID)
+        assert isinstance(await anext(hosted.sounds(SpeechJob("any", request))), SoundPiece)  # type: ignore[arg-type]  # an async generator
+        return threading.current_thread()
+
+    loop = asyncio.run(scene())
+    hosted.close()
+    assert len(threads) == 1 and threads[0] is not loop
+
+
+def test_a_front_cleans_recordings_without_torch() -> None:
+    script = "import base64, sys; from deploy.references import _cleaned; from flowtts_core.request import PromptClip;"
+    script += f"_cleaned(PromptClip(base64.b64decode('{UPLOAD['audio']}')), '{SAID}'); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-"], input=script, text=True).returncode == 0

@@ -238,6 +238,12 @@ def test_a_saved_clone_notes_where_it_comes_from(tmp_path: Path, clip: Path, sav
     ]
 
 
+def test_a_clone_is_not_published(tmp_path: Path, saved: str, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("huggingface_hub", reason="needs pip install 'flowtts[hub]'")
+    assert cli.main(["push", saved, "hf://me/ann"]) == 1
+    assert "a person's recordings" in capsys.readouterr().err
+
+
 def test_a_clone_says_what_is_wrong_with_it(
     tmp_path: Path, base: Path, clip: Path, saved: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
