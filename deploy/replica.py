@@ -91,7 +91,7 @@ class HostedVoice:
                 ticket.cancel()
 
     async def _submitted(self, job: SpeechJob) -> Any:
-        """The ticket of what is read in a thread, a long text or a recording; cancelled too where nobody waits for it any more."""
+        """The ticket of what is read in a thread, a long text or a recording; cancelled where nobody waits for it any more."""
         submit = partial(self._submit, job)
         submitting = asyncio.ensure_future(asyncio.to_thread(submit))
         try:

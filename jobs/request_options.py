@@ -22,8 +22,9 @@ def add_request_options(group: Any) -> None:
         kind = {"type": field.kind} if field.kind in (int, float) else {}
         choices: dict[str, Any] = {"choices": field.choices} if field.choices else {}
         names = {int: "N", float: "X", PromptClip: "FILE"}
-        metavar = None if choices else names.get(field.kind, "NAME")
-        meaning = f"{field.meaning} (default: {default})".replace("%", "%%")
+        metavar = None if choices else names.get(field.kind, "TEXT" if field.option else "NAME")
+        own = "" if field.option else f" (default: {default})"  # a recording is nobody's default
+        meaning = f"{field.meaning}{own}".replace("%", "%%")
         known = {"dest": name, "metavar": metavar, **kind, **choices}
         group.add_argument(f"--{(field.option or name).replace('_', '-')}", help=meaning, **known)
         if field.option:  # its name in the library and in older commands
