@@ -34,7 +34,7 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    encode = _verb(verbs, "encode", "sounds to codes", _encode)
+    encode = _verb(verbs, "encode", "turn sounds into codes")
     encode.add_argument(
         "inputs",
         nargs="+",
@@ -48,7 +48,7 @@ def add_parser(subparsers: Any) -> None:
     rate.add_argument("--kbps", type=float, metavar="RATE", help="use as many as RATE kbit/s allow")
     encode.add_argument("--sounds-per-file", type=int, default=256, help="bound of each Parquet file (default: 256)")
     encode.add_argument("--overwrite", action="store_true", help="replace codes that stand there of other sounds")
-    decode = _verb(verbs, "decode", "codes to sounds", _decode)
+    decode = _verb(verbs, "decode", "turn codes into sounds")
     decode.add_argument("input", help="an .npz file of codes, or a folder or s3:// place of them")
     decode.add_argument(
         "-o", "--output", required=True, help="the sound: .wav .flac .mp3 .ogg .opus; or a folder of many"
@@ -59,12 +59,16 @@ def add_parser(subparsers: Any) -> None:
         verb.add_argument("--threads", type=int, default=1, help="for one sound: of the processor (default: 1)")
         verb.add_argument("--workers", type=int, help="for many sounds: processes (default: the cores of this machine)")
         verb.add_argument("--address", help="for many sounds: a Ray cluster (default: this machine)")
-    info = _verb(verbs, "info", "what a codec is, or what made a file of codes", _info)
+    info = _verb(verbs, "info", "tell what a codec is, or what made a file of codes")
     info.add_argument("input", type=Path, help="a codec's folder, or an .npz file of codes")
 
 
-def _verb(verbs: Any, name: str, help: str, run: Any) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = verbs.add_parser(name, help=help, description=f"Turn {help}.")
+def run(args: argparse.Namespace) -> int:
+    return {"encode": _encode, "decode": _decode, "info": _info}[args.verb](args)
+
+
+def _verb(verbs: Any, name: str, help: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = verbs.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
     parser.add_argument("--json", action="store_true", help="print a summary as JSON")
     parser.set_defaults(run=run)
     return parser

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from flowtts_core.nn.share import Share
 
-_TOGETHER = 8192  # vectors that are compared with all codes at once: distances of more would fill memory
+_TOGETHER = 2048  # vectors that are compared with all codes at once: distances of more would fill memory
 
 
 @dataclass(frozen=True)

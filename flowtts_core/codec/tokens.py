@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flowtts_core.audio.loudness import amplify, gain_to, loudness_of
+from flowtts_core.audio.loudness import LoudnessMeter, amplify, gain_to, loudness_of
 from flowtts_core.codec.base import Codec, Encoded
 from flowtts_core.codec.files import LoadedCodec
 from flowtts_core.codec.long import decode_long, encode_long
@@ -62,7 +62,7 @@ def tokens_of(loaded: LoadedCodec, sound: np.ndarray, books: int | None = None) 
     """
     codec = loaded.codec
     encoded = encode_long(codec, torch.from_numpy(np.ascontiguousarray(sound, dtype=np.float32)), books)
-    loudness = loudness_of(sound.mean(0), codec.sample_rate)
+    loudness = _loudness(sound, codec.sample_rate)
     note = TokenNote(
         loaded.fingerprint,
         codec.sample_rate,
@@ -85,8 +85,18 @@ def sound_of(loaded: LoadedCodec, tokens: Tokens) -> np.ndarray:
     if tokens.note.loudness_lufs is None:
         return made
     rate = loaded.codec.sample_rate
-    gain = gain_to(tokens.note.loudness_lufs, loudness_of(made.mean(0), rate), _FURTHEST_DB)
+    gain = gain_to(tokens.note.loudness_lufs, _loudness(made, rate), _FURTHEST_DB)
     return np.stack([amplify(channel, gain, rate, ceiling_dbfs=0.0) for channel in made])
+
+
+def _loudness(sound: np.ndarray, sample_rate: int) -> float:
+    """Return the loudness of [C, S] in LUFS; of a long one piece by piece, since its filters compute in float64."""
+    if sound.shape[-1] <= 60 * sample_rate:
+        return loudness_of(sound.mean(0), sample_rate)
+    meter = LoudnessMeter(sample_rate)
+    for start in range(0, sound.shape[-1], 60 * sample_rate):
+        meter.update(sound[:, start : start + 60 * sample_rate].mean(0))
+    return meter.integrated()
 
 
 def require_codec(loaded: LoadedCodec, tokens: Tokens) -> None:
