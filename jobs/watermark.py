@@ -15,13 +15,14 @@ from jobs.corpus.source import AUDIO_SUFFIXES
 NOT_FOUND, SOME_FAILED = 4, 3  # exit codes
 _LONGEST_S = 24 * 3600.0
 _SHORTEST_S = 0.3  # of a span that is told: shorter ones are chance
+LEAST_SHARE = 0.05  # of a sound's windows: of a thousand windows without a mark some three are taken for marked
 
 
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "watermark",
         help="mark sound as synthetic, and find marks",
-        description="Put a watermark into recordings, and look for it. A mark is a change of some tenths of a decibel that"
+        description="Put a watermark into recordings, and look for it. A mark is a change of half a decibel that"
         " nobody hears and a detector finds, also after MP3, Opus, resampling or cuts; it carries a number from 0 to 2047. It is"
         " no proof: who wants to can remove it (docs/watermark.md says how far it holds), and where none is found, sound may"
         " be synthetic all the same.",
@@ -50,7 +51,7 @@ def add_parser(subparsers: Any) -> None:
     detect.set_defaults(run=run_detect)
     for kind in (embed, detect):
         kind.add_argument(
-            "--key", type=Path, metavar="FILE", help="a file of secret bytes, without which the number cannot be read"
+            "--key", type=Path, metavar="FILE", help="a file of secret bytes, without which the mark cannot be found"
         )
         kind.add_argument(
             "--mark", type=Path, metavar="FOLDER", help="another watermark (default: the one of the installation)"
@@ -66,8 +67,8 @@ def run_embed(args: argparse.Namespace) -> int:
     from flowtts_core.watermark.marker import Marker
     from flowtts_core.watermark.message import encoded
 
-    key, marker = _key(args.key), Marker.open(args.mark or bundled_mark())
-    message = np.array(encoded(args.number, key))
+    marker = Marker.open(args.mark or bundled_mark(), _key(args.key))
+    message = np.array(encoded(args.number))
     files = _files(args.inputs)
     places = _places(files, args.inputs, args.output)
     for place in places:
@@ -105,7 +106,7 @@ def run_detect(args: argparse.Namespace) -> int:
     from flowtts_core.watermark.card import bundled_mark
     from flowtts_core.watermark.marker import Marker
 
-    key, marker = _key(args.key), Marker.open(args.mark or bundled_mark())
+    marker = Marker.open(args.mark or bundled_mark(), _key(args.key))
     files = _files(args.inputs)
     failed = absent = 0
     for file in files:
@@ -115,25 +116,24 @@ def run_detect(args: argparse.Namespace) -> int:
             failed += 1
             print(error, file=sys.stderr)
             continue
-        row = told(marker, sound, rate, key)
+        row = told(marker, sound, rate)
         absent += not row["marked"]
         print(json.dumps({"file": str(file), **row}) if args.json else f"{file}: {_said(row)}")
     return _code(failed, len(files), NOT_FOUND if absent else 0)
 
 
-def told(marker: Any, sound: Any, rate: int, key: bytes = b"") -> dict[str, Any]:
+def told(marker: Any, sound: Any, rate: int) -> dict[str, Any]:
     """Return what a detector finds in [S]: whether it is marked, its score, the share and spans that are, and the number."""
     from flowtts_core.watermark.message import decoded
 
     found = marker.detected(sound, rate)
-    spans = _spans(found.marked > 0.5)
-    marked = found.score > marker.threshold or any(end - begin >= marker.surest_s for begin, end in spans)
-    read = decoded(tuple(int(bit > 0) for bit in found.bits), key) if marked else None
+    marked = found.share >= LEAST_SHARE
+    read = decoded(tuple(int(bit > 0) for bit in found.bits)) if marked else None
     return {
         "marked": marked,
         "score": None if found.score == float("-inf") else round(found.score, 3),
-        "share": round(float((found.marked > 0.5).mean()), 3) if len(found.marked) else 0.0,
-        "spans_s": spans,
+        "share": round(float(found.marked.mean()), 3) if marked else 0.0,
+        "spans_s": _spans(found.marked) if marked else [],
         "number": None if read is None else read.number,
     }
 

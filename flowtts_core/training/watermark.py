@@ -1,8 +1,4 @@
-"""Trains a watermark: its generator and detector together, on clips that are marked in part and attacked on their way.
-
-Of AudioSeal (arXiv 2401.17264) it has marks in parts of clips, messages, and attacks. Those that cannot be differentiated are
-done for real, and their gradient is passed straight through.
-"""
+"""Trains the net that finds marks, on clips whose bands were raised and lowered at random, and that were attacked."""
 
 from __future__ import annotations
 
@@ -19,46 +15,43 @@ from flowtts_core.nn.share import Share, mean_of
 from flowtts_core.training.batches import VocoderBatch
 from flowtts_core.training.log import TrainingLog
 from flowtts_core.watermark import attacks
-from flowtts_core.watermark.marker import hop_of
-from flowtts_core.watermark.spectral import SpectralMark
+from flowtts_core.watermark.pattern import BINS, bands
+from flowtts_core.watermark.spectral import SpectralMark, analysed, with_gains
 
 _CODECS = (("mp3", 128_000), ("mp3", 64_000), ("mp3", 32_000), ("aac", 64_000), ("opus", 32_000), ("opus", 16_000))
 _QUIET = 0.02  # of the clip's level: frames below hold nothing that a gain could change
-_SHARPNESS = 4.0  # of the mean score of a clip, when a bit is read from it
+_ATTACKS = {
+    "none": 1.5,
+    "coded": 4.0,
+    "resampled": 1.0,
+    "noisy": 1.0,
+    "band": 0.5,
+    "echo": 0.5,
+    "gain": 0.5,
+    "speed": 1.0,
+}
+_KINDS = tuple(_ATTACKS)
+_WEIGHTS = np.array(list(_ATTACKS.values())) / sum(_ATTACKS.values())
 
 
 @dataclass(frozen=True)
 class WatermarkTaskConfig:
-    """How a watermark is trained.
+    """How the net is trained.
 
     Attributes:
-        loud_decibels: the largest gain at the first step; it falls to the mark's own within `settle` of the steps, so that
-            the detector has something to find before the mark becomes quiet.
-        error_db: how far the mark must lie below the sound; what is louder is a loss, weighted by `quality_weight`.
-        attacked: share of clips that are attacked; none in the first `calm` of the steps, all of it after twice as many.
+        first_decibels, last_decibels: of the gains at the first step, and from half of the steps on: larger than a mark's,
+            since of a mark's own a cell tells next to nothing.
     """
 
-    loud_decibels: float = 6.0
-    settle: float = 0.5
-    error_db: float = 26.5
-    quality_weight: float = 1.0
-    attacked: float = 0.8
-    calm: float = 0.08
+    first_decibels: float = 4.0
+    last_decibels: float = 1.5
 
     def __post_init__(self) -> None:
-        if not (self.loud_decibels > 0 and 0 <= self.settle <= 1 and 0 <= self.attacked <= 1):
+        if not (self.first_decibels >= self.last_decibels > 0):
             raise ConfigError(
-                f"WatermarkTaskConfig: loud_decibels {self.loud_decibels}, settle {self.settle}, attacked {self.attacked}",
-                "use a gain above 0, and shares from 0 to 1",
+                f"WatermarkTaskConfig: first_decibels {self.first_decibels}, last_decibels {self.last_decibels}",
+                "use gains above 0, the first not below the last",
             )
-
-
-@dataclass(frozen=True)
-class _Sent:
-    """Clips on their way: sound, and which samples of it are marked."""
-
-    waveform: Tensor  # [B, S]
-    marked: Tensor  # [B, S] 0 or 1
 
 
 class WatermarkTask:
@@ -78,142 +71,83 @@ class WatermarkTask:
     def updates(
         self, batch: VocoderBatch, step: int, generator: torch.Generator
     ) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        share = self.config.attacked * min(1.0, max(0.0, step / max(1.0, self.config.calm * self.steps) - 1))
-        yield "mark", self._losses(self.mark, batch.waveform, self.decibels(step), share, generator, batch.share)
+        yield "mark", self._losses(self.mark, batch.waveform, self.decibels(step), generator, batch.share)
 
     def decibels(self, step: int) -> float:
-        """Return the largest gain at a step."""
-        last, passed = self.mark.config.decibels, step / max(1.0, self.config.settle * self.steps)
-        first = max(last, self.config.loud_decibels)
-        return float(last * (first / last) ** (1 - min(1.0, passed)))
+        """Return the gains of a step."""
+        first, last = self.config.first_decibels, self.config.last_decibels
+        return float(last * (first / last) ** max(0.0, 1 - 2 * step / self.steps))
 
     def validation(self, module: nn.Module, batch: VocoderBatch, generator: torch.Generator) -> Tensor:
         assert isinstance(module, SpectralMark)
-        return self._losses(module, batch.waveform, module.config.decibels, self.config.attacked, generator)["loss"]
+        return self._losses(module, batch.waveform, self.config.last_decibels, generator)["loss"]
 
     def _losses(
         self,
         mark: SpectralMark,
         waveform: Tensor,
         decibels: float,
-        attacked: float,
         generator: torch.Generator,
         share: Share | None = None,
     ) -> dict[str, Tensor]:
         rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
-        message = torch.from_numpy(rng.integers(0, 2, (len(waveform), mark.config.bits))).to(waveform)
-        with torch.autocast(waveform.device.type, enabled=False):
-            marked = mark.marked(waveform, self.sample_rate, message, decibels)
-        spans = torch.from_numpy(np.stack([_span(waveform.shape[1], rng) for _ in waveform])).to(waveform)
-        sent = self._sent(_Sent(waveform + spans * (marked - waveform), spans), attacked, rng)
-        scores = mark.scores(sent.waveform, self.sample_rate).float()
-        hop = hop_of(self.sample_rate)
-        there = sent.marked[:, ::hop]  # in the middle of each frame
-        scores = scores[:, : there.shape[1]]
-        loud = _loud(sent.waveform, hop)[:, : there.shape[1]]
-        presence = _weighted(F.binary_cross_entropy_with_logits(scores[..., 0], there, reduction="none"), loud)
-        heard = loud * there
-        wanted = message[:, None].expand(-1, scores.shape[1], -1)
-        each = F.binary_cross_entropy_with_logits(scores[..., 1:], wanted, reduction="none").mean(2)
-        whole = (scores[..., 1:] * heard[..., None]).sum(1) / heard.sum(1, keepdim=True).clamp(min=1)
-        read = F.binary_cross_entropy_with_logits(whole * _SHARPNESS, message, reduction="none").mean(1)
-        told = (heard.sum(1) >= 30).float()  # a third of a second at least
-        quality = self._quality(waveform, marked, decibels)
-        losses = {
-            "presence": presence,
-            "frame_bits": _weighted(each, heard),
-            "clip_bits": _weighted(read, told),
-            "quality": quality,
-        }
-        losses = {name: mean_of(share, value) for name, value in losses.items()}
-        weights = {"presence": 0.3, "frame_bits": 2.0, "clip_bits": 1.0, "quality": self.config.quality_weight}
-        return {**losses, "loss": torch.stack([weights[name] * value for name, value in losses.items()]).sum()}
+        with torch.no_grad(), torch.autocast(waveform.device.type, enabled=False):
+            gains = _random_gains(len(waveform), analysed(waveform, self.sample_rate).shape[1], rng).to(waveform)
+            marked = with_gains(waveform, self.sample_rate, gains, decibels)
+            sent, wanted = self._sent(marked, gains, rng)
+            level = analysed(sent, self.sample_rate).abs().square().mean(2).sqrt()
+            loud = level > _QUIET * level.square().mean(1, keepdim=True).sqrt()
+        odds = mark.estimates(sent, self.sample_rate).float()
+        weight = (wanted != 0) * loud[..., None]
+        loss = (F.softplus(-odds * wanted) * weight).sum() / weight.sum().clamp(min=1)
+        right = ((odds * wanted > 0) * weight).sum() / weight.sum().clamp(min=1)
+        return {"loss": mean_of(share, loss), "right": mean_of(share, right)}
 
-    def _quality(self, waveform: Tensor, marked: Tensor, decibels: float) -> Tensor:
-        """How much too loud the mark is, in tens of decibels; at larger gains more is allowed."""
-        error = (marked - waveform).square().sum(1) / waveform.square().sum(1).clamp(min=1e-6)
-        allowed = 10 ** (-self.config.error_db / 10) * (decibels / self.mark.config.decibels) ** 2
-        return F.relu((error / allowed + 1e-6).log10()).mean()
-
-    def _sent(self, clips: _Sent, attacked: float, rng: np.random.Generator) -> _Sent:
-        """Attack clips, and cut them where frames do not begin."""
-        chosen = [str(name) for name in rng.choice(_KINDS, len(clips.waveform), p=_WEIGHTS)]
-        free = rng.random(len(chosen)) >= attacked
-        kinds = ["none" if skip else kind for kind, skip in zip(chosen, free, strict=True)]
-        waveform, marked = clips.waveform, clips.marked
+    def _sent(self, waveform: Tensor, gains: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Attack clips [B, S], and return with them the gains [B, T, BINS] as they then lie; 0 where nobody knows."""
+        kinds = [str(kind) for kind in rng.choice(_KINDS, len(waveform), p=_WEIGHTS)]
+        sounds = [own.cpu().numpy() for own in waveform]
         coded = [row for row, kind in enumerate(kinds) if kind == "coded"]
-        if coded:
+        if coded:  # in one file, since to begin one takes longest
             codec, bit_rate = _CODECS[int(rng.integers(len(_CODECS)))]
-            sound = waveform[coded].detach().cpu().numpy()
-            back = attacks.coded(sound.reshape(-1), self.sample_rate, codec, bit_rate).reshape(sound.shape)
-            waveform = waveform.index_add(0, torch.tensor(coded), torch.from_numpy(back - sound).to(waveform))
-        rows, places = [], []
+            joined = attacks.coded(np.concatenate([sounds[row] for row in coded]), self.sample_rate, codec, bit_rate)
+            for row, sound in zip(coded, np.split(joined, len(coded)), strict=True):
+                sounds[row] = sound
+        wanted = gains.clone()
         for row, kind in enumerate(kinds):
-            own, where = _changed(kind, waveform[row], marked[row], self.sample_rate, rng)
-            rows.append(own)
-            places.append(where)
-        begin = int(rng.integers(0, hop_of(self.sample_rate)))
-        return _Sent(torch.stack(rows)[:, begin:], torch.stack(places)[:, begin:])
+            if kind == "speed":
+                factor = float(rng.uniform(0.92, 1.08))
+                played = attacks.at_speed(sounds[row], factor)[: waveform.shape[1]]
+                sounds[row] = np.pad(played, (0, waveform.shape[1] - len(played)))
+                wanted[row] = _faster(gains[row], factor)
+            elif kind not in ("none", "coded"):
+                sounds[row] = _attacked(kind, sounds[row], self.sample_rate, rng)
+        return torch.from_numpy(np.stack(sounds).astype(np.float32)).to(waveform), wanted
 
     @torch.inference_mode()
     def sample(self, module: nn.Module, step: int, log: TrainingLog) -> None:
-        assert isinstance(module, SpectralMark)
         waveform = self.probe.waveform.cpu()
-        message = torch.tensor([[bit % 2 for bit in range(module.config.bits)]]).expand(len(waveform), -1)
-        marked = module.cpu().marked(waveform, self.sample_rate, message)
+        frames = analysed(waveform, self.sample_rate).shape[1]
+        gains = _random_gains(len(waveform), frames, np.random.default_rng(0))
+        marked = with_gains(waveform, self.sample_rate, gains, self.mark.config.decibels)
         log.audio(step, "marked", marked.flatten(), self.sample_rate)
         log.audio(step, "difference", (marked - waveform).flatten(), self.sample_rate)
 
 
-def _span(samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Which samples are marked: all, none, or a piece."""
-    kind, span = rng.random(), np.zeros(samples, dtype=np.float32)
-    if kind < 0.4:
-        span[:] = 1
-    elif kind < 0.8:
-        begin, end = np.sort(rng.integers(0, samples + 1, 2))
-        span[begin:end] = 1
-    return span
+def _random_gains(count: int, frames: int, rng: np.random.Generator) -> Tensor:
+    """Return 1 or -1 for each bin of a band [B, T, BINS], drawn for each band and frame; 0 outside bands."""
+    of = bands()
+    drawn = rng.choice(np.array([-1.0, 1.0], np.float32), (count, frames, of.max() + 1))
+    return torch.from_numpy(np.where(of >= 0, drawn[..., of], 0).astype(np.float32))
 
 
-def _weighted(values: Tensor, weights: Tensor) -> Tensor:
-    return (values * weights).sum() / weights.sum().clamp(min=1)
-
-
-def _loud(waveform: Tensor, hop: int) -> Tensor:
-    """1 for frames that are not silent, [B, T]."""
-    frames = F.pad(waveform.detach(), (hop, 2 * hop)).unfold(1, 2 * hop, hop).square().mean(2).sqrt()
-    return (frames > _QUIET * waveform.detach().square().mean(1, keepdim=True).sqrt()).float()
-
-
-_CHOICES = {
-    "none": 1.0,
-    "coded": 5.0,
-    "resampled": 1.5,
-    "noisy": 1.5,
-    "band": 1.0,
-    "speed": 1.5,
-    "pitch": 0.7,
-    "echo": 0.7,
-    "gain": 0.7,
-}
-_KINDS = tuple(_CHOICES)
-_WEIGHTS = np.array(list(_CHOICES.values())) / sum(_CHOICES.values())
-
-
-def _changed(
-    kind: str, waveform: Tensor, marked: Tensor, sample_rate: int, rng: np.random.Generator
-) -> tuple[Tensor, Tensor]:
-    """Attack one clip [S] and what is marked of it [S]; both keep their length."""
-    if kind == "speed":
-        return _faster(waveform, marked, float(rng.uniform(0.9, 1.1)))
-    if kind in ("none", "coded"):
-        return waveform, marked
-    sound = waveform.detach().cpu().numpy()
-    made = _attacked(kind, sound, sample_rate, rng)
-    if kind == "pitch":  # moves in time too: a gradient would be of other samples
-        return torch.from_numpy(made).to(waveform), marked
-    return waveform + torch.from_numpy(made - sound).to(waveform), marked
+def _faster(gains: Tensor, factor: float) -> Tensor:
+    """Return gains [T, BINS] as they lie after a sound was played faster; 0 where they come from beyond."""
+    time = (torch.arange(len(gains)) * factor).round().long()
+    bins = (torch.arange(1, BINS + 1) / factor).round().long() - 1
+    inside = (time < len(gains))[:, None] & (bins < BINS)
+    moved = gains[time.clamp(max=len(gains) - 1)][:, bins.clamp(0, BINS - 1)]
+    return torch.where(inside.to(gains.device), moved, 0.0)
 
 
 def _attacked(kind: str, sound: np.ndarray, rate: int, rng: np.random.Generator) -> np.ndarray:
@@ -223,18 +157,6 @@ def _attacked(kind: str, sound: np.ndarray, rate: int, rng: np.random.Generator)
         return attacks.noisy(sound, rng.uniform(15, 40), rng)
     if kind == "band":
         return attacks.band_limited(sound, rate, rng.uniform(0, 500), rng.uniform(3000, rate / 2))
-    if kind == "pitch":
-        return attacks.at_pitch(sound, rate, rng.uniform(-1.5, 1.5))
     if kind == "echo":
         return attacks.echoed(sound, rate, rng.uniform(0.02, 0.3), rng.uniform(0.1, 0.5))
     return np.asarray(sound * 10 ** (rng.uniform(-20, 6) / 20), dtype=np.float32).clip(-1, 1)
-
-
-def _faster(waveform: Tensor, marked: Tensor, factor: float) -> tuple[Tensor, Tensor]:
-    """Play faster, as `attacks.at_speed`, with a gradient; what is then missing at the end is silence."""
-    places = torch.arange(len(waveform), device=waveform.device) * factor
-    inside = places < len(waveform) - 1
-    low = places.clamp(max=len(waveform) - 2).long()
-    part = (places - low).clamp(0, 1)
-    sound = waveform[low] * (1 - part) + waveform[low + 1] * part
-    return torch.where(inside, sound, 0.0), torch.where(inside, marked[low], 0.0)

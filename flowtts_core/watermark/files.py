@@ -31,7 +31,6 @@ def save_mark(folder: Path, mark: SpectralMark, spec: Mapping[str, Any], **notes
         write_whole(folder / f"{name}.onnx", export_graph(graph, WEIGHTS, data))
     card = {
         "watermark": dict(spec),
-        "states": mark.state_shapes(),
         "sha256": hashlib.sha256(data).hexdigest(),
         **notes,
     }

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from flowtts_core.watermark.marker import BINS, FLOOR, TINY
+from flowtts_core.watermark.marker import FLOOR, TINY
+from flowtts_core.watermark.pattern import BINS
 
 FEATURES = BINS + 1
 

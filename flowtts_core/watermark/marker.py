@@ -1,10 +1,11 @@
-"""Marks sound and finds marks through ONNX Runtime, without torch; sound may come in pieces of any length."""
+"""Marks sound and finds marks, without torch: marking is arithmetic, finding asks a net through ONNX Runtime."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,23 @@ import numpy as np
 
 from flowtts_core.engines.onnx_voice import open_session
 from flowtts_core.watermark.card import read_card
+from flowtts_core.watermark.pattern import BINS, PERIOD, SYNC, Pattern, bands, edges, hop_of
 
-BINS = 160  # from 50 Hz to 8 kHz; what lies above is neither changed nor looked at
 TINY, FLOOR = 1e-7, 1e-3
+WINDOW, STEP = 300, 150  # frames that are looked at together, and from one window to the next
+SPAN_S = 0.5  # over which scores of frames are averaged to say where a mark begins and ends
 _BLOCK = 1000  # frames that are computed at once: ten seconds, however long the sound is
 _CHANGE = 3.0
-
-
-def hop_of(sample_rate: int) -> int:
-    """Return the samples between frames: 10 ms, rounded."""
-    return max(1, round(sample_rate / 100))
+_INSIDE = 0.45  # of how well the best seconds fit: from there on a frame counts as marked
+_QUIET = 0.02  # of the window's level: frames below hold nothing that a gain could change
+# What time may have been multiplied by; and with it or without it pitch: tapes that run faster, tempo alone, pitch alone.
+_TIMES = np.round(np.arange(0.9, 1.1001, 0.0025), 4)
+_PLAIN = int(np.flatnonzero(_TIMES == 1)[0])
+_HYPOTHESES = [
+    *((at, 1.0) for at in range(len(_TIMES))),
+    *((at, float(time)) for at, time in enumerate(_TIMES) if at != _PLAIN),
+    *((_PLAIN, float(pitch)) for pitch in _TIMES[::4] if pitch != 1),
+]
 
 
 def _sines(hop: int) -> np.ndarray:
@@ -39,71 +47,25 @@ def seen_of(sizes: np.ndarray, hop: int, before: float | None) -> tuple[np.ndarr
     return np.concatenate([relative, change[:, None]], 1).astype(np.float32), float(loud[-1])
 
 
-class Marker:
-    """The watermark of a folder; both its graphs run on one thread each.
-
-    Attributes:
-        bits: of a message.
-        decibels: the largest gain of a bin.
-        threshold: of the score of a sound, above which it counts as marked.
-        surest_s: seconds of a span that is marked throughout, which counts whatever the rest is.
-    """
-
-    def __init__(self, sessions: dict[str, Any], card: dict[str, Any]) -> None:
-        self._sessions = sessions
-        self._states = [tuple(shape) for shape in card["states"]]
-        self.bits, self.decibels = int(card["watermark"]["bits"]), float(card["watermark"]["decibels"])
-        self.threshold = float(card.get("threshold", 0.0))
-        self.surest_s = float(card.get("surest_s", 2.0))
-
-    @classmethod
-    def open(cls, folder: Path) -> Marker:
-        """Open the watermark of a folder.
-
-        Raises:
-            VoiceError: when something is missing or damaged.
-        """
-        card = read_card(folder)
-        sessions = {
-            name: open_session(str(folder / f"{name}.onnx"), folder / f"{name}.onnx", threads=1)
-            for name in ("generator", "detector")
-        }
-        return cls(sessions, card)
-
-    def stream(self, sample_rate: int, message: np.ndarray) -> MarkStream:
-        """Return what marks one sound with a message [bits] of 0 and 1 as it comes."""
-        return MarkStream(self._sessions["generator"], self._states, message, self.decibels, sample_rate)
-
-    def marked(self, waveform: np.ndarray, sample_rate: int, message: np.ndarray) -> np.ndarray:
-        """Return [S] marked."""
-        stream = self.stream(sample_rate, message)
-        return np.concatenate([stream.feed(waveform), stream.finish()])
-
-    def detected(self, waveform: np.ndarray, sample_rate: int) -> Detection:
-        """Look for a mark in [S]."""
-        return detected(self._sessions["detector"], waveform, sample_rate)
-
-
 class MarkStream:
     """Marks one sound as it comes; what comes out is 10 ms behind, and equals what the whole would give.
 
     Args:
-        session: of the generator's graph.
-        states: shapes of what it must see again.
+        gains: [PERIOD, bands] of 1 and -1.
+        decibels: of each gain.
     """
 
-    def __init__(
-        self, session: Any, states: Sequence[tuple[int, ...]], message: np.ndarray, decibels: float, sample_rate: int
-    ) -> None:
-        self._session, self._message, self._decibels = session, message.astype(np.float32)[None], decibels
-        self._states = [np.zeros(shape, np.float32) for shape in states]
+    def __init__(self, gains: np.ndarray, decibels: float, sample_rate: int) -> None:
         self._hop = hop_of(sample_rate)
+        of, room = bands(), min(BINS, self._hop)
+        wide = np.where(of >= 0, gains[:, of], 0)[:, :room]
+        self._factors = np.ones((PERIOD, self._hop + 1), np.float32)
+        self._factors[:, 1 : room + 1] = 10 ** (decibels / 20 * wide)
         self._window = _sines(self._hop)
         self._waiting = np.zeros(self._hop, np.float32)  # what lies before the first sample
         self._half = np.zeros(self._hop, np.float32)  # of the last frame, to be completed by the next
-        self._level: float | None = None
-        self._given = self._taken = 0  # samples
-        self._first = True
+        self._frame = self._given = self._taken = 0
+        self._first = True  # the hop before the first sample is still to come
 
     def feed(self, waveform: np.ndarray) -> np.ndarray:
         """Return the marked samples [S'] that are final after these [S]."""
@@ -118,11 +80,10 @@ class MarkStream:
         """Return the rest, after which as much came out as went in."""
         taken = self._taken
         rest = self.feed(np.zeros(2 * self._hop - taken % self._hop, np.float32))
-        self._taken = taken
         return rest[: len(rest) - (self._given - taken)]
 
     def _counted(self, made: np.ndarray) -> np.ndarray:
-        if self._first and len(made):  # the hop before the first sample
+        if self._first and len(made):
             made, self._first = made[self._hop :], False
         self._given += len(made)
         return made
@@ -132,18 +93,13 @@ class MarkStream:
         heard = self._waiting[: (frames + 1) * hop]
         self._waiting = self._waiting[frames * hop :]
         pieces = np.lib.stride_tricks.sliding_window_view(heard, 2 * hop)[::hop] * self._window
-        spectra = np.fft.rfft(pieces, axis=1)
-        seen, self._level = seen_of(np.abs(spectra), hop, self._level)
-        names = [one.name for one in self._session.get_inputs()]
-        feeds = dict(zip(names, [seen[None], self._message, *self._states], strict=True))
-        gains, *self._states = self._session.run(None, feeds)
-        room = min(BINS, hop)
-        spectra[:, 1 : room + 1] *= np.exp(gains[0, :, :room] * (self._decibels * math.log(10) / 20))
+        spectra = np.fft.rfft(pieces, axis=1) * self._factors[(self._frame + np.arange(frames)) % PERIOD]
         back = (np.fft.irfft(spectra, 2 * hop, axis=1) * self._window).astype(np.float32)
-        whole = back[:, :hop]
+        whole = back[:, :hop].copy()
         whole[0] += self._half
         whole[1:] += back[:-1, hop:]
         self._half = back[-1, hop:]
+        self._frame += frames
         return whole.reshape(-1)
 
 
@@ -152,48 +108,170 @@ class Detection:
     """What was found in a sound.
 
     Attributes:
-        marked: [T] probability that each frame of 10 ms is marked; silence tells nothing, and has that of what is around.
-        bits: [bits] scores of the message's bits, summed over marked frames; above 0 is a 1.
-        score: mean score of the frames that are not silent; compare with a threshold.
+        marked: [T] whether each frame of 10 ms is marked.
+        bits: [bits] scores of the message's bits, summed over windows with a mark, or else of the likeliest; above 0 is a 1.
+        score: of the likeliest window of three seconds; compare with `Marker.threshold`. Minus infinity in silence.
+        share: of the windows with sound that have a mark.
     """
 
     marked: np.ndarray
     bits: np.ndarray
     score: float
+    share: float
 
 
-def detected(session: Any, waveform: np.ndarray, sample_rate: int) -> Detection:
-    """Look for a mark in [S]; memory does not grow with the length but by some bytes a frame."""
-    hop = hop_of(sample_rate)
-    window, overlap = _sines(hop), 64  # frames on either side, beyond which the detector sees nothing
-    padded = np.pad(np.asarray(waveform, np.float32), (hop, 2 * hop - len(waveform) % hop))
-    total = len(padded) // hop - 1
-    scores, loud = [], []
-    for begin in range(0, total, _BLOCK):
-        end = min(total, begin + _BLOCK)
-        low, high = max(0, begin - overlap), min(total, end + overlap)
-        heard = padded[low * hop : (high + 1) * hop]
-        pieces = np.lib.stride_tricks.sliding_window_view(heard, 2 * hop)[::hop] * window
-        sizes = np.abs(np.fft.rfft(pieces, axis=1))
-        before = None if low == 0 else _level(padded, low - 1, hop, window)
-        seen, _ = seen_of(sizes, hop, before)
-        [made] = session.run(None, {session.get_inputs()[0].name: seen[None]})
-        scores.append(made[0, begin - low : end - low])
-        loud.append(np.sqrt(np.square(pieces).mean(1))[begin - low : end - low])
-    return _summed(np.concatenate(scores), np.concatenate(loud))
+@dataclass(frozen=True)
+class _Match:
+    """How a window fits the pattern best."""
+
+    score: float
+    bits: np.ndarray  # [bits]
+    phase: int  # cell of the pattern at the window's first frame
+    time: float  # by which it runs faster
+    pitch: float  # by which its frequencies are higher
+
+
+class Marker:
+    """The watermark of a folder.
+
+    Attributes:
+        bits: of a message.
+        decibels: of the gains.
+        threshold: of the score of a window, above which it counts as marked.
+    """
+
+    def __init__(self, session: Any, card: dict[str, Any], key: bytes = b"") -> None:
+        self._session = session
+        self.bits, self.decibels = int(card["watermark"]["bits"]), float(card["watermark"]["decibels"])
+        self.threshold = float(card.get("threshold", 0.0))
+        self.pattern = Pattern(key, self.bits)
+        self._owners = _owners_at_each_phase(self.pattern)
+
+    @classmethod
+    def open(cls, folder: Path, key: bytes = b"") -> Marker:
+        """Open the watermark of a folder; with a key, its pattern is known to those who have the key alone.
+
+        Raises:
+            VoiceError: when something is missing or damaged.
+        """
+        card = read_card(folder)
+        return cls(open_session(str(folder / "estimator.onnx"), folder / "estimator.onnx", threads=1), card, key)
+
+    def stream(self, sample_rate: int, message: np.ndarray) -> MarkStream:
+        """Return what marks one sound with a message [bits] of 0 and 1 as it comes."""
+        return MarkStream(self.pattern.gains(message), self.decibels, sample_rate)
+
+    def marked(self, waveform: np.ndarray, sample_rate: int, message: np.ndarray) -> np.ndarray:
+        """Return [S] marked."""
+        stream = self.stream(sample_rate, message)
+        return np.concatenate([stream.feed(waveform), stream.finish()])
+
+    def detected(self, waveform: np.ndarray, sample_rate: int) -> Detection:
+        """Look for a mark in [S]; memory grows by some hundred bytes a frame of 10 ms."""
+        estimates, loud = self.estimates(waveform, sample_rate)
+        estimates = estimates * (loud > _QUIET * float(np.sqrt(np.square(loud).mean())))[:, None]
+        found: list[tuple[int, _Match]] = []
+        heard = 0
+        for begin in _windows(len(estimates)):
+            window = estimates[begin : begin + WINDOW]
+            level = loud[begin : begin + WINDOW]
+            within = level > max(1e-5, _QUIET * float(np.sqrt(np.square(level).mean())))
+            if within.sum() < 2 * PERIOD:
+                continue
+            heard += 1
+            found.append((begin, self._best(window * within[:, None])))
+        if not found:
+            return Detection(np.zeros(len(loud), bool), np.zeros(self.bits), -math.inf, 0.0)
+        sure = [(begin, match) for begin, match in found if match.score > self.threshold]
+        best = max(found, key=lambda one: one[1].score)
+        bits = np.sum([match.bits for _, match in sure or [best]], axis=0)
+        marked = self._placed(estimates, sure, (bits > 0).astype(int))
+        return Detection(marked, bits, best[1].score, len(sure) / heard)
+
+    def estimates(self, waveform: np.ndarray, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return how likely each bin was raised rather than lowered, as logarithms of odds [T, BINS], and levels [T]."""
+        hop = hop_of(sample_rate)
+        window, overlap = _sines(hop), 64  # frames on either side, beyond which the net sees nothing
+        padded = np.pad(np.asarray(waveform, np.float32), (hop, 2 * hop - len(waveform) % hop))
+        total = len(padded) // hop - 1
+        made, levels = [], []
+        for begin in range(0, total, _BLOCK):
+            end = min(total, begin + _BLOCK)
+            low, high = max(0, begin - overlap), min(total, end + overlap)
+            pieces = _pieces(padded, low, high, hop) * window
+            before = None if low == 0 else _level(padded, low - 1, hop, window)
+            seen, _ = seen_of(np.abs(np.fft.rfft(pieces, axis=1)), hop, before)
+            [odds] = self._session.run(None, {self._session.get_inputs()[0].name: seen[None]})
+            made.append(odds[0, begin - low : end - low])
+            levels.append(np.sqrt(np.square(pieces).mean(1))[begin - low : end - low])
+        return np.concatenate(made), np.concatenate(levels)
+
+    def _best(self, window: np.ndarray) -> _Match:
+        """Return the phase, and the factors of time and pitch, at which a window [T, BINS] fits best."""
+        size = math.sqrt(float(np.square(window @ _averaging(1.0)).sum())) + 1e-9
+        folds = (_folding()[:, : len(window)] @ window).reshape(len(_TIMES), PERIOD, BINS)
+        folded = np.stack([folds[at] @ _averaging(pitch) for at, pitch in _HYPOTHESES])  # [H, PERIOD, bands]
+        sums = (self._owners @ folded.reshape(len(folded), -1).T).reshape(self.bits + 1, PERIOD, -1)
+        totals = sums[-1] + np.abs(sums[:-1]).sum(0)  # [PERIOD, H]
+        phase, best = np.unravel_index(int(totals.argmax()), totals.shape)
+        at, pitch = _HYPOTHESES[best]
+        score = float(totals[phase, best] / size)
+        return _Match(score, sums[:-1, phase, best] / size, int(phase), float(_TIMES[at]), pitch)
+
+    def _placed(self, estimates: np.ndarray, sure: list[tuple[int, _Match]], message: np.ndarray) -> np.ndarray:
+        """Return which frames [T] are marked: where the pattern of a window with a mark fits, around and in it."""
+        marked, gains = np.zeros(len(estimates), bool), self.pattern.gains(message)
+        span = round(SPAN_S * 100)
+        fits = []
+        for begin, match in sure:
+            low, high = max(0, begin - WINDOW), min(len(estimates), begin + 2 * WINDOW)
+            at = np.floor((np.arange(low, high) - begin) * match.time + match.phase).astype(int) % PERIOD
+            fit = (estimates[low:high] @ _averaging(match.pitch) * gains[at]).sum(1)
+            fits.append((low, np.convolve(fit, np.ones(span) / span, "same")))
+        level = max((float(np.sort(fit)[-WINDOW // 2 :].mean()) for _, fit in fits), default=0.0)
+        for low, fit in fits:
+            marked[low : low + len(fit)] |= fit > _INSIDE * level
+        return marked
+
+
+def _owners_at_each_phase(pattern: Pattern) -> np.ndarray:
+    """Return the signs of each owner's cells, where the pattern begins at each phase: [(bits + 1) PERIOD, PERIOD bands].
+
+    The last owner is SYNC.
+    """
+    rows = np.where(pattern.owner == SYNC, pattern.bits, pattern.owner)
+    hot = (rows == np.arange(pattern.bits + 1)[:, None, None]) * pattern.sign  # [bits + 1, PERIOD, bands]
+    turned = np.stack([np.roll(hot, phase, 1) for phase in range(PERIOD)], 1)
+    return turned.reshape((pattern.bits + 1) * PERIOD, -1).astype(np.float32)
+
+
+@lru_cache(maxsize=1)
+def _folding() -> np.ndarray:
+    """Return the matrix [times PERIOD, WINDOW] that sums frames which show the same cells, for each factor of time."""
+    cells = np.floor(np.arange(WINDOW) * _TIMES[:, None]).astype(int) % PERIOD
+    made: np.ndarray = (cells[:, None] == np.arange(PERIOD)[:, None]).astype(np.float32).reshape(-1, WINDOW)
+    return made
+
+
+@lru_cache(maxsize=256)
+def _averaging(pitch: float) -> np.ndarray:
+    """Return the matrix [BINS, bands] of means over each band's bins, where all frequencies are this much higher."""
+    was = np.round(np.arange(1, BINS + 1) / pitch).astype(int) - 1
+    of = np.where((was >= 0) & (was < BINS), bands()[was.clip(0, BINS - 1)], -1)
+    matrix = (of[:, None] == np.arange(len(edges()) - 1)).astype(np.float32)
+    made: np.ndarray = matrix / np.maximum(1, matrix.sum(0))
+    return made
+
+
+def _windows(frames: int) -> Iterator[int]:
+    """Yield the first frames of windows that cover so many frames."""
+    yield from range(0, max(1, frames - WINDOW + STEP), STEP)
+
+
+def _pieces(padded: np.ndarray, low: int, high: int, hop: int) -> np.ndarray:
+    return np.lib.stride_tricks.sliding_window_view(padded[low * hop : (high + 1) * hop], 2 * hop)[::hop]
 
 
 def _level(padded: np.ndarray, frame: int, hop: int, window: np.ndarray) -> float:
     piece = padded[frame * hop : (frame + 2) * hop] * window
     return seen_of(np.abs(np.fft.rfft(piece))[None], hop, None)[1]
-
-
-def _summed(scores: np.ndarray, loud: np.ndarray) -> Detection:
-    heard = loud > max(1e-5, 0.02 * float(np.sqrt(np.square(loud).mean())))
-    if not heard.any():
-        return Detection(np.zeros(len(loud), np.float32), np.zeros(scores.shape[1] - 1, np.float32), -math.inf)
-    places = np.flatnonzero(heard)
-    known = np.interp(np.arange(len(loud)), places, scores[places, 0])
-    marked = 1 / (1 + np.exp(-known.clip(-50, 50)))
-    weight = (heard * marked)[:, None]
-    return Detection(marked.astype(np.float32), (scores[:, 1:] * weight).sum(0), float(scores[places, 0].mean()))

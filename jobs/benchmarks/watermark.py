@@ -24,7 +24,6 @@ from jobs.benchmarks.vocoders import Recording, find_recordings
 FALSE_POSITIVES = 0.003  # at the threshold, by its upper limit
 _CONFIDENCE = 0.95
 _SPEED_S, _TURNS = 10.0, 9
-_INSIDE_S = 3.0  # of a marked span inside a sound of three times as long
 
 Say = Callable[[str], None]
 
@@ -50,7 +49,7 @@ def watermark(
     pieces = [(one, *_piece(one, seconds)) for one in find_recordings(clips, n)]
     with Watch() as watch:
         clean = _unmarked_scores(marker, [*clips, *unmarked], seconds, say)
-        level = _threshold(clean) if threshold is None else threshold
+        level = marker.threshold = _threshold(clean) if threshold is None else threshold
         rng = np.random.default_rng(0)
         rows: dict[str, list[tuple[float, bool, bool]]] = {name: [] for name in ATTACKS}
         false: dict[str, list[float]] = {name: [] for name in ATTACKS}
@@ -69,7 +68,7 @@ def watermark(
                     whole = decoded(read).number is not None and decoded(read).number == decoded(sent).number
                     rows[name].append((found.score, read == sent, whole))
                     false[name].append(marker.detected(attack(sound, rate, rng), rate).score)
-                overlaps.append(_overlap(marker, sound, marked, rate, level))
+                overlaps.append(_overlap(marker, sound, marked, rate))
                 shown.advance(task)
     low, high = _upper(sum(score > level for score in clean), len(clean))
     return {
@@ -149,11 +148,11 @@ def _row(made: Sequence[tuple[float, bool, bool]], unmarked: Sequence[float], le
     }
 
 
-def _overlap(marker: Marker, sound: np.ndarray, marked: np.ndarray, rate: int, level: float) -> float:
+def _overlap(marker: Marker, sound: np.ndarray, marked: np.ndarray, rate: int) -> float:
     """Return how well a marked span is found inside sound without a mark: intersection over union, by frames."""
     hop = round(rate / 100)
     whole = np.concatenate([sound[::-1], marked, sound[::-1]])
-    found = marker.detected(whole, rate).marked > 0.5
+    found = marker.detected(whole, rate).marked
     begin, end = len(sound) // hop, 2 * len(sound) // hop
     there = np.zeros(len(found), dtype=bool)
     there[begin:end] = True

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -21,17 +24,36 @@ from flowtts_core.watermark.attacks import ATTACKS
 from flowtts_core.watermark.audioseal import AudioSeal, import_audioseal
 from flowtts_core.watermark.files import load_mark, save_mark
 from flowtts_core.watermark.frames import features, spectra, waveform_of
-from flowtts_core.watermark.marker import BINS, Marker, hop_of
+from flowtts_core.watermark.marker import Marker
 from flowtts_core.watermark.message import LARGEST, Read, decoded, encoded
-from flowtts_core.watermark.spectral import SpectralMark, SpectralMarkConfig
+from flowtts_core.watermark.pattern import BINS, PERIOD, SYNC, Pattern, bands, edges, hop_of
+from flowtts_core.watermark.spectral import SpectralMark, SpectralMarkConfig, with_gains
 from jobs.training.recipes import recipe
 from tests.speech_like import buzz, write_examples
 
-SMALL = SpectralMarkConfig(bits=4, width=16, layers=2, detector_width=16, detector_layers=1)
+SMALL = SpectralMarkConfig(width=16, layers=2)
 
 
 def speech(seconds: float = 1.0, rate: int = 24_000) -> np.ndarray:
     return buzz(int(seconds * rate), 140.0, rate)
+
+
+def mark() -> SpectralMark:
+    torch.manual_seed(1)
+    return SpectralMark(SMALL).eval()
+
+
+class KnowsTheCells:
+    """Stands for the net: it sees the true gains of a noise whose bins all have one size, from the size itself."""
+
+    def __init__(self, size: float) -> None:
+        self.size = size
+
+    def get_inputs(self) -> list[Any]:
+        return [SimpleNamespace(name="seen")]
+
+    def run(self, _: None, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+        return [feeds["seen"][..., :BINS] - self.size]
 
 
 class TestAudioSeal:
@@ -72,12 +94,36 @@ class TestAudioSeal:
             import_audioseal(tmp_path / "other.safetensors", tmp_path / "other.safetensors")
 
 
-def marks() -> SpectralMark:
-    torch.manual_seed(1)
-    mark = SpectralMark(SMALL).eval()
-    with torch.no_grad():
-        mark.generator.leave.weight *= 5  # gains that are heard
-    return mark
+class TestPattern:
+    def test_bands_cover_100_hz_to_8_khz_once(self) -> None:
+        assert bands()[0] == -1
+        assert (np.diff(bands()[1:]) >= 0).all()
+        assert bands()[-1] == len(edges()) - 2
+        assert min(np.diff(edges())) >= 2
+
+    def test_each_bit_owns_as_many_cells(self) -> None:
+        pattern = Pattern(b"key")
+        counts = [int((pattern.owner == bit).sum()) for bit in range(16)]
+        assert max(counts) - min(counts) <= 1
+        assert int((pattern.owner == SYNC).sum()) == round(0.2 * pattern.owner.size)
+
+    def test_a_bit_turns_its_own_cells_alone(self) -> None:
+        pattern, message = Pattern(), np.zeros(16, dtype=int)
+        other = message.copy()
+        other[5] = 1
+        turned = pattern.gains(message) != pattern.gains(other)
+        assert np.array_equal(turned, pattern.owner == 5)
+
+    def test_keys_have_patterns_that_are_strangers(self) -> None:
+        ours, theirs = Pattern(b"ours"), Pattern(b"theirs")
+        assert abs(float((ours.sign * theirs.sign).mean())) < 0.1
+        assert np.array_equal(Pattern(b"ours").sign, ours.sign)
+
+    def test_the_open_pattern_stays_as_it_is(self) -> None:
+        """Else what was marked by earlier versions is not found any more."""
+        pattern = Pattern()
+        digest = hashlib.sha256(pattern.sign.astype(np.int8).tobytes() + pattern.owner.astype(np.int8).tobytes())
+        assert digest.hexdigest()[:16] == "9cbbf88ed30ac220"
 
 
 class TestFrames:
@@ -97,81 +143,56 @@ class TestFrames:
         loud, quiet = (features(spectra(factor * sound, 240))[0] for factor in (1.0, 0.01))
         torch.testing.assert_close(loud, quiet, atol=1e-3, rtol=0)
 
-    def test_silence_has_finite_gradients(self) -> None:
-        sound = torch.zeros(1, 4800, requires_grad=True)
-        features(spectra(sound, 240))[0].sum().backward()
-        assert sound.grad is not None
-        assert bool(sound.grad.isfinite().all())
 
-
-class TestSpectralMark:
-    def test_a_mark_is_a_bounded_gain_and_leaves_silence(self) -> None:
-        mark, message = marks(), torch.ones(1, 4)
-        sound = torch.from_numpy(np.concatenate([speech(0.5), np.zeros(2400, np.float32)]))[None]
-        with torch.no_grad():
-            marked = mark.marked(sound, 24_000, message)
-            assert marked.shape == sound.shape
-            assert float((marked - sound).abs().max()) > 1e-3
-            assert float(marked[:, -2000:].abs().max()) == 0
-            error = 10 * torch.log10((marked - sound).square().sum() / sound.square().sum())
-            assert float(error) < 20 * np.log10(10 ** (SMALL.decibels / 20) - 1)
-            torch.testing.assert_close(mark.marked(sound, 24_000, message, 1e-9), sound, atol=1e-6, rtol=0)
-
-    def test_messages_differ_in_sound(self) -> None:
-        mark, sound = marks(), torch.from_numpy(speech())[None]
-        with torch.no_grad():
-            one, other = (mark.marked(sound, 24_000, torch.full((1, 4), bit)) for bit in (0.0, 1.0))
-        assert not torch.allclose(one, other, atol=1e-4)
-
-    def test_what_is_marked_depends_on_nothing_later(self) -> None:
-        mark, sound = marks(), torch.from_numpy(speech())[None]
-        changed = sound.clone()
-        changed[:, 12_000:] = 0
-        with torch.no_grad():
-            before, after = (mark.marked(own, 24_000, torch.ones(1, 4)) for own in (sound, changed))
-        torch.testing.assert_close(before[:, : 12_000 - 240], after[:, : 12_000 - 240], atol=1e-7, rtol=0)
-
-
-class TestMarker:
+class TestMarking:
     @pytest.fixture(scope="class")
     def folder(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder: Path = tmp_path_factory.mktemp("mark")
-        save_mark(folder, marks(), spec_of("spectral", SMALL), licence="CC0-1.0")
+        save_mark(folder, mark(), spec_of("spectral", SMALL), licence="CC0-1.0")
         return folder
 
     @pytest.mark.parametrize("rate", [8000, 22_050, 24_000])
-    @pytest.mark.parametrize("piece", [None, 37, 240, 5000])
-    def test_pieces_equal_the_whole_and_what_torch_computes(self, folder: Path, rate: int, piece: int | None) -> None:
-        sound, message = speech(0.7, rate), np.array([1, 0, 0, 1])
-        with torch.no_grad():
-            wanted = load_mark(folder).marked(torch.from_numpy(sound)[None], rate, torch.from_numpy(message)[None])[0]
-        stream = Marker.open(folder).stream(rate, message)
-        parts = [stream.feed(sound[i : i + (piece or len(sound))]) for i in range(0, len(sound), piece or len(sound))]
+    @pytest.mark.parametrize("piece", [37, 240, 5000])
+    def test_pieces_equal_the_whole_and_what_torch_computes(self, folder: Path, rate: int, piece: int) -> None:
+        marker, sound, message = Marker.open(folder), speech(0.7, rate), np.arange(16) % 2
+        whole = marker.marked(sound, rate, message)
+        stream = marker.stream(rate, message)
+        parts = [stream.feed(sound[i : i + piece]) for i in range(0, len(sound), piece)]
         made = np.concatenate([*parts, stream.finish()])
         assert len(made) == len(sound)
-        np.testing.assert_allclose(made, wanted.numpy(), atol=1e-5)
+        np.testing.assert_allclose(made, whole, atol=1e-6)
+        of, frames = bands(), len(sound) // hop_of(rate) + 2
+        cells = marker.pattern.gains(message)[np.arange(frames) % PERIOD]
+        gains = torch.from_numpy(np.where(of >= 0, cells[:, of], 0).astype(np.float32))[None]
+        wanted = with_gains(torch.from_numpy(sound)[None], rate, gains, SMALL.decibels)[0]
+        np.testing.assert_allclose(whole, wanted.numpy(), atol=1e-5)
+
+    def test_a_mark_is_25_db_below_the_sound_and_leaves_silence(self, folder: Path) -> None:
+        noise = np.random.default_rng(0).standard_normal(24_000).astype(np.float32) * 0.1
+        sound = np.concatenate([noise, np.zeros(4800, np.float32)])
+        marked = Marker.open(folder).marked(sound, 24_000, np.ones(16, dtype=int))
+        assert not marked[-4000:].any()
+        error = 10 * np.log10(np.square(marked - sound).sum() / np.square(sound).sum())
+        assert -28 < error < -24
+
+    def test_what_comes_out_is_ten_milliseconds_behind(self, folder: Path) -> None:
+        stream = Marker.open(folder).stream(24_000, np.ones(16, dtype=int))
+        assert len(stream.feed(speech(0.5))) >= 12_000 - 2 * 240
 
     def test_no_sound_and_less_than_a_frame(self, folder: Path) -> None:
         marker = Marker.open(folder)
         for samples in (0, 1, 239, 240, 241):
             sound = speech(1.0)[:samples]
-            assert len(marker.marked(sound, 24_000, np.ones(4))) == samples
-            found = marker.detected(sound, 24_000)
-            assert np.isfinite(found.marked).all()
+            assert len(marker.marked(sound, 24_000, np.ones(16, dtype=int))) == samples
+            assert marker.detected(sound, 24_000).score == -np.inf
 
-    def test_detection_equals_what_torch_computes_however_long(self, folder: Path) -> None:
+    def test_estimates_equal_what_torch_computes_however_long(self, folder: Path) -> None:
         """Twelve seconds are more than one block."""
         sound = np.tile(speech(1.0), 12)
         with torch.no_grad():
-            wanted = load_mark(folder).scores(torch.from_numpy(sound)[None], 24_000)[0]
-        found = Marker.open(folder).detected(sound, 24_000)
-        np.testing.assert_allclose(found.marked[:-1], wanted[:-1, 0].sigmoid().numpy(), atol=1e-4)  # the last is silent
-        assert found.score == pytest.approx(float(wanted[:-1, 0].mean()), abs=1e-3)
-
-    def test_silence_has_no_mark(self, folder: Path) -> None:
-        found = Marker.open(folder).detected(np.zeros(24_000, np.float32), 24_000)
-        assert found.score == -np.inf
-        assert not found.marked.any()
+            wanted = load_mark(folder).estimates(torch.from_numpy(sound)[None], 24_000)[0]
+        odds, _ = Marker.open(folder).estimates(sound, 24_000)
+        np.testing.assert_allclose(odds[:-1], wanted[:-1].numpy(), atol=1e-3)
 
     def test_a_damaged_folder_is_refused(self, folder: Path, tmp_path: Path) -> None:
         copy = Path(shutil.copytree(folder, tmp_path / "copy"))
@@ -181,21 +202,57 @@ class TestMarker:
                 opening(copy)
 
 
+class TestFinding:
+    """By a net that knows what natural sound is: tones at the middles of bins, all of one size."""
+
+    CARD: ClassVar[dict[str, Any]] = {"watermark": {"bits": 16, "decibels": 0.55}, "threshold": 4.0}
+
+    def sound(self, seconds: float = 3.0, rate: int = 24_000) -> np.ndarray:
+        time = np.arange(round(seconds * rate)) / rate
+        tones = [np.sin(2 * np.pi * (50 * bin + 0.1) * time + bin**2) for bin in range(1, BINS + 1)]
+        return (0.01 * np.sum(tones, axis=0)).astype(np.float32)
+
+    def marker(self, key: bytes = b"") -> Marker:
+        marker = Marker(KnowsTheCells(0.0), self.CARD, key)
+        odds, _ = marker.estimates(self.sound(), 24_000)
+        return Marker(KnowsTheCells(float(np.median(odds))), self.CARD, key)
+
+    def test_the_message_is_read_wherever_the_sound_was_cut(self) -> None:
+        marker, message = self.marker(), np.arange(16) * 7 % 2
+        marked = marker.marked(self.sound(), 24_000, message)
+        for begin in (0, 240, 1000, 7777):
+            found = marker.detected(marked[begin:], 24_000)
+            assert found.score > marker.threshold
+            assert (found.bits > 0).astype(int).tolist() == message.tolist()
+
+    def test_without_a_mark_or_with_another_key_nothing_is_found(self) -> None:
+        marker = self.marker()
+        marked = self.marker(b"another key").marked(self.sound(), 24_000, np.ones(16, dtype=int))
+        own = marker.detected(marker.marked(self.sound(), 24_000, np.ones(16, dtype=int)), 24_000).score
+        for sound in (self.sound(), marked):
+            assert marker.detected(sound, 24_000).score < 0.5 * own
+
+    def test_a_marked_span_is_placed(self) -> None:
+        marker, plain = self.marker(), self.sound(9.0)
+        marked = plain.copy()
+        marked[72_000:144_000] = marker.marked(plain[72_000:144_000], 24_000, np.ones(16, dtype=int))
+        found = marker.detected(marked, 24_000).marked
+        there = np.zeros(len(found), bool)
+        there[300:600] = True
+        assert (found & there).sum() / (found | there).sum() > 0.8  # the stand-in sees the ends of sounds wrongly
+
+
 class TestMessages:
-    @pytest.mark.parametrize("key", [b"", b"secret"])
-    def test_one_wrong_bit_is_mended_and_two_are_noticed(self, key: bytes) -> None:
+    def test_one_wrong_bit_is_mended_and_two_are_noticed(self) -> None:
         for number in (0, 1, 1234, LARGEST):
-            bits = encoded(number, key)
-            assert decoded(bits, key) == Read(number)
+            bits = encoded(number)
+            assert decoded(bits) == Read(number)
             for first in range(16):
                 once = tuple(bit ^ (place == first) for place, bit in enumerate(bits))
-                assert decoded(once, key) == Read(number, 1)
+                assert decoded(once) == Read(number, 1)
                 for second in range(first):
                     twice = tuple(bit ^ (place == second) for place, bit in enumerate(once))
-                    assert decoded(twice, key).number is None
-
-    def test_another_key_reads_another_message(self) -> None:
-        assert [decoded(encoded(n, b"mine"), b"theirs").number for n in range(50)] != list(range(50))
+                    assert decoded(twice).number is None
 
     def test_numbers_out_of_range_are_refused(self) -> None:
         for number in (-1, LARGEST + 1):
@@ -223,36 +280,20 @@ class TestAttacks:
 
 
 class TestTraining:
-    def test_gradients_reach_the_generator_through_every_attack(self, tmp_path: Path) -> None:
-        data = write_examples(tmp_path / "data", [200] * 4)
-        made = recipe("watermark_debug", {"losses.attacked": "1.0", "losses.calm": "0.0"}).fit(files_of(data))
-        task, batches = made.task(data)
-        leave = task.modules["mark"].generator.leave.weight  # type: ignore[union-attr]
-        reached = 0
-        for step in range(1, 31):
-            [(_, losses)] = task.updates(batches.at(step), step, torch.Generator().manual_seed(step))
-            assert all(bool(value.isfinite()) for value in losses.values())
-            [gradient] = torch.autograd.grad(losses["presence"] + losses["frame_bits"], [leave])
-            assert bool(gradient.isfinite().all())
-            reached += bool(gradient.any())
-        assert reached >= 25, "but for clips that are not marked at all, or moved in time"
-
-    def test_gains_fall_from_loud_to_the_marks_own(self, tmp_path: Path) -> None:
-        data = write_examples(tmp_path / "data", [200] * 4)
-        made = recipe("watermark_debug", {"trainer.steps": "100"}).fit(files_of(data))
-        task = made.task(data)[0]
-        assert isinstance(task, WatermarkTask)
-        assert [round(task.decibels(step), 3) for step in (0, 25, 50, 99)] == [6.0, round(6**0.5, 3), 1.0, 1.0]
-
-    def test_a_debug_run_ends_in_a_folder_that_marks(self, tmp_path: Path) -> None:
+    def test_a_debug_run_ends_in_a_folder_that_marks_and_can_be_begun_with(self, tmp_path: Path) -> None:
         data = write_examples(tmp_path / "data", [200] * 6)
         made = recipe("watermark_debug").fit(files_of(data))
         task, batches = made.task(data)
         trainer = Trainer(task, batches, made.trainer, tmp_path / "run")
         trainer.fit()
+        assert isinstance(task, WatermarkTask)
+        assert [round(task.decibels(step), 2) for step in (0, 2, 4, 8)] == [4.0, 2.45, 1.5, 1.5]
         made.write(tmp_path / "mark", trainer.averaged_module(), DatasetMeta.load(files_of(data)), "mark")
         marker = Marker.open(tmp_path / "mark")
-        sound = speech(1.0)
-        marked = marker.marked(sound, 24_000, np.array([1, 0, 1, 0]))
-        assert 0 < float(np.abs(marked - sound).max()) < 0.2
-        assert marker.detected(marked, 24_000).bits.shape == (4,)
+        marked = marker.marked(speech(), 24_000, np.ones(16, dtype=int))
+        assert 0 < float(np.abs(marked - speech()).max()) < 0.1
+        again = recipe("watermark_debug", {"start": str(tmp_path / "mark")}).module()
+        assert torch.equal(
+            again.state_dict()["estimator.leave.bias"],
+            load_mark(tmp_path / "mark").state_dict()["estimator.leave.bias"],
+        )

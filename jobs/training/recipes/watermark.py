@@ -1,4 +1,4 @@
-"""The recipe of a watermark: a run ends in a folder with its generator and its detector."""
+"""The recipe of a watermark: a run ends in a folder with the net that finds it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from flowtts_core.training.examples import DatasetMeta, read_features
 from flowtts_core.training.files import Files
 from flowtts_core.training.trainer import Task, TrainConfig
 from flowtts_core.training.watermark import WatermarkTask, WatermarkTaskConfig
-from flowtts_core.watermark.files import save_mark
+from flowtts_core.watermark.files import load_mark, save_mark
 from flowtts_core.watermark.spectral import SpectralMark, SpectralMarkConfig
-from jobs.training.recipes.base import Recipe
+from jobs.training.recipes.base import Recipe, local_copy
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class WatermarkRecipe(Recipe):
     """How a watermark is trained, on the recordings of a prepared folder; their mels and texts are not looked at.
 
     Attributes:
-        losses: how loud it may be, and what is done to it.
+        losses: gains of the clips that it is trained on.
+        start: a watermark's folder, whose weights it begins with; the net of another seed by default.
         batch_size, crop_frames: crops of a batch, which the workers share, and the length of each in frames of the mel.
     """
 
@@ -33,6 +34,7 @@ class WatermarkRecipe(Recipe):
     losses: WatermarkTaskConfig = field(default_factory=WatermarkTaskConfig)
     batch_size: int = 16
     crop_frames: int = 144
+    start: str = ""
 
     def fit_model(self, data: Files, meta: DatasetMeta) -> Any:
         for features in meta.feature_sets:
@@ -40,7 +42,11 @@ class WatermarkRecipe(Recipe):
         return self.model
 
     def module(self) -> SpectralMark:
-        return SpectralMark(self.model)
+        mark = SpectralMark(self.model)
+        if self.start:
+            with local_copy(self.start) as folder:
+                mark.load_state_dict(load_mark(Path(folder)).state_dict())
+        return mark
 
     def task(self, data: Path | Files) -> tuple[Task, Batches]:
         examples = self.examples(data, ["mel", "audio"])
@@ -55,7 +61,7 @@ class WatermarkRecipe(Recipe):
 
 
 def watermark() -> WatermarkRecipe:
-    """Return the watermark that comes with the installation: 0.15 M parameters mark, 0.8 M find."""
+    """Return the watermark that comes with the installation: a net of 0.9 M parameters finds it."""
     trainer = TrainConfig(
         steps=20_000,
         learning_rate=1e-3,
@@ -71,5 +77,5 @@ def watermark() -> WatermarkRecipe:
 def watermark_debug() -> WatermarkRecipe:
     """Return `watermark` with tiny nets and few steps."""
     trainer = TrainConfig(steps=8, warmup_steps=2, log_every=2, checkpoint_every=4, sample_every=8)
-    model = SpectralMarkConfig(bits=4, width=16, layers=1, detector_width=16, detector_layers=1)
+    model = SpectralMarkConfig(bits=4, width=16, layers=1)
     return replace(watermark(), model=model, trainer=trainer, batch_size=2, crop_frames=48)
