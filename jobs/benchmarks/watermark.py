@@ -17,7 +17,7 @@ from flowtts_core.metrics import bootstrap
 from flowtts_core.metrics.paired import pesq, si_sdr
 from flowtts_core.watermark.attacks import ATTACKS
 from flowtts_core.watermark.marker import Marker
-from flowtts_core.watermark.message import decoded
+from flowtts_core.watermark.message import LARGEST, decoded, encoded
 from jobs.bar import bar
 from jobs.benchmarks.vocoders import Recording, find_recordings
 
@@ -58,15 +58,14 @@ def watermark(
         with bar(quiet=False) as shown:
             task = shown.add_task("clips", total=len(pieces))
             for _, sound, rate in pieces:
-                message = rng.integers(0, 2, marker.bits)
+                number = int(rng.integers(0, LARGEST + 1))
+                message = np.array(encoded(number))
                 marked = marker.marked(sound, rate, message)
                 quality.append((pesq(marked, rate, sound, rate), si_sdr(marked, sound)))
                 for name, attack in ATTACKS.items():
                     found = marker.detected(attack(marked, rate, rng), rate)
                     read = tuple(int(bit > 0) for bit in found.bits)
-                    sent = tuple(message.tolist())
-                    whole = decoded(read).number is not None and decoded(read).number == decoded(sent).number
-                    rows[name].append((found.score, read == sent, whole))
+                    rows[name].append((found.score, read == tuple(message.tolist()), decoded(read).number == number))
                     false[name].append(marker.detected(attack(sound, rate, rng), rate).score)
                 overlaps.append(_overlap(marker, sound, marked, rate))
                 shown.advance(task)

@@ -1,0 +1,85 @@
+"""`flowtts watermark`: what is embedded is found, in files of several formats, and what is wrong is said."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flowtts_core.audio.files import read_audio, write_audio
+from flowtts_core.watermark.attacks import ATTACKS
+from flowtts_core.watermark.card import bundled_mark
+from flowtts_core.watermark.marker import Marker
+from flowtts_core.watermark.message import decoded, encoded
+from jobs.cli import main
+
+
+@pytest.fixture(scope="module")
+def speech(shared_data: Path) -> tuple[np.ndarray, int]:
+    """Eight seconds of a reader that the net has not heard."""
+    files = sorted(path for path in (shared_data / "ljspeech").rglob("*") if path.suffix in (".wav", ".flac"))
+    sounds = [read_audio(path) for path in files[:3]]
+    joined = np.concatenate([sound for sound, _ in sounds])
+    return joined[: 8 * sounds[0][1]], sounds[0][1]
+
+
+@pytest.mark.parametrize("attack", ["none", "mp3_64", "aac_64", "resample_16", "loudness"])
+def test_the_bundled_mark_and_its_number_survive(speech: tuple[np.ndarray, int], attack: str) -> None:
+    sound, rate = speech
+    marker = Marker.open(bundled_mark())
+    marked = marker.marked(sound, rate, np.array(encoded(1234)))
+    found = marker.detected(ATTACKS[attack](marked, rate, np.random.default_rng(0)), rate)
+    assert found.score > marker.threshold
+    assert decoded(tuple(int(bit > 0) for bit in found.bits)).number == 1234
+    assert marker.detected(ATTACKS[attack](sound, rate, np.random.default_rng(0)), rate).score < marker.threshold
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".mp3"])
+def test_what_is_embedded_is_detected(
+    speech: tuple[np.ndarray, int], tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str
+) -> None:
+    plain, marked = tmp_path / "plain.wav", tmp_path / f"marked{suffix}"
+    write_audio(plain, *speech)
+    assert main(["watermark", "embed", str(plain), "-o", str(marked), "--number", "7"]) == 0
+    assert main(["watermark", "detect", str(marked)]) == 0
+    assert "number 7" in capsys.readouterr().out
+    assert main(["watermark", "detect", str(plain), str(marked), "--json"]) == 4
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["marked"] for row in rows] == [False, True]
+    assert rows[1]["share"] > 0.6
+
+
+def test_a_key_hides_the_mark_from_others(
+    speech: tuple[np.ndarray, int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain, marked, key = tmp_path / "plain.wav", tmp_path / "marked.wav", tmp_path / "key"
+    write_audio(plain, *speech)
+    key.write_bytes(b"0123456789abcdef")
+    assert main(["watermark", "embed", str(plain), "-o", str(marked), "--key", str(key), "--number", "5"]) == 0
+    assert main(["watermark", "detect", str(marked), "--key", str(key)]) == 0
+    assert main(["watermark", "detect", str(marked)]) == 4
+    assert "no mark" in capsys.readouterr().out
+
+
+def test_wrong_input_is_told(
+    speech: tuple[np.ndarray, int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain, silent, broken, key = (tmp_path / name for name in ("plain.wav", "silent.wav", "broken.wav", "key"))
+    write_audio(plain, speech[0][:4000], speech[1])
+    write_audio(silent, np.zeros(24_000, np.float32), 24_000)
+    broken.write_bytes(b"RIFF....")
+    key.write_bytes(b"short")
+    assert main(["watermark", "embed", str(plain), "-o", str(tmp_path / "out.wav")]) == 0
+    assert "not found again" in capsys.readouterr().out
+    assert main(["watermark", "detect", str(silent)]) == 4
+    assert "silence" in capsys.readouterr().out
+    assert main(["watermark", "detect", str(broken), str(plain)]) == 3
+    assert main(["watermark", "detect", str(tmp_path / "none.wav")]) == 1
+    for wrong in (
+        ["embed", str(plain), "-o", str(plain)],
+        ["embed", str(plain), "-o", str(tmp_path / "out.wav"), "--number", "2048"],
+        ["detect", str(plain), "--key", str(key)],
+    ):
+        assert main(["watermark", *wrong]) == 2
