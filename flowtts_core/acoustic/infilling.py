@@ -15,7 +15,12 @@ def infilling_mask(lengths: Tensor, frames: int, least: float, generator: torch.
         generator: of the CPU; without one, torch's global one is drawn from.
     """
     share, place = torch.rand(2, len(lengths), generator=generator)
-    size = ((least + (1 - least) * share) * lengths).long()
+    return piece_of(lengths, frames, least + (1 - least) * share, place)
+
+
+def piece_of(lengths: Tensor, frames: int, share: Tensor, place: Tensor) -> Tensor:
+    """Return True [B, frames] in one piece of each item: a share [B] of it, at a place [B] from 0, its beginning, to 1."""
+    size = (share * lengths).long()
     begin = (place * (lengths - size)).long()
-    position = torch.arange(frames)
+    position = torch.arange(frames, device=lengths.device)
     return (position >= begin[:, None]) & (position < (begin + size)[:, None])

@@ -13,15 +13,17 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from flowtts_core.acoustic import F5TTS, Condition, F5Config
-from flowtts_core.acoustic.base import Prompt
+from flowtts_core.acoustic.base import AcousticBatch, Prompt
 from flowtts_core.acoustic.f5.durations import ByteRatio
-from flowtts_core.acoustic.f5.model import Draws, filled_in, without_fillers
+from flowtts_core.acoustic.f5.model import Draws, without_fillers
 from flowtts_core.acoustic.f5.net import Frames, published_frames, true_frames
+from flowtts_core.acoustic.infilling import piece_of
 from flowtts_core.audio.mel import F5_24K, MelConfig
 from flowtts_core.errors import ConfigError, FlowTTSError
 from flowtts_core.nn.dit import RotaryPositions
 from flowtts_core.nn.time_embedding import sinusoidal_embedding
 from flowtts_core.sampling import Sampling
+from jobs.training.recipes.acoustic import begin_as
 
 CLOSE = {"atol": 1e-4, "rtol": 1e-4}
 SWAY = {"name": "pruned", "s": -1.0}
@@ -281,16 +283,38 @@ def test_loss_and_gradients_match(sample: Reference, case: str) -> None:
     draws = Draws(
         io["train.time"], io["train.x0"], io["train.frac_lengths"], io["train.rand_start"], hide_prompt, hide_text
     )
-    assert torch.equal(filled_in(lengths, draws, 48).squeeze(2), io["train.span_mask"])
-    text = io["train.text"] + 1
-    condition = Condition(text, (text > 0).sum(1))
-    errors, count = model.flow_errors(condition, mel, lengths, draws, published_frames(lengths, 48))
+    assert torch.equal(piece_of(lengths, 48, draws.share, draws.place), io["train.span_mask"])
+    tokens = laid_out(io["train.text"], 48)
+    errors, count = model.flow_errors(tokens, mel, lengths, draws, published_frames(lengths, 48))
     loss = errors / count
     torch.testing.assert_close(loss, io[f"train.{case}.loss"], **CLOSE)
     model.zero_grad()
     loss.backward()
     norm = torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None]).norm()
     torch.testing.assert_close(norm, io[f"train.{case}.grad_norm"], **CLOSE)
+
+
+@torch.no_grad()
+def test_each_item_of_a_batch_has_its_own_guidance_and_a_student_begins_as_its_teacher() -> None:
+    torch.manual_seed(0)
+    model = F5TTS(F5Config.debug()).eval()
+    for parameter in model.parameters():  # nothing may hide behind a zero initialisation
+        parameter.add_(0.1 * torch.randn_like(parameter))
+    student = F5TTS(dataclasses.replace(model.config, embeds_guidance=True)).eval()
+    begin_as(student, model)
+    lengths, bands = torch.tensor([24, 17]), model.features.rows
+    batch = AcousticBatch(
+        Condition(torch.randint(1, 24, (2, 6)), torch.tensor([6, 4])), torch.randn(2, bands, 24), lengths
+    )
+    flow, t = model.flow_batch(batch, torch.Generator().manual_seed(1)), torch.tensor([0.2, 0.7])
+    plain = model.velocity(flow.x_0, t, flow.condition)
+    guided = model.velocity(flow.x_0, t, flow.condition, torch.tensor([2.0, 0.0]))
+    more = model.velocity(flow.x_0, t, flow.condition, torch.tensor([4.0, 0.0]))
+    torch.testing.assert_close(guided[1], plain[1], **CLOSE)
+    torch.testing.assert_close(more[0] - plain[0], 2 * (guided[0] - plain[0]), **CLOSE)
+    assert not torch.allclose(guided[0], plain[0])
+    told = student.velocity(flow.x_0, t, flow.condition, torch.tensor([2.0, 0.0]))
+    torch.testing.assert_close(told, plain, **CLOSE)
 
 
 # --- sizes and durations ----------------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ class F5Config:
         mask: least and greatest share of a clip that is filled in while training.
         precision: of products while generating: "fp32", or "bf16", which takes less than half the time where the processor
             multiplies it natively (GPUs, CPUs with AMX). Results then depend a little on the processor and, on a GPU, the batch.
+        embeds_guidance: the net is told the weight of the guidance (a distilled model), and so is asked but once.
         drop_prompt, drop_all: probabilities that training hides the rest of a clip, and that with its text, for guidance.
     """
 
@@ -59,6 +60,7 @@ class F5Config:
     durations: str = "bytes"
     duration_channels: int = 128
     precision: str = "fp32"
+    embeds_guidance: bool = False
     mask: tuple[float, float] = (0.7, 1.0)
     drop_prompt: float = 0.3
     drop_all: float = 0.2

@@ -9,11 +9,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from flowtts_core.acoustic.base import AcousticBatch, AcousticModel, Condition, DurationModel, Generated, Prompt
+from flowtts_core.acoustic.base import (
+    AcousticBatch,
+    AcousticModel,
+    Condition,
+    DurationModel,
+    FlowBatch,
+    Generated,
+    Prompt,
+)
 from flowtts_core.acoustic.batching import alike
 from flowtts_core.acoustic.f5.config import F5Config
 from flowtts_core.acoustic.f5.durations import MOST_FRAMES, ByteRatio, LearntDurations, TextLengths, heard_frames
 from flowtts_core.acoustic.f5.net import DiT, Frames, true_frames
+from flowtts_core.acoustic.infilling import piece_of
 from flowtts_core.config import build
 from flowtts_core.errors import FlowTTSError
 from flowtts_core.flow import SOLVERS, TIME_GRIDS, LinearPath
@@ -62,12 +71,14 @@ class Draft:
 
 @dataclass(frozen=True)
 class _Given:
-    """What a velocity is conditioned on; with `guidance`, the batch stands here twice, the second time without condition."""
+    """What a velocity is conditioned on."""
 
     known: Tensor  # [B, T, M]
     text: Tensor  # [B, T, C]
     frames: Frames
-    guidance: float = 0.0
+    untold: Tensor | None = (
+        None  # [B, T, C], the text where it is not to be known; None where guidance needs no second call
+    )
 
 
 class F5TTS(AcousticModel):
@@ -79,6 +90,7 @@ class F5TTS(AcousticModel):
     def __init__(self, config: F5Config) -> None:
         super().__init__()
         self.config, self.features, self.n_symbols = config, config.mel, config.n_symbols
+        self.embeds_guidance = config.embeds_guidance
         self.transformer = DiT(config)
         if config.durations == "learnt":
             self.lengths = TextLengths(config.n_symbols, config.duration_channels)
@@ -96,15 +108,13 @@ class F5TTS(AcousticModel):
         """Losses "flow" and, of learnt durations, "duration", with their sum "loss".
 
         A span of each clip is filled in; what is left of the clip is its prompt. All is drawn from `generator` (of the CPU)
-        but dropout, which is drawn from torch's global one.
+        but dropout, which is drawn from torch's global one. A net that is told the guidance learns what it is without any.
         """
-        mel = (batch.mel.transpose(1, 2).float() - self.config.mel_mean) / self.config.mel_std
-        mel = mel * length_mask(batch.mel_lengths, mel.shape[1]).unsqueeze(2)
-        condition = without_fillers(batch.condition)
+        mel, condition = self._normalised(batch), without_fillers(batch.condition)
         draws = self._draw(mel, generator, batch.share)
         frames = true_frames(batch.mel_lengths, mel.shape[1])
-        flow = self.flow_errors(condition, mel, batch.mel_lengths, draws, frames)
-        sums = [flow]
+        tokens = self._laid_out(condition, mel.shape[1])
+        sums = [self.flow_errors(tokens, mel, batch.mel_lengths, draws, frames)]
         if self.config.durations == "learnt":
             wanted = batch.mel_lengths.float().clamp(min=1).log()
             error = (self.lengths(condition.tokens, condition.token_lengths).clamp(min=1e-3).log() - wanted).square()
@@ -117,20 +127,65 @@ class F5TTS(AcousticModel):
         return {"loss": values.sum(), **dict(zip(names, values, strict=False))}
 
     def flow_errors(
-        self, condition: Condition, mel: Tensor, lengths: Tensor, draws: Draws, frames: Frames
+        self, tokens: Tensor, mel: Tensor, lengths: Tensor, draws: Draws, frames: Frames
     ) -> tuple[Tensor, Tensor]:
         """Return the squared errors of the velocity in what is filled in, summed, and how many they are.
 
         Args:
+            tokens: [B, T], one a frame.
             mel: [B, T, M], normalised.
         """
-        span = filled_in(lengths, draws, mel.shape[1])
-        known = mel.masked_fill(span | draws.hide_prompt[:, None, None], 0.0)
+        span, known = self._parted(mel, lengths, draws)
         point = LinearPath().sample(draws.noise, mel, draws.t)
-        text = self.transformer.text_embed(self._laid_out(condition, mel.shape[1]), frames, draws.hide_text)
-        velocity = self.transformer(point.x_t, draws.t, known, text, frames)
+        text = self.transformer.text_embed(tokens, frames, draws.hide_text)
+        velocity = self.velocity(point.x_t, draws.t, _Given(known, text, frames))
         errors = (velocity - point.velocity).square() * span
         return errors.sum(), span.sum() * mel.shape[2]
+
+    def flow_batch(self, batch: AcousticBatch, generator: torch.Generator | None = None) -> FlowBatch:
+        mel, condition = self._normalised(batch), without_fillers(batch.condition)
+        draws = self._draw(mel, generator, batch.share)
+        span, known = self._parted(mel, batch.mel_lengths, draws)
+        frames = true_frames(batch.mel_lengths, mel.shape[1])
+        given = self._given(self._laid_out(condition, mel.shape[1]), known, frames, guided=not self.embeds_guidance)
+        return FlowBatch(draws.noise, mel, span.float(), given)
+
+    def velocity(self, x: Tensor, t: Tensor, condition: _Given, guidance: Tensor | None = None) -> Tensor:
+        """Return velocities at times [B], or [1] for all; weights of guidance are as many, and 0 is none."""
+        given = condition
+        if self.embeds_guidance:
+            told = t * 0 if guidance is None else guidance
+            return self.transformer(x, t, given.known, given.text, given.frames, told)
+        if guidance is None:
+            return self.transformer(x, t, given.known, given.text, given.frames)
+        assert given.untold is not None, "guidance goes away from what is made without the text"
+        both = self.transformer(
+            torch.cat((x, x)),
+            t if len(t) == 1 else t.repeat(2),
+            torch.cat((given.known, torch.zeros_like(given.known))),
+            torch.cat((given.text, given.untold)),
+            given.frames.twice(),
+        )
+        with_all, without = both.chunk(2)
+        return with_all + (with_all - without) * guidance[:, None, None]
+
+    def _normalised(self, batch: AcousticBatch) -> Tensor:
+        """Return the normalised mel [B, T, M], with zeros beyond each item's end."""
+        mel = (batch.mel.transpose(1, 2).float() - self.config.mel_mean) / self.config.mel_std
+        return mel * length_mask(batch.mel_lengths, mel.shape[1]).unsqueeze(2)
+
+    @staticmethod
+    def _parted(mel: Tensor, lengths: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+        """Return which frames [B, T, 1] are filled in, and the mel of those that are known, 0 elsewhere."""
+        span = piece_of(lengths, mel.shape[1], draws.share, draws.place).unsqueeze(2)
+        return span, mel.masked_fill(span | draws.hide_prompt[:, None, None], 0.0)
+
+    def _given(self, tokens: Tensor, known: Tensor, frames: Frames, guided: bool) -> _Given:
+        """Return what is conditioned on: what does not change from step to step is computed once."""
+        embed, untold = self.transformer.text_embed, None
+        if guided:
+            untold = embed(tokens, frames, torch.ones(len(tokens), dtype=torch.bool, device=tokens.device))
+        return _Given(known, embed(tokens, frames), frames, untold)
 
     @staticmethod
     def _laid_out(condition: Condition, time: int) -> Tensor:
@@ -237,32 +292,22 @@ class F5TTS(AcousticModel):
     def _filled_in(
         self, tokens: Tensor, known: Tensor, given: Tensor, noise: Tensor, frames: Frames, settings: Sampling
     ) -> Tensor:
-        embed = self.transformer.text_embed
         known = known * given.unsqueeze(2)
-        condition = _Given(known, embed(tokens, frames), frames)  # what does not change from step to step
-        if settings.guidance > _NO_GUIDANCE:
-            hidden = embed(tokens, frames, torch.ones(len(tokens), dtype=torch.bool, device=tokens.device))
-            condition = _Given(
-                torch.cat((known, torch.zeros_like(known))),
-                torch.cat((condition.text, hidden)),
-                frames.twice(),
-                settings.guidance,
-            )
+        guided = settings.guidance > _NO_GUIDANCE
+        weight = noise.new_full((1,), settings.guidance) if guided else None
+        condition = self._given(tokens, known, frames, guided=guided and not self.embeds_guidance)
+
+        def velocity(x: Tensor, t: Tensor, condition: _Given) -> Tensor:
+            # one flow time for all: its vectors are computed once, whatever the batch
+            return self.velocity(x, t[:1], condition, weight)
+
         x = noise * settings.temperature
         if settings.steps == 0:
             x = torch.zeros_like(noise)
         else:
             times = build(TIME_GRIDS, settings.grid or {"name": "uniform"}).times(settings.steps)
-            x = build(SOLVERS, {"name": settings.solver}).solve(self._velocity, x, times, condition).x
+            x = build(SOLVERS, {"name": settings.solver}).solve(velocity, x, times, condition).x
         return torch.where(given.unsqueeze(2), known, x)
-
-    def _velocity(self, x: Tensor, t: Tensor, given: _Given) -> Tensor:
-        # one flow time for all: its vectors are computed once, whatever the batch
-        if not given.guidance:
-            return self.transformer(x, t[:1], given.known, given.text, given.frames)
-        both = self.transformer(torch.cat((x, x)), t[:1], given.known, given.text, given.frames)
-        with_all, without = both.chunk(2)
-        return with_all + (with_all - without) * given.guidance
 
 
 def without_fillers(condition: Condition) -> Condition:
@@ -281,11 +326,3 @@ def _compact(tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     counts = said.sum(1)
     kept = (tokens * said).gather(1, places)
     return kept[:, : max(1, int(counts.max()))], counts
-
-
-def filled_in(lengths: Tensor, draws: Draws, time: int) -> Tensor:
-    """Return which frames [B, T, 1] of each clip are filled in: one span."""
-    size = (draws.share * lengths).long()
-    start = ((lengths - size) * draws.place).long().clamp(min=0)
-    frame = torch.arange(time, device=lengths.device)[None]
-    return ((frame >= start[:, None]) & (frame < (start + size)[:, None])).unsqueeze(2)

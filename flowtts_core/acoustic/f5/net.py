@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from flowtts_core.acoustic.f5.config import F5Config
 from flowtts_core.nn.dit import ConvPositions, DiTBlock, FinalModulation, RotaryPositions, TimeEmbedding, only
 from flowtts_core.nn.masks import length_mask
+from flowtts_core.nn.time_embedding import sinusoidal_embedding
+
+_SINUSOIDS = 256  # of a weight of guidance, as of a time
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,9 @@ class DiT(nn.Module):
     def __init__(self, config: F5Config) -> None:
         super().__init__()
         self.time_embed = TimeEmbedding(config.dim)
+        if config.embeds_guidance:
+            self.guidance_embed = nn.Linear(_SINUSOIDS, config.dim, bias=False)
+            nn.init.zeros_(self.guidance_embed.weight)  # a student begins as its teacher
         self.text_embed = TextEmbedding(config)
         self.input_embed = InputEmbedding(config)
         self.rotary_embed = RotaryPositions(config.head_channels)
@@ -178,15 +184,20 @@ class DiT(nn.Module):
         nn.init.zeros_(self.proj_out.weight)
         nn.init.zeros_(self.proj_out.bias)
 
-    def forward(self, x: Tensor, t: Tensor, known: Tensor, text: Tensor, frames: Frames) -> Tensor:
+    def forward(
+        self, x: Tensor, t: Tensor, known: Tensor, text: Tensor, frames: Frames, guidance: Tensor | None = None
+    ) -> Tensor:
         """Return velocities [B, T, M], float32; so is what passes from block to block, whatever products are made in.
 
         Args:
             x: [B, T, M] at times t [B], or [1] for all.
             known: [B, T, M] frames that are given, 0 where there are none.
             text: [B, T, C] of `text_embed`.
+            guidance: weights [B], or [1] for all, of a net that embeds them.
         """
         time, angles = self.time_embed(t), self.rotary_embed(x.shape[1])
+        if guidance is not None:
+            time = time + self.guidance_embed(sinusoidal_embedding(guidance, _SINUSOIDS))
         x = first = self.input_embed(x, known, text, frames.valid).float()
         for block in self.transformer_blocks:
             x = block(x, time, angles, frames.valid, frames.shown)
