@@ -14,6 +14,7 @@ from torch import Tensor
 
 from flowtts_core.acoustic import F5TTS, Condition, F5Config
 from flowtts_core.acoustic.base import AcousticBatch, Prompt
+from flowtts_core.acoustic.f5.aligned import with_edges
 from flowtts_core.acoustic.f5.durations import ByteRatio
 from flowtts_core.acoustic.f5.model import Draws, without_fillers
 from flowtts_core.acoustic.f5.net import Frames, published_frames, true_frames
@@ -411,12 +412,75 @@ def test_learnt_durations_follow_texts_and_the_pace_of_a_prompt() -> None:
     assert frames_of(20, 6000) == pytest.approx(3 * frames_of(20), rel=0.02)  # which no speaker is as slow as
 
 
+def synthetic(generator: torch.Generator, count: int = 8) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Tokens [B, 12], their durations, mels [B, T, M] and lengths: a token has a spectrum and lasts 4 or 8 frames, or twice."""
+    spectra = 2 * torch.randn(24, 80, generator=torch.Generator().manual_seed(9))
+    tokens = torch.randint(2, 24, (count, 12), generator=generator)
+    tokens[:, 1:] += (tokens[:, 1:] == tokens[:, :-1]).long() * (1 - 2 * (tokens[:, 1:] == 23).long())
+    pace = torch.tensor([1, 2])[torch.randint(0, 2, (count, 1), generator=generator)]
+    durations = torch.where(tokens < 12, 4, 8) * pace
+    mels = [spectra[row.repeat_interleave(each)] for row, each in zip(tokens, durations, strict=True)]
+    mel = torch.nn.utils.rnn.pad_sequence(mels, batch_first=True)
+    return tokens, durations, mel + 0.3 * torch.randn(mel.shape, generator=generator), durations.sum(1)
+
+
+def test_tokens_are_found_in_recordings_and_last_longer_after_a_slow_prompt() -> None:
+    torch.manual_seed(0)
+    model = F5TTS(dataclasses.replace(F5Config.debug(), durations="aligned"))
+    aligner, generator, counts = model.aligner, torch.Generator().manual_seed(0), torch.full((8,), 12)
+    optimizer = torch.optim.Adam(aligner.parameters(), 1e-2)
+    doubt = aligner.doubt.item()
+    for _ in range(120):
+        tokens, _, mel, lengths = synthetic(generator)
+        found = aligner.align(mel * (torch.arange(mel.shape[1]) < lengths[:, None])[..., None], lengths, tokens, counts)
+        errors, told = aligner.duration_errors(found, torch.arange(mel.shape[1]) >= lengths[:, None] // 3)
+        loss = errors / told + found.prior[0] / found.prior[1]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert aligner.doubt.item() != doubt
+    tokens, durations, mel, lengths = synthetic(generator, 16)
+    found = aligner.align(mel, lengths, tokens, torch.full((16,), 12))
+    assert (found.durations == durations).float().mean() > 0.9
+    model.eval()
+    fast = torch.where(tokens < 12, 4, 8)
+    slower = []
+    for row, text in enumerate(tokens[:, 6:]):
+        said, sizes = tokens[row, :6], fast[row, :6]
+        spectra = mel[row, (durations[row].cumsum(0) - durations[row])[:6]]  # of the first frame of each token
+        item = Condition(text[None], torch.tensor([6]))
+        made = []
+        for times in (1, 2):
+            features = spectra.repeat_interleave(sizes * times, 0)[None]
+            prompt = Prompt(features, torch.tensor([features.shape[1]]), said[None], torch.tensor([6]))
+            layout = model.durations.lay_out(dataclasses.replace(item, prompt=prompt), 1.0)
+            assert layout.durations is not None and layout.durations.sum() == layout.frames
+            made.append(layout.frames)
+        slower.append(made[1] / made[0])
+    assert 1.4 < sum(slower) / len(slower) < 2.6
+
+
+def test_silence_at_the_ends_belongs_to_what_stands_between_texts() -> None:
+    tokens, lengths = with_edges(torch.tensor([[5, 6, 7], [8, 0, 0]]), torch.tensor([3, 1]), (1,))
+    assert tokens.tolist() == [[1, 5, 6, 7, 1], [1, 8, 1, 0, 0]] and lengths.tolist() == [5, 3]
+    model = F5TTS(dataclasses.replace(F5Config.debug(), durations="aligned", between=(1,))).eval()
+    item = Condition(torch.tensor([[0, 5, 0, 6, 0]]), torch.tensor([5]))
+    layout = model.durations.lay_out(item, 1.0)
+    assert layout.durations is not None and layout.durations[2] == 0
+    assert (layout.durations[[0, 1, 3, 4]] > 0).all() and layout.durations.sum() == layout.frames
+    with torch.no_grad():
+        model.aligner.lasting.out.bias.fill_(9.0)
+    with pytest.raises(FlowTTSError, match="8192 are the most"):
+        model.generate(item, [0], PUBLISHED)
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
         ({"dim": 40}, "multiple of 16"),
         ({"heads": 0}, "F5Config.heads"),
-        ({"durations": "guess"}, "bytes, learnt"),
+        ({"durations": "guess"}, "bytes, learnt, aligned"),
+        ({"durations": "aligned", "average_upsampling": True}, "spread once"),
         ({"precision": "int3"}, "fp32, bf16"),
         ({"average_upsampling": True, "text_mask_padding": False}, "average_upsampling"),
         ({"token_bytes": (1,)}, "1 numbers for 24"),

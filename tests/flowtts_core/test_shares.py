@@ -144,6 +144,7 @@ def flow_vocoder_task(data: Path, name: str) -> tuple[FlowVocoderTask, VocoderBa
         (acoustic_task, "published", 0),
         (acoustic_task, "true", 1),
         (f5_task, "learnt", 0),
+        (f5_task, "aligned", 0),
         (zipvoice_task, "", 0),
         (zipvoice_task, "guided", 0),
         (zipvoice_task, "consistency", 0),

@@ -387,8 +387,9 @@ def test_augmentation_is_of_recipes_that_hear_recordings(data):
         recipe("vocos_debug", {"augmentation.noise_db": "20"})
 
 
-def test_a_run_of_f5_ends_in_a_voice_that_speaks_with_a_prompt_and_without(data, tmp_path):
-    chosen = recipe("f5_debug", {"trainer.steps": 4, "frames_per_batch": 500}).fit(LocalFiles(data))
+@pytest.mark.parametrize("name", ["f5_debug", "zero_shot_debug"])
+def test_a_run_of_f5_ends_in_a_voice_that_speaks_with_a_prompt_and_without(name, data, tmp_path):
+    chosen = recipe(name, {"trainer.steps": 4, "frames_per_batch": 500}).fit(LocalFiles(data))
     this = open_run(tmp_path / "runs", data, chosen)
     train_rank(this)
     write_result(this, tmp_path / "any")
@@ -399,6 +400,7 @@ def test_a_run_of_f5_ends_in_a_voice_that_speaks_with_a_prompt_and_without(data,
     for request in (said, replace(said, prompt=clip, prompt_text="A buzz.")):
         [speech] = voice.synthesize([request])
         assert len(speech.waveform) > 1000 and np.isfinite(speech.waveform).all()
+        assert bool(speech.words) == (name == "zero_shot_debug")  # times of words come from those of its tokens
     tuned = recipe("fine_tuning_debug", {"voice": str(tmp_path / "any"), "trainer.steps": 2})
     again = open_run(tmp_path / "runs", data, tuned)
     train_rank(again)

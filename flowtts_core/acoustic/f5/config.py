@@ -29,8 +29,9 @@ class F5Config:
         between: tokens between a prompt's text and what is to be said after it.
         token_bytes: UTF-8 bytes that each token stands for, for durations by bytes; None for one each.
         durations: "bytes": a text takes as many frames a byte as its prompt; "learnt": a small net says how long texts are,
-            and the prompt how much slower or faster.
-        duration_channels: width of that net.
+            and the prompt how much slower or faster; "aligned": each token has frames of its own, found by an alignment search
+            while training and told by a small net afterwards, and the text is laid out by them instead of filled up at its end.
+        duration_channels: width of these nets.
         mask: least and greatest share of a clip that is filled in while training.
         precision: of products while generating: "fp32", or "bf16", which takes less than half the time where the processor
             multiplies it natively (GPUs, CPUs with AMX). Results then depend a little on the processor and, on a GPU, the batch.
@@ -85,8 +86,12 @@ class F5Config:
             raise ConfigError(
                 "F5Config: average_upsampling without text_mask_padding", "set text_mask_padding, as its models have it"
             )
-        if self.durations not in ("bytes", "learnt"):
-            raise ConfigError(f"F5Config.durations = {self.durations!r}", "use one of: bytes, learnt")
+        if self.durations not in ("bytes", "learnt", "aligned"):
+            raise ConfigError(f"F5Config.durations = {self.durations!r}", "use one of: bytes, learnt, aligned")
+        if self.durations == "aligned" and self.average_upsampling:
+            raise ConfigError(
+                "F5Config: aligned durations with average_upsampling", "tokens are spread once: use one of them"
+            )
         if self.precision not in ("fp32", "bf16"):
             raise ConfigError(f"F5Config.precision = {self.precision!r}", "use one of: fp32, bf16")
         if len(self.mask) != 2 or not 0 < self.mask[0] <= self.mask[1] <= 1:

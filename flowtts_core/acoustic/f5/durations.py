@@ -17,28 +17,40 @@ from flowtts_core.sampling import SPEEDS
 
 MOST_FRAMES = 8192  # of prompt and text together, as published: 87 s
 _SHORT_BYTES, _SHORT_SPEED = 10, 0.3  # shorter texts are given more time, as published
-_PACES = (1 / 3, 3.0)  # of a prompt, beside the average speaker's: beyond it, its text is not what is said in it
-_USUAL = 6.0  # frames of a token before anything is learnt
+PACES = (1 / 3, 3.0)  # of a prompt, beside the average speaker's: beyond it, its text is not what is said in it
+USUAL = 6.0  # frames of a token before anything is learnt
 
 
-class TextLengths(nn.Module):
-    """Frames that a text takes at an average pace: a sum over its tokens, each seen with its neighbours."""
+class TokenNet(nn.Module):
+    """What is told of each token, seen with its neighbours."""
 
-    def __init__(self, n_symbols: int, channels: int, kernel_size: int = 5) -> None:
+    def __init__(self, n_symbols: int, channels: int, told: int, kernel_size: int = 5) -> None:
         super().__init__()
         self.embed = nn.Embedding(n_symbols, channels)
         self.convs = nn.ModuleList(nn.Conv1d(channels, channels, kernel_size, padding=kernel_size // 2) for _ in "ab")
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in "ab")
-        self.out = nn.Linear(channels, 1)
-        nn.init.constant_(self.out.bias, math.log(math.expm1(_USUAL)))
+        self.out = nn.Linear(channels, told)
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """Return frames [B], float32, of tokens [B, L]."""
+        """Map tokens [B, L] to [B, L, `told`], float32, 0 beyond their lengths."""
         valid = length_mask(lengths, tokens.shape[1]).unsqueeze(2)
         x = only(self.embed(tokens), valid)
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = only(x + F.relu(norm(conv(x.transpose(1, 2)).transpose(1, 2))), valid)
-        return only(F.softplus(self.out(x).float()), valid).sum((1, 2))
+        return only(self.out(x).float(), valid)
+
+
+class TextLengths(TokenNet):
+    """Frames that a text takes at an average pace: a sum over its tokens."""
+
+    def __init__(self, n_symbols: int, channels: int) -> None:
+        super().__init__(n_symbols, channels, 1)
+        nn.init.constant_(self.out.bias, math.log(math.expm1(USUAL)))
+
+    def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """Return frames [B], float32, of tokens [B, L]."""
+        valid = length_mask(lengths, tokens.shape[1]).unsqueeze(2)
+        return only(F.softplus(super().forward(tokens, lengths)), valid).sum((1, 2))
 
 
 class ByteRatio(DurationModel):
@@ -73,7 +85,7 @@ class LearntDurations(DurationModel):
         frames, pace = float(self.lengths(item.tokens, item.token_lengths)), 1.0
         if (prompt := item.prompt) is not None and prompt.tokens.shape[1] and prompt.features.shape[1]:
             usual = float(self.lengths(prompt.tokens, prompt.token_lengths))
-            pace = min(max(heard_frames(prompt, self.config) / usual, _PACES[0]), _PACES[1])
+            pace = min(max(heard_frames(prompt, self.config) / usual, PACES[0]), PACES[1])
         frames = frames * pace / speed
         if not math.isfinite(frames):
             raise FlowTTSError("the model's durations are not finite", "they come from a model that is not trained")

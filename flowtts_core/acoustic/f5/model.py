@@ -19,6 +19,7 @@ from flowtts_core.acoustic.base import (
     Prompt,
 )
 from flowtts_core.acoustic.batching import alike
+from flowtts_core.acoustic.f5.aligned import AlignedDurations, Aligner, Alignment, with_edges
 from flowtts_core.acoustic.f5.config import F5Config
 from flowtts_core.acoustic.f5.durations import MOST_FRAMES, ByteRatio, LearntDurations, TextLengths, heard_frames
 from flowtts_core.acoustic.f5.net import DiT, Frames, true_frames
@@ -55,6 +56,7 @@ class Draft:
         given: frames of the prompt.
         heard: frames at the beginning that are not part of the result.
         noise: [T, M].
+        durations: [L] whole frames of each token of the item, where they are known.
     """
 
     tokens: Tensor
@@ -62,6 +64,7 @@ class Draft:
     given: int
     heard: int
     noise: Tensor
+    durations: Tensor | None = None
 
     @property
     def frames(self) -> int:
@@ -82,7 +85,7 @@ class _Given:
 
 
 class F5TTS(AcousticModel):
-    """The model. Its state dict has the published names; `lengths` comes with learnt durations."""
+    """The model. Its state dict has the published names; `lengths` and `aligner` come with durations that are learnt."""
 
     guided, n_speakers = True, 1
     prompted = "optional"
@@ -95,6 +98,9 @@ class F5TTS(AcousticModel):
         if config.durations == "learnt":
             self.lengths = TextLengths(config.n_symbols, config.duration_channels)
             self.durations: DurationModel = LearntDurations(self.lengths, config)
+        elif config.durations == "aligned":
+            self.aligner = Aligner(config.n_symbols, config.mel.rows, config.duration_channels)
+            self.durations = AlignedDurations(self.aligner, config)
         else:
             self.durations, self.prompted = ByteRatio(config), "required"
 
@@ -105,7 +111,7 @@ class F5TTS(AcousticModel):
     # --- training ---------------------------------------------------------------------------------------------------
 
     def loss(self, batch: AcousticBatch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
-        """Losses "flow" and, of learnt durations, "duration", with their sum "loss".
+        """Losses "flow", of learnt durations "duration", and of aligned ones "prior", with their sum "loss".
 
         A span of each clip is filled in; what is left of the clip is its prompt. All is drawn from `generator` (of the CPU)
         but dropout, which is drawn from torch's global one. A net that is told the guidance learns what it is without any.
@@ -113,8 +119,12 @@ class F5TTS(AcousticModel):
         mel, condition = self._normalised(batch), without_fillers(batch.condition)
         draws = self._draw(mel, generator, batch.share)
         frames = true_frames(batch.mel_lengths, mel.shape[1])
-        tokens = self._laid_out(condition, mel.shape[1])
+        tokens, found = self._laid_out(condition, mel, batch.mel_lengths)
         sums = [self.flow_errors(tokens, mel, batch.mel_lengths, draws, frames)]
+        if found is not None:
+            span, _ = self._parted(mel, batch.mel_lengths, draws)
+            hidden = (span | draws.hide_prompt[:, None, None]).squeeze(2)
+            sums += [self.aligner.duration_errors(found, hidden), found.prior]
         if self.config.durations == "learnt":
             wanted = batch.mel_lengths.float().clamp(min=1).log()
             error = (self.lengths(condition.tokens, condition.token_lengths).clamp(min=1e-3).log() - wanted).square()
@@ -122,8 +132,8 @@ class F5TTS(AcousticModel):
         totals = torch.stack([torch.stack([value, count.to(value)]) for value, count in sums])
         if batch.share is not None:
             totals = batch.share.sum(totals)
-        values = totals[:, 0] / totals[:, 1]
-        names = ("flow", "duration")
+        values = totals[:, 0] / totals[:, 1].clamp(min=1)
+        names = ("flow", "duration", "prior")
         return {"loss": values.sum(), **dict(zip(names, values, strict=False))}
 
     def flow_errors(
@@ -147,7 +157,8 @@ class F5TTS(AcousticModel):
         draws = self._draw(mel, generator, batch.share)
         span, known = self._parted(mel, batch.mel_lengths, draws)
         frames = true_frames(batch.mel_lengths, mel.shape[1])
-        given = self._given(self._laid_out(condition, mel.shape[1]), known, frames, guided=not self.embeds_guidance)
+        tokens, _ = self._laid_out(condition, mel, batch.mel_lengths)
+        given = self._given(tokens, known, frames, guided=not self.embeds_guidance)
         return FlowBatch(draws.noise, mel, span.float(), given)
 
     def velocity(self, x: Tensor, t: Tensor, condition: _Given, guidance: Tensor | None = None) -> Tensor:
@@ -187,11 +198,18 @@ class F5TTS(AcousticModel):
             untold = embed(tokens, frames, torch.ones(len(tokens), dtype=torch.bool, device=tokens.device))
         return _Given(known, embed(tokens, frames), frames, untold)
 
-    @staticmethod
-    def _laid_out(condition: Condition, time: int) -> Tensor:
-        """Return tokens [B, T], one a frame and 0 after the last; those beyond the last frame are cut off, as published."""
+    def _laid_out(self, condition: Condition, mel: Tensor, lengths: Tensor) -> tuple[Tensor, Alignment | None]:
+        """Return the tokens of recordings [B, T], one a frame, and how they were aligned.
+
+        Without alignment 0 stands after the last, and those beyond the last frame are cut off, as published.
+        """
+        if self.config.durations == "aligned":
+            edged = with_edges(condition.tokens, condition.token_lengths, self.config.between)
+            found = self.aligner.align(mel, lengths, *edged)
+            return found.by_frames, found
+        time = mel.shape[1]
         tokens = condition.tokens * length_mask(condition.token_lengths, condition.tokens.shape[1])
-        return nn.functional.pad(tokens, (0, max(0, time - tokens.shape[1])))[:, :time]
+        return nn.functional.pad(tokens, (0, max(0, time - tokens.shape[1])))[:, :time], None
 
     def _draw(self, mel: Tensor, generator: torch.Generator | None, share: Share | None) -> Draws:
         count, rows = rows_of(share, len(mel))
@@ -215,7 +233,13 @@ class F5TTS(AcousticModel):
         mels = self.decode(drafts, settings, together=condition.tokens.is_cuda)
         made = [mel[draft.heard :] for mel, draft in zip(mels, drafts, strict=True)]
         lengths = torch.tensor([len(mel) for mel in made], device=condition.tokens.device)
-        return Generated(pad_sequence(made, batch_first=True).transpose(1, 2), lengths)
+        features, own = pad_sequence(made, batch_first=True).transpose(1, 2), [draft.durations for draft in drafts]
+        known = [durations for durations in own if durations is not None]
+        if not known:
+            return Generated(features, lengths)
+        wide = condition.tokens.shape[1]
+        durations = torch.stack([nn.functional.pad(one, (0, wide - len(one))) for one in known])
+        return Generated(features, lengths, durations)
 
     def draft(self, item: Condition, seed: int, speed: float) -> Draft:
         """Lay one item (a batch of 1) out in time and draw its noise: from its seed and length alone, on the CPU.
@@ -223,14 +247,19 @@ class F5TTS(AcousticModel):
         Raises:
             FlowTTSError: without a prompt, where the model needs one, or for more frames than it can tell apart.
         """
-        item = self._joined(without_fillers(item))
-        spoken = self.durations.lay_out(item, speed).frames
-        tokens, heard = item.tokens[0], 0
-        known = torch.zeros(0, self.features.rows, device=tokens.device)
+        heard, known = 0, torch.zeros(0, self.features.rows, device=item.tokens.device)
         if (prompt := item.prompt) is not None:
-            tokens, heard = torch.cat((prompt.tokens[0], tokens)), heard_frames(prompt, self.config)
+            heard = heard_frames(prompt, self.config)
             known = (prompt.features[0].float() - self.config.mel_mean) / self.config.mel_std
-        frames = max(heard + spoken, max(len(tokens), len(known)) + 1)  # so that something is said
+        durations = None
+        if isinstance(self.durations, AlignedDurations):
+            layout = self.durations.lay_out(item, speed)
+            tokens, durations, frames = layout.by_frames, layout.durations, heard + layout.frames
+        else:
+            item = self._joined(without_fillers(item))
+            tokens = item.tokens[0] if item.prompt is None else torch.cat((item.prompt.tokens[0], item.tokens[0]))
+            spoken = self.durations.lay_out(item, speed).frames
+            frames = max(heard + spoken, max(len(tokens), len(known)) + 1)  # so that something is said
         if frames > MOST_FRAMES:
             raise FlowTTSError(
                 f"prompt and text take {frames} frames, and {MOST_FRAMES} are the most",
@@ -243,6 +272,7 @@ class F5TTS(AcousticModel):
             len(known),
             heard,
             noise,
+            durations,
         )
 
     def _joined(self, item: Condition) -> Condition:

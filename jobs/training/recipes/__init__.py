@@ -35,7 +35,7 @@ from jobs.training.recipes.codec import (
     vqvae,
     vqvae_debug,
 )
-from jobs.training.recipes.f5 import f5, f5_base, f5_debug
+from jobs.training.recipes.f5 import f5, f5_base, f5_debug, zero_shot, zero_shot_debug
 from jobs.training.recipes.fine_tuning import fine_tuning, fine_tuning_debug
 from jobs.training.recipes.vocoder import (
     VocoderRecipe,
@@ -114,6 +114,8 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "vqvae_debug": vqvae_debug,
     "wavefm": wavefm,
     "wavefm_debug": wavefm_debug,
+    "zero_shot": zero_shot,
+    "zero_shot_debug": zero_shot_debug,
     "zipvoice": zipvoice,
     "zipvoice_base": zipvoice_base,
     "zipvoice_debug": zipvoice_debug,

@@ -56,6 +56,26 @@ def f5_debug() -> F5Recipe:
     return replace(f5(), model=model, trainer=trainer, frames_per_batch=1200, probe_items=1)
 
 
+def zero_shot() -> F5Recipe:
+    """Return a voice that imitates clips and that two cores can train (14 M parameters): phonemes are laid out by frames."""
+    trainer = TrainConfig(
+        steps=60_000,
+        learning_rate=5e-4,
+        warmup_steps=1000,
+        ema_decay=0.9995,
+        log_every=10,
+        checkpoint_every=250,
+        keep=3,
+    )
+    model = F5Config(depth=8, text_dim=192, dropout=0.0, durations="aligned", duration_channels=192)
+    return F5Recipe(model=model, trainer=trainer, frames_per_batch=6000)
+
+
+def zero_shot_debug() -> F5Recipe:
+    """Return `zero_shot` with a tiny model and few steps."""
+    return replace(f5_debug(), model=replace(F5Config.debug(), durations="aligned"))
+
+
 def f5_base() -> F5Recipe:
     """Return the published base model (337 M parameters) and its training, for several GPUs and tens of thousands of hours."""
     trainer = TrainConfig(
