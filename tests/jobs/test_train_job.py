@@ -16,11 +16,10 @@ import torch
 from torch import nn
 
 from flowtts_core.acoustic import Condition
-from flowtts_core.audio.files import encode
 from flowtts_core.audio.mel import F5_24K, MelConfig
 from flowtts_core.config import spec_of
 from flowtts_core.errors import ConfigError, DivergedError, TextError, VoiceError
-from flowtts_core.request import PromptClip, SynthesisRequest
+from flowtts_core.request import SynthesisRequest
 from flowtts_core.sampling import Sampling
 from flowtts_core.text import frontends
 from flowtts_core.training.checkpoints import BEST, load_best
@@ -34,7 +33,7 @@ from jobs.training.outcome import read_outcome
 from jobs.training.recipes import RECIPES, matcha_debug, recipe, vocos_debug
 from jobs.training.recipes.f5 import between_words
 from jobs.training.run import open_run, read_progress, run_without_validation, train_rank, write_result
-from tests.speech_like import buzz, latest_checkpoint, statistics_of, write_examples
+from tests.speech_like import babble_clip, latest_checkpoint, statistics_of, write_examples
 
 
 @pytest.fixture(scope="module")
@@ -395,7 +394,7 @@ def test_a_run_of_f5_ends_in_a_voice_that_speaks_with_a_prompt_and_without(name,
     write_result(this, tmp_path / "any")
     voice = open_voice(tmp_path / "any")
     assert voice.voice.card.prompt == "optional" and voice.voice.card.speakers == ()
-    clip = PromptClip(encode(buzz(12000, 120.0), 22050))
+    clip = babble_clip()
     said = SynthesisRequest(text="Good evening.", steps=2)
     for request in (said, replace(said, prompt=clip, prompt_text="A buzz.")):
         [speech] = voice.synthesize([request])
