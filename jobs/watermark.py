@@ -38,7 +38,7 @@ def add_parser(subparsers: Any) -> None:
     embed.add_argument("inputs", nargs="+", type=Path, metavar="FILE", help="recordings, or folders of them")
     embed.add_argument("-o", "--output", type=Path, required=True, help="a file for one input, else a folder")
     embed.add_argument("--number", type=int, default=0, help="the message, from 0 to 2047 (default: 0)")
-    embed.set_defaults(run=run_embed)
+    embed.set_defaults(run=run, verb=_embed)
     detect = kinds.add_parser(
         "detect",
         help="look for marks",
@@ -48,7 +48,7 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     detect.add_argument("inputs", nargs="+", type=Path, metavar="FILE", help="recordings, or folders of them")
-    detect.set_defaults(run=run_detect)
+    detect.set_defaults(run=run, verb=_detect)
     for kind in (embed, detect):
         kind.add_argument(
             "--key", type=Path, metavar="FILE", help="a file of secret bytes, without which the mark cannot be found"
@@ -59,7 +59,12 @@ def add_parser(subparsers: Any) -> None:
         kind.add_argument("--json", action="store_true", help="print JSON, a line for each file")
 
 
-def run_embed(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
+    code: int = args.verb(args)
+    return code
+
+
+def _embed(args: argparse.Namespace) -> int:
     import numpy as np
 
     from flowtts_core.audio.files import read_audio, require_known, write_audio
@@ -101,7 +106,7 @@ def run_embed(args: argparse.Namespace) -> int:
     return _code(failed, len(files), 0)
 
 
-def run_detect(args: argparse.Namespace) -> int:
+def _detect(args: argparse.Namespace) -> int:
     from flowtts_core.audio.files import read_audio
     from flowtts_core.watermark.card import bundled_mark
     from flowtts_core.watermark.marker import Marker

@@ -320,14 +320,26 @@ METHODS: dict[str, Method] = {
 }
 
 
-LESSONS = [
-    *((name, method) for name in ("f5", "matcha", "zipvoice") for method in METHODS),
-    ("f5 aligned", "guided"),
-    ("f5 distilled", "guided"),
+QUICK = [  # the others are alike, and slow
     ("f5 distilled", "consistency"),
-    ("matcha windows", "one step"),
-    ("matcha data", "consistency"),
+    ("matcha", "one step"),
+    ("matcha", "two steps"),
+    ("zipvoice", "guided"),
     ("characters", "one step"),
+]
+LESSONS = [
+    *QUICK,
+    *(
+        pytest.param(name, method, marks=pytest.mark.slow)
+        for name, method in [
+            *((name, method) for name in ("f5", "matcha", "zipvoice") for method in METHODS),
+            ("f5 aligned", "guided"),
+            ("f5 distilled", "guided"),
+            ("matcha windows", "one step"),
+            ("matcha data", "consistency"),
+        ]
+        if (name, method) not in QUICK
+    ),
 ]
 
 

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from flowtts_core.acoustic import F5TTS, F5Config
 from flowtts_core.acoustic.f5.importer import import_f5
-from flowtts_core.audio.files import encode
 from flowtts_core.audio.mel import BIGVGAN_24K, F5_24K
 from flowtts_core.errors import VoiceError
-from flowtts_core.request import PromptClip, SynthesisRequest
+from flowtts_core.request import SynthesisRequest
 from flowtts_core.voice import load_card, open_voice
 from jobs.cli import main
+from tests.speech_like import babble_clip
 
 SYMBOLS = [" ", *map(chr, range(33, 127)), "é", "ni3", "hao3"]
 SIZES: dict[str, Any] = {"dim": 32, "depth": 2, "heads": 2, "head_channels": 16, "text_dim": 16, "conv_layers": 2}
@@ -153,26 +153,22 @@ def test_a_vocabulary_that_is_not_the_models_is_refused(tmp_path: Path, content:
         import_f5(tmp_path / "x.safetensors", tmp_path / "vocab.txt")
 
 
-def a_clip(seconds: float = 0.5, rate: int = 24000) -> bytes:
-    return encode(0.2 * np.sin(np.arange(round(seconds * rate)) * 0.05).astype(np.float32), rate)
-
-
 def test_an_imported_voice_speaks_after_a_prompt(
     tmp_path: Path, vocabulary: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save_file(averaged(published()), tmp_path / "model.safetensors")
     voice, prompt = tmp_path / "voice", tmp_path / "ref.wav"
-    prompt.write_bytes(a_clip())
+    prompt.write_bytes(babble_clip().audio)
     files = [str(tmp_path / "model.safetensors"), str(vocabulary)]
     assert main(["import", "f5", *files, "-o", str(voice), "--licence", "CC0-1.0", "--steps", "2"]) == 0
     told = capsys.readouterr().out
-    assert "--prompt ref.wav" in told and "--generation v0" in told and "letters as they are" in told
+    assert "--clone ref.wav" in told and "--generation v0" in told and "letters as they are" in told
     card = load_card(voice)
     assert card.prompt == "required" and card.languages == ("en-us", "zh") and card.word_times == "none"
     assert card.parts["vocoder"]["name"] == "source_filter"  # the bundled one, which reads quieter mels too
     assert card.sampling.guidance == 2.0 and card.sampling.grid == {"name": "pruned", "s": -1.0}
     say = ["say", "I have 2 ☃ dogs.", "--voice", str(voice), "-o", str(tmp_path / "out.wav")]
-    assert main([*say, "--prompt", str(prompt), "--prompt-text", "A tone."]) == 0
+    assert main([*say, "--prompt", str(prompt), "--prompt-text", "One two."]) == 0
     assert (tmp_path / "out.wav").stat().st_size > 1000
     assert main(say) != 0
     assert "give a prompt" in capsys.readouterr().err
@@ -188,14 +184,14 @@ def test_a_batch_of_an_imported_voice_has_the_sound_of_its_singles(tmp_path: Pat
     )
     engine = open_voice(tmp_path / "v")
     texts = ["Good evening.", "A rather long sentence, which goes on and on, and then ends.", "Yes."]
-    clip = PromptClip(a_clip())
+    clip = babble_clip()
     requests = [
-        SynthesisRequest(text=t, seed=i, steps=2, prompt=clip, prompt_text="A tone.") for i, t in enumerate(texts)
+        SynthesisRequest(text=t, seed=i, steps=2, prompt=clip, prompt_text="One two.") for i, t in enumerate(texts)
     ]
     for request, together in zip(requests, engine.synthesize(requests), strict=True):
         [alone] = engine.synthesize([request])
         np.testing.assert_allclose(together.waveform, alone.waveform, atol=1e-4)  # type: ignore[union-attr]
         assert len(alone.waveform) > 1000  # type: ignore[union-attr]
-    [told] = engine.synthesize([SynthesisRequest(text="Snow ∮ man.", steps=1, prompt=clip, prompt_text="A tone.")])
+    [told] = engine.synthesize([SynthesisRequest(text="Snow ∮ man.", steps=1, prompt=clip, prompt_text="One two.")])
     assert told.dropped == ("∮",)  # type: ignore[union-attr]
     assert json.loads((tmp_path / "v" / "voice.json").read_text())["prompt"] == "required"
