@@ -135,7 +135,7 @@ def not_found() -> ApiError:
 
 
 def not_allowed() -> ApiError:
-    """Who asks may not have voices imitated."""
+    """The client is not allowed to clone voices."""
     return ApiError(403, "this server, or this key, imitates no recordings of clients", "cloning_not_allowed", "prompt")
 
 

@@ -205,14 +205,14 @@ class ProjectedResidual(nn.Module):
         left, codes = self.input_proj(x).transpose(1, 2), []
         for book in list(self.vq.layers)[:books]:
             table = book.table
-            codes.append(nearest(left.flatten(0, 1), table).view(left.shape[:2]))  # type: ignore[arg-type]
-            left = left - F.embedding(codes[-1], table)  # type: ignore[arg-type]
+            codes.append(nearest(left.flatten(0, 1), table).view(left.shape[:2]))  # type: ignore[arg-type]  # a buffer, typed as a module too
+            left = left - F.embedding(codes[-1], table)  # type: ignore[arg-type]  # as above
         return torch.stack(codes, 1)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Return the vectors [B, D, T] of codes [B, Q, T]."""
         pairs = zip(self.vq.layers, codes.unbind(1), strict=False)
-        summed = torch.stack([F.embedding(own, book.table) for book, own in pairs]).sum(0)  # type: ignore[arg-type]
+        summed = torch.stack([F.embedding(own, book.table) for book, own in pairs]).sum(0)  # type: ignore[arg-type]  # as above
         made: Tensor = self.output_proj(summed.transpose(1, 2))
         return made
 

@@ -80,7 +80,7 @@ class VectorQuantizer(Quantizer):
         self.project_in: nn.Module = nn.Linear(dim, own) if own != dim else nn.Identity()
         self.project_out: nn.Module = nn.Linear(own, dim) if own != dim else nn.Identity()
         self.size = size
-        self._codebook = Codebook(size, own, **settings)  # type: ignore[arg-type]
+        self._codebook = Codebook(size, own, **settings)  # type: ignore[arg-type]  # of several types
 
     @property
     def use(self) -> Tensor:

@@ -29,7 +29,7 @@ class CodebookPattern(abc.ABC):
 
     @abc.abstractmethod
     def steps_of(self, frames: int) -> Tensor:
-        """Return the step [Q, T] at which each code of so many frames stands, from 1 on."""
+        """Return the step [Q, T] at which each code of T frames stands; the first step with a code is 1."""
 
     def length(self, frames: int) -> int:
         """Return the steps S that so many frames need, with step 0."""

@@ -114,7 +114,7 @@ class ConvTranspose(nn.Module):
         if stream is not None:
             tail = made[..., end:]
             if conv.bias is not None:  # which the next piece has of its own
-                tail = tail - conv.bias[:, None]  # type: ignore[index]
+                tail = tail - conv.bias[:, None]  # type: ignore[index]  # a parameter, typed as a module too
             if self in stream.kept:
                 own = stream.kept[self]
                 made = torch.cat([made[..., : own.shape[-1]] + own, made[..., own.shape[-1] :]], -1)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from flowtts_core.codec.encodec import SEANetConfig
 from flowtts_core.errors import ConfigError, VoiceError
 from flowtts_core.nn.conv import Upsampling
-from flowtts_core.nn.seanet import SEANetEncoder
+from flowtts_core.nn.seanet import run_layers
 from flowtts_core.nn.weight_norm import fold_weight_norm
 from flowtts_core.voice.checkpoint import check_fit, read_checkpoint
 
@@ -79,7 +79,7 @@ class _Upsampled(nn.Module):
         self.reverse_convolution = Upsampling(seanet.dimension, config.output_dim, hop, hop)
 
     def forward(self, waveform: Tensor) -> Tensor:
-        frames = SEANetEncoder.forward(self, waveform[:, None])  # type: ignore[arg-type]  # it has the same layers
+        frames = run_layers(self.model, waveform[:, None])
         return self.reverse_convolution(frames)[..., : waveform.shape[1]]
 
 

@@ -17,7 +17,7 @@ from flowtts_core.watermark.pattern import BINS, PERIOD, SYNC, Pattern, bands, e
 
 TINY, FLOOR = 1e-7, 1e-3
 WINDOW, STEP = 300, 150  # frames that are looked at together, and from one window to the next
-SPAN_S = 0.5  # over which scores of frames are averaged to say where a mark begins and ends
+_SPAN_S = 0.5  # over which scores of frames are averaged to say where a mark begins and ends
 _BLOCK = 1000  # frames that are computed at once: ten seconds, however long the sound is
 _CHANGE = 3.0
 _INSIDE = 0.45  # of how well the best seconds fit: from there on a frame counts as marked
@@ -221,7 +221,7 @@ class Marker:
     def _placed(self, estimates: np.ndarray, sure: list[tuple[int, _Match]], message: np.ndarray) -> np.ndarray:
         """Return which frames [T] are marked: where the pattern of a window with a mark fits, around and in it."""
         marked, gains = np.zeros(len(estimates), bool), self.pattern.gains(message)
-        span = round(SPAN_S * 100)
+        span = round(_SPAN_S * 100)
         fits = []
         for begin, match in sure:
             low, high = max(0, begin - WINDOW), min(len(estimates), begin + 2 * WINDOW)

@@ -46,7 +46,7 @@ class SpectralMarkConfig:
 
 
 class _Block(nn.Module):
-    """A convolution of each channel over time, then a net of each frame; both with a sum around."""
+    """A convolution over time of each channel, then a feed-forward net of each frame, added to the input."""
 
     def __init__(self, width: int, dilation: int) -> None:
         super().__init__()

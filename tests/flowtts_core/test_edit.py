@@ -61,7 +61,7 @@ class Reader(UtteranceSynthesizer):
     def __init__(self, waveform: np.ndarray | None) -> None:
         self.waveform, self.said = waveform, list[str]()
 
-    def speak(self, utterances: list[Spoken]) -> list[Speech | SynthesisFailure]:  # type: ignore[override]
+    def speak(self, utterances: list[Spoken]) -> list[Speech | SynthesisFailure]:  # type: ignore[override]  # it is given lists alone
         self.said += [request.text for request, _ in utterances]
         if self.waveform is None:
             return [SynthesisFailure("no voice")] * len(utterances)

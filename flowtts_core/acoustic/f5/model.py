@@ -68,7 +68,7 @@ class Draft:
 
     @property
     def frames(self) -> int:
-        """Return the frames of prompt and text together."""
+        """Return how many frames prompt and text take together."""
         return len(self.tokens)
 
 
