@@ -39,18 +39,18 @@ class WatermarkTaskConfig:
     """How the net is trained.
 
     Attributes:
-        first_decibels, last_decibels: of the gains at the first step, and from half of the steps on: larger than a mark's,
-            since of a mark's own a cell tells next to nothing.
+        first_depth, last_depth: how many times as deep as a mark the gains are at the first step, and from half of the steps on.
+            Of a deep one a cell tells more, so that the net learns faster.
     """
 
-    first_decibels: float = 4.0
-    last_decibels: float = 1.5
+    first_depth: float = 3.0
+    last_depth: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (self.first_decibels >= self.last_decibels > 0):
+        if not (self.first_depth >= self.last_depth > 0):
             raise ConfigError(
-                f"WatermarkTaskConfig: first_decibels {self.first_decibels}, last_decibels {self.last_decibels}",
-                "use gains above 0, the first not below the last",
+                f"WatermarkTaskConfig: first_depth {self.first_depth}, last_depth {self.last_depth}",
+                "use depths above 0, the first not below the last",
             )
 
 
@@ -71,29 +71,29 @@ class WatermarkTask:
     def updates(
         self, batch: VocoderBatch, step: int, generator: torch.Generator
     ) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        yield "mark", self._losses(self.mark, batch.waveform, self.decibels(step), generator, batch.share)
+        yield "mark", self._losses(self.mark, batch.waveform, self.depth(step), generator, batch.share)
 
-    def decibels(self, step: int) -> float:
-        """Return the gains of a step."""
-        first, last = self.config.first_decibels, self.config.last_decibels
+    def depth(self, step: int) -> float:
+        """Return how many times as deep as a mark the gains of a step are."""
+        first, last = self.config.first_depth, self.config.last_depth
         return float(last * (first / last) ** max(0.0, 1 - 2 * step / self.steps))
 
     def validation(self, module: nn.Module, batch: VocoderBatch, generator: torch.Generator) -> Tensor:
         assert isinstance(module, SpectralMark)
-        return self._losses(module, batch.waveform, self.config.last_decibels, generator)["loss"]
+        return self._losses(module, batch.waveform, self.config.last_depth, generator)["loss"]
 
     def _losses(
         self,
         mark: SpectralMark,
         waveform: Tensor,
-        decibels: float,
+        times: float,
         generator: torch.Generator,
         share: Share | None = None,
     ) -> dict[str, Tensor]:
         rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
         with torch.no_grad(), torch.autocast(waveform.device.type, enabled=False):
             gains = _random_gains(len(waveform), analysed(waveform, self.sample_rate).shape[1], rng).to(waveform)
-            marked = with_gains(waveform, self.sample_rate, gains, decibels)
+            marked = with_gains(waveform, self.sample_rate, gains, mark.config.depth.times(times))
             sent, wanted = self._sent(marked, gains, rng)
             level = analysed(sent, self.sample_rate).abs().square().mean(2).sqrt()
             loud = level > _QUIET * level.square().mean(1, keepdim=True).sqrt()
@@ -129,7 +129,7 @@ class WatermarkTask:
         waveform = self.probe.waveform.cpu()
         frames = analysed(waveform, self.sample_rate).shape[1]
         gains = _random_gains(len(waveform), frames, np.random.default_rng(0))
-        marked = with_gains(waveform, self.sample_rate, gains, self.mark.config.decibels)
+        marked = with_gains(waveform, self.sample_rate, gains, self.mark.config.depth)
         log.audio(step, "marked", marked.flatten(), self.sample_rate)
         log.audio(step, "difference", (marked - waveform).flatten(), self.sample_rate)
 

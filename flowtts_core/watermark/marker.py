@@ -13,6 +13,7 @@ import numpy as np
 
 from flowtts_core.engines.onnx_voice import open_session
 from flowtts_core.watermark.card import read_card
+from flowtts_core.watermark.depth import Depth, faded
 from flowtts_core.watermark.pattern import BINS, PERIOD, SYNC, Pattern, bands, edges, hop_of
 
 TINY, FLOOR = 1e-7, 1e-3
@@ -52,15 +53,12 @@ class MarkStream:
 
     Args:
         gains: [PERIOD, bands] of 1 and -1.
-        decibels: of each gain.
     """
 
-    def __init__(self, gains: np.ndarray, decibels: float, sample_rate: int) -> None:
-        self._hop = hop_of(sample_rate)
+    def __init__(self, gains: np.ndarray, depth: Depth, sample_rate: int) -> None:
+        self._hop, self._depth, self._level = hop_of(sample_rate), depth, 0.0
         of, room = bands(), min(BINS, self._hop)
-        wide = np.where(of >= 0, gains[:, of], 0)[:, :room]
-        self._factors = np.ones((PERIOD, self._hop + 1), np.float32)
-        self._factors[:, 1 : room + 1] = 10 ** (decibels / 20 * wide)
+        self._gains = np.where(of >= 0, gains[:, of], 0)[:, :room]
         self._window = _sines(self._hop)
         self._waiting = np.zeros(self._hop, np.float32)  # what lies before the first sample
         self._half = np.zeros(self._hop, np.float32)  # of the last frame, to be completed by the next
@@ -93,7 +91,13 @@ class MarkStream:
         heard = self._waiting[: (frames + 1) * hop]
         self._waiting = self._waiting[frames * hop :]
         pieces = np.lib.stride_tricks.sliding_window_view(heard, 2 * hop)[::hop] * self._window
-        spectra = np.fft.rfft(pieces, axis=1) * self._factors[(self._frame + np.arange(frames)) % PERIOD]
+        spectra = np.fft.rfft(pieces, axis=1)
+        marked = spectra[:, 1 : self._gains.shape[1] + 1]  # a view
+        sizes = np.abs(marked) / hop
+        levels = faded(np.sqrt(np.square(sizes).sum(1) / BINS) + TINY, self._level)
+        self._level = float(levels[-1])
+        gains = self._gains[(self._frame + np.arange(frames)) % PERIOD]
+        marked *= 10 ** (self._depth.of(sizes / levels[:, None]) / 20 * gains)
         back = (np.fft.irfft(spectra, 2 * hop, axis=1) * self._window).astype(np.float32)
         whole = back[:, :hop].copy()
         whole[0] += self._half
@@ -136,13 +140,14 @@ class Marker:
 
     Attributes:
         bits: of a message.
-        decibels: of the gains.
+        depth: of the gains.
         threshold: of the score of a window, above which it counts as marked.
     """
 
     def __init__(self, session: Any, card: dict[str, Any], key: bytes = b"") -> None:
         self._session = session
-        self.bits, self.decibels = int(card["watermark"]["bits"]), float(card["watermark"]["decibels"])
+        mark = card["watermark"]
+        self.bits, self.depth = int(mark["bits"]), Depth(float(mark["decibels"]), float(mark["quiet_decibels"]))
         self.threshold = float(card.get("threshold", 0.0))
         self.pattern = Pattern(key, self.bits)
         self._owners = _owners_at_each_phase(self.pattern)
@@ -159,7 +164,7 @@ class Marker:
 
     def stream(self, sample_rate: int, message: np.ndarray) -> MarkStream:
         """Return what marks one sound with a message [bits] of 0 and 1 as it comes."""
-        return MarkStream(self.pattern.gains(message), self.decibels, sample_rate)
+        return MarkStream(self.pattern.gains(message), self.depth, sample_rate)
 
     def marked(self, waveform: np.ndarray, sample_rate: int, message: np.ndarray) -> np.ndarray:
         """Return [S] marked."""

@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from flowtts_core.errors import ConfigError
 from flowtts_core.nn.graph import Graph
+from flowtts_core.watermark.depth import HOLD, Depth
 from flowtts_core.watermark.frames import FEATURES, features, spectra, waveform_of
+from flowtts_core.watermark.marker import TINY
 from flowtts_core.watermark.pattern import BINS, hop_of
 
 _KERNEL = 7
@@ -28,21 +30,27 @@ class SpectralMarkConfig:
 
     Attributes:
         bits: of the message.
-        decibels: of the gains; 0.55 lies 25 dB below the sound.
+        decibels, quiet_decibels: of the gains of loud bins and of quiet ones (see `depth.py`).
         width, layers: of the net; kernels of 7 frames, dilated by 1, 2, 4, 8, 1, ...
     """
 
     bits: int = 16
-    decibels: float = 0.55
+    decibels: float = 0.4
+    quiet_decibels: float = 3.0
     width: int = 160
     layers: int = 5
 
     def __post_init__(self) -> None:
-        if min(self.bits, self.width, self.layers) < 1 or not 0 < self.decibels <= 12:
+        if min(self.bits, self.width, self.layers) < 1 or not 0 < self.decibels <= self.quiet_decibels <= 12:
             raise ConfigError(
-                f"SpectralMarkConfig: bits {self.bits}, width {self.width}, layers {self.layers}, decibels {self.decibels}",
-                "use sizes of 1 or more, and a gain above 0, up to 12",
+                f"SpectralMarkConfig: bits {self.bits}, width {self.width}, layers {self.layers}, decibels {self.decibels}, "
+                f"quiet_decibels {self.quiet_decibels}",
+                "use sizes of 1 or more, and gains above 0, up to 12, of which the quiet bins have the larger",
             )
+
+    @property
+    def depth(self) -> Depth:
+        return Depth(self.decibels, self.quiet_decibels)
 
 
 class _Block(nn.Module):
@@ -111,10 +119,14 @@ def analysed(waveform: Tensor, sample_rate: int) -> Tensor:
     return spectra(F.pad(waveform, (hop, 2 * hop - waveform.shape[1] % hop)), hop)
 
 
-def with_gains(waveform: Tensor, sample_rate: int, gains: Tensor, decibels: float) -> Tensor:
-    """Return waveforms [B, S] whose bins, from 1 on, have gains [B, T, BINS] of so many decibels at 1."""
+def with_gains(waveform: Tensor, sample_rate: int, gains: Tensor, depth: Depth) -> Tensor:
+    """Return waveforms [B, S] whose bins, from 1 on, have gains [B, T, BINS]: 1 is a mark of this depth, -1 its reverse."""
     hop, whole = hop_of(sample_rate), analysed(waveform, sample_rate)
     room = min(BINS, hop)
-    factor = (gains[..., :room] * (decibels * math.log(10) / 20)).exp()
+    sizes = whole[..., 1 : room + 1].abs() / hop
+    levels = (sizes.square().sum(2) / BINS).sqrt() + TINY
+    fading = math.log(HOLD) * torch.arange(levels.shape[1], device=levels.device, dtype=torch.float64)
+    faded = ((levels.double().log() - fading).cummax(1).values + fading).exp().to(levels)
+    factor = (gains[..., :room] * depth.of(sizes / faded[..., None]) * (math.log(10) / 20)).exp()
     changed = whole * F.pad(factor, (1, hop - room), value=1.0)
     return waveform_of(changed, hop)[:, hop : hop + waveform.shape[1]]

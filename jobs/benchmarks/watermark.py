@@ -73,7 +73,7 @@ def watermark(
     return {
         "machine": describe(),
         "busy": watch.busy.to_json(),
-        "mark": {"folder": folder.name, "bits": marker.bits, "decibels": marker.decibels},
+        "mark": {"folder": folder.name, "bits": marker.bits, "decibels": [marker.depth.loud, marker.depth.quiet]},
         "seconds": seconds,
         "threshold": level,
         "unmarked": {"pieces": len(clean), "false_positives": low, "at_most": high},

@@ -164,7 +164,7 @@ class TestMarking:
         of, frames = bands(), len(sound) // hop_of(rate) + 2
         cells = marker.pattern.gains(message)[np.arange(frames) % PERIOD]
         gains = torch.from_numpy(np.where(of >= 0, cells[:, of], 0).astype(np.float32))[None]
-        wanted = with_gains(torch.from_numpy(sound)[None], rate, gains, SMALL.decibels)[0]
+        wanted = with_gains(torch.from_numpy(sound)[None], rate, gains, SMALL.depth)[0]
         np.testing.assert_allclose(whole, wanted.numpy(), atol=1e-5)
 
     def test_a_mark_is_25_db_below_the_sound_and_leaves_silence(self, folder: Path) -> None:
@@ -205,7 +205,10 @@ class TestMarking:
 class TestFinding:
     """By a net that knows what natural sound is: tones at the middles of bins, all of one size."""
 
-    CARD: ClassVar[dict[str, Any]] = {"watermark": {"bits": 16, "decibels": 0.55}, "threshold": 4.0}
+    CARD: ClassVar[dict[str, Any]] = {
+        "watermark": {"bits": 16, "decibels": 0.55, "quiet_decibels": 0.55},
+        "threshold": 4.0,
+    }
 
     def sound(self, seconds: float = 3.0, rate: int = 24_000) -> np.ndarray:
         time = np.arange(round(seconds * rate)) / rate
@@ -287,7 +290,7 @@ class TestTraining:
         trainer = Trainer(task, batches, made.trainer, tmp_path / "run")
         trainer.fit()
         assert isinstance(task, WatermarkTask)
-        assert [round(task.decibels(step), 2) for step in (0, 2, 4, 8)] == [4.0, 2.45, 1.5, 1.5]
+        assert [round(task.depth(step), 2) for step in (0, 2, 4, 8)] == [3.0, 1.73, 1.0, 1.0]
         made.write(tmp_path / "mark", trainer.averaged_module(), DatasetMeta.load(files_of(data)), "mark")
         marker = Marker.open(tmp_path / "mark")
         marked = marker.marked(speech(), 24_000, np.ones(16, dtype=int))
