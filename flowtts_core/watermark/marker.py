@@ -18,11 +18,10 @@ from flowtts_core.watermark.pattern import BINS, PERIOD, SYNC, Pattern, bands, e
 
 TINY, FLOOR = 1e-7, 1e-3
 WINDOW, STEP = 300, 150  # frames that are looked at together, and from one window to the next
-_SPAN_S = 0.5  # over which scores of frames are averaged to say where a mark begins and ends
+_CHANGE_COST = 10.0  # nats against each begin and end of a mark
 _BLOCK = 1000  # frames that are computed at once: ten seconds, however long the sound is
 _CHANGE = 3.0
-_INSIDE = 0.45  # of how well the best seconds fit: from there on a frame counts as marked
-_QUIET = 0.02  # of the window's level: frames below hold nothing that a gain could change
+_QUIET = 0.002  # of the window's level: frames below hold nothing that a gain could change
 # What time may have been multiplied by; and with it or without it pitch: tapes that run faster, tempo alone, pitch alone.
 _TIMES = np.round(np.arange(0.9, 1.1001, 0.0025), 4)
 _PLAIN = int(np.flatnonzero(_TIMES == 1)[0])
@@ -221,22 +220,33 @@ class Marker:
         phase, best = np.unravel_index(int(totals.argmax()), totals.shape)
         at, pitch = _HYPOTHESES[best]
         score = float(totals[phase, best] / size)
-        return _Match(score, sums[:-1, phase, best] / size, int(phase), float(_TIMES[at]), pitch)
+        return _Match(score, sums[:-1, phase, best] / size, int(-phase) % PERIOD, float(_TIMES[at]), pitch)
 
     def _placed(self, estimates: np.ndarray, sure: list[tuple[int, _Match]], message: np.ndarray) -> np.ndarray:
         """Return which frames [T] are marked: where the pattern of a window with a mark fits, around and in it."""
         marked, gains = np.zeros(len(estimates), bool), self.pattern.gains(message)
-        span = round(_SPAN_S * 100)
-        fits = []
         for begin, match in sure:
             low, high = max(0, begin - WINDOW), min(len(estimates), begin + 2 * WINDOW)
             at = np.floor((np.arange(low, high) - begin) * match.time + match.phase).astype(int) % PERIOD
-            fit = (estimates[low:high] @ _averaging(match.pitch) * gains[at]).sum(1)
-            fits.append((low, np.convolve(fit, np.ones(span) / span, "same")))
-        level = max((float(np.sort(fit)[-WINDOW // 2 :].mean()) for _, fit in fits), default=0.0)
-        for low, fit in fits:
-            marked[low : low + len(fit)] |= fit > _INSIDE * level
+            odds = estimates[low:high] @ _averaging(match.pitch) * gains[at]
+            marked[low:high] |= _spans(
+                (math.log(2) - np.logaddexp(0, -odds)).sum(1)
+            )  # both signs are as likely without
         return marked
+
+
+def _spans(evidence: np.ndarray) -> np.ndarray:
+    """Return which frames [T] the likeliest path has inside, of logarithms of likelihood ratios [T] (Viterbi 1967)."""
+    outside = inside = 0.0
+    enters, leaves = np.zeros(len(evidence), bool), np.zeros(len(evidence), bool)
+    for frame, ratio in enumerate(evidence):
+        enters[frame], leaves[frame] = outside - _CHANGE_COST > inside, inside - _CHANGE_COST > outside
+        outside, inside = max(outside, inside - _CHANGE_COST), max(inside, outside - _CHANGE_COST) + float(ratio)
+    within, now = np.zeros(len(evidence), bool), inside > outside
+    for frame in range(len(evidence) - 1, -1, -1):
+        within[frame] = now
+        now = not enters[frame] if now else bool(leaves[frame])
+    return within
 
 
 def _owners_at_each_phase(pattern: Pattern) -> np.ndarray:
