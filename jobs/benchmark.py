@@ -209,6 +209,13 @@ def _add_watermark(kinds: Any) -> None:
         metavar="FOLDER",
         help="further sound without marks, human or not, to set the threshold by; may be given again",
     )
+    watermark.add_argument(
+        "--through",
+        action="append",
+        default=[],
+        metavar="VOCODER|CODEC",
+        help="also attack by making the sound anew, by a vocoder (name or folder) or a codec (folder); may be given again",
+    )
     watermark.add_argument("--n", type=int, default=40, help="clips of each folder to attack (default: 40)")
     watermark.add_argument("--seconds", type=float, default=3.0, help="length of each piece (default: 3)")
     watermark.add_argument("--threshold", type=float, help="of scores (default: set by the sound without marks)")
@@ -452,6 +459,7 @@ def run_watermark(args: argparse.Namespace) -> int:
         n=args.n,
         seconds=args.seconds,
         threshold=args.threshold,
+        through=args.through,
     )
     print(benchmark_watermark.page(figures))
     return _done(args, figures)

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from cluster.machine import Watch, describe
-from flowtts_core.audio.files import read_audio
+from flowtts_core.audio.files import read_audio, resample
 from flowtts_core.errors import AudioError, ConfigError
 from flowtts_core.metrics import bootstrap
 from flowtts_core.metrics.paired import pesq, si_sdr
-from flowtts_core.watermark.attacks import ATTACKS
+from flowtts_core.watermark.attacks import ATTACKS, Attack
 from flowtts_core.watermark.marker import Marker
 from flowtts_core.watermark.message import LARGEST, decoded, encoded
 from jobs.bar import bar
@@ -37,22 +37,25 @@ def watermark(
     n: int,
     seconds: float,
     threshold: float | None = None,
+    through: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return figures of the watermark of a folder.
 
     Args:
         clips: folders of recordings that are marked, attacked, and looked at.
         unmarked: folders of sound without marks, beside those, by which the threshold is set.
+        through: vocoders and codecs, each of which makes the sound anew, as one more attack.
         threshold: of scores; by default the lowest at which unmarked pieces are taken for marked in at most FALSE_POSITIVES.
     """
     marker = Marker.open(folder)
+    attacks: dict[str, Attack] = {**ATTACKS, **{f"through {Path(place).name}": _remade_by(place) for place in through}}
     pieces = [(one, *_piece(one, seconds)) for one in find_recordings(clips, n)]
     with Watch() as watch:
         clean = _unmarked_scores(marker, [*clips, *unmarked], seconds, say)
         level = marker.threshold = _threshold(clean) if threshold is None else threshold
         rng = np.random.default_rng(0)
-        rows: dict[str, list[tuple[float, bool, bool]]] = {name: [] for name in ATTACKS}
-        false: dict[str, list[float]] = {name: [] for name in ATTACKS}
+        rows: dict[str, list[tuple[float, bool, bool]]] = {name: [] for name in attacks}
+        false: dict[str, list[float]] = {name: [] for name in attacks}
         quality: list[tuple[float, float]] = []
         overlaps: list[float] = []
         with bar(quiet=False) as shown:
@@ -62,7 +65,7 @@ def watermark(
                 message = np.array(encoded(number))
                 marked = marker.marked(sound, rate, message)
                 quality.append((pesq(marked, rate, sound, rate), si_sdr(marked, sound)))
-                for name, attack in ATTACKS.items():
+                for name, attack in attacks.items():
                     found = marker.detected(attack(marked, rate, rng), rate)
                     read = tuple(int(bit > 0) for bit in found.bits)
                     rows[name].append((found.score, read == tuple(message.tolist()), decoded(read).number == number))
@@ -105,6 +108,37 @@ def _pieces(folder: Path, seconds: float) -> Iterator[tuple[np.ndarray, int]]:
         size = round(seconds * rate)
         for begin in range(0, len(sound) - size + 1, size):
             yield sound[begin : begin + size], rate
+
+
+def _remade_by(place: str) -> Attack:
+    """Return what makes sound anew from the mel that a vocoder reads, or from the codes of a codec."""
+    import torch
+
+    from flowtts_core.audio.mel import LogMel, MelConfig
+    from flowtts_core.codec.files import CARD, load_codec
+    from flowtts_core.vocoder.windows import sound_in_windows
+    from flowtts_core.voice.parts import find_vocoder
+
+    if (Path(place) / CARD).is_file():
+        codec = load_codec(Path(place)).codec
+
+        def own_sound(sound: torch.Tensor) -> torch.Tensor:
+            return codec.decode(codec.encode(codec.with_channels(sound[None, None])))[0].mean(0)
+
+        own_rate = codec.sample_rate
+    else:
+        vocoder = find_vocoder(place, MelConfig()).vocoder.eval()
+        log_mel, own_rate = LogMel(vocoder.features), vocoder.features.sample_rate
+
+        def own_sound(sound: torch.Tensor) -> torch.Tensor:
+            return torch.cat(list(sound_in_windows(vocoder, log_mel(sound[None])[0])))
+
+    def attack(sound: np.ndarray, rate: int, rng: np.random.Generator) -> np.ndarray:
+        with torch.inference_mode():
+            made = own_sound(torch.from_numpy(resample(sound.astype(np.float32), rate, own_rate)))
+        return resample(made.numpy(), own_rate, rate)
+
+    return attack
 
 
 def _unmarked_scores(marker: Marker, folders: Sequence[Path], seconds: float, say: Say) -> list[float]:
