@@ -37,7 +37,8 @@ PAGE = Path(__file__).parent / "page" / "index.html"
 CREATED = 1_767_225_600  # of the models' list, which OpenAI's clients want; the start of 2026
 EVENTS = "text/event-stream"
 EXPOSED = (
-    "X-Request-ID", "X-Speech-Id", "X-Cache", "X-Sample-Rate", "Retry-After", "Accept-Ranges", "Content-Range", "ETag",
+    "X-Request-ID", "X-Speech-Id", "X-Cache", "X-Sample-Rate", "X-Watermark", "Retry-After", "Accept-Ranges",
+    "Content-Range", "ETag",
 )  # fmt: skip
 PAGE_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; "
@@ -302,6 +303,8 @@ async def answer(front: Front, request: Request, job: SpeechJob, response_format
     front.meters.cached(found is not None)
     notes["cache"] = "miss" if found is None else "hit"
     headers = {"X-Cache": notes["cache"], "X-Sample-Rate": str(encoded_rate(response_format, voice.sample_rate))}
+    mark = front.settings.watermark if job.mark else None
+    headers["X-Watermark"] = "none" if mark is None else str(mark["number"])
     if answer_id:
         headers["X-Speech-Id"] = answer_id
     if found is not None:

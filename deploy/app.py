@@ -18,6 +18,7 @@ from flowtts_core.config import fingerprint
 from flowtts_core.errors import ConfigError
 from flowtts_core.text.frontends.lexicon import load_lexicon
 from flowtts_core.voice import load_card, with_lexicon
+from flowtts_core.watermark.marking import Marking, read_key
 
 NAME = "flowtts"
 LOGGING = LoggingConfig(enable_access_log=False)  # `deploy.guard` writes a line for each request
@@ -36,6 +37,8 @@ class ServeArgs(BaseModel):
     this machine, or one of `allowed_hosts`. `instance` is what the proxy must say with each request (see `deploy.guard`).
     With `allow_cloning` clients may have recordings imitated (without it, only those whose key has the right). Those that they
     upload are kept in `references`, a folder or s3:// place that all fronts share.
+    All answers are marked as synthetic, unless `watermark` is false or, with `allow_unmarked`, a request asks for none.
+    `watermark_key` is a file of secret bytes where the application is built; by default FLOWTTS_WATERMARK_KEY of that process.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -65,6 +68,10 @@ class ServeArgs(BaseModel):
     limits: dict[str, float] = Field(default_factory=dict)
     allow_cloning: bool = False
     references: str | None = None
+    watermark: bool = True
+    watermark_number: int = Field(default=0, ge=0, le=2047)
+    watermark_key: str | None = None
+    allow_unmarked: bool = False
 
 
 def build(args: ServeArgs) -> serve.Application:
@@ -84,8 +91,11 @@ def build(args: ServeArgs) -> serve.Application:
     voices, lexicon = served_voices(args.voices), load_lexicon(args.lexicon) if args.lexicon else {}
     for voice in voices:
         with_lexicon(load_card(voice.folder), lexicon)
+    marking = _marking(args)
     settings = Settings(
         voices=voices,
+        watermark=None if marking is None else marking.identity,
+        allow_unmarked=args.allow_unmarked,
         aliases=read_aliases(args.aliases, voices),
         lexicon=fingerprint(lexicon),
         limits=_limits(args.limits),
@@ -105,9 +115,8 @@ def build(args: ServeArgs) -> serve.Application:
         raise ConfigError("several fronts need one place for uploaded recordings", "set `references` to a shared place")
     replica: Any = VoiceReplica  # Deployments, which the decorators make of the classes
     ingress: Any = FrontReplica
-    replicas = replica.options(**_replica_options(args)).bind(
-        settings.voices, args.max_voices, args.max_active, args.max_queued_s, args.drain_s, args.threads, lexicon
-    )
+    limits = args.max_voices, args.max_active, args.max_queued_s, args.drain_s, args.threads
+    replicas = replica.options(**_replica_options(args)).bind(settings.voices, *limits, lexicon, marking)
     front = ingress.options(
         num_replicas=args.fronts, ray_actor_options={"num_cpus": args.front_cpus}, logging_config=LOGGING
     )
@@ -115,6 +124,14 @@ def build(args: ServeArgs) -> serve.Application:
         DeploymentHandle, "broadcast"
     )  # older Rays lack it: there each front knows its own
     return front.bind(settings, replicas, several)
+
+
+def _marking(args: ServeArgs) -> Marking | None:
+    if args.watermark:
+        return Marking(args.watermark_number, read_key(args.watermark_key, "watermark_key"))
+    if args.watermark_number or args.watermark_key is not None:
+        raise ConfigError("without a watermark it can say nothing", "leave out its number and its key")
+    return None
 
 
 def _limits(given: dict[str, float]) -> RequestLimits:

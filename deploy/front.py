@@ -100,8 +100,11 @@ class Front:
         """Wait for the first sound.
 
         Raises:
-            ApiError: 400 for what cannot be spoken, 503 where the replicas are too busy or keep dying.
+            ApiError: 400 for what cannot be spoken, 403 for sound without a watermark where that is not allowed, 503 where the
+                replicas are too busy or keep dying.
         """
+        if not job.mark and not self.settings.allow_unmarked:
+            raise ApiError(403, "watermark: this server marks all that it speaks", "watermark_required", "watermark")
         self.speaking += 1  # until `Answering.aclose`
         try:
             return await self._placed(job)

@@ -8,8 +8,9 @@ import os
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from deploy.speech import Refusal, SoundPiece, SpeechJob
 from flowtts_core.errors import FlowTTSError, TextError
 from flowtts_core.memory import release_memory
 from flowtts_core.text.marks import silence_of
+
+if TYPE_CHECKING:
+    from flowtts_core.watermark.marking import Marking
 
 log = logging.getLogger(__name__)
 REPORT_EVERY_S = 1.0
@@ -40,6 +44,7 @@ class HostedVoice:
         device: str,
         threads: int | None = None,
         lexicon: Mapping[str, str] | None = None,
+        watermark: Marking | None = None,
     ) -> None:
         from flowtts_core.streaming.engine import StreamingEngine
         from flowtts_core.voice import open_voice
@@ -50,6 +55,7 @@ class HostedVoice:
             max_active=max_active,
         )
         self._engine.warm_up()
+        self._watermark = watermark
 
     async def sounds(self, job: SpeechJob) -> AsyncIterator[SoundPiece | Refusal]:
         """Speak a job: its pieces as they are made, or one piece; ends with a refusal where it cannot be spoken.
@@ -57,15 +63,22 @@ class HostedVoice:
         A text with no words in it, as clients send it that cut texts into sentences, is a short silence.
         """
         from flowtts_core.streaming.engine import EngineClosed, Overloaded
+        from flowtts_core.watermark.marking import MarkedChunks
 
-        ticket = None
+        ticket = marks = None
+        if self._watermark is not None and job.mark:
+            marks = MarkedChunks(self._watermark, self._engine.sample_rate, job.skip)
+            job = replace(job, skip=marks.skip)
         try:
             if len(job.text) <= INLINE_CHARS and job.request.prompt is None:
                 ticket = self._engine.submit(job.request, stream=job.stream, skip=job.skip)
             else:
                 ticket = await self._submitted(job)
             whole: list[SoundPiece] = []
-            async for chunk in ticket:
+            async for made in ticket:
+                chunk = made if marks is None else marks.add(made)
+                if chunk is None:
+                    continue
                 words = chunk.words if job.words else ()
                 skipped_words = chunk.skipped_words if job.words else 0
                 piece = SoundPiece(chunk.sample_rate, _pcm(chunk.waveform), words, chunk.skipped, skipped_words)
@@ -140,6 +153,7 @@ class VoiceHost:
         drain_s: that answers under way may take when the replica is told to stop.
         threads: that each voice computes with.
         lexicon: the user's own words, for all voices.
+        watermark: is put into all answers, but for those that ask for none and may; None: into none.
     """
 
     def __init__(
@@ -151,11 +165,12 @@ class VoiceHost:
         drain_s: float,
         threads: int,
         lexicon: Mapping[str, str] | None = None,
+        watermark: Marking | None = None,
     ) -> None:
         import torch
 
         self._threads, self._device = threads, "cuda" if torch.cuda.is_available() else "cpu"
-        self._lexicon = lexicon
+        self._lexicon, self._watermark = lexicon, watermark
         self._voices = {voice.name: voice for voice in voices}
         self._max_voices, self._drain_s = max_voices, drain_s
         self._max_active, self._max_queued_s = max_active, max_queued_s
@@ -238,7 +253,7 @@ class VoiceHost:
     def _load(self, voice: ServedVoice) -> HostedVoice:
         log.info("loading voice %s (process %d)", voice.name, os.getpid())
         limits = self._max_active, self._max_queued_s
-        return HostedVoice(voice.folder, *limits, self._device, self._threads, self._lexicon)
+        return HostedVoice(voice.folder, *limits, self._device, self._threads, self._lexicon, self._watermark)
 
     def _queued_s(self) -> float:
         return sum(voice.queued_s() for voice in self._loaded.values())

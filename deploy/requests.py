@@ -43,6 +43,7 @@ MODELS = ("flowtts", "gpt-4o-mini-tts", "tts-1", "tts-1-hd")  # the last three s
 SERVED = {"steps": (1, 64)}  # ranges that are narrower on a server than in the library
 REFERENCE_ID = re.compile("[0-9a-f]{64}")
 REFERENCE = "The id of a recording that was uploaded to /v1/voices/references, whose voice is imitated."
+WATERMARK = "Whether the sound is marked as synthetic; false where the server allows it alone."
 MAX_CHARS = 1024  # of a setting that is text; a clip is bounded by the body's size
 
 AnyBody = TypeVar("AnyBody", bound=BaseModel)
@@ -95,6 +96,8 @@ class SpeechBody(Body):
     instructions: str | None = Field(default=None, max_length=4096)
     reference: str | None = Field(default=None, max_length=64, description=f"{REFERENCE} Not in OpenAI's.")
 
+    watermark: bool = Field(default=True, description=f"{WATERMARK} Not in OpenAI's.")
+
     @property
     def imitated(self) -> str | None:
         """The id of the recording to imitate, which OpenAI's clients may give as the id of a voice."""
@@ -112,6 +115,7 @@ class RequestBody(Body):
     response_format: Format = Field(default="wav", description=FORMATS)
     timestamps: bool = Field(default=False, description="Answer with JSON (or events) that has word times too.")
     reference: str | None = Field(default=None, max_length=64, description=REFERENCE)
+    watermark: bool = Field(default=True, description=WATERMARK)
 
 
 def body_fields() -> dict[str, Any]:
@@ -233,7 +237,7 @@ def speech_job(body: SpeechBody, voices: VoiceList, limits: RequestLimits) -> Sp
         voice, speaker = voices.asked(body.voice.id if isinstance(body.voice, VoiceId) else body.voice, body.model)
     check_text(body.input, limits.chars, "input")
     request = SynthesisRequest(text=body.input, speed=body.speed, speaker=speaker, input_type=body.input_type)
-    return SpeechJob(voice.name, request)
+    return SpeechJob(voice.name, request, mark=body.watermark)
 
 
 def tts_job(body: Any, voices: VoiceList, limits: RequestLimits) -> SpeechJob:
@@ -246,7 +250,7 @@ def tts_job(body: Any, voices: VoiceList, limits: RequestLimits) -> SpeechJob:
     else:
         text = body.text or ""
         check_text(text, limits.chars, "text")
-    return SpeechJob(voice.name, request_of(text, body, speaker), body.stream, body.timestamps)
+    return SpeechJob(voice.name, request_of(text, body, speaker), body.stream, body.timestamps, mark=body.watermark)
 
 
 def request_of(text: str, body: Any, speaker: str | None = None) -> SynthesisRequest:

@@ -98,6 +98,15 @@ def add_parser(subparsers: Any) -> None:
         help="where recordings that clients upload are kept: a folder, or s3:// (default: a folder of this user's cache)",
     )
     parser.add_argument("--may-clone", action="store_true", help="of --new-key: it may have recordings imitated")
+    parser.add_argument("--no-watermark", action="store_true", help="do not mark answers as synthetic")
+    parser.add_argument("--watermark-number", type=int, default=0, metavar="N", help="what the mark says (0)")
+    parser.add_argument(
+        "--watermark-key",
+        metavar="FILE",
+        type=Path,
+        help="secret bytes, without which the mark can be neither found nor made (FLOWTTS_WATERMARK_KEY, or none)",
+    )
+    parser.add_argument("--allow-unmarked", action="store_true", help="requests may ask for sound without the mark")
     parser.add_argument("--log-texts", action="store_true", help="write the texts into the log")
     add_options(parser)
     parser.set_defaults(run=run)
@@ -165,6 +174,10 @@ def arguments(args: argparse.Namespace) -> dict[str, Any]:
         "max_active": args.max_active,
         "allow_cloning": args.allow_cloning,
         "references": None if args.references is None else _absolute(args.references),
+        "watermark": not args.no_watermark,
+        "watermark_number": args.watermark_number,
+        "watermark_key": None if args.watermark_key is None else str(args.watermark_key.resolve()),
+        "allow_unmarked": args.allow_unmarked,
     }
 
 

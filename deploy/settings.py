@@ -89,6 +89,8 @@ class Settings:
         lexicon: fingerprint of the user's words: with others, kept answers count no more.
         cloning: all who may ask may have recordings imitated; else only keys that have the right.
         references: where uploaded recordings are kept, a folder or `s3://` place that all fronts share.
+        watermark: what tells the mark of all answers from others; None: they have none.
+        allow_unmarked: requests may ask for an answer without it.
     """
 
     voices: tuple[ServedVoice, ...]
@@ -104,6 +106,8 @@ class Settings:
     lexicon: str = ""
     cloning: bool = False
     references: str | None = None
+    watermark: dict[str, Any] | None = None
+    allow_unmarked: bool = False
 
     @property
     def body_bytes(self) -> int:

@@ -16,7 +16,8 @@ from flowtts_core.request import SynthesisRequest, from_json, to_json
 class SpeechJob:
     """A request for a voice of the served list; `stream` asks for sound as soon as there is any.
 
-    `words` asks for word times. `skip` samples of a stream are there already, from a replica that was lost: it need not make
+    `words` asks for word times, `mark` for the server's watermark.
+    `skip` samples of a stream are there already, from a replica that was lost: it need not make
     them.
     """
 
@@ -25,6 +26,7 @@ class SpeechJob:
     stream: bool = True
     words: bool = False
     skip: int = 0
+    mark: bool = True
 
     @property
     def text(self) -> str:
@@ -32,7 +34,7 @@ class SpeechJob:
 
     def to_json(self) -> dict[str, Any]:
         """Return the job as JSON values."""
-        own = {name: getattr(self, name) for name in ("voice", "stream", "words", "skip")}
+        own = {name: getattr(self, name) for name in ("voice", "stream", "words", "skip", "mark")}
         return {**own, "request": to_json(self.request)}
 
     @staticmethod

@@ -213,7 +213,8 @@ class _Conversation:
         check_text(text, self.limits.chars, "text")
         self.count += 1
         request = replace(self.asked, text=text, seed=(self.asked.seed + self.count) % SEEDS)
-        return SpeechJob(self.front.voices.find(self.start.voice).name, request, words=self.start.timestamps)
+        name = self.front.voices.find(self.start.voice).name
+        return SpeechJob(name, request, words=self.start.timestamps, mark=self.start.watermark)
 
     async def _cancel(self) -> None:
         self.buffer, self.unended = ClauseBuffer(), False

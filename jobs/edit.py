@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jobs.request_options import add_clone_options, prepared_clone
+from jobs.request_options import add_clone_options, add_watermark_options, marking_of, prepared_clone
 
 
 def add_parser(subparsers: Any) -> None:
@@ -15,7 +15,8 @@ def add_parser(subparsers: Any) -> None:
         "edit",
         help="say words of a recording anew, in its own voice",
         description="Replace words of an English recording of up to a minute. The sentence is spoken anew by a voice that"
-        " imitates the recording, and the new words take the place of the old; all else stays as it was. Edit the voices of"
+        " imitates the recording, and the new words take the place of the old; all else stays as it was, but for the"
+        " watermark, which the whole of it gets, since a recording with words that nobody said is synthetic. Edit the voices of"
         " people who agreed, and no others.",
         epilog="examples:\n"
         '  flowtts edit talk.wav --replace "Monday=Tuesday" --text "We meet on Monday." --voice voices/f5 -o new.wav\n'
@@ -37,6 +38,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="another number, another reading (default: 0)")
     add_clone_options(parser)
+    add_watermark_options(parser)
     parser.add_argument("--json", action="store_true", help="print what was done as JSON")
     parser.set_defaults(run=run)
 
@@ -49,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
     from jobs.say import require_place, write
 
     require_place(args.output)
+    marking = marking_of(args)
     voice = open_voice(args.voice)
     voice.check_settings({"prompt": args.recording})
     waveform, rate = read_audio(args.recording, longest_s=300.0)
@@ -60,16 +63,19 @@ def run(args: argparse.Namespace) -> int:
         edited = edit_recording(waveform, rate, text, change, voice, reference, open_aligner(), seed=args.seed)
         done.append({"replaced": given, "at_s": round(edited.start_s, 3), "until_s": round(edited.end_s, 3)})
         waveform, text = edited.waveform, edited.text
+    if marking is not None:
+        waveform = marking.marked(waveform, rate)
     write(args.output, waveform, rate)
     told = {
         "output": str(args.output),
         "text": text,
         "edits": done,
+        "watermark": None if marking is None else marking.identity,
         "reference": reference.provenance(args.recording, args.consent),
     }
     if args.json:
         print(json.dumps(told, ensure_ascii=False))
     else:
         places = ", ".join(f"{edit['replaced']!r} at {edit['at_s']:.1f} s" for edit in done)
-        print(f"{args.output}: {places}")
+        print(f"{args.output}: {places}{'' if marking is not None else '; without a watermark'}")
     return 0

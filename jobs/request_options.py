@@ -13,6 +13,7 @@ from flowtts_core.request import REQUEST_FIELDS, PromptClip
 if TYPE_CHECKING:
     from flowtts_core.text.cast import Cast
     from flowtts_core.voice.cloning import PreparedReference
+    from flowtts_core.watermark.marking import Marking
 
 
 def add_request_options(group: Any) -> None:
@@ -80,6 +81,45 @@ def prepared_clone(file: str, text: str | None, asr: str | None, language: str) 
             file=sys.stderr,
         )
     return prepared
+
+
+def add_watermark_options(group: Any) -> None:
+    """Add the options about the mark that all that is spoken gets; `marking_of` reads them."""
+    group.add_argument(
+        "--no-watermark",
+        action="store_true",
+        help="leave out the mark that nobody hears and `flowtts watermark detect` finds; the law may ask for one",
+    )
+    group.add_argument(
+        "--watermark-number", type=int, metavar="N", help="what the mark says, from 0 to 2047 (default: 0)"
+    )
+    group.add_argument(
+        "--watermark-key",
+        metavar="FILE",
+        help="a file of secret bytes, without which the mark can be neither found nor made (default:"
+        " FLOWTTS_WATERMARK_KEY, or none, so that all can look for it)",
+    )
+
+
+def marking_of(args: argparse.Namespace) -> Marking | None:
+    """Return the mark that the options of `add_watermark_options` ask for; None leaves it out.
+
+    Raises:
+        ConfigError: for a number out of range, a key that is none, or a mark that is to be left out and to say something.
+    """
+    from flowtts_core.errors import ConfigError
+    from flowtts_core.watermark.marking import Marking, read_key
+
+    if not args.no_watermark:
+        return Marking(args.watermark_number or 0, read_key(args.watermark_key, "--watermark-key"))
+    if watermark_asked(args):
+        raise ConfigError("--no-watermark leaves out what the other options about it ask for", "give one of them")
+    return None
+
+
+def watermark_asked(args: argparse.Namespace) -> bool:
+    """Return whether the command line names a mark of its own."""
+    return args.watermark_number is not None or args.watermark_key is not None
 
 
 def add_lexicon_option(group: Any) -> None:

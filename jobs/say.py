@@ -22,7 +22,9 @@ from jobs.request_options import (
     add_clone_options,
     add_lexicon_option,
     add_request_options,
+    add_watermark_options,
     cast_of,
+    marking_of,
     prepared_clone,
     read_lexicon,
     request_settings,
@@ -58,6 +60,7 @@ def add_parser(subparsers: Any) -> None:
     add_clone_options(parser)
     add_cast_options(parser)
     add_lexicon_option(parser)
+    add_watermark_options(parser)
     parser.add_argument("--json", action="store_true", help="print a summary as JSON")
     parser.set_defaults(run=run)
 
@@ -73,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     from flowtts_core.text.cast import directed_text
     from flowtts_core.voice import open_voice
 
-    cast, words = cast_of(args), read_lexicon(args.lexicon)
+    cast, words, marking = cast_of(args), read_lexicon(args.lexicon), marking_of(args)
     if cast and args.input_type == "ssml":
         raise ConfigError("--cast and --dialogue are for plain texts", 'write <voice name="..."> in SSML')
     text = directed_text(text, cast) if cast else text
@@ -89,6 +92,8 @@ def run(args: argparse.Namespace) -> int:
         settings |= {"prompt": reference.clip, "prompt_text": reference.text}
     prepared = time.perf_counter()
     waveform = speak(synthesizer, text, settings, noted=reference is not None)
+    if marking is not None:
+        waveform = marking.marked(waveform, synthesizer.sample_rate)
     if output is not None:
         write(output, waveform, synthesizer.sample_rate)
     summary: dict[str, Any] = {
@@ -96,6 +101,7 @@ def run(args: argparse.Namespace) -> int:
         "seconds": round(len(waveform) / synthesizer.sample_rate, 3),
         "load_s": round(loaded - started, 3),
         "synthesis_s": round(time.perf_counter() - prepared, 3),
+        "watermark": None if marking is None else marking.identity,
     }
     if reference is not None:
         summary["reference"] = reference.provenance(args.prompt, args.consent)
@@ -104,7 +110,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(summary))
     elif output is not None:
-        print(f"{output}: {summary['seconds']:.1f} s of speech, made in {summary['synthesis_s']:.2f} s")
+        made = f"{summary['seconds']:.1f} s of speech, made in {summary['synthesis_s']:.2f} s"
+        print(f"{output}: {made}{'' if marking is not None else ', without a watermark'}")
     return 0
 
 

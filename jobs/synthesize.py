@@ -17,13 +17,17 @@ from jobs.request_options import (
     add_consent_option,
     add_lexicon_option,
     add_request_options,
+    add_watermark_options,
     cast_of,
+    marking_of,
     read_lexicon,
     request_settings,
+    watermark_asked,
 )
 
 if TYPE_CHECKING:
     from flowtts_core.engines.base import UtteranceSynthesizer
+    from flowtts_core.watermark.marking import Marking
     from jobs.synthesis.engine import Engine
     from jobs.synthesis.input import ReadingOptions
     from jobs.synthesis.job import Options
@@ -136,6 +140,7 @@ def add_speaking(parser: argparse.ArgumentParser) -> None:
     add_request_options(group)
     add_consent_option(group)
     add_lexicon_option(group)
+    add_watermark_options(group)
 
 
 def add_verifying(parser: argparse.ArgumentParser) -> None:
@@ -289,7 +294,14 @@ def speaking_of(args: argparse.Namespace) -> Speaking:
 
     asr = {} if args.asr is None else {"asr": args.asr}
     gate = GateConfig(tuple(args.verify), args.takes, **asr, target=args.verify_speaker) if args.verify else None
-    return Speaking(request_settings(args), gate=gate, consent=args.consent, **asr)
+    return Speaking(
+        request_settings(args),
+        gate=gate,
+        consent=args.consent,
+        watermark=marking_of(args),
+        watermark_asked=watermark_asked(args),
+        **asr,
+    )
 
 
 def options_of(args: argparse.Namespace, **formats: Any) -> Options:
@@ -390,6 +402,11 @@ def speak_plan(
     voice = voice if engine else _chosen(output, voice, options)
     words = read_lexicon(lexicon)
     speaking = replace(speaking, lexicon=fingerprint(words) if words else "")
+    if not (options is not None and options.overwrite) and _begun_unmarked(output, speaking):
+        print(
+            "this job was begun without a watermark, and goes on without; --overwrite begins it anew", file=sys.stderr
+        )
+        speaking = replace(speaking, watermark=None)
     engine_of = None if engine else partial(voice_engine, device=device, lexicon=words)
     again = {"voice": voice, "device": device, "lexicon": words}
     engine = engine or voice_engine(voice, device, words)
@@ -429,10 +446,32 @@ def _begun_with(output: str) -> str | None:
     return prints.get(held.get("voice_fingerprint", ""))
 
 
+def _begun_unmarked(output: str, speaking: Speaking) -> bool:
+    """Whether a job in the folder was begun without a watermark, as all of earlier versions were, and nothing asks for one.
+
+    Half of it marked would be neither what was asked then nor what is asked now.
+    """
+    from cluster.storage import Storage
+    from jobs.synthesis.folder import JOB, read_json
+
+    if speaking.watermark is None or speaking.watermark_asked:
+        return False
+    settings = (read_json(Storage(output), JOB) or {}).get("settings")
+    return isinstance(settings, dict) and "watermark" not in settings
+
+
 def go_on(
-    output: str, *, workers: int | None = None, address: str | None = None, engine: Engine | None = None
+    output: str,
+    *,
+    workers: int | None = None,
+    address: str | None = None,
+    engine: Engine | None = None,
+    watermark_key: str | None = None,
 ) -> Summary:
     """Go on with the job in a folder, from what lies there alone: its inputs are not read again.
+
+    Args:
+        watermark_key: the file of the key, where the job marks by one; by default the environment's.
 
     Raises:
         OutputError: where there is no job.
@@ -464,10 +503,30 @@ def go_on(
     plan = Plan(stored.notes["title"], stored.notes["kind"], tuple, tuple(stored.notes["sources"]))
     settings = dict(job["settings"])
     gate, fingerprint, whole = settings.pop("gate", None), settings.pop("lexicon", ""), settings.pop("whole", False)
-    speaking = Speaking(settings, fingerprint, None if gate is None else _gate(gate), whole)
+    mark = _same_mark(output, settings.pop("watermark", None), watermark_key)
+    speaking = Speaking(settings, fingerprint, None if gate is None else _gate(gate), whole, watermark=mark)
     return run_job(
         plan, output, engine, speaking, Options(**vars(form), running=running, rows=rows), resolve, again, stored
     )
+
+
+def _same_mark(output: str, noted: dict[str, Any] | None, key_file: str | None) -> Marking | None:
+    """The mark that a job was begun with; None where it was begun without.
+
+    Raises:
+        OutputError: where it had another key, or another program's mark.
+    """
+    from flowtts_core.errors import OutputError
+    from flowtts_core.watermark.marking import Marking, read_key
+
+    if noted is None:
+        return None
+    mark = Marking(noted["number"], read_key(key_file, "--watermark-key") if "key" in noted else b"")
+    if mark.identity != noted:
+        raise OutputError(
+            f"{output}: its sound is marked by another watermark or key", "give its key: --watermark-key FILE"
+        )
+    return mark
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,11 @@ def add_parser(subparsers: Any) -> None:
         "--workers", type=int, metavar="N", help="of a repair: processes that speak (default: every core)"
     )
     parser.add_argument("--address", help="of a repair: a Ray cluster (default: this machine)")
+    parser.add_argument(
+        "--watermark-key",
+        metavar="FILE",
+        help="of a repair: the key of the job's watermark, where it has one (default: FLOWTTS_WATERMARK_KEY)",
+    )
     parser.add_argument("--json", action="store_true", help="print everything that was found as JSON")
     parser.set_defaults(run=run)
 
@@ -49,7 +54,8 @@ def run(args: argparse.Namespace) -> int:
         if not args.json:
             print(told(found, args.output))
             print("repairing", file=sys.stderr)
-        repair(args.output, found, workers=args.workers, address=args.address)
+        more = {"workers": args.workers, "address": args.address, "watermark_key": args.watermark_key}
+        repair(args.output, found, **more)
         found = _looked_at(args.output)
     print(
         json.dumps({**asdict(found), "whole": found.whole}, ensure_ascii=False)
@@ -111,7 +117,14 @@ class _Sounds:
         return bytes(self._reader.read(member))
 
 
-def repair(output: str, found: Audit, *, workers: int | None = None, address: str | None = None) -> None:
+def repair(
+    output: str,
+    found: Audit,
+    *,
+    workers: int | None = None,
+    address: str | None = None,
+    watermark_key: str | None = None,
+) -> None:
     """Delete what is damaged or too much, and let the job go on: it speaks what is missing and writes its manifest anew.
 
     Raises:
@@ -131,7 +144,7 @@ def repair(output: str, found: Audit, *, workers: int | None = None, address: st
         storage.delete(shard_name(index))
     storage.delete(MANIFEST)
     storage.delete(SUMMARY)
-    go_on(output, workers=workers, address=address)
+    go_on(output, workers=workers, address=address, watermark_key=watermark_key)
 
 
 def told(found: Audit, output: str) -> str:

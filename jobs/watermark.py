@@ -51,7 +51,10 @@ def add_parser(subparsers: Any) -> None:
     detect.set_defaults(run=run, verb=_detect)
     for kind in (embed, detect):
         kind.add_argument(
-            "--key", type=Path, metavar="FILE", help="a file of secret bytes, without which the mark cannot be found"
+            "--key",
+            type=Path,
+            metavar="FILE",
+            help="a file of secret bytes, without which the mark cannot be found (default: FLOWTTS_WATERMARK_KEY, or none)",
         )
         kind.add_argument(
             "--mark", type=Path, metavar="FOLDER", help="another watermark (default: the one of the installation)"
@@ -160,15 +163,9 @@ def _said(row: dict[str, Any]) -> str:
 
 
 def _key(path: Path | None) -> bytes:
-    if path is None:
-        return b""
-    try:
-        key = path.read_bytes().strip()
-    except OSError as error:
-        raise ConfigError(f"--key {path}: {error.strerror or error}", "give a file of secret bytes") from error
-    if len(key) < 16:
-        raise ConfigError(f"--key {path}: {len(key)} bytes", "give 16 or more: head -c 32 /dev/urandom > key")
-    return key
+    from flowtts_core.watermark.marking import read_key
+
+    return read_key(path)
 
 
 def _files(inputs: Sequence[Path]) -> list[Path]:

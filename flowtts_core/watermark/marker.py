@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from flowtts_core.engines.onnx_voice import open_session
 from flowtts_core.watermark.card import read_card
 from flowtts_core.watermark.depth import Depth, faded
 from flowtts_core.watermark.pattern import BINS, PERIOD, SYNC, Pattern, bands, edges, hop_of
@@ -158,6 +157,10 @@ class Marker:
         Raises:
             VoiceError: when something is missing or damaged.
         """
+        from flowtts_core.engines.onnx_voice import (
+            open_session,  # marking needs no ONNX Runtime, which takes long to load
+        )
+
         card = read_card(folder)
         return cls(open_session(str(folder / "estimator.onnx"), folder / "estimator.onnx", threads=1), card, key)
 

@@ -177,6 +177,7 @@ def _voice(voice: VoiceFacts) -> str:
 
 def _settings(facts: CardFacts) -> str:
     settings = {"program": facts.program, "job": facts.job, "digest of the texts": facts.texts, **facts.settings}
+    settings.setdefault("watermark", "none: it was left out")
     told = [(name, value) for name, value in settings.items() if value not in (None, "")]
     rows = [f"| {_cell(name)} | {_cell(value)} |" for name, value in told]
     text = "Each row has its own `seed`: the same text, voice, seed and settings give the same speech again."

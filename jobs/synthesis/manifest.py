@@ -30,7 +30,7 @@ QUARANTINE = "quarantine.jsonl"
 
 _SHARD_NAME = re.compile(r"(\d{5,})\.parquet")
 _READERS = 4
-_ADDED = ("dropped", "notes", "style", "cue_start", "cue_end")
+_ADDED = ("dropped", "notes", "style", "cue_start", "cue_end", "watermark")
 
 
 def shard_name(index: int) -> str:

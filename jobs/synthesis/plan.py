@@ -315,7 +315,8 @@ def settings_identity(speaking: Speaking) -> dict[str, Any]:
     """The job's settings as JSON values; those at their defaults are left out, so that a new one changes no job."""
     settings = {name: v for name, v in speaking.settings.items() if v != REQUEST_FIELDS[name].default}
     gate = None if speaking.gate is None else to_dict(speaking.gate)
-    others = {"lexicon": speaking.lexicon, "gate": gate, "whole": speaking.whole}
+    mark = None if speaking.watermark is None else speaking.watermark.identity
+    others = {"lexicon": speaking.lexicon, "gate": gate, "whole": speaking.whole, "watermark": mark}
     return {**settings, **{name: value for name, value in others.items() if value}}
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from flowtts_core.errors import ConfigError, FlowTTSError
 from flowtts_core.metrics.requirements import Requirement, parse_requirement
 from flowtts_core.request import REQUEST_FIELDS, PromptClip
+from flowtts_core.watermark.marking import Marking
 from jobs.synthesis.manifest import sha256
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ class Speaking:
         asr: what transcribes the clips of rows that have no text; "" leaves them without. Not part of the job's identity: the
             texts are.
         consent: who agreed to be imitated, for the provenance alone.
+        watermark: what is put into all that is spoken; None leaves it out.
+        watermark_asked: somebody named it, so that a job that was begun without one does not go on without.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -87,6 +90,8 @@ class Speaking:
     whole: bool = False
     asr: str = ""
     consent: str = ""
+    watermark: Marking | None = field(default_factory=Marking)
+    watermark_asked: bool = False
 
     def __post_init__(self) -> None:
         for name, value in self.settings.items():

@@ -29,6 +29,7 @@ from jobs.synthesis.units import SHARD_SCHEMA, Unit, request_of, units_of
 
 if TYPE_CHECKING:  # the driver imports this file too, and has no need of torch
     from flowtts_core.engines.base import Speech, SynthesisFailure
+    from flowtts_core.watermark.marking import Marking
 
 # characters spoken before the next are: a shard's waveforms are never held at once
 SLICE_CHARACTERS, SLICE_CHARACTERS_CUDA = 8_000, 16_000
@@ -53,6 +54,7 @@ class UnitSynthesizer:
     Args:
         cuda: the voices run on a GPU.
         on_cpu: this process has no GPU, wherever the job's others run them.
+        watermark: is put into all that comes out of here, into later takes too; None: nothing is.
 
     Attributes:
         seconds: spent in the voices since the last `reset`.
@@ -60,7 +62,10 @@ class UnitSynthesizer:
         prompts, prompts_made: utterances with a prompt, and clips whose features were made for them, where the voice tells.
     """
 
-    def __init__(self, voices: Voices, *, cuda: bool = False, on_cpu: bool = False) -> None:
+    def __init__(
+        self, voices: Voices, *, cuda: bool = False, on_cpu: bool = False, watermark: Marking | None = None
+    ) -> None:
+        self._watermark = watermark
         self.voices = LoadedVoices(voices, on_cpu)
         self._slice = SLICE_CHARACTERS_CUDA if cuda else SLICE_CHARACTERS
         self._encoder = ThreadPoolExecutor(ENCODERS_CUDA if cuda else 1, "encoder")
@@ -75,11 +80,22 @@ class UnitSynthesizer:
         """What became of each; encoded by threads while the next slice is spoken."""
         waiting: list[Future[StoredSound]] = []
         for some in _slices(items, self._slice):
-            waiting += [self._encoder.submit(stored, result) for result in self.synthesize(some)]
+            waiting += [self._encoder.submit(self._stored, result) for result in self._spoken(some)]
         return [future.result() for future in waiting]
 
     def synthesize(self, items: Sequence[Asked]) -> list[Speech | SynthesisFailure]:
-        """The sounds themselves, in the order of the items; each voice gets its own together."""
+        """The sounds themselves, in the order of the items."""
+        return [self._marked(result) for result in self._spoken(items)]
+
+    def _stored(self, result: Any) -> StoredSound:
+        return stored(self._marked(result))
+
+    def _marked(self, result: Any) -> Any:
+        unmarked = self._watermark is None or getattr(result, "waveform", None) is None
+        return result if unmarked or self._watermark is None else self._watermark.speech(result)
+
+    def _spoken(self, items: Sequence[Asked]) -> list[Speech | SynthesisFailure]:
+        """The sounds without their mark; each voice gets its own together."""
         results: list[Any] = [None] * len(items)
         by_voice: dict[str | None, list[int]] = {}
         for i, item in enumerate(items):
@@ -168,7 +184,7 @@ class MakeSpeaking:
     cuda: bool = False  # the voices run on a GPU
 
     def __call__(self) -> StageWork:
-        synthesizer = UnitSynthesizer(self.voices, cuda=self.cuda)
+        synthesizer = UnitSynthesizer(self.voices, cuda=self.cuda, watermark=self.speaking.watermark)
         synthesizer.voices.synthesizer(None)  # a voice that does not load ends the job before any work
         careful = Careful(self.output, "speak", self.run, self.limits)
         pace = 0.0  # seconds per character, the slowest so far
@@ -254,6 +270,7 @@ def shard_table(
         "reason": [spoken.reason or None for spoken in results],
         "attempts": [0 if unit.error else attempts for unit in units],
         "takes": [1 if good else None for good in ok],
+        "watermark": [made.speaking.watermark.number if made.speaking.watermark and good else None for good in ok],
         "flac": [spoken.flac or None for spoken in results],
     }
     arrays = []

@@ -113,6 +113,7 @@ MANIFEST_SCHEMA = pa.schema(
         ("phonemes", pa.string()),
         ("dropped", pa.list_(pa.string())),  # what of the text was not spoken; null: nothing
         ("notes", pa.list_(pa.string())),  # what was done to its prompt, or is odd about it; null: nothing
+        ("watermark", pa.int64()),  # the number that its mark says; null: no mark was put into it
         ("status", pa.string()),  # "ok" or "failed"
         ("reason", pa.string()),  # why it failed
         ("attempts", pa.int32()),

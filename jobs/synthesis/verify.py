@@ -44,7 +44,7 @@ class MakeVerifier:
 
     def __call__(self) -> StageWork:
         assert self.speaking.gate is not None
-        synthesizer = UnitSynthesizer(self.voices, on_cpu=True)
+        synthesizer = UnitSynthesizer(self.voices, on_cpu=True, watermark=self.speaking.watermark)
 
         def another(unit: Unit, seed: int, steps: int) -> dict[str, Any]:
             """What another take asks for: another seed and other steps, where the unit's voice has them."""

@@ -22,6 +22,7 @@ from flowtts_core.engines.base import Speech, Streamable, UtteranceSynthesizer
 from flowtts_core.request import SynthesisRequest
 from flowtts_core.streaming.engine import StreamingEngine
 from flowtts_core.voice import bundled_voices, open_voice
+from flowtts_core.watermark.marking import Marking
 from jobs import cli
 from jobs.synthesis import job as synthesis_job
 from jobs.synthesis.manifest import read_manifest, read_shard
@@ -52,6 +53,11 @@ def inline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(synthesis_job, "speak_shards", speak_inline)
 
 
+def marked(speech: Speech) -> Speech:
+    """What commands, jobs and the server make of the library's sound."""
+    return Marking().speech(speech)
+
+
 def whole(voice: UtteranceSynthesizer, text: str, seed: int) -> Speech:
     [speech] = voice.synthesize([SynthesisRequest(text=text, seed=seed)])
     assert isinstance(speech, Speech) and np.abs(speech.waveform).max() > 0.05
@@ -71,7 +77,7 @@ def same_file(data: bytes | Path, expected: Speech) -> None:
 
 def test_say_gives_the_librarys_sound(tmp_path: Path, name: str, library: Speech) -> None:
     assert cli.main(["say", TEXT, "--voice", name, "--seed", str(SEED), "-o", str(tmp_path / "x.flac")]) == 0
-    same_file(tmp_path / "x.flac", library)
+    same_file(tmp_path / "x.flac", marked(library))
 
 
 @pytest.mark.usefixtures("inline")
@@ -81,7 +87,7 @@ def test_a_row_gives_the_librarys_sound(tmp_path: Path, name: str, library: Spee
         json.dumps({"id": "a", "text": TEXT, "seed": SEED}) + "\n" + json.dumps({"id": "b", "text": "Other."})
     )
     synthesize([str(rows)], str(tmp_path / "out"), name)
-    same_file(tmp_path / "out" / "audio" / "a.flac", library)
+    same_file(tmp_path / "out" / "audio" / "a.flac", marked(library))
     row = read_manifest(Storage(str(tmp_path / "out"))).to_pylist()[0]
     assert row["num_samples"] == len(library.waveform)
     assert [w["word"] for w in row["words"]] == [w.word for w in library.words or ()]
@@ -94,7 +100,7 @@ def test_a_books_sentences_give_the_librarys_sound(tmp_path: Path, name: str, vo
     shard = read_shard(Storage(str(tmp_path / "out")), 0).to_pylist()
     assert sorted(row["index"] for row in shard) == [0, 1, 2]
     for row in shard:
-        same_file(row["flac"], whole(voice, row["text"], row["seed"]))
+        same_file(row["flac"], marked(whole(voice, row["text"], row["seed"])))
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -123,7 +129,7 @@ class Hosted:
     """The way from the server's front to a voice in this process."""
 
     def __init__(self, name: str) -> None:
-        self._voice = HostedVoice(name, 8, 600.0, "cpu")
+        self._voice = HostedVoice(name, 8, 600.0, "cpu", watermark=Marking())
 
     def speak(self, job: SpeechJob) -> AsyncIterator[SoundPiece | Refusal]:
         return self._voice.sounds(job)
@@ -142,5 +148,5 @@ def test_the_server_gives_the_librarys_sound(name: str, library: Speech, stream:
     assert answer.status_code == 200 and (len(parts) > 2) == stream
     header, rest = 44, b"".join(parts)
     samples = np.frombuffer(rest[header:], "<i2").astype(int)
-    expected = to_int16(library.waveform).astype(int)
+    expected = to_int16(marked(library).waveform).astype(int)
     assert samples.shape == expected.shape and np.abs(samples - expected).max() <= 1 + round(1e-4 * 2**15)

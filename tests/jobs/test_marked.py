@@ -1,0 +1,199 @@
+"""What is spoken is marked as synthetic by default, wherever it is spoken; what leaves that out says so."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from cluster.storage import Storage
+from deploy.api import create_app
+from deploy.front import Front
+from deploy.replica import HostedVoice
+from deploy.settings import Settings, served_voices
+from deploy.speech import Refusal, SoundPiece, SpeechJob
+from flowtts_core.audio.files import read_audio
+from flowtts_core.engines.base import Speech, WordTime
+from flowtts_core.errors import ConfigError, OutputError
+from flowtts_core.streaming.ticket import Chunk
+from flowtts_core.watermark.card import bundled_mark
+from flowtts_core.watermark.marker import Marker
+from flowtts_core.watermark.marking import KEY_VARIABLE, MarkedChunks, Marking, read_key
+from jobs import cli
+from jobs.synthesis import job as synthesis_job
+from jobs.synthesis.manifest import read_manifest
+from jobs.synthesis.settings import Speaking
+from jobs.synthesize import go_on, synthesize
+from jobs.watermark import told
+from tests.fake_engine import TONE, speak_inline
+from tests.speech_like import buzz
+
+RATE = 24_000
+KEY = b"0123456789abcdef"
+TEXT = "The rain has stopped. Nobody was at home, and the door stood open, so we went in and waited for a long while."
+
+
+def sound(seconds: float = 3.0) -> np.ndarray:
+    return buzz(int(seconds * RATE), 140.0, RATE)
+
+
+def number_in(path: Path, key: bytes = b"") -> int | None:
+    """What the mark of a file says; None where there is none."""
+    found = told(Marker.open(bundled_mark(), key), *read_audio(path))
+    return found["number"] if found["marked"] else None
+
+
+@pytest.fixture
+def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(synthesis_job, "speak_shards", speak_inline)
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"id": f"r{i}", "text": f"Row number {i} of these."}) + "\n" for i in range(3)))
+    return path
+
+
+def digests(output: Path) -> list[str]:
+    return [str(row["sha256"]) for row in read_manifest(Storage(str(output))).to_pylist()]
+
+
+class TestMarking:
+    def test_the_key_is_shown_nowhere_and_told_apart(self) -> None:
+        one, other = Marking(3, KEY), Marking(3, KEY[::-1])
+        assert KEY.decode() not in f"{one!r} {one.identity}"
+        assert one.identity != other.identity != Marking(3).identity
+        assert "key" not in Marking().identity
+
+    def test_what_it_cannot_be_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "short").write_bytes(b"short")
+        for wrong in (lambda: Marking(2048), lambda: Marking(0, b"short"), lambda: read_key(tmp_path / "short")):
+            with pytest.raises(ConfigError):
+                wrong()
+        assert read_key(None) == b""
+        monkeypatch.setenv(KEY_VARIABLE, KEY.decode())
+        assert read_key(None) == KEY
+
+    def test_speech_without_sound_stays_as_it_is(self) -> None:
+        empty = Speech(np.zeros(0, np.float32), RATE)
+        assert Marking().speech(empty) is empty
+
+    @pytest.mark.parametrize("length", [1, 100, 239, 240, 241, 12_345])
+    def test_chunks_give_what_the_whole_gives(self, length: int) -> None:
+        """Chunks too short for any sound to be final hold back their words too."""
+        whole = sound()
+        marks, pieces = MarkedChunks(Marking(9), RATE), []
+        for begin in range(0, len(whole), length) if length >= 100 else range(0, 500, length):
+            end = min(len(whole), begin + length)
+            word = WordTime("w", begin, end, begin / RATE, end / RATE)
+            made = marks.add(Chunk(whole[begin:end], RATE, (word,), end == len(whole)))
+            pieces += [] if made is None else [made]
+        found = np.concatenate([piece.waveform for piece in pieces])
+        assert all(len(piece.waveform) for piece in pieces)
+        assert np.array_equal(found, Marking(9).marked(whole, RATE)[: len(found)])
+        if length >= 100:
+            assert len(found) == len(whole)
+            assert sum(len(piece.words or ()) for piece in pieces) == -(-len(whole) // length)
+
+    def test_a_stream_that_goes_on_elsewhere_has_the_same_samples(self) -> None:
+        whole, sent, skipped = sound(), 40_000, 37_000
+        marks = MarkedChunks(Marking(9), RATE, sent)
+        assert skipped <= marks.skip < sent
+        made = marks.add(Chunk(whole[skipped:], RATE, None, True, skipped))
+        assert made is not None
+        assert made.skipped + len(made.waveform) == len(whole)
+        rest = made.waveform[sent - made.skipped :]
+        assert np.array_equal(rest, Marking(9).marked(whole, RATE)[sent:])
+
+
+def test_say_marks_unless_it_is_told_not_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "key").write_bytes(KEY)
+    files = [tmp_path / name for name in ("marked.wav", "plain.wav", "keyed.wav")]
+    keyed = ["--watermark-number", "12", "--watermark-key", str(tmp_path / "key")]
+    for file, more in zip(files, ([], ["--no-watermark"], keyed), strict=True):
+        assert cli.main(["say", TEXT, "-o", str(file), "--json", *more]) == 0
+    told_of = [json.loads(line)["watermark"] for line in capsys.readouterr().out.splitlines()]
+    assert [None if mark is None else mark["number"] for mark in told_of] == [0, None, 12]
+    assert [number_in(file) for file in files] == [0, None, None]
+    assert number_in(files[2], KEY) == 12
+    assert cli.main(["say", TEXT, "-o", str(files[0]), "--no-watermark", *keyed]) == 2
+
+
+class TestJobs:
+    def test_rows_are_marked_and_say_so(self, rows: Path, tmp_path: Path) -> None:
+        synthesize([str(rows)], str(tmp_path / "out"), engine=TONE)
+        synthesize([str(rows)], str(tmp_path / "plain"), speaking=Speaking(watermark=None), engine=TONE)
+        for name, number in (("out", 0), ("plain", None)):
+            table = read_manifest(Storage(str(tmp_path / name))).to_pylist()
+            assert {row["watermark"] for row in table} == {number}
+            card = (tmp_path / name / "README.md").read_text()
+            assert ("| watermark | none" in card) == (number is None)
+        for clip in (tmp_path / "out" / "audio").glob("*.flac"):
+            plain, rate = read_audio(tmp_path / "plain" / "audio" / clip.name)
+            np.testing.assert_allclose(read_audio(clip)[0], Marking().marked(plain, rate), atol=2**-14)
+
+    def test_another_number_or_key_is_another_job(self, rows: Path, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        synthesize([str(rows)], str(out), speaking=Speaking(watermark=Marking(5, KEY)), engine=TONE)
+        assert KEY.decode() not in "".join(p.read_text() for p in (out / "job.json", out / "README.md"))
+        for other in (Marking(5), Marking(6, KEY), Marking(5, KEY[::-1]), None):
+            with pytest.raises(OutputError, match="differs in settings"):
+                synthesize([str(rows)], str(out), speaking=Speaking(watermark=other), engine=TONE)
+        with pytest.raises(OutputError, match="another watermark or key"):
+            go_on(str(out), engine=TONE)
+
+    def test_a_job_begun_without_goes_on_without(
+        self, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        out = tmp_path / "out"
+        synthesize([str(rows)], str(out), speaking=Speaking(watermark=None), engine=TONE)
+        before = digests(out)
+        (out / "shards" / "00000.parquet").unlink()
+        synthesize([str(rows)], str(out), engine=TONE)
+        assert digests(out) == before and "goes on without" in capsys.readouterr().err
+        with pytest.raises(OutputError, match="differs in settings"):
+            synthesize([str(rows)], str(out), speaking=Speaking(watermark_asked=True), engine=TONE)
+
+    def test_a_repair_gives_the_same_sound(self, rows: Path, tmp_path: Path) -> None:
+        out, key = tmp_path / "out", tmp_path / "key"
+        key.write_bytes(KEY)
+        synthesize([str(rows)], str(out), speaking=Speaking(watermark=Marking(5, KEY)), engine=TONE)
+        before = digests(out)
+        (out / "shards" / "00000.parquet").unlink()
+        go_on(str(out), engine=TONE, watermark_key=str(key))
+        assert digests(out) == before
+
+
+class Hosted:
+    """The way from the server's front to a voice in this process."""
+
+    def __init__(self) -> None:
+        self._voice = HostedVoice(served_voices([])[0].folder, 8, 600.0, "cpu", watermark=Marking(4))
+
+    def speak(self, job: SpeechJob) -> AsyncIterator[SoundPiece | Refusal]:
+        return self._voice.sounds(job)
+
+    async def ready(self) -> bool:
+        return True
+
+
+def test_the_server_marks_whole_and_streamed_alike(tmp_path: Path) -> None:
+    hosted, voices, found = Hosted(), served_voices([]), []
+    for allow in (False, True):
+        settings = Settings(voices, watermark=Marking(4).identity, allow_unmarked=allow)
+        client = TestClient(create_app(Front(settings, hosted, mock.Mock())), base_url="http://127.0.0.1")
+        for body in ({"stream": True}, {"stream": False}, {"watermark": False}):
+            answer = client.post("/tts", json={"text": TEXT, "response_format": "pcm", **body})
+            told_of = answer.headers.get("X-Watermark"), answer.status_code
+            assert told_of == (
+                "4" if "stream" in body else "none" if allow else None,
+                200 if "stream" in body or allow else 403,
+            )
+            found.append(answer.content)
+    assert found[0] == found[1] == found[3] == found[4] != found[5]
+    rate = voices[0].sample_rate
+    for content, number in ((found[0], 4), (found[5], None)):
+        samples = np.frombuffer(content, "<i2").astype(np.float32) / 32768
+        assert told(Marker.open(bundled_mark()), samples, rate)["number"] == number
