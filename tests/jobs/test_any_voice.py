@@ -24,6 +24,7 @@ from flowtts_core.errors import FlowTTSError
 from flowtts_core.metrics.judges import Clip, Panel, Verdict
 from flowtts_core.request import PromptClip, SynthesisRequest
 from flowtts_core.voice import card, load_card, open_voice
+from flowtts_core.watermark.marking import Marking
 from jobs import cli
 from jobs.synthesis import job as synthesis_job
 from jobs.synthesis.input import ReadingOptions
@@ -92,7 +93,7 @@ def test_rows_bring_their_prompts(tmp_path: Path, characters: Path) -> None:
     [speech] = open_voice(characters).synthesize([request])
     assert isinstance(speech, Speech)
     heard = to_int16(read_audio(tmp_path / "out" / "audio" / "low.flac")[0]).astype(int)
-    assert np.abs(heard - to_int16(speech.waveform)).max() <= 1
+    assert np.abs(heard - to_int16(Marking().speech(speech).waveform)).max() <= 1
     assert verify(str(tmp_path / "out")).whole
 
 
@@ -194,7 +195,7 @@ def test_the_server_speaks_with_it(fake: Path) -> None:
     assert isinstance(speech, Speech)
     for answer in (whole, streamed):
         heard = samples_of(answer.content)
-        assert np.abs(heard - to_int16(speech.waveform)).max() <= 1
+        assert np.abs(heard - to_int16(Marking().speech(speech).waveform)).max() <= 1
     timed = client.post("/tts", json={"text": TEXT, "seed": 5, "timestamps": True}).json()
     assert timed["words"] is None and timed["seconds"] == pytest.approx(speech.seconds, abs=1e-3)
     refused = client.post("/tts", json={"text": TEXT, "steps": 4})
@@ -262,7 +263,7 @@ def test_rows_of_an_onnx_voice_are_the_librarys_sound(tmp_path: Path, speaker: s
     [speech] = open_voice(voice).synthesize([SynthesisRequest(text=TEXT, seed=3, speaker=speaker)])
     assert isinstance(speech, Speech) and speech.words
     found = to_int16(read_audio(tmp_path / "out" / "audio" / "a.flac")[0])
-    assert np.array_equal(found, to_int16(speech.waveform))
+    assert np.array_equal(found, to_int16(Marking().speech(speech).waveform))
     assert [word["word"] for word in rows_of(tmp_path / "out")["a"]["words"]] == [word.word for word in speech.words]
 
 
