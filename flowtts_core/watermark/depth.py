@@ -16,7 +16,8 @@ if TYPE_CHECKING:  # marking needs no torch
 
 Sizes = TypeVar("Sizes", np.ndarray, "Tensor")
 
-HOLD = 0.98  # of a level, from a frame to the next: half of it after a third of a second
+HELD = 100  # frames that a level is remembered for
+_FADING = 0.98  # of a level, from a frame to the next: half of it after a third of a second
 _KNEE = 0.25  # of that level; a bin as large lies in the middle between both depths
 
 
@@ -40,9 +41,13 @@ class Depth:
         return Depth(factor * self.loud, factor * self.quiet)
 
 
-def faded(levels: np.ndarray, before: float) -> np.ndarray:
-    """Return the loudest levels [T] so far as they fade, of levels [T] and the one before the first."""
-    made = np.empty_like(levels)
-    for frame, level in enumerate(levels):
-        before = made[frame] = max(float(level), HOLD * before)
+def fading() -> np.ndarray:
+    """Return what is left of the levels [HELD] of the last frames, of which the newest is the last."""
+    left: np.ndarray = (_FADING ** np.arange(HELD - 1, -1, -1)).astype(np.float32)
+    return left
+
+
+def faded(levels: np.ndarray) -> np.ndarray:
+    """Return the loudest levels [T], as they fade, of levels [HELD - 1 + T] that begin before the first."""
+    made: np.ndarray = (np.lib.stride_tricks.sliding_window_view(levels, HELD) * fading()).max(1)
     return made

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from flowtts_core.watermark.card import read_card
-from flowtts_core.watermark.depth import Depth, faded
+from flowtts_core.watermark.depth import HELD, Depth, faded
 from flowtts_core.watermark.pattern import BINS, PERIOD, SYNC, Pattern, bands, edges, hop_of
 
 TINY, FLOOR = 1e-7, 1e-3
@@ -54,7 +54,8 @@ class MarkStream:
     """
 
     def __init__(self, gains: np.ndarray, depth: Depth, sample_rate: int) -> None:
-        self._hop, self._depth, self._level = hop_of(sample_rate), depth, 0.0
+        self._hop, self._depth = hop_of(sample_rate), depth
+        self._levels = np.zeros(HELD - 1, np.float32)  # of the last frames
         of, room = bands(), min(BINS, self._hop)
         self._gains = np.where(of >= 0, gains[:, of], 0)[:, :room]
         self._window = _sines(self._hop)
@@ -92,10 +93,11 @@ class MarkStream:
         spectra = np.fft.rfft(pieces, axis=1)
         marked = spectra[:, 1 : self._gains.shape[1] + 1]  # a view
         sizes = np.abs(marked) / hop
-        levels = faded(np.sqrt(np.square(sizes).sum(1) / BINS) + TINY, self._level)
-        self._level = float(levels[-1])
+        own = (np.sqrt(np.square(sizes).sum(1) / BINS) + TINY).astype(np.float32)
+        levels = np.concatenate([self._levels, own])
+        self._levels = levels[-(HELD - 1) :]
         gains = self._gains[(self._frame + np.arange(frames)) % PERIOD]
-        marked *= 10 ** (self._depth.of(sizes / levels[:, None]) / 20 * gains)
+        marked *= 10 ** (self._depth.of(sizes / faded(levels)[:, None]) / 20 * gains)
         back = (np.fft.irfft(spectra, 2 * hop, axis=1) * self._window).astype(np.float32)
         whole = back[:, :hop].copy()
         whole[0] += self._half

@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 
 KEY_VARIABLE = "FLOWTTS_WATERMARK_KEY"
 LEAST_KEY = 16  # bytes
-REACH_S = (
-    0.1  # a marked sample depends on nothing further away than this; a stream that begins in the middle begins earlier
-)
+REACH_S = 1.1  # a marked sample depends on nothing further away; a stream that begins in the middle begins earlier
 _PASSED_OVER = 1 << 18  # samples of silence that are fed at once in place of samples that are not made
 
 
@@ -51,7 +49,10 @@ class Marking:
     def identity(self) -> dict[str, Any]:
         """What tells this mark from others, as JSON values: which mark, the number, and of the key a fingerprint."""
         spec = read_card(bundled_mark())["watermark"]
-        known = {"mark": f"{spec['name']}, {spec['decibels']} dB", "number": self.number}
+        known = {
+            "mark": f"{spec['name']}, {spec['decibels']:g} to {spec['quiet_decibels']:g} dB",
+            "number": self.number,
+        }
         return {**known, "key": key_fingerprint(self.key)} if self.key else known
 
     def stream(self, sample_rate: int) -> MarkStream:

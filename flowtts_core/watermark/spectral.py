@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from flowtts_core.errors import ConfigError
 from flowtts_core.nn.graph import Graph
-from flowtts_core.watermark.depth import HOLD, Depth
+from flowtts_core.watermark.depth import HELD, Depth, fading
 from flowtts_core.watermark.frames import FEATURES, features, spectra, waveform_of
 from flowtts_core.watermark.marker import TINY
 from flowtts_core.watermark.pattern import BINS, hop_of
@@ -125,8 +125,8 @@ def with_gains(waveform: Tensor, sample_rate: int, gains: Tensor, depth: Depth) 
     room = min(BINS, hop)
     sizes = whole[..., 1 : room + 1].abs() / hop
     levels = (sizes.square().sum(2) / BINS).sqrt() + TINY
-    fading = math.log(HOLD) * torch.arange(levels.shape[1], device=levels.device, dtype=torch.float64)
-    faded = ((levels.double().log() - fading).cummax(1).values + fading).exp().to(levels)
+    remembered = F.pad(levels, (HELD - 1, 0)).unfold(1, HELD, 1)  # [B, T, HELD]
+    faded = (remembered * torch.from_numpy(fading()).to(levels)).amax(2)
     factor = (gains[..., :room] * depth.of(sizes / faded[..., None]) * (math.log(10) / 20)).exp()
     changed = whole * F.pad(factor, (1, hop - room), value=1.0)
     return waveform_of(changed, hop)[:, hop : hop + waveform.shape[1]]
