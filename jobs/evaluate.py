@@ -16,7 +16,7 @@ of both as distributions.
 judges (--judges): words (WER, CER; need texts), opinions (DNSMOS), naturalness (DistillMOS), speaker (similarity),
 shape (length, silence, clipping, embeddings), speed (RTF, latency) are asked by default; warp (cepstra, pitch), copy
 (spectra, SI-SDR, STOI) and pesq compare with the reference's clip of the same id; series adds distances over time and
-each clip's own FAD.
+each clip's own FAD; watermark looks for the mark that tells synthetic sound (without a key of your own).
 
 models, KIND or KIND:FOLDER_OR_NAME (of a model hub):
   --asr      pocketsphinx, whisper:openai/whisper-small, faster-whisper:FOLDER, ctc:facebook/hubert-large-ls960-ft

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -18,10 +18,14 @@ from flowtts_core.metrics.listeners import DNSMOS_METRICS, UTMOS_METRICS, Listen
 from flowtts_core.metrics.scores import Metric
 from flowtts_core.metrics.speakers import SpeakerEncoder, load_speaker_encoder
 
+if TYPE_CHECKING:
+    from flowtts_core.watermark.marker import Marker
+
 Value = tuple[float, float]  # numerator and denominator of a ratio; a mean's denominator is 1
 Need = Literal["text", "reference"]
 
 SERIES_HZ = 10  # frames per second that are kept for distances over time
+MARKED_SHARE = 0.05  # of a clip's windows that have a mark: by chance some three of a thousand have one
 SERIES_S = 10.0  # seconds of them, at most
 SI_SDR_RATE = "si_sdr_rate"  # among a verdict's values: no metric, but the rate in Hz that its SI-SDR was computed at
 
@@ -165,6 +169,13 @@ class Panel:
         return load_listener(self.config.mos, self.config.device)
 
     @cached_property
+    def marker(self) -> Marker:
+        from flowtts_core.watermark.card import bundled_mark
+        from flowtts_core.watermark.marker import Marker
+
+        return Marker.open(bundled_mark())
+
+    @cached_property
     def embedders(self) -> Mapping[str, Embedder]:
         found = [load_embedder(spec, self.config.device) for spec in ("mel", *self.config.embedders)]
         names = [embedder.name for embedder in found]
@@ -305,6 +316,19 @@ def _series(panel: Panel, clip: Clip, verdict: Verdict) -> None:
         verdict.series[name] = whole[: round(SERIES_S * SERIES_HZ)]
 
 
+def _watermark(panel: Panel, clip: Clip, verdict: Verdict) -> None:
+    from flowtts_core.watermark.message import decoded
+
+    found = panel.marker.detected(clip.waveform, clip.sample_rate)
+    marked = found.share >= MARKED_SHARE
+    verdict.values |= {
+        "mark_found": (float(marked), 1.0),
+        "mark_time": (float(found.marked.sum()) if marked else 0.0, float(len(found.marked))),
+    }
+    if marked:
+        verdict.values["mark_read"] = (float(decoded(tuple(int(bit > 0) for bit in found.bits)) is not None), 1.0)
+
+
 def _speed(panel: Panel, clip: Clip, verdict: Verdict) -> None:
     if clip.compute_s is not None:
         verdict.values["rtf"] = (clip.compute_s, len(clip.waveform) / clip.sample_rate)
@@ -348,6 +372,14 @@ JUDGES: dict[str, Judge] = {
         (
             Metric("rtf", "s per s", False, "computing time for a second of audio, as its maker noted it", "ratio"),
             *_LATENCIES,
+        ),
+    ),
+    "watermark": Judge(
+        _watermark,
+        (
+            Metric("mark_found", "share of clips", None, "clips in which the open watermark is found"),
+            Metric("mark_time", "share of time", None, "time that is marked, as the detector places it", "ratio"),
+            Metric("mark_read", "share of marked clips", None, "marked clips whose number can be read"),
         ),
     ),
     "warp": Judge(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from flowtts_core.audio.files import read_audio, write_audio
+from flowtts_core.metrics.judges import Clip, Panel, PanelConfig
 from flowtts_core.watermark.attacks import ATTACKS
 from flowtts_core.watermark.card import bundled_mark
 from flowtts_core.watermark.marker import Marker
@@ -83,3 +84,13 @@ def test_wrong_input_is_told(
         ["detect", str(plain), "--key", str(key)],
     ):
         assert main(["watermark", *wrong]) == 2
+
+
+def test_a_judge_tells_marked_clips_from_others(speech: tuple[np.ndarray, int]) -> None:
+    sound, rate = speech
+    panel = Panel(PanelConfig(judges=("watermark",)))
+    marked = panel.judge(Clip(Marker.open(bundled_mark()).marked(sound, rate, np.array(encoded(7))), rate)).values
+    assert marked["mark_found"] == marked["mark_read"] == (1.0, 1.0)
+    assert marked["mark_time"][0] / marked["mark_time"][1] > 0.6
+    for other in (sound, np.zeros(rate, np.float32)):
+        assert panel.judge(Clip(other, rate)).values["mark_found"] == (0.0, 1.0)
