@@ -217,15 +217,16 @@ class Marker:
 
     def _best(self, window: np.ndarray) -> _Match:
         """Return the phase, and the factors of time and pitch, at which a window [T, BINS] fits best."""
-        size = math.sqrt(float(np.square(window @ _averaging(1.0)).sum())) + 1e-9
         folds = (_folding()[:, : len(window)] @ window).reshape(len(_TIMES), PERIOD, BINS)
         folded = np.stack([folds[at] @ _averaging(pitch) for at, pitch in _HYPOTHESES])  # [H, PERIOD, bands]
         sums = (self._owners @ folded.reshape(len(folded), -1).T).reshape(self.bits + 1, PERIOD, -1)
+        # By the size of what was folded, so that what repeats as the pattern does, another key's mark or a rhythm, counts once.
+        sums /= np.sqrt(np.square(folded).sum((1, 2))) + 1e-9
         totals = sums[-1] + np.abs(sums[:-1]).sum(0)  # [PERIOD, H]
         phase, best = np.unravel_index(int(totals.argmax()), totals.shape)
         at, pitch = _HYPOTHESES[best]
-        score = float(totals[phase, best] / size)
-        return _Match(score, sums[:-1, phase, best] / size, int(-phase) % PERIOD, float(_TIMES[at]), pitch)
+        score = float(totals[phase, best])
+        return _Match(score, sums[:-1, phase, best], int(-phase) % PERIOD, float(_TIMES[at]), pitch)
 
     def _placed(self, estimates: np.ndarray, sure: list[tuple[int, _Match]], message: np.ndarray) -> np.ndarray:
         """Return which frames [T] are marked: where the pattern of a window with a mark fits, around and in it."""
