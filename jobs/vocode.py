@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flowtts_core.errors import AudioError, ConfigError, FlowTTSError, OutputError
+from flowtts_core.errors import AudioError, ConfigError, FlowTTSError, OutputError, VoiceError
 from jobs.corpus.source import AUDIO_SUFFIXES
 
 if TYPE_CHECKING:
@@ -89,6 +89,11 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.threads < 1:
         raise ConfigError(f"--threads {args.threads}", "give 1 or more")
+    if args.output.suffix.lower() in AUDIO_SUFFIXES and not args.output.is_dir():
+        raise ConfigError(
+            f"-o {args.output}: is the name of a sound; sounds are written into a folder, each under its mel's name",
+            f"give a folder: -o {args.output.parent}",
+        )
     import torch
 
     from cluster.machine import require_device
@@ -99,7 +104,12 @@ def run(args: argparse.Namespace) -> int:
     before = torch.get_num_threads()
     torch.set_num_threads(args.threads)
     try:
-        vocoder = open_vocoder(args.vocoder, _given_mel(args.inputs) or MelConfig(), args.threads).vocoder
+        try:
+            vocoder = open_vocoder(args.vocoder, _given_mel(args.inputs) or MelConfig(), args.threads).vocoder
+        except VoiceError as error:
+            if Path(args.vocoder).exists():
+                raise
+            raise ConfigError(f"--vocoder {args.vocoder}: {error.message}", error.remedy) from error
         if args.device != "cpu":
             vocoder.runners = {}
         vocoder = vocoder.to(args.device).eval()
@@ -300,6 +310,6 @@ def _tell(made: Made, args: argparse.Namespace, vocoder: Vocoder) -> None:
     if len(made.failed) > _TOLD:
         print(f"... and {len(made.failed) - _TOLD} more; --json has them all", file=sys.stderr)
     speed = f", {made.seconds:.1f} s of sound in {made.wall_s:.1f} s" if made.made else ""
-    kept = f", {made.kept} were there already (--overwrite makes them again)" if made.kept else ""
+    kept = f", {made.kept} were there already, by whichever vocoder (--overwrite makes them again)" if made.kept else ""
     failed = f", {len(made.failed)} failed" if made.failed else ""
     print(f"{args.output}: {made.made} sounds{speed}{kept}{failed}")

@@ -159,9 +159,18 @@ class _WaveFMSound(nn.Module):
         super().__init__()
         mel = vocoder.features
         self.vocoder, self.behind = vocoder, mel.hop_length if mel.padding == "center" else 0
+        if vocoder.shape is not None:
+            self.spectra = _Spectra(mel, vocoder.shape.istft.trim)
+            self.scale = float(vocoder.shape.istft.window.sum()) / 2  # a cosine of amplitude 1 has the magnitude 1 here
 
     def forward(self, mel: Tensor) -> Tensor:
-        waveform = self.vocoder.sample(mel, self.vocoder.noise(mel))
+        noise = self.vocoder.noise(mel)
+        if self.vocoder.shape is None:
+            waveform = self.vocoder.sample(mel, noise)
+        else:
+            real, imaginary = self.spectra.spectrum(noise)
+            size = self.scale * self.vocoder.shape.magnitudes(mel)
+            waveform = self.vocoder.follow(mel, self.spectra.waveform(real * size, imaginary * size))
         return waveform[:, : waveform.shape[1] - self.behind]
 
 

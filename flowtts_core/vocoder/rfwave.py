@@ -36,6 +36,7 @@ from flowtts_core.vocoder.band_velocity import BandVelocity
 from flowtts_core.vocoder.base import FlowVocoder, drawn_frames, each_length, noise_of_frames
 from flowtts_core.vocoder.equaliser import TAPS, BandEqualiser, BinEqualiser
 from flowtts_core.vocoder.losses import spectrum_loss
+from flowtts_core.vocoder.mel_envelope import MelEnvelope
 
 _EVALUATIONS = {"euler": 1, "midpoint": 2, "heun": 2}  # of the network in a step
 
@@ -54,6 +55,8 @@ class RFWaveConfig:
         frame_norm: blocks normalise each frame by itself, and not over all of time: for models that stream.
         skip: the network adds to the velocity that noise and sound have on average: for widths below that of a band.
         wave: noise and equaliser are of the waveform, and velocities are made those of waveforms; else of the spectrum.
+        flat: the equaliser is the envelope that the mel shows, so that every bin of every frame has the size of noise, and a net
+            that knows nothing whispers; not as published, and for noise of spectra alone.
         guidance: weight of the velocities with the mel against those with its mean over time; 1 is none.
         steps, solver, grid: of the flow.
         unconditional: share of the crops in training whose mel is its mean over time; where guidance is above 1.
@@ -71,6 +74,7 @@ class RFWaveConfig:
     frame_norm: bool = False
     skip: bool = False
     wave: bool = True
+    flat: bool = False
     guidance: float = 1.0
     steps: int = 10
     solver: str = "euler"
@@ -99,6 +103,8 @@ class RFWaveConfig:
                 f"bands = {self.bands} with an overlap of {self.overlap}: n_fft is {self.mel.n_fft}",
                 "use bands that divide half of n_fft, and an overlap that is not wider than a band",
             )
+        if self.flat and self.wave:
+            raise ConfigError("flat goes with noise of spectra", "set wave to false too, or leave flat out")
         if not 1 <= self.steps <= 1000 or not 1 <= self.guidance <= 20:
             raise ConfigError(
                 f"RFWaveConfig: steps {self.steps}, guidance {self.guidance}",
@@ -121,6 +127,7 @@ class RFWave(FlowVocoder):
         self.backbone = BandVelocity(mel.rows, channels, *sizes)
         self.istft = InverseSTFT(mel.n_fft, mel.hop_length, mel.win_length, mel.padding)
         self.equaliser = BandEqualiser() if c.wave else BinEqualiser(mel.n_fft + 2)
+        self.envelope = MelEnvelope(mel) if c.flat else None
         self.context_frames = self._context()
         self.register_buffer("drawn", drawn_frames(mel.hop_length if c.wave else mel.n_fft + 2), persistent=False)
         self.drawn: Tensor
@@ -180,7 +187,7 @@ class RFWave(FlowVocoder):
             times = build(TIME_GRIDS, c.grid).times(c.steps)
         followed, condition = self.field(mel)
         solved = build(SOLVERS, {"name": c.solver}).solve(followed, self.begin(noise), times, condition)
-        return self.sound(self.join(solved.x))
+        return self.sound(self.join(solved.x), mel)
 
     def straightness(self, mel: Tensor, parts: int = 50) -> StraightnessGrid:
         """Return the grid between whose times the paths to the sound of mels [B, M, T] are equally far from straight."""
@@ -239,10 +246,10 @@ class RFWave(FlowVocoder):
         c, kind = self.config, waveform.device.type
         with torch.autocast(kind, enabled=False):
             waveform = waveform.float()
-            if self.training:
+            if self.training and self.envelope is None:
                 self.equaliser.gather(waveform if c.wave else self.stft(waveform), share)
             each = t.repeat_interleave(c.bands)  # all bands of an item are at the same time, as published
-            at = LinearPath().sample(self.begin(noise), self.split(self.equalised(waveform)), each)
+            at = LinearPath().sample(self.begin(noise), self.split(self.equalised(waveform, mel)), each)
         predicted = self._torch_velocity(at.x_t, each, mel)
         with torch.autocast(kind, enabled=False):
             predicted = predicted.float()
@@ -271,14 +278,24 @@ class RFWave(FlowVocoder):
         right = nn.functional.mse_loss(lower[:, :, :, own + side :], upper[:, :, :, side : 2 * side])
         return (left + right) * (2 * (bands - 1) / bands)
 
-    def sound(self, spectrum: Tensor) -> Tensor:
-        """Return the waveform [B, S] of an equalised spectrum."""
+    def sound(self, spectrum: Tensor, mel: Tensor) -> Tensor:
+        """Return the waveform [B, S] of an equalised spectrum of mels [B, M, T]."""
+        if self.envelope is not None:
+            return self.inverse(spectrum * self._size(mel))
         if self.config.wave:
             return self.equaliser.undo(self.inverse(spectrum))
         return self.inverse(self.equaliser.undo(spectrum))
 
-    def equalised(self, waveform: Tensor) -> Tensor:
-        """Return the spectrum that stands for a waveform at time 1."""
+    def _size(self, mel: Tensor) -> Tensor:
+        """Return the standard deviations [B, 2 F, T] that the parts of `stft` have where the mel shows this envelope."""
+        assert self.envelope is not None
+        size = self.envelope(mel) / math.sqrt(2 * self.features.n_fft)
+        return torch.cat([size, size], 1)
+
+    def equalised(self, waveform: Tensor, mel: Tensor) -> Tensor:
+        """Return the spectrum that stands for a waveform with its mel at time 1."""
+        if self.envelope is not None:
+            return self.stft(waveform) / self._size(mel)
         if self.config.wave:
             return self.stft(self.equaliser(waveform))
         return self.equaliser(self.stft(waveform))

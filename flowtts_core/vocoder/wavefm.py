@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from flowtts_core.audio.mel import LogMel, MelConfig, mel_filter_bank
 from flowtts_core.config import build
@@ -21,14 +21,17 @@ from flowtts_core.flow import (
     Consistency,
     LinearPath,
     PathSample,
+    StraightnessGrid,
     consistent_end,
     end_weight,
+    straightness_grid,
     velocity_to,
 )
 from flowtts_core.nn.graph import Graph
 from flowtts_core.nn.share import Share, mean_of, rows_of
 from flowtts_core.vocoder.base import FlowVocoder
 from flowtts_core.vocoder.losses import LEAST_POWER, PhaseSTFTLoss
+from flowtts_core.vocoder.mel_envelope import MelNoise
 from flowtts_core.vocoder.wave_unet import (
     FrameNoise,
     WaveUNet,
@@ -41,6 +44,7 @@ from flowtts_core.vocoder.wave_unet import (
 )
 
 _FAINTEST = 0.001  # standard deviation of the noise where a mel is silent
+_LEAST_LEVEL = 1e-5  # standard deviation that a waveform is taken to have at the least
 _LOUDEST = 32768.0  # energy of a band that has noise of standard deviation 1
 _SPECTRAL = 0.02  # weight of the distances of mels and of STFTs in the loss
 
@@ -52,11 +56,14 @@ class WaveFMConfig(WaveUNetConfig):
     Attributes:
         steps: of the solver; 1 for a distilled model.
         solver, grid: "euler" or "midpoint", and a time grid's spec. Heun's method would ask for the velocity at time 1.
+        shaped: the noise has the mel's spectrum, not its loudness alone, and the net is shown waveforms as loud everywhere, to
+            which it adds: not as published, but a net that knows nothing whispers.
     """
 
     steps: int = 6
     solver: str = "euler"
     grid: dict[str, Any] = field(default_factory=lambda: {"name": "uniform"})
+    shaped: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -75,9 +82,14 @@ class WaveFM(FlowVocoder):
     def __init__(self, config: WaveFMConfig) -> None:
         super().__init__()
         self.config, self.features = config, config.mel
-        self.net = WaveUNet(config)
+        self.net = WaveUNet(config, bounded=not config.shaped)
+        self.shape = MelNoise(config.mel) if config.shaped else None
+        if config.shaped:  # training begins at the noise itself
+            nn.init.zeros_(self.net.out.weight)
+            nn.init.zeros_(self.net.out.bias)  # type: ignore[arg-type]  # it has one
         evaluations = config.steps * (2 if config.solver == "midpoint" else 1)
-        self.context_frames = self.net.context() * evaluations  # each depends on what the one before made beside it
+        # each evaluation depends on what the one before made beside it
+        self.context_frames = self.net.context() * evaluations + (self.shape.context_frames if self.shape else 0)
         self.noise = FrameNoise(config.mel.hop_length)
         with torch.device("cpu"):  # also where a model is built on "meta", only to count its parameters
             self.register_buffer("energies", _energies(config.mel), persistent=False)
@@ -106,17 +118,33 @@ class WaveFM(FlowVocoder):
         """
         mask = mask_of(mel, lengths)
         mel = masked(mel, mask)
+        return self.follow(mel, self._prior(mel, noise, mask), mask, times)
+
+    def follow(self, mel: Tensor, x_0: Tensor, mask: Tensor | None = None, times: Tensor | None = None) -> Tensor:
+        """Return the waveforms that the flow ends at, from where paths begin: noise as loud as the mels say, of their shape."""
         if times is None:
             times = build(TIME_GRIDS, self.config.grid).times(self.config.steps)
         solver = build(SOLVERS, {"name": self.config.solver})
-        waveform: Tensor = solver.solve(velocity_to(self._clean), self._prior(mel, noise, mask), times, (mel, mask)).x
+        waveform: Tensor = solver.solve(velocity_to(self._clean), x_0, times, (mel, mask)).x
         return waveform
 
+    def straightness(self, mel: Tensor, parts: int = 50) -> StraightnessGrid:
+        """Return the grid between whose times the paths to the sound of mels [B, M, T] are equally far from straight."""
+        return straightness_grid(velocity_to(self._clean), self._prior(mel, self.noise(mel)), (mel, None), parts)
+
     def _clean(self, x: Tensor, t: Tensor, condition: tuple[Tensor, Tensor | None]) -> Tensor:
-        return evaluate(self.net, self.runners, "clean", x, t, *condition)
+        if self.shape is None:
+            return evaluate(self.net, self.runners, "clean", x, t, *condition)
+        mel, mask = condition
+        level = self.shape.magnitudes(mel, mask).square().mean(1).sqrt().clamp(min=_LEAST_LEVEL)
+        level = level.repeat_interleave(self.features.hop_length, 1)
+        return x + level * evaluate(self.net, self.runners, "clean", x / level, t, *condition)
 
     def _prior(self, mel: Tensor, noise: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the noise [B, S] as loud as the mel says."""
+        if self.shape is not None:
+            filtered: Tensor = self.shape(noise, mel, mask)
+            return filtered
         loudness = masked(self.loudness(mel), mask)[:, 0]
         return loudness.repeat_interleave(self.features.hop_length, 1) * noise
 
@@ -133,7 +161,7 @@ class WaveFM(FlowVocoder):
         count, rows = rows_of(share, len(mel))
         t = torch.rand(count, generator=generator)[rows].to(mel.device)
         mel, point = self._point(mel, waveform, t, generator, share)
-        return self._losses(self.net(point.x_t, t, mel), point.x_1, t, share)
+        return self._losses(self._clean(point.x_t, t, (mel, None)), point.x_1, t, share)
 
     def consistency_loss(
         self,
@@ -150,7 +178,7 @@ class WaveFM(FlowVocoder):
         t = how.times(count, generator)[rows].to(mel.device)
         mel, point = self._point(mel, waveform, t, generator, share)
         end = consistent_end(velocity_to(teacher._clean), target._clean, point, how, (mel, None))
-        return self._losses(self.net(point.x_t, t, mel), end, t, share)
+        return self._losses(self._clean(point.x_t, t, (mel, None)), end, t, share)
 
     def _point(
         self, mel: Tensor, waveform: Tensor, t: Tensor, generator: torch.Generator | None, share: Share | None

@@ -131,7 +131,7 @@ def test_loss_of_a_net_that_knows_is_zero_and_of_one_that_errs_is_heavier_late(m
     seen = []
 
     def net(error: float) -> Any:
-        def clean(x: torch.Tensor, t: torch.Tensor, mel: torch.Tensor) -> torch.Tensor:
+        def clean(x: torch.Tensor, t: torch.Tensor, mel: torch.Tensor, mask: None = None) -> torch.Tensor:
             seen.append((x, t, mel))
             return waveform + error
 

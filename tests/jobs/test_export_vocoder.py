@@ -29,6 +29,18 @@ SPECS = {
     "wavefm": spec_of(
         "wavefm", WaveFMConfig(channels=(8, 8, 4, 4, 4), kernel_sizes=(3,), dilations=(1,), time_channels=8, steps=2)
     ),
+    "wavefm, shaped": spec_of(
+        "wavefm",
+        WaveFMConfig(
+            VOCOS_24K,
+            channels=(8, 8, 4),
+            upsample_rates=(16, 16),
+            kernel_sizes=(3,),
+            dilations=(1,),
+            steps=2,
+            shaped=True,
+        ),
+    ),
 }
 
 

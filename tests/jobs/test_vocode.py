@@ -153,3 +153,11 @@ def test_two_inputs_of_one_name_are_refused(tmp_path: Path, vocoder: Vocos) -> N
         (tmp_path / folder).mkdir()
         np.save(tmp_path / folder / "a.npy", mel_of(9))
     assert vocode(tmp_path, tmp_path / "one/a.npy", tmp_path / "two/a.npy") == 2
+
+
+def test_wrong_usage_ends_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((80, 9), np.float32))
+    for output, vocoder, said in (("wavs", "nobody", "--vocoder nobody"), ("one.wav", "griffin_lim", "into a folder")):
+        line = ["vocode", str(tmp_path / "a.npy"), "-o", str(tmp_path / output), "--vocoder", vocoder]
+        assert cli.main(line) == 2
+        assert said in capsys.readouterr().err and not (tmp_path / output).exists()

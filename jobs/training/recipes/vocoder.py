@@ -66,6 +66,9 @@ class VocoderRecipe(Recipe):
         settings = super().identity()
         if not self.augmentation.changes:
             del settings["augmentation"]  # so that runs of earlier versions go on
+        for later in ("shaped", "flat"):
+            if settings["model"].get(later) is False:
+                del settings["model"][later]
         losses = settings["losses"]
         if losses["adversarial"] == "hinge":
             del losses["adversarial"]
