@@ -32,6 +32,7 @@ def add_parser(subparsers: Any) -> None:
     _add_scale(kinds)
     _add_voices(kinds)
     _add_vocoders(kinds)
+    _add_codecs(kinds)
     _add_watermark(kinds)
     _add_acoustic(kinds)
     for kind in kinds.choices.values():
@@ -274,6 +275,38 @@ def _add_vocoders(kinds: Any) -> None:
     vocoders.add_argument("--threads", type=int, default=1, help="of --against (default: 1)")
 
 
+def _add_codecs(kinds: Any) -> None:
+    codecs = _kind(
+        kinds, "codecs", run_codecs,
+        help="codecs side by side on held-out recordings: rate, quality, use of codebooks, cost",
+        description="Copy held-out recordings through each codec, through Opus and, where its programs are installed, Codec2, and"
+        " judge the copies.",
+        example="flowtts benchmark codecs --codec mine=codecs/mine@6,3,1.5 --clips ljspeech/ -o docs/ --players codecs.html",
+    )  # fmt: skip
+    codecs.add_argument(
+        "--codec",
+        action="append",
+        default=[],
+        dest="codecs",
+        metavar="NAME=FOLDER[@KBPS,...]",
+        help="a codec's folder, and rates at which to measure it (default: all codebooks); may be given again",
+    )
+    codecs.add_argument(
+        "--clips",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FOLDER",
+        help="recordings that no codec was trained on; may be given again, and each has its own table",
+    )
+    codecs.add_argument("--n", type=int, default=24, help="clips of each folder, evenly over it (default: 24)")
+    codecs.add_argument("--asr", metavar="KIND[:MODEL]", help="also compare words, as faster-whisper:base hears them")
+    codecs.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="write codecs-measured.md here")
+    codecs.add_argument("--players", type=Path, metavar="FILE", help="write an HTML page with players here")
+    codecs.add_argument("--workers", type=int, help="processes for the judges (default: one per core)")
+    codecs.add_argument("--keep", type=Path, metavar="FOLDER", help="keep sounds and figures here; a cut run goes on")
+
+
 def _add_acoustic(kinds: Any) -> None:
     acoustic = _kind(
         kinds, "acoustic", run_acoustic,
@@ -510,6 +543,26 @@ def _measured_vocoders(args: argparse.Namespace, steps: list[int], say: Callable
         written = vocoders_page.write(args.output, figures)
         say(f"written: {', '.join(map(str, written))}")
     return figures
+
+
+def run_codecs(args: argparse.Namespace) -> int:
+    from jobs.benchmarks import codecs as benchmark_codecs
+    from jobs.benchmarks import codecs_page
+
+    if args.n < 1:
+        raise ConfigError(f"--n {args.n}", "give 1 or more")
+    if not (args.codecs and args.clips):
+        raise ConfigError("codecs and recordings are needed", "--codec NAME=FOLDER and --clips FOLDER")
+    say = _sayer(args)
+    for place in (args.output and args.output / codecs_page.PAGE, args.players):
+        if place:
+            require_folder(place)
+    plan = {"asr": args.asr, "workers": args.workers, "keep": args.keep, "players": args.players}
+    figures = benchmark_codecs.codecs(args.codecs, args.clips, args.n, say, **plan)
+    print(codecs_page.page(figures))
+    if args.output:
+        say(f"written: {codecs_page.write(args.output, figures)}")
+    return _done(args, figures)
 
 
 def run_training(args: argparse.Namespace) -> int:

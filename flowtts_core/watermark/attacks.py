@@ -23,12 +23,17 @@ def coded(waveform: np.ndarray, sample_rate: int, codec: str, bit_rate: int) -> 
 
     Opus works at its own rates; other sound is resampled for it and back.
     """
+    return transcoded(waveform, sample_rate, codec, bit_rate)[0]
+
+
+def transcoded(waveform: np.ndarray, sample_rate: int, codec: str, bit_rate: int) -> tuple[np.ndarray, int]:
+    """Return what `coded` does, and the bytes of the codec's packets, without those of the container."""
     import av
 
     name, container = {"mp3": ("libmp3lame", "mp3"), "aac": ("aac", "adts"), "opus": ("libopus", "ogg")}[codec]
     rate = _rate_for(codec, sample_rate)
     sound = resample(waveform.astype(np.float32), sample_rate, rate)
-    buffer = io.BytesIO()
+    buffer, size = io.BytesIO(), 0
     with av.open(buffer, "w", format=container) as file:
         stream: Any = file.add_stream(name, rate=rate, layout="mono")
         stream.bit_rate = bit_rate
@@ -37,7 +42,9 @@ def coded(waveform: np.ndarray, sample_rate: int, codec: str, bit_rate: int) -> 
         context = stream.codec_context
         cut = av.AudioResampler(context.format, "mono", context.rate, frame_size=context.frame_size or 1024)
         for piece in [*cut.resample(frame), *cut.resample(None), None]:
-            file.mux(stream.encode(piece))
+            packets = stream.encode(piece)
+            size += sum(packet.size for packet in packets)
+            file.mux(packets)
     buffer.seek(0)
     with av.open(buffer, "r") as heard:
         plain = av.AudioResampler("fltp", "mono", rate)
@@ -45,7 +52,7 @@ def coded(waveform: np.ndarray, sample_rate: int, codec: str, bit_rate: int) -> 
     decoded = np.concatenate([piece.to_ndarray()[0] for piece in pieces])
     if codec == "aac":
         decoded = decoded[_AAC_PRIMING:]
-    return _as_long(resample(decoded, rate, sample_rate), len(waveform))
+    return _as_long(resample(decoded, rate, sample_rate), len(waveform)), size
 
 
 def _rate_for(codec: str, sample_rate: int) -> int:

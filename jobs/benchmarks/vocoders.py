@@ -34,10 +34,10 @@ from jobs.benchmarks.vocoders_speed import costs
 from jobs.corpus.source import AUDIO_SUFFIXES
 
 RECORDINGS = "recordings"
-JUDGES = ("opinions", "naturalness", "copy", "pesq")
+PANEL = PanelConfig(("opinions", "naturalness", "copy", "pesq"))
 METRICS = {  # name -> whether higher is better
     "pesq": True, "stoi": True, "naturalness": True, "mos_p808": True, "mel_l1": False, "stft": False, "periodicity": False,
-    "voicing": False, "f0_cents": False,
+    "voicing": False, "f0_cents": False, "secs": True, "wer": False,
 }  # fmt: skip
 OF_RECORDINGS = ("naturalness", "mos_p808")  # figures that a recording has without a copy
 COMPARED = ("pesq", "stoi", "naturalness")  # with Griffin-Lim, clip by clip
@@ -220,10 +220,15 @@ def sound_path(keep: Path, key: str, recording: Recording) -> Path:
     return recording.path if key == RECORDINGS else keep / key / f"{recording.key}.flac"
 
 
-def judge(sound: str, recording: str, detector: str, kept: str) -> dict[str, Any]:
+def judge(
+    sound: str, recording: str, detector: str, kept: str, panel: PanelConfig = PANEL, text: str | None = None
+) -> dict[str, Any]:
     """Return a copy's figures by metric, the reasons for those it has not, and its mel statistics; kept in a file.
 
     A recording is judged alone.
+
+    Args:
+        text: what it should say, where the panel recognises words.
     """
     from flowtts_core.metrics import shape
     from flowtts_core.metrics.periodicity import periodicity_error
@@ -234,9 +239,9 @@ def judge(sound: str, recording: str, detector: str, kept: str) -> dict[str, Any
         return found
     (waveform, rate), (theirs, their_rate) = read_audio(sound), read_audio(recording)
     alone = sound == recording
-    clip = Clip(waveform, rate, reference=None if alone else theirs, reference_rate=their_rate)
-    verdict = _panel().judge(clip)
-    values = {name: value[0] for name, value in verdict.values.items() if name in METRICS}
+    clip = Clip(waveform, rate, text=text, reference=None if alone else theirs, reference_rate=their_rate)
+    verdict = _panel(panel).judge(clip)
+    values = {name: value[0] / value[1] for name, value in verdict.values.items() if name in METRICS and value[1]}
     reasons = dict(verdict.reasons)
     if not alone:
         try:
@@ -247,13 +252,14 @@ def judge(sound: str, recording: str, detector: str, kept: str) -> dict[str, Any
             values |= {"periodicity": error.periodicity, "voicing": error.voicing}
             values |= {} if error.cents is None else {"f0_cents": error.cents}
     made = {"values": values, "reasons": reasons, "mel": shape.mel_statistics(waveform, rate).tolist()}
+    made |= {} if verdict.heard is None else {"heard": verdict.heard}
     write_whole(place, json.dumps(made).encode())
     return made
 
 
 @lru_cache(maxsize=1)
-def _panel() -> Panel:
-    return Panel(PanelConfig(JUDGES))
+def _panel(config: PanelConfig) -> Panel:
+    return Panel(config)
 
 
 def judged(
@@ -359,7 +365,7 @@ def vocoders(
             "benchmark": "vocoders",
             "detector": detector,
             "systems": [_facts(s) | speed[s.name] for s in every],
-            "sets": {name: summary(rows, places, floors) for name, places in _sets(recordings).items()},
+            "sets": {name: summary(rows, places, floors) for name, places in sets_of(recordings).items()},
             "clips": [{"set": one.set, "file": one.path.name} for one in recordings],
             "rows": {name: [one["values"] for one in own] for name, own in rows.items()},
         }
@@ -374,7 +380,7 @@ def vocoders(
     return {**figures, "machine": describe(), "versions": versions, "busy": watch.busy.to_json()}
 
 
-def _sets(recordings: Sequence[Recording]) -> dict[str, list[int]]:
+def sets_of(recordings: Sequence[Recording]) -> dict[str, list[int]]:
     """Return the places of the clips of each folder; before them, of several, those of all."""
     sets: dict[str, list[int]] = {}
     for place, one in enumerate(recordings):

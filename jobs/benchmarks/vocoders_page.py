@@ -13,7 +13,8 @@ Figures = dict[str, Any]
 PAGE, FIGURE = "vocoders.md", "vocoders-steps.svg"
 SHOWN = 6  # clips with players
 _LONGEST_S = 15.0  # of a player
-_COLUMNS: tuple[tuple[str, str, float, int], ...] = (  # figure, heading, scale, digits
+Column = tuple[str, str, float, int]  # figure, heading, scale, digits
+_COLUMNS: tuple[Column, ...] = (
     ("pesq", "PESQ", 1, 2),
     ("stoi", "STOI", 1, 3),
     ("naturalness", "naturalness", 1, 2),
@@ -45,7 +46,7 @@ def page(figures: Figures) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in figures["versions"].items() if version)
     plain = [system["name"] for system in figures["systems"] if not system["flow"]]
     sets = "\n\n".join(
-        f"### {name}: {rows[RECORDINGS]['n']} clips\n\n{quality_table(rows, [RECORDINGS, *plain])}{_missing(rows, plain)}"
+        f"### {name}: {rows[RECORDINGS]['n']} clips\n\n{quality_table(rows, [RECORDINGS, *plain])}{missing(rows, plain)}"
         for name, rows in figures["sets"].items()
     )
     pitch = (
@@ -88,13 +89,13 @@ Measured on {machine.get("cores")} cores of {machine.get("processor")}, GPU: {ma
 """
 
 
-def quality_table(rows: dict[str, Figures], names: Sequence[str]) -> str:
-    """Return the table of figures by vocoder."""
-    heads = ["less recordings" if head is None else head for head in _heads()]
+def quality_table(rows: dict[str, Figures], names: Sequence[str], columns: Sequence[Column] = _COLUMNS) -> str:
+    """Return the table of figures by vocoder, or whatever made the copies."""
+    heads = ["less recordings" if head is None else head for head in _heads(columns)]
     lines = [f"| | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
     for name in names:
         cells = []
-        for figure, _, scale, digits in _COLUMNS:
+        for figure, _, scale, digits in columns:
             cells.append(cell(rows[name].get(figure), scale, digits))
             if figure == "naturalness":
                 cells.append(cell(rows[name].get("over_recordings", {}).get("naturalness"), 1, 2, sign=True))
@@ -102,9 +103,9 @@ def quality_table(rows: dict[str, Figures], names: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def _heads() -> list[str | None]:
+def _heads(columns: Sequence[Column]) -> list[str | None]:
     heads: list[str | None] = []
-    for figure, head, *_ in _COLUMNS:
+    for figure, head, *_ in columns:
         heads += [head, None] if figure == "naturalness" else [head]
     return heads
 
@@ -117,13 +118,13 @@ def cell(interval: Figures | None, scale: float = 1, digits: int = 2, sign: bool
     return f"{value:{'+' if sign else ''}.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
-def _missing(rows: dict[str, Figures], names: Sequence[str]) -> str:
+def missing(rows: dict[str, Figures], names: Sequence[str], columns: Sequence[Column] = _COLUMNS) -> str:
     """Say which clips some figures lack, and why."""
     lines = []
     for name in names:
         short = {
             head: rows[name][figure]["n"] if rows[name].get(figure) else 0
-            for figure, head, *_ in _COLUMNS
+            for figure, head, *_ in columns
             if figure != "kad" and (rows[name].get(figure) or {"n": 0})["n"] < rows[name]["n"]
         }
         if short:
@@ -244,11 +245,18 @@ def _point(system: Figures, rows: dict[str, Figures], metric: str) -> tuple[floa
     return (None, 0.0, 0.0) if found is None else (found["value"], found["low"], found["high"])
 
 
-def write_players(path: Path, figures: Figures, sounds: Sequence[dict[str, Path]]) -> None:
+def write_players(
+    path: Path,
+    figures: Figures,
+    sounds: Sequence[dict[str, Path]],
+    columns: Sequence[Column] = _COLUMNS,
+    kind: str = "vocoder",
+) -> None:
     """Write an HTML page with the table and players: one file with its sounds inside.
 
     Args:
         sounds: of each clip, the file of each vocoder and of the recording, by name.
+        kind: what made the copies, "vocoder" or "codec".
     """
     from flowtts_core.files import write_whole
     from jobs.templates import fill
@@ -260,11 +268,11 @@ def write_players(path: Path, figures: Figures, sounds: Sequence[dict[str, Path]
         for one, clip in _spread(figures["clips"], sounds)
     ]
     table = [
-        {"name": name, "cells": [cell(rows[name].get(figure), scale, digits) for figure, _, scale, digits in _COLUMNS]}
+        {"name": name, "cells": [cell(rows[name].get(figure), scale, digits) for figure, _, scale, digits in columns]}
         for name in names
     ]
-    heads = [head for _, head, *_ in _COLUMNS]
-    write_whole(path, fill("vocoders.html.j2", heads=heads, table=table, clips=clips, n=rows[RECORDINGS]["n"]).encode())
+    heads, n = [head for _, head, *_ in columns], rows[RECORDINGS]["n"]
+    write_whole(path, fill("copies.html.j2", kind=kind, heads=heads, table=table, clips=clips, n=n).encode())
 
 
 def _spread(clips: Sequence[Figures], sounds: Sequence[dict[str, Path]]) -> list[tuple[Figures, dict[str, Path]]]:

@@ -15,7 +15,7 @@ from flowtts_core.audio.files import write_audio
 from flowtts_core.audio.mel import VOCOS_24K, MelConfig
 from flowtts_core.config import build, spec_of
 from flowtts_core.errors import AudioError, ConfigError
-from flowtts_core.metrics.judges import Clip, Verdict
+from flowtts_core.metrics.judges import Clip, PanelConfig, Verdict
 from flowtts_core.metrics.periodicity import periodicity_error
 from flowtts_core.vocoder import VOCODERS, SourceFilterConfig, Vocos, VocosConfig, WaveFMConfig
 from flowtts_core.vocoder.files import save_vocoder
@@ -45,6 +45,9 @@ def clips_in(folder: Path, count: int) -> Path:
 
 class Deaf:
     """A panel whose judges tell the peak of a clip, but have nothing to say of a copy named in `lost`."""
+
+    def __init__(self, config: PanelConfig) -> None:
+        self.config = config
 
     def judge(self, clip: Clip) -> Verdict:
         values = {"naturalness": (float(np.abs(clip.waveform).max()), 1.0), "mos_p808": (3.0, 1.0)}
