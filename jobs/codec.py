@@ -30,6 +30,7 @@ def add_parser(subparsers: Any) -> None:
         "  flowtts codec decode a.npz -o copy.wav --codec codecs/mine\n"
         "  flowtts codec encode speech/ more.parquet -o tokens/ --codec codecs/mine   # goes on where it was interrupted\n"
         "  flowtts codec decode tokens/ -o copies/ --codec codecs/mine\n"
+        "  flowtts verify tokens/\n"
         "  flowtts codec info codecs/mine",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -38,7 +39,7 @@ def add_parser(subparsers: Any) -> None:
     encode.add_argument(
         "inputs",
         nargs="+",
-        help="a sound of at most an hour; or sounds, folders, globs, s3:// places, Parquet with audio",
+        help="a sound of at most an hour; or sounds, folders, globs, s3:// places, Parquet with audio, tars",
     )
     encode.add_argument(
         "-o", "--output", required=True, help="an .npz file for one sound; a folder or s3:// place for many"
@@ -47,6 +48,9 @@ def add_parser(subparsers: Any) -> None:
     rate.add_argument("--codebooks", type=int, metavar="N", help="use the first N codebooks (default: all)")
     rate.add_argument("--kbps", type=float, metavar="RATE", help="use as many as RATE kbit/s allow")
     encode.add_argument("--sounds-per-file", type=int, default=256, help="bound of each Parquet file (default: 256)")
+    encode.add_argument(
+        "--webdataset", action="store_true", help="of many sounds also write tars of KEY.codes.npy and KEY.json"
+    )
     encode.add_argument("--overwrite", action="store_true", help="replace codes that stand there of other sounds")
     decode = _verb(verbs, "decode", "turn codes into sounds")
     decode.add_argument("input", help="an .npz file of codes, or a folder or s3:// place of them")
@@ -123,6 +127,7 @@ def _encode_corpus(args: argparse.Namespace, books: int | None) -> int:
             workers=args.workers,
             address=args.address,
             sounds_per_file=args.sounds_per_file,
+            webdataset=args.webdataset,
             overwrite=args.overwrite,
             report=report,
         )

@@ -21,6 +21,8 @@ Prove that a synthesis job is whole: every planned id stands once in the manifes
 sound has the sha256 that was noted when it was made; the manifest says what the shards say; no shard or sound is there that no
 row has; books, lists and report are there as long as they were written.
 
+Of codes (flowtts codec encode): every sound stands once in a file or in the quarantine, with codes that its codec can decode.
+
 --repair deletes what is damaged or too much, then speaks the rows that are missing, as the job would have."""
 
 
@@ -49,6 +51,11 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from cluster.storage import Storage
+    from jobs.codecs.audit import has_tokens
+
+    if has_tokens(Storage(args.output)):
+        return _tokens(args)
     found = _looked_at(args.output)
     if args.repair and not found.whole:
         if not args.json:
@@ -62,6 +69,35 @@ def run(args: argparse.Namespace) -> int:
         if args.json
         else told(found, args.output)
     )
+    if not found.whole:
+        return NOT_WHOLE
+    return 3 if found.set_aside else 0
+
+
+def _tokens(args: argparse.Namespace) -> int:
+    """Verify a folder of codes."""
+    from cluster.storage import Storage
+    from flowtts_core.errors import ConfigError
+    from jobs.bar import bar
+    from jobs.codecs.audit import audit_tokens
+
+    if args.repair:
+        raise ConfigError(
+            "--repair: of codes the job itself repairs what is missing or damaged", "run flowtts codec encode again"
+        )
+    with bar(quiet=args.json) as shown:
+        task = shown.add_task("verifying sounds", total=None)
+        found = audit_tokens(Storage(args.output), lambda done, total: shown.update(task, completed=done, total=total))
+    if args.json:
+        print(json.dumps({**asdict(found), "whole": found.whole}, ensure_ascii=False))
+    else:
+        for finding in found.findings[:SHOWN]:
+            print(finding)
+        if len(found.findings) > SHOWN:
+            print(f"... and {len(found.findings) - SHOWN} more (--json lists them)")
+        counts = f"{found.sounds} sounds coded, {found.set_aside} set aside"
+        remedy = "\n  remedy: run the same flowtts codec encode again"
+        print(f"{args.output}: {'whole' if found.whole else 'NOT whole'}: {counts}{'' if found.whole else remedy}")
     if not found.whole:
         return NOT_WHOLE
     return 3 if found.set_aside else 0

@@ -5,23 +5,26 @@ from __future__ import annotations
 import io
 import json
 import re
+import tarfile
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from cluster.storage import InputFile, Storage, find_inputs, is_remote
 from flowtts_core.config import fingerprint
 from flowtts_core.errors import AudioError, ConfigError, OutputError
 from jobs.corpus.source import AUDIO_SUFFIXES, SourceClip
+from jobs.synthesis.webdataset import TARS, TarReader, add_member, key_of, split_place, tar_name
 
 if TYPE_CHECKING:
     from flowtts_core.codec.files import LoadedCodec
 
 CARD, QUARANTINE = "tokens.json", "quarantine.jsonl"
-PARQUET = ".parquet"
+PARQUET, TAR = ".parquet", ".tar"
 NOTE = b"flowtts"  # key of a file's own record in its Parquet metadata
 _NAME = re.compile(r"tokens-(\d{5})\.parquet")
 _ID_COLUMNS, _AUDIO_COLUMNS = ("id", "__key__", "file", "name"), ("audio", "flac", "wav")
@@ -74,6 +77,7 @@ def encode_corpus(
     workers: int | None = None,
     address: str | None = None,
     sounds_per_file: int = 256,
+    webdataset: bool = False,
     overwrite: bool = False,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Coded:
@@ -85,6 +89,7 @@ def encode_corpus(
     Args:
         inputs: sounds, folders of sounds, globs, `s3://` places, or Parquet files with a column of audio.
         codec_folder: which the workers must see too.
+        webdataset: also write each file's codes as a tar.
 
     Raises:
         ConfigError: where two sounds have one name, or a Parquet file has no audio.
@@ -97,7 +102,8 @@ def encode_corpus(
     books = loaded.codec.require_books(books)
     clips, stamps = _clips(inputs)
     storage = Storage(output if is_remote(output) else str(Path(output).absolute()))
-    shards = _shards(clips, stamps, [loaded.fingerprint, books], sounds_per_file)
+    settings = [loaded.fingerprint, books, *([TARS] if webdataset else [])]
+    shards = _shards(clips, stamps, settings, sounds_per_file)
     with storage.lock():
         storage.require_writable()
         notes = _finished(storage, shards, overwrite)
@@ -105,7 +111,9 @@ def encode_corpus(
         report(done, total)
         storage.delete(CARD)
         tasks = [_task(shard) for shard in shards if shard.index not in notes]
-        for made in _run(partial(ShardEncoder, str(codec_folder.absolute()), books, storage), tasks, address, workers):
+        for made in _run(
+            partial(ShardEncoder, str(codec_folder.absolute()), books, storage, webdataset), tasks, address, workers
+        ):
             notes[made["index"]] = made["note"]
             done += _size(made["note"])
             report(done, total)
@@ -118,14 +126,19 @@ def _clips(inputs: Sequence[str]) -> tuple[list[SourceClip], dict[str, str]]:
     stamps: dict[str, str] = {}
     for given in inputs:
         try:
-            files = find_inputs(given, (*AUDIO_SUFFIXES, PARQUET))
+            files = find_inputs(given, (*AUDIO_SUFFIXES, PARQUET, TAR))
         except FileNotFoundError as error:
             raise AudioError(
                 f"{given}: no sounds there", f"give files, folders or globs of {' '.join(AUDIO_SUFFIXES)}"
             ) from error
         for file in files:
             stamps[file.path] = f"{file.size}-{file.stamp}"
-            clips += _rows(file) if file.path.lower().endswith(PARQUET) else [_clip(file, given)]
+            if file.path.lower().endswith(PARQUET):
+                clips += _rows(file)
+            elif file.path.lower().endswith(TAR):
+                clips += _members(file)
+            else:
+                clips.append(_clip(file, given))
     names: dict[str, str] = {}
     for clip in clips:
         if clip.id in names:
@@ -168,11 +181,30 @@ def _rows(file: InputFile) -> list[SourceClip]:
     ]
 
 
+def _members(file: InputFile) -> list[SourceClip]:
+    """Return the sounds of a tar, as WebDataset has them; each is named by its key."""
+    try:
+        with _opened_tar(file.path) as opened:
+            names = TarReader(opened).names
+    except OSError as error:
+        raise ConfigError(f"{file.path}: not readable as a tar ({error})", "write it again or leave it out") from error
+    sounds = [name for name in names if name.lower().endswith(AUDIO_SUFFIXES)]
+    if not sounds:
+        raise ConfigError(f"{file.path}: no sounds in it", f"give tars of {' '.join(AUDIO_SUFFIXES)}")
+    return [SourceClip(str(Path(name).with_suffix("")), "", f"{file.path}#{name}") for name in sounds]
+
+
+def _opened_tar(path: str) -> IO[bytes]:
+    from cluster.storage import read_input
+
+    return io.BytesIO(read_input(path)) if is_remote(path) else open(path, "rb")
+
+
 def _shards(clips: list[SourceClip], stamps: dict[str, str], settings: list[Any], each: int) -> list[Shard]:
     made = []
     for index, at in enumerate(range(0, len(clips), each)):
         own = tuple(clips[at : at + each])
-        what = [settings, [[clip.to_json(), stamps[clip.path]] for clip in own]]
+        what = [settings, [[clip.to_json(), stamps[split_place(clip.path)[0]]] for clip in own]]
         made.append(Shard(index, own, fingerprint(what)))
     return made
 
@@ -285,13 +317,14 @@ def _finish(
 class ShardEncoder:
     """Codes the sounds of a shard into its file, which holds its own record: what it was made of, and what was set aside."""
 
-    def __init__(self, codec_folder: str, books: int, storage: Storage) -> None:
+    def __init__(self, codec_folder: str, books: int, storage: Storage, webdataset: bool = False) -> None:
         import torch
 
         from flowtts_core.codec.files import load_codec
 
         torch.set_num_threads(1)
         self._loaded, self._books, self._storage = load_codec(Path(codec_folder)), books, storage
+        self._webdataset = webdataset
 
     def __call__(self, task: dict[str, Any]) -> dict[str, Any]:
         """Write the file of a task: `index`, `print` and `clips`."""
@@ -321,6 +354,8 @@ class ShardEncoder:
             "frames": sum(len(row["codes"]) for row in rows),
             "set_aside": aside,
         }
+        if self._webdataset:  # before the Parquet, which says that both are there
+            self._storage.write(tar_name(index), _tar(rows, note))
         self._storage.write(shard_name(index), self._bytes(rows, note))
         journal.close()
         return {"index": index, "note": note}
@@ -356,14 +391,48 @@ class ShardEncoder:
         return sink.getvalue()
 
 
+def _tar(rows: Iterable[dict[str, Any]], note: dict[str, Any]) -> bytes:
+    """Return a WebDataset of KEY.codes.npy [Q, T] and KEY.json, sorted by key."""
+    import numpy as np
+
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for row in sorted(rows, key=lambda row: key_of(row["id"])):
+            key, codes = key_of(row["id"]), np.array(row["codes"])
+            written = io.BytesIO()
+            np.save(written, codes.T.astype(np.uint16 if codes.max(initial=0) < 1 << 16 else np.uint32))
+            told = {name: value for name, value in row.items() if name != "codes"}
+            told |= {name: note[name] for name in ("codec", "sample_rate", "frame_rate")}
+            add_member(tar, f"{key}.codes.npy", written.getvalue())
+            add_member(tar, f"{key}.json", json.dumps(told, ensure_ascii=False).encode())
+    return buffer.getvalue()
+
+
 def sounds_of(clips: list[SourceClip]) -> Iterable[bytes | str]:
     """Yield the audio of sounds in order, as bytes or a local path."""
     from cluster.storage import read_input
     from jobs.corpus.source import audio_of
 
+    if any(split_place(clip.path)[1] for clip in clips):
+        return _with_members(clips)
     if any(is_remote(clip.path) for clip in clips):
         return (read_input(clip.path) if is_remote(clip.path) else next(iter(audio_of([clip]))) for clip in clips)
     return audio_of(clips)
+
+
+def _with_members(clips: list[SourceClip]) -> Iterable[bytes | str]:
+    """Yield as `sounds_of` where some lie in tars, each of which is opened once for neighbours."""
+    place, reader = "", None
+    with ExitStack() as opened:
+        for clip in clips:
+            tar, member = split_place(clip.path)
+            if not member:
+                yield next(iter(sounds_of([clip])))
+                continue
+            if tar != place or reader is None:
+                opened.close()
+                place, reader = tar, TarReader(opened.enter_context(_opened_tar(tar)))
+            yield reader.read(member)
 
 
 class ShardDecoder:

@@ -47,12 +47,15 @@ def tar_of(rows: Iterable[Mapping[str, Any]]) -> bytes:
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for row in spoken:
             name = str(row["audio"]).partition("#")[2]
-            _add(tar, name, row["flac"])
-            _add(tar, f"{name.removesuffix('.flac')}.json", json.dumps(_described(row), ensure_ascii=False).encode())
+            add_member(tar, name, row["flac"])
+            add_member(
+                tar, f"{name.removesuffix('.flac')}.json", json.dumps(_described(row), ensure_ascii=False).encode()
+            )
     return buffer.getvalue()
 
 
-def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+def add_member(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    """Add a file; the same bytes give the same tar."""
     member = tarfile.TarInfo(name)  # its defaults: mtime, uid and gid 0, no names of owners
     member.size = len(data)
     tar.addfile(member, io.BytesIO(data))
