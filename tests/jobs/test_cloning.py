@@ -17,6 +17,7 @@ from flowtts_core.errors import FlowTTSError
 from flowtts_core.metrics import similarity
 from flowtts_core.request import PromptClip, SynthesisRequest
 from flowtts_core.voice import cloning, open_voice
+from flowtts_core.watermark.marking import Marking
 from jobs import cli
 from jobs.synthesis import job as synthesis_job
 from jobs.synthesis.input import ReadingOptions
@@ -55,10 +56,11 @@ def clip(tmp_path: Path) -> Path:
     return path
 
 
-def spoken(voice: Path | str, **settings: object) -> np.ndarray:
+def spoken(voice: Path | str, *, marked: bool = False, **settings: object) -> np.ndarray:
+    """The library's sound, or what commands and jobs make of it."""
     [speech] = open_voice(voice).synthesize([SynthesisRequest(text=TEXT, seed=3, **settings)])  # type: ignore[arg-type]
     assert isinstance(speech, Speech), speech
-    return to_int16(speech.waveform)
+    return to_int16((Marking().speech(speech) if marked else speech).waveform)
 
 
 def samples(path: Path) -> np.ndarray:
@@ -81,7 +83,7 @@ def test_say_clones_a_recording_and_tells_what_it_did(
     assert reference["consent"] == "Ann, 2026-05-01" and reference["source"] == str(clip)
     assert reference["source_sha256"] == PromptClip(clip.read_bytes()).digest and reference["text"] == SAID
     assert told.err.count("silence at its ends left out") == 1
-    own = spoken(base, prompt=PromptClip(clip.read_bytes()), prompt_text=SAID)
+    own = spoken(base, marked=True, prompt=PromptClip(clip.read_bytes()), prompt_text=SAID)
     assert same(samples(tmp_path / "a.wav"), own)
     assert cli.main([*words, "--prompt", str(clip), "--prompt-text", SAID]) == 0, "as older commands call it"
     assert same(samples(tmp_path / "a.wav"), own)
@@ -90,7 +92,9 @@ def test_say_clones_a_recording_and_tells_what_it_did(
     told = capsys.readouterr()
     assert f"heard in {clip} by pocketsphinx: {HEARD!r}" in told.err
     assert json.loads(told.out)["reference"]["transcribed"] == "pocketsphinx"
-    assert same(samples(tmp_path / "a.wav"), spoken(base, prompt=PromptClip(clip.read_bytes()), prompt_text=HEARD))
+    assert same(
+        samples(tmp_path / "a.wav"), spoken(base, marked=True, prompt=PromptClip(clip.read_bytes()), prompt_text=HEARD)
+    )
 
 
 def test_say_refuses_what_cannot_be_cloned(
@@ -132,7 +136,7 @@ def test_rows_clone_by_path_and_by_bytes_and_fail_alone(tmp_path: Path, base: Pa
     assert 5 < len(found["long"]["prompt_text"].split()) < 15, "the text is cut with the recording"
     assert found["path"]["notes"] == ["1.3 s of silence at its ends left out"] and found["long"]["notes"]
     assert found["path"]["sha256"] == found["again"]["sha256"] and found["path"]["prompt_text"] == SAID
-    own = spoken(base, prompt=PromptClip(clip.read_bytes()), prompt_text=SAID)
+    own = spoken(base, marked=True, prompt=PromptClip(clip.read_bytes()), prompt_text=SAID)
     assert same(samples(tmp_path / "out/audio/path.flac"), own)
     assert (summary.prompts, summary.prompts_made) == (6, 3), "two sentences of three rows; the silent clip was tried"
     [first] = [told for told in summary.references if told["source"].endswith("me.wav") and told["text"]]
@@ -161,7 +165,7 @@ def test_rows_without_a_text_are_heard_where_asked_for(tmp_path: Path, base: Pat
     summary = synthesize([str(tmp_path / "rows.jsonl")], str(tmp_path / "out"), str(base), speaking=speaking)
     [told] = summary.references
     assert (told["transcribed"], told["text"], told["consent"]) == ("whisper:any", HEARD, "Ann")
-    own = spoken(base, prompt=PromptClip(clip.read_bytes()), prompt_text=HEARD)
+    own = spoken(base, marked=True, prompt=PromptClip(clip.read_bytes()), prompt_text=HEARD)
     assert same(samples(tmp_path / "out/audio/a.flac"), own)
 
 
@@ -206,7 +210,7 @@ def test_a_saved_clone_sounds_as_its_recording_everywhere(
     lively = spoken(base, prompt=PromptClip((tmp_path / "lively.wav").read_bytes()), prompt_text=HEARD)
     assert same(spoken(saved, style="lively"), lively) and not same(own, lively)
     assert cli.main(["say", TEXT, "--seed", "3", "--voice", saved, "-o", str(tmp_path / "a.wav")]) == 0
-    assert same(samples(tmp_path / "a.wav"), own)
+    assert same(samples(tmp_path / "a.wav"), spoken(saved, marked=True))
     rows = [{"id": "plain", "text": TEXT, "seed": 3}, {"id": "lively", "text": TEXT, "seed": 3, "style": "lively"}]
     rows += [
         {"id": "odd", "text": TEXT, "style": "sad"},
@@ -218,11 +222,12 @@ def test_a_saved_clone_sounds_as_its_recording_everywhere(
     assert (summary.ok, summary.failed) == (2, 2)
     assert "has no style 'sad' (it has: lively)" in found["odd"]["reason"]
     assert "has no such setting" in found["other"]["reason"]
-    for name, expected in (("plain", own), ("lively", lively)):
+    for name, file, text in (("plain", clip, SAID), ("lively", tmp_path / "lively.wav", HEARD)):
+        expected = spoken(base, marked=True, prompt=PromptClip(file.read_bytes()), prompt_text=text)
         assert same(samples(tmp_path / f"out/audio/{name}.flac"), expected)
     dialogue = f"[voice:{saved}]{TEXT}[/voice]"
     assert cli.main(["say", dialogue, "--seed", "3", "--voice", saved, "-o", str(tmp_path / "b.wav")]) == 0
-    assert same(samples(tmp_path / "b.wav"), own)
+    assert same(samples(tmp_path / "b.wav"), spoken(saved, marked=True))
     capsys.readouterr()
     assert cli.main(["voices"]) == 0 and "ann" in capsys.readouterr().out
 
@@ -288,7 +293,8 @@ def test_edit_says_other_words_in_a_recording(tmp_path: Path, base: Path, capsys
     told = json.loads(capsys.readouterr().out)
     assert told["text"] == "We meet on Friday at nine." and told["reference"]["consent"] == "Ann"
     first = round((told["edits"][1]["at_s"] - 0.05) * 16000)
-    assert np.array_equal(samples(new)[:first], samples(recording)[:first])
+    untouched = to_int16(Marking().marked(*read_audio(recording)))  # all of it is marked: it is not what was recorded
+    assert same(samples(new)[: first - 320], untouched[: first - 320])
     for given, reason, code in (
         ([*words, "--replace", "Sunday=Friday"], "0 times", 2),
         ([*words, "--voice", "natural", "--replace", "Monday=Friday"], "has no such setting", 1),
