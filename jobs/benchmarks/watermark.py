@@ -123,7 +123,8 @@ def _remade_by(place: str) -> Attack:
         codec = load_codec(Path(place)).codec
 
         def own_sound(sound: torch.Tensor) -> torch.Tensor:
-            return codec.decode(codec.encode(codec.with_channels(sound[None, None])))[0].mean(0)
+            coded = codec.encode(sound.expand(1, codec.channels, -1))
+            return codec.decode(coded).reshape(codec.channels, -1).mean(0)
 
         own_rate = codec.sample_rate
     else:
