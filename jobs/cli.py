@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import threading
@@ -13,7 +14,7 @@ from types import FrameType
 
 from cluster.storage import use_object_store
 from flowtts_core import __version__
-from flowtts_core.errors import FlowTTSError
+from flowtts_core.errors import ConfigError, FlowTTSError
 
 COMMANDS = {  # name -> (file of this folder, or another package's module, what it does)
     "synthesize": ("synthesize", "read a book, a text or a table of sentences aloud"),
@@ -124,8 +125,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _submit(words: Sequence[str], args: argparse.Namespace) -> int:
     """Send the whole command to a cluster, which runs it there."""
     from cluster.submission import refuse_local_output, submit
+    from flowtts_core.watermark.marking import KEY_VARIABLE
 
     refuse_local_output(args)
+    if getattr(args, "watermark_key", "") is None and os.environ.get(KEY_VARIABLE):
+        raise ConfigError(
+            f"{KEY_VARIABLE} is set here, and the command runs on the cluster, which would mark without that key",
+            "give --watermark-key FILE, a file that is there on the cluster, or unset the variable",
+        )
     return submit(words, args.address)
 
 

@@ -57,6 +57,7 @@ class Parrot:
         return Speech(waveform, rate)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not all(importlib.util.find_spec(name) for name in JUDGES), reason="needs pip install 'flowtts[eval]'"
 )

@@ -27,7 +27,7 @@ needs_judges = pytest.mark.skipif(
     not all(importlib.util.find_spec(name) for name in PACKAGES), reason="needs pip install 'flowtts[eval]'"
 )
 SHORTEST = ("LJ001-0002", "LJ001-0008", "LJ001-0013")
-# judging costs seconds a clip: a sample of each kind of damage here, the rest in the slow tests
+# of each kind of damage one, on which all judges are tried one by one; judging costs seconds a clip, so these tests are slow
 SAMPLE = (
     "noise_20",
     "noise_10",
@@ -143,6 +143,7 @@ def measured(shared_data: Path) -> Figures:
 
 
 @needs_judges
+@pytest.mark.slow
 @pytest.mark.timeout(1200)  # on a machine that others keep busy
 @pytest.mark.parametrize("name", SAMPLE)
 def test_each_figure_moves_as_it_must(name: str, measured: Figures) -> None:
@@ -174,6 +175,7 @@ def wrong_figures(name: str, measured: Figures) -> dict[str, tuple[str, float]]:
 
 
 @needs_judges
+@pytest.mark.slow
 def test_more_noise_is_worse_by_every_measure_of_it(measured: Figures) -> None:
     for metric in ("mos_overall", "mos_p808", "mos_background", "secs", "si_sdr", "stoi"):
         falls = [judges.difference(measured, name, metric) for name in ("noise_20", "noise_10", "noise_0")]
@@ -187,6 +189,7 @@ def test_more_noise_is_worse_by_every_measure_of_it(measured: Figures) -> None:
 
 
 @needs_judges
+@pytest.mark.slow
 def test_the_warp_sees_pitch_where_the_pace_is_another(measured: Figures) -> None:
     """The pitch error along the warp is that of the pitch: 300 cents for three semitones, 386 for a tape at 1.25 or 0.8."""
     for name, cents in (("pitch_up", 300), ("tape_slower", 386)):
