@@ -20,6 +20,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from deploy.cache import Answer
+from deploy.detection import DetectBody
 from deploy.encoding import MEDIA_TYPES, encoded_rate, open_encoder, with_length
 from deploy.errors import ApiError, internal_error
 from deploy.front import AnswerCut, Answering, Front
@@ -27,7 +28,7 @@ from deploy.guard import Guard, too_large
 from deploy.ranges import part_of
 from deploy.references import ReferenceBody, not_allowed
 from deploy.requests import SpeechBody, TtsBody, parse, request_key, speech_job, tts_job
-from deploy.settings import ServedVoice
+from deploy.settings import DETECT_PATH, ServedVoice
 from deploy.speech import SpeechJob
 from deploy.websocket import converse
 from flowtts_core import __version__
@@ -61,6 +62,7 @@ def create_app(front: Front, *, tell_id: bool = True) -> Any:
     app.add_exception_handler(Exception, _on_fault)
     _add_speech(app, front)
     _add_references(app, front)
+    _add_detection(app, front)
     _add_lists(app, front)
     _add_health(app, front)
     guard = Guard(app, front, tell_id)
@@ -179,6 +181,18 @@ def _add_references(app: FastAPI, front: Front) -> None:
         return {"id": reference, "object": "voice.reference", "deleted": True}
 
 
+def _add_detection(app: FastAPI, front: Front) -> None:
+    @app.post(
+        DETECT_PATH, openapi_extra=_body(DetectBody), responses=_responses("application/json"), tags=["watermarks"]
+    )
+    async def detect(request: Request) -> dict[str, Any]:
+        """Look for this server's watermark in a recording: whether and where it is marked, with which number.
+
+        Where no mark is found, the sound may be synthetic all the same.
+        """
+        return await front.finder.look(parse(DetectBody, await read_body(request, front)))
+
+
 def _add_lists(app: FastAPI, front: Front) -> None:
     listed = _responses("application/json")
 
@@ -278,8 +292,9 @@ async def read_body(request: Request, front: Front) -> bytes:
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise ApiError(415, "send the body as `Content-Type: application/json`", "unsupported_media_type")
     length = request.headers.get("content-length", "")
-    if length.isdecimal() and (len(length) > 12 or int(length) > front.settings.body_bytes):
-        raise too_large(front.settings.body_bytes)
+    longest = front.settings.body_bytes_at(request.scope["path"])
+    if length.isdecimal() and (len(length) > 12 or int(length) > longest):
+        raise too_large(longest)
     try:
         async with asyncio.timeout(limits.body_s):
             return await request.body()

@@ -123,7 +123,7 @@ def build(args: ServeArgs) -> serve.Application:
     several = args.fronts > 1 and hasattr(
         DeploymentHandle, "broadcast"
     )  # older Rays lack it: there each front knows its own
-    return front.bind(settings, replicas, several)
+    return front.bind(settings, replicas, several, marking)
 
 
 def _marking(args: ServeArgs) -> Marking | None:
@@ -204,7 +204,9 @@ class VoiceReplica:
 class FrontReplica:
     """Answers HTTP by the application of `deploy.api`; imports no torch."""
 
-    def __init__(self, settings: Settings, replicas: DeploymentHandle, several: bool) -> None:
+    def __init__(
+        self, settings: Settings, replicas: DeploymentHandle, several: bool, marking: Marking | None = None
+    ) -> None:
         from deploy.front import Front
         from deploy.link import Address
         from deploy.metrics import RayMeters
@@ -215,7 +217,7 @@ class FrontReplica:
 
         log_to_stdout()
         pool = ReplicaPool(locate, start_s=settings.limits.start_s, everywhere=settings.voices[0].name)
-        self._front = Front(settings, pool, RayMeters(), _kept_elsewhere if several else None)
+        self._front = Front(settings, pool, RayMeters(), _kept_elsewhere if several else None, marking)
 
     async def kept(self, answer_id: str, owner: str) -> Answer | None:
         """Return an answer that this front made, for another front that was asked for it."""

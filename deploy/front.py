@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from deploy.cache import Answer, AnswerCache, AnswerIds
+from deploy.detection import MarkFinder
 from deploy.errors import ApiError, overloaded, unavailable
 from deploy.keys import Keyring
 from deploy.metrics import Meters
@@ -23,6 +24,7 @@ from deploy.settings import Settings
 from deploy.speech import Refusal, ReplicaLink, ReplicaLost, SoundPiece, SpeechJob
 from flowtts_core.request import SynthesisRequest
 from flowtts_core.voice.card import cache_folder
+from flowtts_core.watermark.marking import Marking
 
 # lost replicas at the same place, or with no new sound: a job that kills must not kill many
 ATTEMPTS, MOST_SILENT = 4, 16
@@ -53,6 +55,7 @@ class Front:
     """What all ways in share: voices, keys, kept answers, meters, and the way to the replicas.
 
     Args:
+        marking: what answers are marked by, whose key also finds marks; None where they are not.
         elsewhere: asks the other fronts for a kept answer by its id and owner; None where there is no other.
     """
 
@@ -60,6 +63,7 @@ class Front:
     replicas: ReplicaLink
     meters: Meters
     elsewhere: Callable[[str, str], Awaitable[Answer | None]] | None = None
+    marking: Marking | None = None
     voices: VoiceList = field(init=False)
     keyring: Keyring = field(init=False)
     cache: AnswerCache = field(init=False)
@@ -69,6 +73,7 @@ class Front:
     _lines: dict[str, asyncio.Lock] = field(default_factory=dict, init=False)
     answer_ids: AnswerIds = field(init=False)
     references: ReferenceStore = field(init=False)
+    finder: MarkFinder = field(init=False)
 
     def __post_init__(self) -> None:
         self.voices = VoiceList(self.settings.voices, self.settings.aliases)
@@ -78,6 +83,7 @@ class Front:
         place = self.settings.references or str(cache_folder("references"))
         limits = self.settings.limits
         self.references = ReferenceStore(place, limits.references, limits.prompt_bytes)
+        self.finder = MarkFinder(b"" if self.marking is None else self.marking.key, limits.detect_bytes)
 
     async def imitating(self, request: SynthesisRequest, reference: str | None, call: Call) -> SynthesisRequest:
         """Return a request with the recording that it names by `reference`, where it may bring or name one.

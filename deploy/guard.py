@@ -103,7 +103,7 @@ class Guard:
         """`receive` that raises ApiError 413 when the body grows too long."""
         if scope["type"] != "http":
             return receive
-        limit = self.front.settings.body_bytes
+        limit = self.front.settings.body_bytes_at(scope["path"])
         got = 0
 
         async def limited() -> Message:

@@ -10,6 +10,7 @@ from flowtts_core.voice.card import find_voice, load_card, split_speaker
 
 # Of a character that JSON writes as two escapes, and of what stands beside a text
 JSON_CHAR_BYTES, OTHER_FIELDS_BYTES = 12, 16 << 10
+DETECT_PATH = "/v1/audio/detect"
 MAX_NAME = 64  # characters of an alias, as of a model in a request
 
 
@@ -28,6 +29,7 @@ class RequestLimits:
         start_s: that a request waits for the first replica, as after a scale to zero.
         queue_s: that a request waits for a place where all replicas are full.
         references: recordings that each key may keep.
+        detect_bytes: of a recording in which a mark is looked for.
     """
 
     chars: int = 8192
@@ -40,6 +42,7 @@ class RequestLimits:
     start_s: float = 90.0
     queue_s: float = 0.0
     references: int = 100
+    detect_bytes: int = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,12 @@ class Settings:
     references: str | None = None
     watermark: dict[str, Any] | None = None
     allow_unmarked: bool = False
+
+    def body_bytes_at(self, path: str) -> int:
+        """How long a request for a path may be."""
+        if path == DETECT_PATH:
+            return self.limits.detect_bytes * 4 // 3 + OTHER_FIELDS_BYTES
+        return self.body_bytes
 
     @property
     def body_bytes(self) -> int:

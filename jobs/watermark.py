@@ -14,15 +14,13 @@ from jobs.corpus.source import AUDIO_SUFFIXES
 
 NOT_FOUND, SOME_FAILED = 4, 3  # exit codes
 _LONGEST_S = 24 * 3600.0
-_SHORTEST_S = 0.3  # of a span that is told: shorter ones are chance
-LEAST_SHARE = 0.05  # of a sound's windows: of a thousand windows without a mark some three are taken for marked
 
 
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "watermark",
         help="mark sound as synthetic, and find marks",
-        description="Put a watermark into recordings, and look for it. A mark is a change of half a decibel that"
+        description="Put a watermark into recordings, and look for it. A mark is a change of up to three decibels that"
         " nobody hears and a detector finds, also after MP3, Opus, resampling or cuts; it carries a number from 0 to 2047. It is"
         " no proof: who wants to can remove it (docs/watermark.md says how far it holds), and where none is found, sound may"
         " be synthetic all the same.",
@@ -112,6 +110,7 @@ def _embed(args: argparse.Namespace) -> int:
 def _detect(args: argparse.Namespace) -> int:
     from flowtts_core.audio.files import read_audio
     from flowtts_core.watermark.card import bundled_mark
+    from flowtts_core.watermark.finding import told
     from flowtts_core.watermark.marker import Marker
 
     marker = Marker.open(args.mark or bundled_mark(), _key(args.key))
@@ -128,31 +127,6 @@ def _detect(args: argparse.Namespace) -> int:
         absent += not row["marked"]
         print(json.dumps({"file": str(file), **row}) if args.json else f"{file}: {_said(row)}")
     return _code(failed, len(files), NOT_FOUND if absent else 0)
-
-
-def told(marker: Any, sound: Any, rate: int) -> dict[str, Any]:
-    """Return what a detector finds in [S]: whether it is marked, its score, the share and spans that are, and the number."""
-    from flowtts_core.watermark.message import decoded
-
-    found = marker.detected(sound, rate)
-    marked = found.share >= LEAST_SHARE
-    read = decoded(tuple(int(bit > 0) for bit in found.bits)) if marked else None
-    return {
-        "marked": marked,
-        "score": None if found.score == float("-inf") else round(found.score, 3),
-        "share": round(float(found.marked.mean()), 3) if marked else 0.0,
-        "spans_s": _spans(found.marked) if marked else [],
-        "number": None if read is None else read.number,
-    }
-
-
-def _spans(marked: Any) -> list[tuple[float, float]]:
-    """Return begin and end in seconds of runs of marked frames."""
-    import numpy as np
-
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], marked, [False]]).astype(int)))
-    pairs = edges.reshape(-1, 2) / 100
-    return [(round(float(a), 2), round(float(b), 2)) for a, b in pairs if b - a >= _SHORTEST_S]
 
 
 def _said(row: dict[str, Any]) -> str:

@@ -25,7 +25,6 @@ Value = tuple[float, float]  # numerator and denominator of a ratio; a mean's de
 Need = Literal["text", "reference"]
 
 SERIES_HZ = 10  # frames per second that are kept for distances over time
-MARKED_SHARE = 0.05  # of a clip's windows that have a mark: by chance some three of a thousand have one
 SERIES_S = 10.0  # seconds of them, at most
 SI_SDR_RATE = "si_sdr_rate"  # among a verdict's values: no metric, but the rate in Hz that its SI-SDR was computed at
 
@@ -317,16 +316,15 @@ def _series(panel: Panel, clip: Clip, verdict: Verdict) -> None:
 
 
 def _watermark(panel: Panel, clip: Clip, verdict: Verdict) -> None:
-    from flowtts_core.watermark.message import decoded
+    from flowtts_core.watermark.finding import told
 
-    found = panel.marker.detected(clip.waveform, clip.sample_rate)
-    marked = found.share >= MARKED_SHARE
+    found, seconds = told(panel.marker, clip.waveform, clip.sample_rate), len(clip.waveform) / clip.sample_rate
     verdict.values |= {
-        "mark_found": (float(marked), 1.0),
-        "mark_time": (float(found.marked.sum()) if marked else 0.0, float(len(found.marked))),
+        "mark_found": (float(found["marked"]), 1.0),
+        "mark_time": (found["share"] * seconds, seconds),
     }
-    if marked:
-        verdict.values["mark_read"] = (float(decoded(tuple(int(bit > 0) for bit in found.bits)) is not None), 1.0)
+    if found["marked"]:
+        verdict.values["mark_read"] = (float(found["number"] is not None), 1.0)
 
 
 def _speed(panel: Panel, clip: Clip, verdict: Verdict) -> None:

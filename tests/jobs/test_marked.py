@@ -22,6 +22,7 @@ from flowtts_core.engines.base import Speech, WordTime
 from flowtts_core.errors import ConfigError, OutputError
 from flowtts_core.streaming.ticket import Chunk
 from flowtts_core.watermark.card import bundled_mark
+from flowtts_core.watermark.finding import told
 from flowtts_core.watermark.marker import Marker
 from flowtts_core.watermark.marking import KEY_VARIABLE, MarkedChunks, Marking, read_key
 from jobs import cli
@@ -29,7 +30,6 @@ from jobs.synthesis import job as synthesis_job
 from jobs.synthesis.manifest import read_manifest
 from jobs.synthesis.settings import Speaking
 from jobs.synthesize import go_on, synthesize
-from jobs.watermark import told
 from tests.fake_engine import TONE, speak_inline
 from tests.speech_like import buzz
 
