@@ -34,6 +34,7 @@ COMMANDS = {  # name -> (file of this folder, or another package's module, what 
     "vocode": ("vocode", "turn mels into sound by a vocoder, or recordings into copies"),
     "codec": ("codec", "turn sound into codes, and back"),
     "watermark": ("watermark", "mark sound as synthetic, and find marks"),
+    "credentials": ("credentials", "sign what recordings are, and read what they say"),
     "import": ("import_voice", "make a voice from a published checkpoint"),
     "pull": ("pull", "copy a voice from a model hub"),
     "push": ("push", "publish a voice on a model hub"),
