@@ -98,10 +98,14 @@ def sign_file(
     signer = _signer(c2pa, key, chain)
     held = read_file(path)
     beside = not inside and place.exists()
+    if held.status == "invalid" and not held.generator and not replace:
+        raise AudioError(
+            f"{held.place}: the file or its credentials cannot be read: {', '.join(held.problems)}",
+            "check that it is whole and of the format that its suffix says; --replace leaves out old credentials",
+        )
     if (held.status != "none" or beside) and not replace:
         raise ConfigError(
-            f"{held.place or place}: credentials are there already ({held.status})",
-            "--replace puts new ones in their place",
+            f"{held.place or place}: credentials are there already", "--replace puts new ones in their place"
         )
     builder = c2pa.Builder(json.dumps(_manifest(output.name, statement or Statement())))
     try:
@@ -138,25 +142,17 @@ def read_file(path: Path, trusted: Path | None = None) -> Credentials:
     c2pa = _c2pa()
     mime, inside = _kind(path)
     context = c2pa.Context(settings=c2pa.Settings.from_dict(_settings(trusted)))
-    beside = path.with_suffix(SIDECAR)
+    place = path if inside else path.with_suffix(SIDECAR)
     with _opening(path), open(path, "rb") as file:
-        try:
-            return (
-                _read(c2pa.Reader(mime, file, context=context), path)
-                if inside
-                else _beside(c2pa, mime, file, beside, context)
-            )
-        except c2pa.C2paError.ManifestNotFound:
-            pass
-        except c2pa.C2paError as error:  # a damaged file or damaged credentials: never taken for none
-            return Credentials("invalid", (str(error),), place=path if inside else beside)
-        if not inside or not beside.exists():
+        if not place.exists():
             return Credentials("none")
-        file.seek(0)
+        beside = () if inside else (_bytes(place, "the credentials"),)
         try:
-            return _beside(c2pa, mime, file, beside, context)
-        except c2pa.C2paError as error:
-            return Credentials("invalid", (str(error),), place=beside)
+            return _read(c2pa.Reader(mime, file, *beside, context=context), place)
+        except c2pa.C2paError.ManifestNotFound:
+            return Credentials("none")
+        except c2pa.C2paError as error:  # a damaged file or damaged credentials: never taken for none
+            return Credentials("invalid", (str(error),), place=place)
 
 
 def make_chain(folder: Path, organisation: str, *, days: int = 365, replace: bool = False) -> tuple[Path, Path]:
@@ -297,8 +293,11 @@ def _signer(c2pa: Any, key: Path, chain: Path) -> Any:
         raise ConfigError(
             f"the key {key} is not that of the first certificate of {chain}", "give the key that it was made for"
         )
+    plain = private.private_bytes(  # the package reads no other form
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
     try:
-        return c2pa.Signer.from_info(c2pa.C2paSignerInfo(_algorithm(private, key), certificates, secret, None))
+        return c2pa.Signer.from_info(c2pa.C2paSignerInfo(_algorithm(private, key), certificates, plain, None))
     except c2pa.C2paError as error:
         raise ConfigError(
             f"{key} and {chain} cannot sign: {error}", "flowtts credentials make-chain makes a pair"
@@ -363,12 +362,6 @@ def _manifest(title: str, statement: Statement) -> dict[str, Any]:
     if statement.note():
         assertions.append({"label": NOTE, "data": statement.note()})
     return {"claim_generator_info": [agent], "title": title, "assertions": assertions}
-
-
-def _beside(c2pa: Any, mime: str, file: Any, beside: Path, context: Any) -> Credentials:
-    if not beside.exists():
-        return Credentials("none")
-    return _read(c2pa.Reader(mime, file, _bytes(beside, "the credentials"), context=context), beside)
 
 
 def _read(reader: Any, place: Path) -> Credentials:

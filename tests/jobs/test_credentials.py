@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import stat
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import av
@@ -84,6 +85,9 @@ def test_what_is_signed_reads_back_and_a_changed_byte_is_found(
     code, row = shown(capsys, str(file))
     assert (code, row["status"]) == (4, "invalid")
     assert any(str(problem).startswith("assertion.") for problem in row["problems"])
+    assert sign(file, keys) == 2
+    assert sign(file, keys, "--replace") == 0
+    assert shown(capsys, str(file))[1]["status"] == "untrusted"
 
 
 EMPTY = {
@@ -107,6 +111,48 @@ def test_damaged_credentials_are_not_taken_for_none(
     assert shown(capsys, str(file))[1]["status"] == "invalid"
     file.with_suffix(".c2pa").unlink()
     assert shown(capsys, str(file))[1]["status"] == "none"
+
+
+def test_a_file_beside_is_not_taken_for_another_formats(
+    keys: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sign(recording(tmp_path / "book.opus"), keys) == 0
+    other = recording(tmp_path / "book.m4b")
+    assert shown(capsys, str(other))[1]["status"] == "none"
+    assert sign(other, keys) == 0
+    assert shown(capsys, str(tmp_path / "book.opus"))[1]["status"] == "untrusted"
+
+
+def test_an_authority_does_not_sign(keys: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    x509 = pytest.importorskip("cryptography.x509")
+    from cryptography.hazmat.primitives import hashes, serialization
+
+    file, chain = recording(tmp_path / "book.wav"), tmp_path / "authority.pem"
+    before = file.read_bytes()
+    own = serialization.load_pem_private_key((keys / "key.pem").read_bytes(), None)
+    now, name = datetime.now(UTC), x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Own")])
+    certificate = (
+        x509.CertificateBuilder(name, name, own.public_key(), 1, now - timedelta(1), now + timedelta(1))
+        .add_extension(x509.BasicConstraints(True, None), critical=True)
+        .sign(own, hashes.SHA256())
+    )
+    chain.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    assert main(["credentials", "sign", str(file), "--key", str(keys / "key.pem"), "--chain", str(chain)]) == 2
+    assert "authority.pem: its certificates are refused" in capsys.readouterr().err
+    assert (file.read_bytes(), list(tmp_path.glob(".partial-*"))) == (before, [])
+
+
+def test_a_key_of_the_older_form_signs(keys: Path, tmp_path: Path) -> None:
+    serialization = pytest.importorskip("cryptography.hazmat.primitives.serialization")
+    own = serialization.load_pem_private_key((keys / "key.pem").read_bytes(), None)
+    older, file = tmp_path / "older.pem", recording(tmp_path / "book.wav")
+    older.write_bytes(
+        own.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+        )
+    )
+    credentials.sign_file(file, file, older, keys / "chain.pem")
+    assert credentials.read_file(file).status == "untrusted"
 
 
 def test_stripped_credentials_are_told(keys: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -159,7 +205,8 @@ def test_what_cannot_sign_is_named(keys: Path, tmp_path: Path, capsys: pytest.Ca
     assert "junk.pem holds no certificates" in capsys.readouterr().err
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"RIFFjunk")
-    assert sign(broken, keys) != 0
+    assert sign(broken, keys) == 1
+    assert "broken.wav: the file or its credentials cannot be read" in capsys.readouterr().err
     assert broken.read_bytes() == b"RIFFjunk"
     assert main(["credentials", "show", str(broken)]) == 4
     assert main(["credentials", "show", str(tmp_path / "none.wav")]) == 1
