@@ -14,6 +14,9 @@ from jobs.corpus.source import AUDIO_SUFFIXES
 
 NOT_FOUND, SOME_FAILED = 4, 3  # exit codes
 _LONGEST_S = 24 * 3600.0
+LONGEST_S = 24 * 3600.0
+_SHORTEST_S = 0.3  # of a span that is told: shorter ones are chance
+LEAST_SHARE = 0.05  # of a sound's windows: of a thousand windows without a mark some three are taken for marked
 
 
 def add_parser(subparsers: Any) -> None:
@@ -40,12 +43,28 @@ def add_parser(subparsers: Any) -> None:
     detect = kinds.add_parser(
         "detect",
         help="look for marks",
-        description="Tell for each recording whether it is marked, where, and with which number.",
-        epilog="exit codes: 0 a mark in each, 4 not in each, 3 some could not be read, 1 none could, 2 wrong usage\n\n"
-        "example:\n  flowtts watermark detect book.m4b",
+        description="Tell for each recording whether it is marked, where, and with which number; with -o as a job, into"
+        " Parquet files with a row for each sound. An interrupted job goes on where it was.",
+        epilog="exit codes: 0 a mark in each, 4 not in each, 3 some could not be read, 1 none could, 2 wrong usage;\n"
+        "with -o: 0 all were looked at, marked or not, 3 some could not be read, 1 failed, 2 wrong usage\n\n"
+        "examples:\n  flowtts watermark detect book.m4b\n"
+        "  flowtts watermark detect library/ more.parquet s3://bucket/speech -o findings/",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    detect.add_argument("inputs", nargs="+", type=Path, metavar="FILE", help="recordings, or folders of them")
+    detect.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="recordings, or folders of them; with -o also globs, s3:// places, Parquet with audio, tars",
+    )
+    job = detect.add_argument_group("as a job")
+    job.add_argument("-o", "--output", metavar="FINDINGS", help="a folder or s3:// place for Parquet files of findings")
+    job.add_argument("--sounds-per-file", type=int, metavar="N", help="bound of each Parquet file (default: 256)")
+    job.add_argument("--workers", type=int, metavar="N", help="processes (default: the cores of this machine)")
+    job.add_argument("--address", help="a Ray cluster (default: this machine)")
+    job.add_argument(
+        "--overwrite", action="store_true", help="replace findings that stand there of other sounds or keys"
+    )
     detect.set_defaults(run=run, verb=_detect)
     for kind in (embed, detect):
         kind.add_argument(
@@ -84,7 +103,7 @@ def _embed(args: argparse.Namespace) -> int:
         if place.resolve() == file.resolve():
             raise ConfigError(f"{file} would be written over", "give another -o")
         try:
-            sound, rate = read_audio(file, longest_s=_LONGEST_S)
+            sound, rate = read_audio(file, longest_s=LONGEST_S)
             before = marker.detected(sound, rate)
             marked = marker.marked(sound, rate, message)
         except AudioError as error:
@@ -108,17 +127,23 @@ def _embed(args: argparse.Namespace) -> int:
 
 
 def _detect(args: argparse.Namespace) -> int:
+    if args.output is not None:
+        return _find_marks(args)
+    if args.overwrite or any(value is not None for value in (args.sounds_per_file, args.workers, args.address)):
+        raise ConfigError(
+            "--sounds-per-file, --workers, --address and --overwrite are for a job", "give -o FINDINGS too"
+        )
     from flowtts_core.audio.files import read_audio
     from flowtts_core.watermark.card import bundled_mark
     from flowtts_core.watermark.finding import told
     from flowtts_core.watermark.marker import Marker
 
     marker = Marker.open(args.mark or bundled_mark(), _key(args.key))
-    files = _files(args.inputs)
+    files = _files([Path(given) for given in args.inputs])
     failed = absent = 0
     for file in files:
         try:
-            sound, rate = read_audio(file, longest_s=_LONGEST_S)
+            sound, rate = read_audio(file, longest_s=LONGEST_S)
         except AudioError as error:
             failed += 1
             print(error, file=sys.stderr)
@@ -127,6 +152,63 @@ def _detect(args: argparse.Namespace) -> int:
         absent += not row["marked"]
         print(json.dumps({"file": str(file), **row}) if args.json else f"{file}: {_said(row)}")
     return _code(failed, len(files), NOT_FOUND if absent else 0)
+
+
+def _find_marks(args: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from flowtts_core.watermark.card import bundled_mark
+    from jobs.bar import bar
+    from jobs.watermarks.findings import find_marks
+
+    if any(value is not None and value < 1 for value in (args.workers, args.sounds_per_file)):
+        raise ConfigError("--workers and --sounds-per-file must be 1 or more")
+    with bar(quiet=args.json) as shown:
+        task = shown.add_task("looking for marks", total=None)
+        found = find_marks(
+            args.inputs,
+            args.output,
+            args.mark or bundled_mark(),
+            _key(args.key),
+            workers=args.workers,
+            address=args.address,
+            sounds_per_file=args.sounds_per_file or 256,
+            overwrite=args.overwrite,
+            report=lambda done, total: shown.update(task, completed=done, total=total),
+        )
+    why = ": the column error says why" if found.unreadable else ""
+    print(
+        json.dumps(asdict(found))
+        if args.json
+        else f"{found.output}: {found.sounds} sounds, {found.hours:.2f} h: {found.marked} marked, {found.unmarked} unmarked,"
+        f" {found.unreadable} unreadable{why}; in {found.wall_s:.0f} s"
+    )
+    return SOME_FAILED if found.unreadable else 0
+
+
+def told(marker: Any, sound: Any, rate: int) -> dict[str, Any]:
+    """Return what a detector finds in [S]: whether it is marked, its score, the share and spans that are, and the number."""
+    from flowtts_core.watermark.message import decoded
+
+    found = marker.detected(sound, rate)
+    marked = found.share >= LEAST_SHARE
+    read = decoded(tuple(int(bit > 0) for bit in found.bits)) if marked else None
+    return {
+        "marked": marked,
+        "score": None if found.score == float("-inf") else round(found.score, 3),
+        "share": round(float(found.marked.mean()), 3) if marked else 0.0,
+        "spans_s": _spans(found.marked) if marked else [],
+        "number": None if read is None else read.number,
+    }
+
+
+def _spans(marked: Any) -> list[tuple[float, float]]:
+    """Return begin and end in seconds of runs of marked frames."""
+    import numpy as np
+
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], marked, [False]]).astype(int)))
+    pairs = edges.reshape(-1, 2) / 100
+    return [(round(float(a), 2), round(float(b), 2)) for a, b in pairs if b - a >= _SHORTEST_S]
 
 
 def _said(row: dict[str, Any]) -> str:

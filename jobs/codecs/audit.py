@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from flowtts_core.errors import OutputError
-from jobs.codecs.corpus import CARD, NOTE, PARQUET, QUARANTINE
+from jobs.codecs.corpus import CARD, QUARANTINE
+from jobs.corpus.shards import NOTE, PARQUET
 
 if TYPE_CHECKING:
     from cluster.storage import Storage

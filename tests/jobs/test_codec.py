@@ -168,11 +168,11 @@ def test_what_cannot_be_coded_or_decoded_is_refused(
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do the tasks of a job here: what a worker does is the same."""
 
-    def run(make: Any, tasks: list[dict[str, Any]], address: str | None, workers: int | None) -> Any:
+    def run(make: Any, tasks: list[dict[str, Any]], *, address: str | None, workers: int) -> Any:
         work = make()
         return (work(json.loads(json.dumps(task))) for task in tasks)
 
-    monkeypatch.setattr("jobs.codecs.corpus._run", run)
+    monkeypatch.setattr("cluster.pool.run_tasks", run)
 
 
 def corpus_of(folder: Path) -> list[str]:
@@ -217,7 +217,7 @@ def test_a_corpus_becomes_parquet_of_codes_once_and_goes_on_after_an_interruptio
     after = {path.name: path.stat().st_mtime_ns for path in out.glob("*.parquet")}
     assert [name for name in sorted(before) if before[name] != after[name]] == ["tokens-00001.parquet"]
     assert pq.read_table(out / "tokens-00001.parquet").equals(tables[1])
-    assert main([*line, "--codebooks", "3"]) == 1 and "coded otherwise" in capsys.readouterr().err
+    assert main([*line, "--codebooks", "3"]) == 1 and "made with other settings" in capsys.readouterr().err
 
     assert (
         main(["codec", "decode", str(out), "-o", str(tmp_path / "copies"), "--codec", str(folder), "--workers", "1"])

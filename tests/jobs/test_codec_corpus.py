@@ -13,7 +13,7 @@ import pytest
 
 from flowtts_core.audio.files import encode
 from jobs.cli import main
-from jobs.codecs.corpus import NOTE
+from jobs.corpus.shards import NOTE
 from jobs.synthesis.webdataset import TarReader
 from tests.jobs.test_codec import FRAMES, codec_of, folder, in_process, tone  # noqa: F401  # fixtures
 

@@ -1,0 +1,1 @@
+"""The inside of `flowtts watermark` for many files."""
