@@ -46,7 +46,7 @@ def read_audio(
         raise AudioError(f"{name}: no such file", "check the path") from None
     except (soundfile.SoundFileError, OSError, ValueError, IndexError) as error:
         raise AudioError(
-            f"{name}: not readable as audio ({error})", "convert it to WAV or FLAC, or leave it out"
+            f"{name}: not readable as audio ({_reason(error)})", "convert it to WAV or FLAC, or leave it out"
         ) from error
     if len(waveform) == 0:
         raise AudioError(f"{name}: holds no samples", "leave it out")
@@ -73,7 +73,7 @@ def read_channels(
             _require_short(file, name, longest_s)
             samples, rate = file.read(dtype="float32", always_2d=True).T, int(file.samplerate)
     except (soundfile.SoundFileError, OSError) as error:
-        raise AudioError(f"{name}: not readable as audio ({error})", "convert it to WAV or FLAC") from error
+        raise AudioError(f"{name}: not readable as audio ({_reason(error)})", "convert it to WAV or FLAC") from error
     if not samples.size or not np.isfinite(samples).all():
         raise AudioError(f"{name}: holds no samples, or some that are not numbers", "write it again or leave it out")
     each = samples if len(samples) == channels else np.repeat(samples.mean(0)[None], channels, 0)
@@ -166,6 +166,11 @@ def _require_seconds(seconds: float, name: str, longest_s: float | None) -> None
         raise AudioError(
             f"{name}: lasts more than {longest_s / 60:g} minutes, the longest that is read", "cut it into shorter clips"
         )
+
+
+def _reason(error: Exception) -> str:
+    """Return what is wrong; libsndfile's message names where bytes lie in memory, which differs from run to run."""
+    return str(error.error_string if isinstance(error, soundfile.LibsndfileError) else error)
 
 
 def _decode(source: str | Path | bytes, name: str, longest_s: float | None) -> tuple[np.ndarray, int]:
