@@ -15,8 +15,6 @@ from jobs.corpus.source import AUDIO_SUFFIXES
 NOT_FOUND, SOME_FAILED = 4, 3  # exit codes
 _LONGEST_S = 24 * 3600.0
 LONGEST_S = 24 * 3600.0
-_SHORTEST_S = 0.3  # of a span that is told: shorter ones are chance
-LEAST_SHARE = 0.05  # of a sound's windows: of a thousand windows without a mark some three are taken for marked
 
 
 def add_parser(subparsers: Any) -> None:
@@ -184,31 +182,6 @@ def _find_marks(args: argparse.Namespace) -> int:
         f" {found.unreadable} unreadable{why}; in {found.wall_s:.0f} s"
     )
     return SOME_FAILED if found.unreadable else 0
-
-
-def told(marker: Any, sound: Any, rate: int) -> dict[str, Any]:
-    """Return what a detector finds in [S]: whether it is marked, its score, the share and spans that are, and the number."""
-    from flowtts_core.watermark.message import decoded
-
-    found = marker.detected(sound, rate)
-    marked = found.share >= LEAST_SHARE
-    read = decoded(tuple(int(bit > 0) for bit in found.bits)) if marked else None
-    return {
-        "marked": marked,
-        "score": None if found.score == float("-inf") else round(found.score, 3),
-        "share": round(float(found.marked.mean()), 3) if marked else 0.0,
-        "spans_s": _spans(found.marked) if marked else [],
-        "number": None if read is None else read.number,
-    }
-
-
-def _spans(marked: Any) -> list[tuple[float, float]]:
-    """Return begin and end in seconds of runs of marked frames."""
-    import numpy as np
-
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], marked, [False]]).astype(int)))
-    pairs = edges.reshape(-1, 2) / 100
-    return [(round(float(a), 2), round(float(b), 2)) for a, b in pairs if b - a >= _SHORTEST_S]
 
 
 def _said(row: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowtts_core.errors import AudioError
+from flowtts_core.watermark.finding import LEAST_SHARE, told
 from jobs.corpus.shards import (
     Made,
     find_sounds,
@@ -24,7 +25,7 @@ from jobs.corpus.shards import (
     tried,
 )
 from jobs.corpus.source import SourceClip
-from jobs.watermark import LEAST_SHARE, LONGEST_S, told
+from jobs.watermark import LONGEST_S
 
 if TYPE_CHECKING:
     from cluster.storage import Storage
