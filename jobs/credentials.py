@@ -31,7 +31,12 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     sign.add_argument("input", type=Path, metavar="FILE", help="a recording")
-    sign.add_argument("-o", "--output", type=Path, help="write a signed copy there (default: sign the file itself)")
+    sign.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        help="write a signed copy there, a file or a folder (default: sign the file itself)",
+    )
     sign.add_argument("--key", type=Path, required=True, metavar="FILE", help="the private key, PEM without a password")
     sign.add_argument(
         "--chain",
@@ -85,7 +90,7 @@ def _sign(args: argparse.Namespace) -> int:
     from flowtts_core.credentials import Statement, sign_file
 
     output = args.output or args.input
-    if output.is_dir():
+    if output.is_dir() or not output.suffix:
         output = output / args.input.name
     statement = Statement(args.edited, args.voice, args.licence, args.consent)
     print(f"{sign_file(args.input, output, args.key, args.chain, statement, replace=args.replace)}: signed")

@@ -117,6 +117,9 @@ def test_a_file_beside_is_not_taken_for_another_formats(
     keys: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert sign(recording(tmp_path / "book.opus"), keys) == 0
+    assert sign(recording(tmp_path / "more.opus"), keys, "-o", str(tmp_path / "copies")) == 0
+    assert shown(capsys, str(tmp_path / "copies" / "more.opus"))[1]["status"] == "untrusted"
+    assert shown(capsys, str(tmp_path / "more.opus"))[1]["status"] == "none"
     other = recording(tmp_path / "book.m4b")
     assert shown(capsys, str(other))[1]["status"] == "none"
     assert sign(other, keys) == 0
