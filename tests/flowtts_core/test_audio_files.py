@@ -13,7 +13,7 @@ import pyloudnorm
 import pytest
 import soundfile
 
-from flowtts_core.audio.files import encode, read_audio, resample, write_audio
+from flowtts_core.audio.files import encode, read_audio, read_channels, resample, write_audio
 from flowtts_core.audio.loudness import LoudnessMeter, amplify, gain_to
 from flowtts_core.audio.tagged import ChapterMark, Tags, bit_rate_of, open_writer
 from flowtts_core.errors import AudioError
@@ -69,6 +69,13 @@ def test_unusable_audio_is_named(tmp_path: Path) -> None:
 def of_unknown_length(flac: bytes) -> bytes:
     """The file as an encoder leaves it that wrote to a pipe: STREAMINFO's 36 bits of total samples are zero."""
     return flac[:21] + bytes([flac[21] & 0xF0]) + bytes(4) + flac[26:]
+
+
+def test_the_reason_is_the_same_in_each_run() -> None:
+    for read in (read_audio, lambda data: read_channels(data, 2, RATE)):
+        with pytest.raises(AudioError, match="not readable as audio") as raised:
+            read(b"RIFF")
+        assert " at 0x" not in raised.value.message, "where bytes lie in memory"
 
 
 def test_what_lasts_too_long_is_not_read(tmp_path: Path) -> None:
