@@ -155,7 +155,6 @@ def _detect(args: argparse.Namespace) -> int:
 def _find_marks(args: argparse.Namespace) -> int:
     from dataclasses import asdict
 
-    from flowtts_core.watermark.card import bundled_mark
     from jobs.bar import bar
     from jobs.watermarks.findings import find_marks
 
@@ -166,7 +165,7 @@ def _find_marks(args: argparse.Namespace) -> int:
         found = find_marks(
             args.inputs,
             args.output,
-            args.mark or bundled_mark(),
+            args.mark,
             _key(args.key),
             workers=args.workers,
             address=args.address,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowtts_core.errors import AudioError
 from flowtts_core.watermark.finding import LEAST_SHARE, told
+from flowtts_core.errors import AudioError, VoiceError
 from jobs.corpus.shards import (
     Made,
     find_sounds,
@@ -55,7 +56,7 @@ class Found:
 def find_marks(
     inputs: Sequence[str],
     output: str,
-    mark: Path,
+    mark: Path | None = None,
     key: bytes = b"",
     *,
     workers: int | None = None,
@@ -70,15 +71,18 @@ def find_marks(
 
     Args:
         inputs: sounds, folders of sounds, globs, `s3://` places, Parquet files with a column of audio, or tars.
-        mark: folder of the watermark, which the workers must see too.
+        mark: folder of the watermark, which the workers must see too; None for the one of the installation.
 
     Raises:
         VoiceError: where the folder is no watermark.
         ConfigError: where a Parquet file or a tar has no audio.
         OutputError: when the place holds something else, another mark's or key's findings too, or another run is at work there.
     """
+    from flowtts_core.watermark.card import bundled_mark
+
     began = time.perf_counter()
-    identity = _identity(mark, key)
+    mark = mark and mark.absolute()
+    identity = _identity(mark or bundled_mark(), key)
     clips, stamps = find_sounds(inputs, output)
     clips = list({(clip.path, clip.row): clip for clip in clips}.values())  # a file given twice is one sound
     storage = storage_of(output)
@@ -87,7 +91,7 @@ def find_marks(
         made = make_files(
             storage,
             shards,
-            partial(MarkFinder, str(mark.absolute()), key, storage),
+            partial(MarkFinder, mark, key, identity, storage),
             card=CARD,
             workers=workers,
             address=address,
@@ -129,10 +133,14 @@ def _finish(storage: Storage, made: Made, identity: dict[str, str], output: str,
 class MarkFinder:
     """Looks for marks in the sounds of a shard, and writes its file."""
 
-    def __init__(self, mark: str, key: bytes, storage: Storage) -> None:
+    def __init__(self, mark: Path | None, key: bytes, identity: dict[str, str], storage: Storage) -> None:
+        from flowtts_core.watermark.card import bundled_mark
         from flowtts_core.watermark.marker import Marker
 
-        self._marker, self._storage = Marker.open(Path(mark), key), storage
+        folder = mark or bundled_mark()  # of the worker's machine, where it may lie elsewhere
+        if _identity(folder, key) != identity:
+            raise VoiceError(f"{folder}: another watermark than that of the job", "have one version on all machines")
+        self._marker, self._storage = Marker.open(folder, key), storage
 
     def __call__(self, task: dict[str, Any]) -> dict[str, Any]:
         """Write the file of a task: `index`, `print` and `clips`."""
