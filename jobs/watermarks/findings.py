@@ -11,9 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flowtts_core.errors import AudioError
-from flowtts_core.watermark.finding import LEAST_SHARE, told
 from flowtts_core.errors import AudioError, VoiceError
+from flowtts_core.watermark.finding import LEAST_SHARE, told
 from jobs.corpus.shards import (
     Made,
     find_sounds,
