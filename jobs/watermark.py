@@ -21,7 +21,7 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "watermark",
         help="mark sound as synthetic, and find marks",
-        description="Put a watermark into recordings, and look for it. A mark is a change of up to three decibels that"
+        description="Put a watermark into recordings, and look for it. A mark is a change of up to two decibels that"
         " nobody hears and a detector finds, also after MP3, Opus, resampling or cuts; it carries a number from 0 to 2047. It is"
         " no proof: who wants to can remove it (docs/watermark.md says how far it holds), and where none is found, sound may"
         " be synthetic all the same.",

@@ -36,7 +36,7 @@ class SpectralMarkConfig:
 
     bits: int = 16
     decibels: float = 0.4
-    quiet_decibels: float = 3.0
+    quiet_decibels: float = 2.0
     width: int = 160
     layers: int = 5
 
