@@ -95,11 +95,15 @@ def test_flows_take_other_steps_with_the_same_weights(tmp_path: Path, monkeypatc
         saved(tmp_path / "plain", "vocos", VocosConfig(**SMALL)),
     ]
     systems, told = open_systems(named), list[str]()
+    with pytest.raises(ConfigError, match="no recording lasts 2 s"):
+        flows_of(systems, [1], ["straightness"], clips, told.append)
+    monkeypatch.setattr(benchmark, "STRAIGHT_S", 0.2)
     made = flows_of(systems, [1, 2], ["uniform", "straightness"], clips, told.append)
     assert [(s.name, s.flow, s.steps, s.grid) for s in made] == [
         ("flow, 1 step, uniform", "flow", 1, "uniform"), ("flow, 2 steps, uniform", "flow", 2, "uniform"),
+        ("flow, 1 step, straightness", "flow", 1, "straightness"), ("flow, 2 steps, straightness", "flow", 2, "straightness"),
     ]  # fmt: skip
-    assert told == ["flow: has no measure of its paths' straightness; left out of that grid"]
+    assert told == 2 * ["how straight the paths of flow are"]
     own: Any = made[0].vocoder
     assert own.config.steps == 1 and made[1].key == systems[0].key, (
         "what is kept of the vocoder as it is serves here too"
