@@ -18,7 +18,7 @@ _AT_ONCE = 1  # recordings that a front looks at: others wait, and speech goes o
 
 
 class DetectBody(Body):
-    """`POST /v1/audio/detect`."""
+    """The body of `POST /v1/audio/detect`."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"audio": "UklGR..."}})
     audio: str = Field(min_length=1, description="An audio file in base64, of ten minutes at most.")

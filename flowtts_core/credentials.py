@@ -237,7 +237,7 @@ def _certificate(organisation: str, name: str, public: Any, authority: Any, is_a
 def _c2pa() -> Any:
     try:
         import c2pa
-        import cryptography  # noqa: F401
+        import cryptography  # noqa: F401 - only whether it is there
     except ImportError as error:
         raise DependencyError(f"content credentials need {error.name}", INSTALL) from error
     return c2pa

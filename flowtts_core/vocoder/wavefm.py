@@ -121,7 +121,7 @@ class WaveFM(FlowVocoder):
         return self.follow(mel, self._prior(mel, noise, mask), mask, times)
 
     def follow(self, mel: Tensor, x_0: Tensor, mask: Tensor | None = None, times: Tensor | None = None) -> Tensor:
-        """Return the waveforms that the flow ends at, from where paths begin: noise as loud as the mels say, of their shape."""
+        """Return the waveforms at which the flow ends, begun at x_0: noise that is as loud as the mels say."""
         if times is None:
             times = build(TIME_GRIDS, self.config.grid).times(self.config.steps)
         solver = build(SOLVERS, {"name": self.config.solver})

@@ -9,7 +9,7 @@ import numpy as np
 from flowtts_core.watermark.marker import Marker
 from flowtts_core.watermark.message import decoded
 
-LEAST_SHARE = 0.05  # of a sound's windows: of a thousand windows without a mark some three are taken for marked
+LEAST_SHARE = 0.05  # of a sound's windows; by chance, at most one in a thousand without a mark passes the threshold
 _SHORTEST_S = 0.3  # of a span that is told: shorter ones are chance
 
 

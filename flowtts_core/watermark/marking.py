@@ -13,6 +13,7 @@ import numpy as np
 
 from flowtts_core.errors import ConfigError
 from flowtts_core.watermark.card import bundled_mark, read_card
+from flowtts_core.watermark.depth import HELD
 from flowtts_core.watermark.marker import Marker, MarkStream
 from flowtts_core.watermark.message import encoded
 
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 
 KEY_VARIABLE = "FLOWTTS_WATERMARK_KEY"
 LEAST_KEY = 16  # bytes
-REACH_S = 1.1  # a marked sample depends on nothing further away; a stream that begins in the middle begins earlier
+REACH_S = (
+    HELD / 100 + 0.1
+)  # a marked sample depends on nothing further away; a stream that begins in the middle begins earlier
 _PASSED_OVER = 1 << 18  # samples of silence that are fed at once in place of samples that are not made
 
 

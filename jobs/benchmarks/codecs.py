@@ -201,7 +201,7 @@ def first_chunk(loaded: LoadedCodec) -> dict[str, float] | None:
 
 @torch.inference_mode()
 def make_copies(systems: Sequence[System], recordings: Sequence[Recording], keep: Path) -> None:
-    """Write each system's copy of each recording, and beside it what it took, unless they are there."""
+    """Write each system's copy of each recording, and beside it its seconds and bits; what is there already is kept."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

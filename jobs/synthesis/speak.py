@@ -95,7 +95,7 @@ class UnitSynthesizer:
         return result if unmarked or self._watermark is None else self._watermark.speech(result)
 
     def _spoken(self, items: Sequence[Asked]) -> list[Speech | SynthesisFailure]:
-        """The sounds without their mark; each voice gets its own together."""
+        """Return the sounds, not marked yet; the items of one voice are spoken in one batch."""
         results: list[Any] = [None] * len(items)
         by_voice: dict[str | None, list[int]] = {}
         for i, item in enumerate(items):

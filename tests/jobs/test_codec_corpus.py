@@ -30,7 +30,7 @@ def tar_of(path: Path, members: dict[str, bytes]) -> Path:
 
 
 @pytest.fixture
-def tokens(folder: Path, tmp_path: Path, in_process: None) -> Path:  # noqa: F811
+def tokens(folder: Path, tmp_path: Path, in_process: None) -> Path:  # noqa: F811 - the fixture
     """Codes of three sounds of a tar and one that is none, as Parquet and as tars."""
     members = {f"{i}.flac": encode(tone(0.2 + i / 10, 24000), 24000) for i in range(3)}
     tar = tar_of(tmp_path / "in.tar", {"0.json": b"{}", **members, "deep/bad.wav": b"RIFF"})
@@ -39,7 +39,7 @@ def tokens(folder: Path, tmp_path: Path, in_process: None) -> Path:  # noqa: F81
     return tmp_path / "tokens"
 
 
-def test_tars_are_coded_and_written(tokens: Path, folder: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_tars_are_coded_and_written(tokens: Path, folder: Path, tmp_path: Path) -> None:  # noqa: F811 - the fixture
     rows = pq.read_table(tokens / "tokens-00000.parquet").to_pylist()
     assert [row["id"] for row in rows] == ["0", "1", "2"]
     aside = json.loads((tokens / "quarantine.jsonl").read_text())
@@ -60,7 +60,7 @@ def test_tars_are_coded_and_written(tokens: Path, folder: Path, tmp_path: Path) 
 
 
 def test_a_tar_without_sounds_or_cut_is_refused(
-    folder: Path,  # noqa: F811
+    folder: Path,  # noqa: F811 - the fixture
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
