@@ -259,8 +259,9 @@ def test_words_are_marked_as_they_are_heard(address: str, speaker: SlowSpeaker, 
     )
     tab.page.keyboard.press("Control+Enter")
     tab.wait("speech && !speech.receiving && !speech.playing")
+    # The page takes the last mark away when it draws next, which may be after the last sound.
+    tab.wait("!document.querySelector('#marks mark')")
     assert tab.page.evaluate("marked")[-4:] == ["alpha", "beta", "gamma", "delta"]
-    assert tab.page.query_selector("#marks mark") is None
 
 
 def test_a_long_text_follows_the_voice(address: str, speaker: SlowSpeaker, open_tab: Any) -> None:
