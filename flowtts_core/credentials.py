@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from flowtts_core import __version__
-from flowtts_core.errors import AudioError, ConfigError, DependencyError, OutputError
+from flowtts_core.errors import AudioError, ConfigError, OutputError
 from flowtts_core.files import whole_file, write_whole
+from flowtts_core.signing import read_given, refused, require_package, signer_of
 
-INSTALL = "pip install 'flowtts[credentials]'"
 SIDECAR = ".c2pa"
 EMBEDS = {
     ".m4b": "audio/mp4",
@@ -27,9 +26,10 @@ EMBEDS = {
     ".wav": "audio/wav",
     ".flac": "audio/flac",
 }
-BESIDE = {".opus": "audio/ogg", ".ogg": "audio/ogg"}  # formats that take none inside
+BESIDE = {".opus": "audio/ogg", ".ogg": "audio/ogg", ".json": "application/json"}  # formats that take none inside
 _SOURCE = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 MADE, EDITED = _SOURCE + "trainedAlgorithmicMedia", _SOURCE + "compositeWithTrainedAlgorithmicMedia"
+OF_DATA = "http://c2pa.org/digitalsourcetype/trainedAlgorithmicData"  # a record of data that a model made
 NOTE = "org.flowtts.provenance"
 _UNTRUSTED = "signingCredential.untrusted"
 
@@ -90,12 +90,12 @@ def sign_file(
         AudioError: for another format, or a file that cannot be read as what its suffix says.
         ConfigError: for a key or certificates that cannot sign, and for credentials that are there already.
     """
-    c2pa = _c2pa()
+    c2pa = require_package()
     mime, inside = _kind(path)
     if path.suffix.lower() != output.suffix.lower():
         raise ConfigError(f"{output} has another format than {path}", "signing converts nothing: give the same suffix")
-    place = output if inside else output.with_suffix(SIDECAR)
-    signer = _signer(c2pa, key, chain)
+    place = credentials_place(output)
+    signer = signer_of(c2pa, key, chain)
     held = read_file(path)
     beside = not inside and place.exists()
     if held.status == "invalid" and not held.generator and not replace:
@@ -107,7 +107,7 @@ def sign_file(
         raise ConfigError(
             f"{held.place or place}: credentials are there already", "--replace puts new ones in their place"
         )
-    builder = c2pa.Builder(json.dumps(_manifest(output.name, statement or Statement())))
+    builder = c2pa.Builder(json.dumps(_manifest(output, statement or Statement())))
     try:
         if inside:
             with whole_file(output) as temporary:
@@ -123,7 +123,7 @@ def sign_file(
                     shutil.copyfile(path, temporary)
             write_whole(place, manifest)
     except c2pa.C2paError as error:
-        raise _refused(path, chain, error) from error
+        raise refused(path, chain, error) from error
     except OSError as error:
         raise OutputError(f"cannot write {output}: {error.strerror or error}", "choose another place") from error
     return place
@@ -139,14 +139,14 @@ def read_file(path: Path, trusted: Path | None = None) -> Credentials:
         AudioError: for a format that is not known.
         ConfigError: where `trusted` holds no certificates.
     """
-    c2pa = _c2pa()
+    c2pa = require_package()
     mime, inside = _kind(path)
     context = c2pa.Context(settings=c2pa.Settings.from_dict(_settings(trusted)))
-    place = path if inside else path.with_suffix(SIDECAR)
+    place = credentials_place(path)
     with _opening(path), open(path, "rb") as file:
         if not place.exists():
             return Credentials("none")
-        beside = () if inside else (_bytes(place, "the credentials"),)
+        beside = () if inside else (read_given(place, "the credentials"),)
         try:
             return _read(c2pa.Reader(mime, file, *beside, context=context), place)
         except c2pa.C2paError.ManifestNotFound:
@@ -155,92 +155,16 @@ def read_file(path: Path, trusted: Path | None = None) -> Credentials:
             return Credentials("invalid", (str(error),), place=place)
 
 
-def make_chain(folder: Path, organisation: str, *, days: int = 365, replace: bool = False) -> tuple[Path, Path]:
-    """Make a key and certificates to try signing with; no verifier knows them, so what they sign reads as "untrusted".
+def credentials_place(path: Path) -> Path:
+    """Return the file that holds, or would hold, the credentials of a file.
 
-    Returns:
-        The files of the key, which only the owner may read, and of the chain: the signer's certificate, then its authority's.
+    Raises:
+        AudioError: for a format that is not known.
     """
-    _c2pa()
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    if not 1 <= len(organisation.encode()) <= 64:
-        raise ConfigError("the organisation's name has no bytes, or more than 64", "give a shorter one")
-    if not 1 <= days <= 3650:
-        raise ConfigError(f"certificates for {days} days", "give 1 to 3650")
-    places = folder / "key.pem", folder / "chain.pem"
-    there = next((place for place in places if place.exists()), None)
-    if there and not replace:
-        raise ConfigError(
-            f"{there} is there already", "give another folder, or --replace: what was signed stays signed"
-        )
-    authority, own = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    certificates = [
-        _certificate(organisation, "FlowTTS trial signer", own.public_key(), authority, False, days),
-        _certificate(organisation, "FlowTTS trial authority", authority.public_key(), authority, True, days),
-    ]
-    secret = own.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    with whole_file(places[0]) as temporary:
-        os.close(os.open(temporary, os.O_CREAT | os.O_WRONLY, 0o600))  # before the secret is in it
-        temporary.write_bytes(secret)
-    write_whole(places[1], b"".join(each.public_bytes(serialization.Encoding.PEM) for each in certificates))
-    return places
-
-
-def _certificate(organisation: str, name: str, public: Any, authority: Any, is_authority: bool, days: int) -> Any:
-    """Return a certificate as C2PA asks for: digital signatures, for documents, with both key identifiers."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes
-    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-
-    def named(common: str) -> x509.Name:
-        return x509.Name(
-            [
-                x509.NameAttribute(NameOID.ORGANIZATION_NAME, organisation),
-                x509.NameAttribute(NameOID.COMMON_NAME, common),
-            ]
-        )
-
-    now = datetime.now(UTC)
-    usage = x509.KeyUsage(
-        digital_signature=not is_authority,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=is_authority,
-        crl_sign=is_authority,
-        encipher_only=False,
-        decipher_only=False,
-    )
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(named(name))
-        .issuer_name(named("FlowTTS trial authority"))
-        .public_key(public)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))  # clocks differ
-        .not_valid_after(now + timedelta(days=days))
-        .add_extension(x509.BasicConstraints(is_authority, 0 if is_authority else None), critical=True)
-        .add_extension(usage, critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.public_key()), critical=False)
-    )
-    if not is_authority:
-        builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION]), critical=False)
-    return builder.sign(authority, hashes.SHA256())
-
-
-def _c2pa() -> Any:
-    try:
-        import c2pa
-        import cryptography  # noqa: F401 - only whether it is there
-    except ImportError as error:
-        raise DependencyError(f"content credentials need {error.name}", INSTALL) from error
-    return c2pa
+    if _kind(path)[1]:
+        return path
+    # all of its name where it is no sound: a book of that title in Opus may lie beside it
+    return path.with_name(path.name + SIDECAR) if path.suffix.lower() == ".json" else path.with_suffix(SIDECAR)
 
 
 def _kind(path: Path) -> tuple[str, bool]:
@@ -261,87 +185,12 @@ def _opening(path: Path) -> Iterator[None]:
         raise AudioError(f"{path}: {error.strerror or error}", "check that it is there and may be read") from error
 
 
-def _bytes(path: Path, what: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigError(
-            f"{what} {path}: {error.strerror or error}", "check that it is there and may be read"
-        ) from error
-
-
-def _signer(c2pa: Any, key: Path, chain: Path) -> Any:
-    """Return what signs, after checks that name the file at fault: the package names none."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import serialization
-
-    secret, certificates = _bytes(key, "the key"), _bytes(chain, "the chain")
-    try:
-        private = serialization.load_pem_private_key(secret, None)
-    except (ValueError, TypeError) as error:  # TypeError: it has a password
-        raise ConfigError(
-            f"the key {key} is no private key in PEM, or has a password",
-            "openssl pkcs8 -topk8 -nocrypt -in KEY -out NEW",
-        ) from error
-    try:
-        first = x509.load_pem_x509_certificates(certificates)[0]
-    except ValueError as error:
-        raise ConfigError(
-            f"the chain {chain} holds no certificates in PEM", "give the signer's first, then the others"
-        ) from error
-    if _public(private.public_key()) != _public(first.public_key()):
-        raise ConfigError(
-            f"the key {key} is not that of the first certificate of {chain}", "give the key that it was made for"
-        )
-    plain = private.private_bytes(  # the package reads no other form
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    try:
-        return c2pa.Signer.from_info(c2pa.C2paSignerInfo(_algorithm(private, key), certificates, plain, None))
-    except c2pa.C2paError as error:
-        raise ConfigError(
-            f"{key} and {chain} cannot sign: {error}", "flowtts credentials make-chain makes a pair"
-        ) from error
-
-
-def _public(key: Any) -> bytes:
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-    return bytes(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
-
-
-def _algorithm(private: Any, key: Path) -> str:
-    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-
-    if isinstance(private, ec.EllipticCurvePrivateKey):
-        known = {"secp256r1": "es256", "secp384r1": "es384", "secp521r1": "es512"}
-        if private.curve.name in known:
-            return known[private.curve.name]
-    if isinstance(private, ed25519.Ed25519PrivateKey):
-        return "ed25519"
-    if isinstance(private, rsa.RSAPrivateKey):
-        return "ps256"
-    raise ConfigError(f"the key {key} is of a kind that C2PA does not sign with", "use ECDSA P-256, Ed25519 or RSA")
-
-
-def _refused(path: Path, chain: Path, error: Exception) -> Exception:
-    text = str(error)
-    if any(word in text.lower() for word in ("cose", "certificate", "signature", "credential")):
-        return ConfigError(
-            f"{chain}: its certificates are refused: {text}",
-            "C2PA asks for a signer's certificate, no authority's, that is in date and made for signing documents",
-        )
-    return AudioError(
-        f"{path}: cannot be signed: {text}", "check that it is whole, and of the format that its suffix says"
-    )
-
-
 def _settings(trusted: Path | None) -> dict[str, Any]:
     settings: dict[str, Any] = {"verify": {"remote_manifest_fetch": False, "verify_trust": True}}
     if trusted is not None:
         from cryptography import x509
 
-        anchors = _bytes(trusted, "the trusted certificates")
+        anchors = read_given(trusted, "the trusted certificates")
         try:
             x509.load_pem_x509_certificates(anchors)  # the package takes anything, and then trusts nobody
         except ValueError as error:
@@ -350,18 +199,19 @@ def _settings(trusted: Path | None) -> dict[str, Any]:
     return settings
 
 
-def _manifest(title: str, statement: Statement) -> dict[str, Any]:
+def _manifest(output: Path, statement: Statement) -> dict[str, Any]:
+    made = OF_DATA if output.suffix.lower() == ".json" else MADE
     agent = {"name": "FlowTTS", "version": __version__}
     action = {
         "action": "c2pa.created",
-        "digitalSourceType": EDITED if statement.edited else MADE,
+        "digitalSourceType": EDITED if statement.edited else made,
         "softwareAgent": agent,
         "when": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
     assertions: list[dict[str, Any]] = [{"label": "c2pa.actions.v2", "data": {"actions": [action]}}]
     if statement.note():
         assertions.append({"label": NOTE, "data": statement.note()})
-    return {"claim_generator_info": [agent], "title": title, "assertions": assertions}
+    return {"claim_generator_info": [agent], "title": output.name, "assertions": assertions}
 
 
 def _read(reader: Any, place: Path) -> Credentials:

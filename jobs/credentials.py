@@ -116,7 +116,7 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _make_chain(args: argparse.Namespace) -> int:
-    from flowtts_core.credentials import make_chain
+    from flowtts_core.signing import make_chain
 
     if args.folder.exists() and not args.folder.is_dir():
         raise ConfigError(f"{args.folder} is no folder", "give another place")

@@ -7,7 +7,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jobs.request_options import add_clone_options, add_watermark_options, marking_of, prepared_clone
+from jobs.request_options import (
+    add_clone_options,
+    add_signing_options,
+    add_watermark_options,
+    marking_of,
+    prepared_clone,
+    signing_of,
+)
 
 
 def add_parser(subparsers: Any) -> None:
@@ -39,19 +46,21 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--seed", type=int, default=0, help="another number, another reading (default: 0)")
     add_clone_options(parser)
     add_watermark_options(parser)
+    add_signing_options(parser)
     parser.add_argument("--json", action="store_true", help="print what was done as JSON")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     from flowtts_core.audio.files import read_audio
+    from flowtts_core.credentials import Statement
     from flowtts_core.engines.edit import edit_recording, find_words
     from flowtts_core.engines.forced_alignment import open_aligner
-    from flowtts_core.voice import open_voice
+    from flowtts_core.voice import find_voice, load_card, open_voice
     from jobs.say import require_place, write
 
     require_place(args.output)
-    marking = marking_of(args)
+    marking, signing = marking_of(args), signing_of(args)
     voice = open_voice(args.voice)
     voice.check_settings({"prompt": args.recording})
     waveform, rate = read_audio(args.recording, longest_s=300.0)
@@ -65,17 +74,21 @@ def run(args: argparse.Namespace) -> int:
         waveform, text = edited.waveform, edited.text
     if marking is not None:
         waveform = marking.marked(waveform, rate)
-    write(args.output, waveform, rate)
+    card = load_card(find_voice(args.voice))
+    statement = Statement(edited=True, voice=card.name, licence=card.licence, consent=args.consent)
+    write(args.output, waveform, rate, signing, statement)
     told = {
         "output": str(args.output),
         "text": text,
         "edits": done,
         "watermark": None if marking is None else marking.identity,
+        "signed": None if signing is None else signing.facts,
         "reference": reference.provenance(args.recording, args.consent),
     }
     if args.json:
         print(json.dumps(told, ensure_ascii=False))
     else:
         places = ", ".join(f"{edit['replaced']!r} at {edit['at_s']:.1f} s" for edit in done)
-        print(f"{args.output}: {places}{'' if marking is not None else '; without a watermark'}")
+        signed = "" if signing is None else f"; signed by {signing.signer}"
+        print(f"{args.output}: {places}{'' if marking is not None else '; without a watermark'}{signed}")
     return 0

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from flowtts_core.request import REQUEST_FIELDS, PromptClip
 
 if TYPE_CHECKING:
+    from flowtts_core.signing import Signing
     from flowtts_core.text.cast import Cast
     from flowtts_core.voice.cloning import PreparedReference
     from flowtts_core.watermark.marking import Marking
@@ -120,6 +121,43 @@ def marking_of(args: argparse.Namespace) -> Marking | None:
 def watermark_asked(args: argparse.Namespace) -> bool:
     """Return whether the command line names a mark of its own."""
     return args.watermark_number is not None or args.watermark_key is not None
+
+
+def add_signing_options(group: Any) -> None:
+    """Add the options about content credentials; `signing_of` reads them."""
+    group.add_argument(
+        "--sign-key",
+        type=Path,
+        metavar="FILE",
+        help="sign what is made, with content credentials (C2PA): the private key, PEM without a password; it is read here, and"
+        " goes nowhere. Needs --sign-chain and pip install 'flowtts[credentials]'",
+    )
+    group.add_argument(
+        "--sign-chain",
+        type=Path,
+        metavar="FILE",
+        help="certificates, PEM: the signer's, then its authorities' (flowtts credentials make-chain makes a pair to try)",
+    )
+
+
+def signing_of(args: argparse.Namespace) -> Signing | None:
+    """Return what signs, by the options of `add_signing_options`, once it has signed a trial; None where nothing is asked.
+
+    Raises:
+        ConfigError: for one option without the other, and a key or certificates that cannot sign.
+        DependencyError: where the package is not installed.
+    """
+    from flowtts_core.errors import ConfigError
+
+    if args.sign_key is None and args.sign_chain is None:
+        return None
+    if args.sign_key is None or args.sign_chain is None:
+        raise ConfigError(
+            "--sign-key and --sign-chain belong together", "give the key, and the certificates made for it"
+        )
+    from flowtts_core.signing import open_signing
+
+    return open_signing(args.sign_key, args.sign_chain)
 
 
 def add_lexicon_option(group: Any) -> None:

@@ -22,18 +22,23 @@ from jobs.request_options import (
     add_clone_options,
     add_lexicon_option,
     add_request_options,
+    add_signing_options,
     add_watermark_options,
     cast_of,
     marking_of,
     prepared_clone,
     read_lexicon,
     request_settings,
+    signing_of,
 )
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from flowtts_core.credentials import Statement
     from flowtts_core.engines.base import Synthesizer
+    from flowtts_core.engines.several import SeveralVoices
+    from flowtts_core.signing import Signing
 
 PLAYERS = (("ffplay", "-nodisp", "-autoexit", "-loglevel", "error"), ("paplay",), ("aplay", "-q"), ("afplay",))
 
@@ -61,6 +66,7 @@ def add_parser(subparsers: Any) -> None:
     add_cast_options(parser)
     add_lexicon_option(parser)
     add_watermark_options(parser)
+    add_signing_options(parser)
     parser.add_argument("--json", action="store_true", help="print a summary as JSON")
     parser.set_defaults(run=run)
 
@@ -68,6 +74,9 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     text = require_unicode(sys.stdin.read() if args.text == "-" else args.text)
     output = args.output or (None if args.play else Path("speech.wav"))
+    if output is None and (args.sign_key or args.sign_chain):
+        raise ConfigError("--sign-key signs a file, and --play alone makes none", "give -o FILE too")
+    signing = signing_of(args)
     player = find_player() if args.play else None
     if output is not None:
         require_place(output)
@@ -95,13 +104,15 @@ def run(args: argparse.Namespace) -> int:
     if marking is not None:
         waveform = marking.marked(waveform, synthesizer.sample_rate)
     if output is not None:
-        write(output, waveform, synthesizer.sample_rate)
+        statement = None if signing is None else _statement(args, synthesizer)
+        write(output, waveform, synthesizer.sample_rate, signing, statement)
     summary: dict[str, Any] = {
         "output": None if output is None else str(output),
         "seconds": round(len(waveform) / synthesizer.sample_rate, 3),
         "load_s": round(loaded - started, 3),
         "synthesis_s": round(time.perf_counter() - prepared, 3),
         "watermark": None if marking is None else marking.identity,
+        "signed": None if signing is None else signing.facts,
     }
     if reference is not None:
         summary["reference"] = reference.provenance(args.prompt, args.consent)
@@ -111,8 +122,20 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(summary))
     elif output is not None:
         made = f"{summary['seconds']:.1f} s of speech, made in {summary['synthesis_s']:.2f} s"
-        print(f"{output}: {made}{'' if marking is not None else ', without a watermark'}")
+        signed = "" if signing is None else f", signed by {signing.signer}"
+        print(f"{output}: {made}{'' if marking is not None else ', without a watermark'}{signed}")
     return 0
+
+
+def _statement(args: argparse.Namespace, spoken: SeveralVoices) -> Statement:
+    """Return what is signed of a text that was spoken: by which voices, under which licences, and who agreed."""
+    from flowtts_core.credentials import Statement
+    from flowtts_core.voice import find_voice, load_card
+
+    cards = [load_card(find_voice(args.voice if name is None else name)) for name in spoken.used]
+    names, licences = ({getattr(card, field) for card in cards} - {""} for field in ("name", "licence"))
+    consent = args.consent if args.prompt is not None else ""
+    return Statement(voice=", ".join(sorted(names)), licence=", ".join(sorted(licences)), consent=consent)
 
 
 def require_unicode(text: str) -> str:
@@ -169,16 +192,34 @@ def require_place(path: Path) -> None:
         raise OutputError(f"cannot write {path}: {error.strerror or error}", "choose another place with -o") from error
 
 
-def write(path: Path, waveform: np.ndarray, sample_rate: int) -> None:
-    """Write the file.
+def write(
+    path: Path,
+    waveform: np.ndarray,
+    sample_rate: int,
+    signing: Signing | None = None,
+    statement: Statement | None = None,
+) -> None:
+    """Write the file, with credentials where `signing` is given: it is never there without them.
+
+    Args:
+        statement: what the credentials say.
 
     Raises:
         OutputError: when the place cannot be written.
     """
     from flowtts_core.audio.files import write_audio
+    from flowtts_core.files import PARTIAL
 
     try:
-        write_audio(path, waveform, sample_rate)
+        if signing is None:
+            write_audio(path, waveform, sample_rate)
+            return
+        from flowtts_core.credentials import sign_file
+
+        with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=path.parent) as folder:
+            unsigned = Path(folder) / path.name
+            write_audio(unsigned, waveform, sample_rate)
+            sign_file(unsigned, path, signing.key, signing.chain, statement, replace=True)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}", "choose another place with -o") from error
 

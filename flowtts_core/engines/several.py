@@ -23,11 +23,15 @@ class SeveralVoices(UtteranceSynthesizer):
     Args:
         own: speaks all that no mark gives to another.
         open_other: opens a voice by its name; raises VoiceError where there is none.
+
+    Attributes:
+        used: the names of those that have spoken; None is the own.
     """
 
     def __init__(self, own: UtteranceSynthesizer, open_other: Callable[[str], UtteranceSynthesizer]) -> None:
         self.own, self._open_other = own, open_other
         self._others: dict[str, UtteranceSynthesizer] = {}
+        self.used: set[str | None] = set()
         self.name, self.sample_rate, self.fingerprint = own.name, own.sample_rate, own.fingerprint
         self.languages, self.speakers = own.languages, own.speakers
         self.controls, self.seeded, self.frontend = own.controls, own.seeded, own.frontend
@@ -55,6 +59,7 @@ class SeveralVoices(UtteranceSynthesizer):
         items: list[Spoken] = []
         for place, (request, utterance) in enumerate(utterances):
             voice, own = self._voice(request, utterance.manner)
+            self.used.add(None if voice is self.own else split_speaker(utterance.manner.voice)[0])
             places.setdefault(voice, []).append(place)
             items.append((own, utterance))
         found: dict[int, Speech | SynthesisFailure] = {}

@@ -16,6 +16,7 @@ from flowtts_core import credentials
 from flowtts_core.audio.files import read_audio
 from flowtts_core.audio.tagged import ChapterMark, Tags, open_writer
 from flowtts_core.errors import DependencyError
+from flowtts_core.signing import make_chain
 from jobs.cli import main
 
 RATE = 24_000
@@ -190,7 +191,7 @@ def test_what_cannot_sign_is_named(keys: Path, tmp_path: Path, capsys: pytest.Ca
     file, junk = recording(tmp_path / "book.wav"), tmp_path / "junk.pem"
     before = file.read_bytes()
     junk.write_bytes(b"junk")
-    other, _ = credentials.make_chain(tmp_path / "other", "Another press")
+    other, _ = make_chain(tmp_path / "other", "Another press")
     authority = tmp_path / "authority.pem"
     authority.write_bytes(b"-----BEGIN" + (keys / "chain.pem").read_bytes().split(b"-----BEGIN")[2])
     key, chain = keys / "key.pem", keys / "chain.pem"
@@ -221,7 +222,7 @@ def test_an_unknown_signer_is_refused_where_signers_are_named(
 ) -> None:
     file = recording(tmp_path / "book.wav")
     assert sign(file, keys) == 0
-    _, others = credentials.make_chain(tmp_path / "other", "Another press")
+    _, others = make_chain(tmp_path / "other", "Another press")
     code, row = shown(capsys, str(file), "--trust", str(others))
     assert (code, row["status"]) == (4, "untrusted")
 
