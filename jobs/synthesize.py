@@ -17,16 +17,19 @@ from jobs.request_options import (
     add_consent_option,
     add_lexicon_option,
     add_request_options,
+    add_signing_options,
     add_watermark_options,
     cast_of,
     marking_of,
     read_lexicon,
     request_settings,
+    signing_of,
     watermark_asked,
 )
 
 if TYPE_CHECKING:
     from flowtts_core.engines.base import UtteranceSynthesizer
+    from flowtts_core.signing import Signing
     from flowtts_core.watermark.marking import Marking
     from jobs.synthesis.engine import Engine
     from jobs.synthesis.input import ReadingOptions
@@ -141,6 +144,7 @@ def add_speaking(parser: argparse.ArgumentParser) -> None:
     add_consent_option(group)
     add_lexicon_option(group)
     add_watermark_options(group)
+    add_signing_options(group)
 
 
 def add_verifying(parser: argparse.ArgumentParser) -> None:
@@ -327,6 +331,7 @@ def options_of(args: argparse.Namespace, **formats: Any) -> Options:
         overwrite=args.overwrite,
         update=args.update,
         retry_failed=args.retry_failed,
+        signing=signing_of(args),
         progress=not args.no_progress,
     )
 
@@ -467,11 +472,13 @@ def go_on(
     address: str | None = None,
     engine: Engine | None = None,
     watermark_key: str | None = None,
+    signing: Signing | None = None,
 ) -> Summary:
     """Go on with the job in a folder, from what lies there alone: its inputs are not read again.
 
     Args:
         watermark_key: the file of the key, where the job marks by one; by default the environment's.
+        signing: signs books and provenance; without it what was signed is no longer.
 
     Raises:
         OutputError: where there is no job.
@@ -505,9 +512,8 @@ def go_on(
     gate, fingerprint, whole = settings.pop("gate", None), settings.pop("lexicon", ""), settings.pop("whole", False)
     mark = _same_mark(output, settings.pop("watermark", None), watermark_key)
     speaking = Speaking(settings, fingerprint, None if gate is None else _gate(gate), whole, watermark=mark)
-    return run_job(
-        plan, output, engine, speaking, Options(**vars(form), running=running, rows=rows), resolve, again, stored
-    )
+    options = Options(**vars(form), running=running, rows=rows, signing=signing)
+    return run_job(plan, output, engine, speaking, options, resolve, again, stored)
 
 
 def _same_mark(output: str, noted: dict[str, Any] | None, key_file: str | None) -> Marking | None:
@@ -599,6 +605,7 @@ def _print(summary: Summary) -> None:
     elif summary.books:
         print(f"  {_counted(summary.books, 'book')} in {summary.output}/books/")
     print(f"  {summary.output}/report.html")
+    print(f"  {summary.marked}")
     for name, value in summary.scores.items():
         print(f"  {name} {value:.3g} on average")
     if summary.spoken_again or summary.unverified:

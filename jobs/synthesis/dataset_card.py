@@ -61,6 +61,7 @@ class CardFacts:
         texts: digest of the texts.
         scores: means of the gate's scores over the rows; empty without a gate.
         unverified: rows that failed the gate in all takes; of `spoken_again` rows a later take was kept.
+        signer: by whom its provenance is signed; empty where it is not.
         schema: the columns of the shards.
     """
 
@@ -78,6 +79,7 @@ class CardFacts:
     scores: Mapping[str, float] = field(default_factory=dict)
     unverified: int = 0
     spoken_again: int = 0
+    signer: str = ""
     schema: pa.Schema = SHARD_SCHEMA
 
     def __post_init__(self) -> None:
@@ -180,7 +182,12 @@ def _settings(facts: CardFacts) -> str:
     settings.setdefault("watermark", "none: it was left out")
     told = [(name, value) for name, value in settings.items() if value not in (None, "")]
     rows = [f"| {_cell(name)} | {_cell(value)} |" for name, value in told]
-    text = "Each row has its own `seed`: the same text, voice, seed and settings give the same speech again."
+    text = "Each row has its own `seed`: the same text, voice, seed and settings give the same speech again.\n\n"
+    text += (
+        "`provenance.json` says all this for programs, with the recordings that were imitated and who agreed, and the"
+    )
+    text += " SHA-256 of the manifest, which has that of each sound."
+    text += f" `provenance.json.c2pa` holds the signature of {_line(facts.signer)}." if facts.signer else ""
     return "\n".join(["| setting | value |", "|---|---|", *rows, "", text])
 
 

@@ -23,10 +23,15 @@ from jobs.synthesis.progress import RECORD
 
 JOB = "job.json"
 SUMMARY = "summary.json"
-OUTPUTS = "outputs.json"  # names of the books' files, written before the files are; of a finished job also `SIZES`
+OUTPUTS = (
+    "outputs.json"  # names of the books' files, written before the files are; of a finished job also `SIZES`, `DIGEST`
+)
 SIZES = "sizes"  # bytes of all files but records, shards and the sound of rows
+DIGEST = "provenance"  # the SHA-256 of `PROVENANCE`, which has those of the rest
 METADATA = "metadata.csv"
 REPORT = "report.html"
+PROVENANCE = "provenance.json"
+SIGNATURE = f"{PROVENANCE}.c2pa"
 
 ROW_FILES = tuple(f"{folder}/" for folder in (SHARDS, *FOLDERS))
 
@@ -106,8 +111,8 @@ def clear(storage: Storage, but: str = "") -> None:
     """Delete what a job of ours made, and nothing else (`but` keeps one plan's folder): the job's record goes last."""
     folders = (SHARDS, CHAPTERS, BOOKS, *FOLDERS, JOURNAL)
     plans.drop_others(storage, but)
-    records = (MANIFEST, QUARANTINE, METADATA, REPORT, CARD, SUMMARY, OUTPUTS, RECORD, plans.PLAN, JOB)
-    for name in [*made_names(storage), *folders, *records]:
+    records = (MANIFEST, QUARANTINE, METADATA, REPORT, CARD, SUMMARY, PROVENANCE, SIGNATURE)
+    for name in [*made_names(storage), *folders, *records, OUTPUTS, RECORD, plans.PLAN, JOB]:
         storage.delete(name)
 
 

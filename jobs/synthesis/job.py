@@ -6,7 +6,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from cluster.session import default_workers
 from cluster.storage import Storage
 from flowtts_core.config import fingerprint
 from flowtts_core.errors import ConfigError, FlowTTSError, OutputError
+from flowtts_core.signing import Signing
 from jobs.synthesis.book_form import BookForm
 from jobs.synthesis.books import Assembled, assemble_books, planned_outputs
 from jobs.synthesis.careful import JOURNAL
@@ -25,6 +26,9 @@ from jobs.synthesis.engine import Engine, Voices
 from jobs.synthesis.folder import (
     JOB,
     OUTPUTS,
+    PROVENANCE,
+    ROW_FILES,
+    SIGNATURE,
     SUMMARY,
     bare_digest,
     clear,
@@ -40,7 +44,9 @@ from jobs.synthesis.outcome import corpus_files, publish
 from jobs.synthesis.pipeline import Running, speak_shards
 from jobs.synthesis.plan import Plan, identity, settings_identity, write_plan
 from jobs.synthesis.progress import Progress
+from jobs.synthesis.provenance import Origin, book_statement, origins_of, write_provenance
 from jobs.synthesis.settings import Speaking
+from jobs.synthesis.signed import beside, sign_sounds
 from jobs.synthesis.summary import Summary, finished_summary, summarise, write_summary
 from jobs.synthesis.webdataset import split_place
 
@@ -61,6 +67,7 @@ class Options(BookForm):
         update: the output holds this job with other inputs or settings: do what changed, keep the rest.
         retry_failed: do again what was set aside.
         stop_after: end after so many shards, as an interruption would (a trial of the resume).
+        signing: signs books and provenance, here alone: neither workers nor records get to know where the key is.
     """
 
     rows: str = "files"
@@ -70,6 +77,7 @@ class Options(BookForm):
     retry_failed: bool = False
     progress: bool = False
     stop_after: int | None = None
+    signing: Signing | None = None
 
     @property
     def outputs(self) -> list[str]:
@@ -172,11 +180,13 @@ class _Job:
         watch.end("resume_s")
         done = len(stored.shards) - len(pending)
         outcome = finished_summary(storage, job, options.outputs) if not pending else None
-        if outcome is not None:
+        if outcome is not None and not self._lacks_signature(outcome):
             return replace(outcome, shards_resumed=done, wall_s=watch.whole)
         storage.delete(JOURNAL)
         self._note_outputs(stored)
-        storage.delete(SUMMARY)
+        notes = self._unsigned_now()
+        for record in (SUMMARY, PROVENANCE, SIGNATURE):
+            storage.delete(record)
         self._speak(stored, pending, job)
         watch.end("speak_s")
         stored = self._settled(stored)
@@ -186,7 +196,17 @@ class _Job:
         books = self._books(stored) if totals.ok else []
         watch.end("books_s")
         files = [name for book in books for name in book.files] + corpus_files(storage, stored, options.rows)
-        summary = summarise(stored, storage, totals, books, files, done, watch.whole, watch.seconds)
+        origins = origins_of(storage)
+        files += self._signed(stored, files, origins)
+        signer = None if options.signing is None else options.signing.facts
+        mark = job["settings"].get("watermark")
+        counted = summarise(
+            stored, storage, totals, books, files, done, watch.whole, watch.seconds, mark, signer, notes
+        )
+        self.progress.step("writing the provenance")
+        write_provenance(storage, stored, job, counted, origins, options.signing)
+        watch.end("provenance_s")
+        summary = replace(counted, wall_s=watch.whole, timings=watch.seconds)
         publish(storage, stored, summary, job, options.rows)
         write_summary(storage, summary, job, options.outputs)
         return summary
@@ -379,10 +399,37 @@ class _Job:
             return []
         running = self.options.running
         workers = running.most or default_workers()
-        return assemble_books(self.storage, stored, self.options, workers, running.address, self.progress.step)
+        form = BookForm(
+            **{each.name: getattr(self.options, each.name) for each in fields(BookForm)}
+        )  # workers get no more
+        return assemble_books(self.storage, stored, form, workers, running.address, self.progress.step)
+
+    def _signed(self, stored: StoredPlan, files: list[str], origins: list[Origin]) -> list[str]:
+        """Sign the books' sound, where that is asked; returns the files of credentials beside it."""
+        signing, references = self.options.signing, stored.notes.get("references", [])
+        if signing is None:
+            return []
+        sounds = [name for name in files if not name.startswith(ROW_FILES)]
+        return sign_sounds(
+            self.storage, sounds, lambda name: book_statement(name, origins, references), signing, self.progress.step
+        )
+
+    def _lacks_signature(self, outcome: Summary) -> bool:
+        """Whether a finished job is to be signed, and is not yet, or by another certificate."""
+        return self.options.signing is not None and outcome.signed_by != self.options.signing.facts
+
+    def _unsigned_now(self) -> list[str]:
+        """What to tell of a job that was signed, and of which more is made now without the key."""
+        held = (read_json(self.storage, PROVENANCE) or {}).get("signed_by")
+        if not held or self.options.signing is not None:
+            return []
+        return [
+            f"it was signed by {held.get('signer')}, and is no longer: sign it anew with --sign-key and --sign-chain"
+        ]
 
     def _note_outputs(self, stored: StoredPlan) -> None:
         """Note what will be made, beside what was, before the first of it exists: an interruption leaves nothing unknown."""
-        planned = planned_outputs(stored, self.options)
+        planned = list(planned_outputs(stored, self.options))
+        planned += beside(planned) if self.options.signing is not None else []
         names = sorted({*made_names(self.storage), *planned})
         self.storage.write(OUTPUTS, json.dumps({"files": names}, indent=1, ensure_ascii=False).encode())

@@ -13,8 +13,20 @@ from jobs.synthesis import audiofolder
 from jobs.synthesis.careful import JOURNAL
 from jobs.synthesis.commit import FOLDERS
 from jobs.synthesis.dataset_card import CARD, CardFacts, VoiceFacts, render_card
-from jobs.synthesis.folder import METADATA, OUTPUTS, REPORT, ROW_FILES, SIZES, job_id, made_names, stray_shards
-from jobs.synthesis.manifest import iter_manifest, shard_name
+from jobs.synthesis.folder import (
+    DIGEST,
+    METADATA,
+    OUTPUTS,
+    PROVENANCE,
+    REPORT,
+    ROW_FILES,
+    SIGNATURE,
+    SIZES,
+    job_id,
+    made_names,
+    stray_shards,
+)
+from jobs.synthesis.manifest import iter_manifest, sha256, shard_name
 from jobs.synthesis.report import render
 from jobs.synthesis.summary import Summary
 from jobs.synthesis.webdataset import TARS, split_place
@@ -46,14 +58,15 @@ def _of_corpus(row: dict[str, Any]) -> bool:
 
 
 def publish(storage: Storage, stored: StoredPlan, summary: Summary, job: dict[str, Any], form: str) -> None:
-    """Write report and dataset card; what an earlier form of this job had is deleted then."""
+    """Write report and dataset card, beside the provenance; what an earlier form of this job had is deleted then."""
     storage.write(REPORT, render(summary, job, storage, stored).encode("utf-8", "replace"))
     storage.write(CARD, render_card(_card_facts(storage, stored, summary, job, form)).encode("utf-8", "replace"))
     _delete_superseded(storage, stored, summary.files, form)
     made = [name for name in summary.files if not name.startswith(ROW_FILES)]
     lists = [name for name in summary.files if name == audiofolder.METADATA]
-    sizes = storage.sizes([*made, *lists, REPORT, CARD])
-    storage.write(OUTPUTS, json.dumps({"files": made, SIZES: sizes}, indent=1, ensure_ascii=False).encode())
+    sizes = storage.sizes([*made, *lists, REPORT, CARD, PROVENANCE, SIGNATURE])
+    record = {"files": made, SIZES: sizes, DIGEST: sha256(storage.read(PROVENANCE))}
+    storage.write(OUTPUTS, json.dumps(record, indent=1, ensure_ascii=False).encode())
 
 
 def _delete_superseded(storage: Storage, stored: StoredPlan, files: Iterable[str], form: str) -> None:
@@ -102,4 +115,5 @@ def _card_facts(storage: Storage, stored: StoredPlan, summary: Summary, job: dic
         scores=summary.scores,
         unverified=summary.unverified,
         spoken_again=summary.spoken_again,
+        signer=(summary.signed_by or {}).get("signer", ""),
     )

@@ -14,7 +14,7 @@ from cluster.session import default_workers
 from cluster.storage import Storage
 from flowtts_core.config import fingerprint
 from jobs.synthesis.books import Assembled
-from jobs.synthesis.folder import REPORT, ROW_FILES, SUMMARY, read_json
+from jobs.synthesis.folder import PROVENANCE, REPORT, ROW_FILES, SUMMARY, read_json
 from jobs.synthesis.manifest import MANIFEST, QUARANTINE, Totals
 from jobs.synthesis.omissions import told
 
@@ -29,7 +29,8 @@ class Summary:
     how many rows. `unverified` utterances fell short of the gate in all takes (set aside in a corpus, kept in a book); of
     `spoken_again` a later take was kept; `scores` are means of what the gate measured, over the utterances that are kept.
     `references` tells of the recordings that were imitated where they come from; of `prompts` utterances that imitate one, the
-    features of `prompts_made` were made, and those of the others kept from before.
+    features of `prompts_made` were made, and those of the others kept from before. `watermark` tells what the speech is marked
+    with, and `signed_by` by whose certificate books and provenance are signed; None where it is not.
     """
 
     output: str
@@ -60,6 +61,16 @@ class Summary:
     notes: tuple[str, ...] = ()
     references: list[dict[str, Any]] = field(default_factory=list)
     made_by: dict[str, Any] = field(default_factory=dict)
+    watermark: dict[str, Any] | None = None
+    signed_by: dict[str, str] | None = None
+
+    @property
+    def marked(self) -> str:
+        """Return for people whether the speech says that it is synthetic, and who signed that."""
+        mark = self.watermark
+        key = f", by the key {mark['key']}" if mark and "key" in mark else ""
+        marked = f"watermark: number {mark['number']}{key}" if mark else "no watermark"
+        return f"{marked}; " + (f"signed by {self.signed_by['signer']}" if self.signed_by else "not signed")
 
     @property
     def most_dropped(self) -> str:
@@ -87,7 +98,7 @@ def finished_summary(storage: Storage, job: dict[str, Any], outputs: Sequence[st
     except (TypeError, KeyError):  # another version's fields, or a changed file: it is written again
         return None
     names = [name for name in summary.files if not name.startswith(ROW_FILES)]  # these were looked at with their shards
-    whole = all(storage.exists(name) for name in [*names, MANIFEST, QUARANTINE, REPORT])
+    whole = all(storage.exists(name) for name in [*names, MANIFEST, QUARANTINE, REPORT, PROVENANCE])
     return summary if whole else None
 
 
@@ -106,8 +117,11 @@ def summarise(
     resumed: int,
     wall_s: float,
     timings: dict[str, float],
+    watermark: dict[str, Any] | None = None,
+    signed_by: dict[str, str] | None = None,
+    told_too: Sequence[str] = (),
 ) -> Summary:
-    """The summary of shards and books as they are now."""
+    """The summary of shards and books as they are now; `told_too` are more notes."""
     notes = [note for book in stored.notes["books"] for note in _notes(book, stored.notes["kind"] == "book")]
     return Summary(
         output=storage.root,
@@ -135,9 +149,11 @@ def summarise(
         prompts_made=totals.prompts_made,
         timings=timings,
         loudness_lufs=books[0].written_lufs if len(books) == 1 else None,
-        notes=(*notes, *(note for book in books for note in book.notes)),
+        notes=(*told_too, *notes, *(note for book in books for note in book.notes)),
         references=stored.notes.get("references", []),
         made_by=_made_by(),
+        watermark=watermark,
+        signed_by=signed_by,
     )
 
 
