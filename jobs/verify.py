@@ -8,18 +8,23 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jobs.request_options import add_signing_options, signing_of
+
 if TYPE_CHECKING:
+    from flowtts_core.signing import Signing
     from jobs.synthesis.audit import Audit
 
 SHOWN = 20
-NOT_WHOLE = 5  # exit code
+NOT_WHOLE, NOT_TRUSTED = 5, 4  # exit codes
 
 DESCRIPTION = """\
 Prove that a synthesis job is whole: every planned id stands once in the manifest or, with its reason, in the quarantine; every
 sound has the sha256 that was noted when it was made; the manifest says what the shards say; no shard or sound is there that no
-row has; books, lists and report are there as long as they were written.
+row has; books, lists and report are there as long as they were written; provenance.json is what was written, has the checksums of
+books and lists, states each row's voice, recording and watermark, and its signature, if it has one, holds.
 
 Of codes (flowtts codec encode): every sound stands once in a file or in the quarantine, with codes that its codec can decode.
 
@@ -32,7 +37,8 @@ def add_parser(subparsers: Any) -> None:
         help="prove that a finished job is whole",
         description=DESCRIPTION,
         epilog="examples:\n  flowtts verify audiobook/\n  flowtts verify s3://speech/corpus --repair --address http://head:8265\n\n"
-        "exit codes: 0 whole (or made so); 3 whole, with rows set aside; 5 not whole; 1 no job there.",
+        "exit codes: 0 whole (or made so); 3 whole, with rows set aside; 4 whole, but with --trust not signed by whom\n"
+        "you trust; 5 not whole; 1 no job there.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("output", help="the job's output folder or s3:// prefix")
@@ -46,6 +52,13 @@ def add_parser(subparsers: Any) -> None:
         metavar="FILE",
         help="of a repair: the key of the job's watermark, where it has one (default: FLOWTTS_WATERMARK_KEY)",
     )
+    parser.add_argument(
+        "--trust",
+        type=Path,
+        metavar="FILE",
+        help="certificates of the authorities that you trust, PEM: its signer is asked for",
+    )
+    add_signing_options(parser.add_argument_group("of a repair: how books and provenance are signed"))
     parser.add_argument("--json", action="store_true", help="print everything that was found as JSON")
     parser.set_defaults(run=run)
 
@@ -56,14 +69,15 @@ def run(args: argparse.Namespace) -> int:
 
     if has_tokens(Storage(args.output)):
         return _tokens(args)
-    found = _looked_at(args.output)
+    signing = signing_of(args)
+    found = _looked_at(args.output, args.trust)
     if args.repair and not found.whole:
         if not args.json:
             print(told(found, args.output))
             print("repairing", file=sys.stderr)
         more = {"workers": args.workers, "address": args.address, "watermark_key": args.watermark_key}
-        repair(args.output, found, **more)
-        found = _looked_at(args.output)
+        repair(args.output, found, **more, signing=signing)
+        found = _looked_at(args.output, args.trust)
     print(
         json.dumps({**asdict(found), "whole": found.whole}, ensure_ascii=False)
         if args.json
@@ -71,6 +85,8 @@ def run(args: argparse.Namespace) -> int:
     )
     if not found.whole:
         return NOT_WHOLE
+    if args.trust is not None and found.signature != "valid":
+        return NOT_TRUSTED
     return 3 if found.set_aside else 0
 
 
@@ -103,20 +119,26 @@ def _tokens(args: argparse.Namespace) -> int:
     return 3 if found.set_aside else 0
 
 
-def _looked_at(output: str) -> Audit:
+def _looked_at(output: str, trusted: Path | None) -> Audit:
     """Verify, and show how far it is."""
     from jobs.bar import bar
 
     with bar() as shown:
         task = shown.add_task("verifying rows", total=None)
-        return verify(output, lambda done, rows: shown.update(task, completed=done, total=rows))
+        return verify(output, lambda done, rows: shown.update(task, completed=done, total=rows), trusted)
 
 
-def verify(output: str, told: Callable[[int, int], None] = lambda done, rows: None) -> Audit:
+def verify(
+    output: str, told: Callable[[int, int], None] = lambda done, rows: None, trusted: Path | None = None
+) -> Audit:
     """Look at all that a job has written.
+
+    Args:
+        trusted: certificates, PEM, by which the signer of its provenance is known.
 
     Raises:
         OutputError: where there is no job.
+        ConfigError: where `trusted` holds no certificates.
     """
     from cluster import plan as plans
     from cluster.storage import Storage
@@ -124,15 +146,21 @@ def verify(output: str, told: Callable[[int, int], None] = lambda done, rows: No
     from jobs.synthesis.audit import audit
     from jobs.synthesis.commit import FOLDERS
     from jobs.synthesis.folder import OUTPUTS, SIZES, digest_suffix, read_json
+    from jobs.synthesis.provenance_audit import audit_provenance
 
     storage = Storage(output)
     plan = plans.load(storage)
     if plan is None:
         raise OutputError(f"{output}: no job of ours", "give the -o of a `flowtts synthesize` or `flowtts corpus`")
     outputs = (read_json(storage, OUTPUTS) or {}).get(SIZES)
-    return audit(
+    found = audit(
         storage, plan, digest_suffix(plan), FOLDERS, _Sounds, told, outputs if isinstance(outputs, dict) else {}
     )
+    if not found.findings:  # else there is no telling what the provenance should say
+        attested = audit_provenance(storage, trusted)
+        found.findings += attested.findings
+        found.signature, found.provenance = attested.signature, attested.told
+    return found
 
 
 class _Sounds:
@@ -160,6 +188,7 @@ def repair(
     workers: int | None = None,
     address: str | None = None,
     watermark_key: str | None = None,
+    signing: Signing | None = None,
 ) -> None:
     """Delete what is damaged or too much, and let the job go on: it speaks what is missing and writes its manifest anew.
 
@@ -180,7 +209,7 @@ def repair(
         storage.delete(shard_name(index))
     storage.delete(MANIFEST)
     storage.delete(SUMMARY)
-    go_on(output, workers=workers, address=address, watermark_key=watermark_key)
+    go_on(output, workers=workers, address=address, watermark_key=watermark_key, signing=signing)
 
 
 def told(found: Audit, output: str) -> str:
@@ -191,6 +220,7 @@ def told(found: Audit, output: str) -> str:
     lines = [f"{f.kind}: {f.name}: {f.what}" for f in found.findings[:SHOWN]]
     if len(found.findings) > SHOWN:
         lines.append(f"... and {len(found.findings) - SHOWN} more (--json lists them)")
+    lines += [found.provenance] if found.provenance else []
     size = f"{found.sounds} sounds, {found.bytes / 1e6:.1f} MB"
     if found.whole:
         lines.append(f"{output}: whole: of {found.planned} rows {found.ok} spoken, {found.set_aside} set aside; {size}")

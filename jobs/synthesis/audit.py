@@ -41,7 +41,7 @@ class Finding:
 
 @dataclass
 class Audit:
-    """What was looked at, and what was found."""
+    """What was looked at, and what was found; `signature` is the provenance's status, and `provenance` tells of it."""
 
     planned: int = 0
     ok: int = 0
@@ -49,6 +49,8 @@ class Audit:
     bytes: int = 0
     sounds: int = 0
     findings: list[Finding] = field(default_factory=list)
+    signature: str = "none"
+    provenance: str = ""
 
     @property
     def whole(self) -> bool:
