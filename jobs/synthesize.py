@@ -555,6 +555,7 @@ def voice_engine(voice: str | None, device: str, lexicon: dict[str, str]) -> Eng
     Raises:
         VoiceError: where there is no such voice or its card is damaged.
     """
+    from flowtts_core.config import to_dict
     from flowtts_core.voice import find_voice, found_anywhere, load_card, with_lexicon
     from jobs.synthesis.engine import Engine
 
@@ -572,6 +573,7 @@ def voice_engine(voice: str | None, device: str, lexicon: dict[str, str]) -> Eng
         source=card.source,
         languages=card.languages,
         speakers=card.speakers,
+        sampling=to_dict(card.sampling),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ class Engine:
         steps: of its flow by default.
         frontend: spec of its front end, which cuts texts without the model; None where it has none.
         make_on_cpu: makes it in a process that has no GPU, where `make` needs one.
+        sampling: what it samples by where nothing else is asked, as JSON values.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Engine:
     source: str = ""
     languages: tuple[str, ...] = ("en-us",)
     speakers: tuple[str, ...] = ()
+    sampling: Mapping[str, Any] = field(default_factory=dict)
 
     def make_front(self) -> PlanText | None:
         """Make what cuts texts for it, where that needs no model."""
@@ -59,9 +61,10 @@ class Engine:
         return asked if self.frontend is None else language_read(self.frontend, speaker, language) or asked
 
     def facts(self) -> dict[str, Any]:
-        """What a data set says of its voice."""
+        """What a data set, and its provenance, say of its voice."""
         facts = {name: getattr(self, name) for name in ("fingerprint", "licence", "source")}
-        return {**facts, "language": ", ".join(self.languages)}
+        sampling = {"sampling": dict(self.sampling)} if self.sampling else {}
+        return {**facts, "language": ", ".join(self.languages), **sampling}
 
 
 @dataclass
