@@ -7,6 +7,7 @@ most of the mark, and the whole of it stays 25 dB below the sound.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -41,6 +42,7 @@ class Depth:
         return Depth(factor * self.loud, factor * self.quiet)
 
 
+@lru_cache(maxsize=1)
 def fading() -> np.ndarray:
     """Return what is left of the levels [HELD] of the last frames, of which the newest is the last."""
     left: np.ndarray = (_FADING ** np.arange(HELD - 1, -1, -1)).astype(np.float32)
@@ -49,5 +51,6 @@ def fading() -> np.ndarray:
 
 def faded(levels: np.ndarray) -> np.ndarray:
     """Return the loudest levels [T], as they fade, of levels [HELD - 1 + T] that begin before the first."""
-    made: np.ndarray = (np.lib.stride_tricks.sliding_window_view(levels, HELD) * fading()).max(1)
+    lately = np.arange(len(levels) - HELD + 1)[:, None] + np.arange(HELD)
+    made: np.ndarray = (levels[lately] * fading()).max(1)
     return made

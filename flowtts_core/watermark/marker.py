@@ -87,9 +87,11 @@ class MarkStream:
 
     def _marked(self, frames: int) -> np.ndarray:
         hop = self._hop
-        heard = self._waiting[: (frames + 1) * hop]
+        hops = self._waiting[: (frames + 1) * hop].reshape(-1, hop)
         self._waiting = self._waiting[frames * hop :]
-        pieces = np.lib.stride_tricks.sliding_window_view(heard, 2 * hop)[::hop] * self._window
+        pieces = (
+            np.concatenate([hops[:-1], hops[1:]], 1) * self._window
+        )  # far cheaper for few frames than a sliding view
         spectra = np.fft.rfft(pieces, axis=1)
         marked = spectra[:, 1 : self._gains.shape[1] + 1]  # a view
         sizes = np.abs(marked) / hop
