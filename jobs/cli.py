@@ -129,10 +129,11 @@ def _submit(words: Sequence[str], args: argparse.Namespace) -> int:
     from flowtts_core.watermark.marking import KEY_VARIABLE
 
     refuse_local_output(args)
-    if getattr(args, "watermark_key", "") is None and os.environ.get(KEY_VARIABLE):
+    option = next((name for name in ("watermark_key", "key") if hasattr(args, name)), None)
+    if option is not None and getattr(args, option) is None and os.environ.get(KEY_VARIABLE):
         raise ConfigError(
-            f"{KEY_VARIABLE} is set here, and the command runs on the cluster, which would mark without that key",
-            "give --watermark-key FILE, a file that is there on the cluster, or unset the variable",
+            f"{KEY_VARIABLE} is set here, and the command runs on the cluster, which does not have that key",
+            f"give --{option.replace('_', '-')} FILE, a file that is there on the cluster, or unset the variable",
         )
     return submit(words, args.address)
 

@@ -5,15 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flowtts_core.errors import AudioError, ConfigError, FlowTTSError, OutputError
 from jobs.corpus.source import AUDIO_SUFFIXES
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from flowtts_core.watermark.marker import Marker, MarkStream
+
 NOT_FOUND, SOME_FAILED = 4, 3  # exit codes
-_LONGEST_S = 24 * 3600.0
 LONGEST_S = 24 * 3600.0
 
 
@@ -30,8 +35,11 @@ def add_parser(subparsers: Any) -> None:
     embed = kinds.add_parser(
         "embed",
         help="mark recordings",
-        description="Write marked copies of recordings, of one channel.",
-        epilog="example:\n  flowtts watermark embed speech.wav -o marked.wav --number 7",
+        description="Write marked copies of recordings, each channel marked. Sample rate and length stay; samples have 16 bits,"
+        " and tags and pictures are not copied. Copies are .wav .flac .mp3 .ogg or .opus; M4A and M4B can be read too.",
+        epilog="exit codes: 0 all were marked, 3 some could not be read, 1 none could, 2 wrong usage\n\n"
+        "examples:\n  flowtts watermark embed speech.wav -o marked.wav --number 7\n"
+        "  flowtts watermark embed recordings/ -o marked/ --key key",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     embed.add_argument("inputs", nargs="+", type=Path, metavar="FILE", help="recordings, or folders of them")
@@ -85,43 +93,76 @@ def run(args: argparse.Namespace) -> int:
 def _embed(args: argparse.Namespace) -> int:
     import numpy as np
 
-    from flowtts_core.audio.files import read_audio, require_known, write_audio
+    from flowtts_core.audio.files import require_known
     from flowtts_core.watermark.card import bundled_mark
     from flowtts_core.watermark.marker import Marker
     from flowtts_core.watermark.message import encoded
 
-    marker = Marker.open(args.mark or bundled_mark(), _key(args.key))
     message = np.array(encoded(args.number))
+    marker = Marker.open(args.mark or bundled_mark(), _key(args.key))
     files = _files(args.inputs)
     places = _places(files, args.inputs, args.output)
-    for place in places:
-        require_known(place.suffix)
+    inputs = {file.resolve() for file in files}
+    for file, place in zip(files, places, strict=True):
+        try:
+            require_known(place.suffix)
+        except AudioError as error:
+            raise ConfigError(f"{file}: {error.message}", f"{error.remedy}, or leave it out") from error
+        if place.resolve() in inputs:
+            raise ConfigError(f"{place} would be written over", "give another -o")
     failed = 0
     for file, place in zip(files, places, strict=True):
-        if place.resolve() == file.resolve():
-            raise ConfigError(f"{file} would be written over", "give another -o")
         try:
-            sound, rate = read_audio(file, longest_s=LONGEST_S)
-            before = marker.detected(sound, rate)
-            marked = marker.marked(sound, rate, message)
+            with _minutes(file, args.json) as report:
+                before, found = _embedded(marker, file, place, message, report)
         except AudioError as error:
             failed += 1
             print(error, file=sys.stderr)
             continue
-        try:
-            write_audio(place, marked, rate)
         except OSError as error:
             raise OutputError(f"cannot write {place}: {error.strerror or error}", "choose another -o") from error
-        if before.score > marker.threshold:
+        if before:
             print(f"{file}: is marked already; its own message may not be read any more", file=sys.stderr)
-        found = marker.detected(marked, rate).score > marker.threshold
-        row = {"file": str(file), "output": str(place), "number": args.number, "found_again": found}
+        row = {
+            "file": str(file),
+            "output": str(place),
+            "number": args.number,
+            "found_again": found,
+            "marked_before": before,
+        }
         print(
-            json.dumps(row)
+            json.dumps(row, ensure_ascii=False)
             if args.json
-            else f"{place}: marked{'' if found else ', but the mark is not found again: too short or too quiet'}"
+            else f"{place}: marked{'' if found else ', but the mark is not found again: too short or too quiet'}",
+            flush=True,
         )
     return _code(failed, len(files), 0)
+
+
+def _embedded(
+    marker: Marker, file: Path, place: Path, message: np.ndarray, report: Callable[[float], None]
+) -> tuple[bool, bool]:
+    """Write a marked copy, piece by piece; return whether a mark was found before, and whether it is found in the copy."""
+    import numpy as np
+
+    from flowtts_core.audio.pieces import audio_pieces, audio_writer
+    from flowtts_core.watermark.finding import PIECE_S, detected_in
+
+    before, found, done = False, False, 0.0
+    with ExitStack() as opened:
+        streams: list[MarkStream] = []
+        for piece, rate in audio_pieces(file, PIECE_S, longest_s=LONGEST_S):
+            if not streams:
+                streams = [marker.stream(rate, message) for _ in range(piece.shape[1])]
+                write = opened.enter_context(audio_writer(place, rate, len(streams)))
+            marked = np.stack([stream.feed(piece[:, channel]) for channel, stream in enumerate(streams)], axis=1)
+            write(marked)
+            before = before or detected_in(marker, piece, rate).found > 0
+            found = found or detected_in(marker, marked, rate).found > 0
+            done += len(piece) / rate
+            report(done)
+        write(np.stack([stream.finish() for stream in streams], axis=1))
+    return before, found
 
 
 def _detect(args: argparse.Namespace) -> int:
@@ -131,9 +172,8 @@ def _detect(args: argparse.Namespace) -> int:
         raise ConfigError(
             "--sounds-per-file, --workers, --address and --overwrite are for a job", "give -o FINDINGS too"
         )
-    from flowtts_core.audio.files import read_audio
     from flowtts_core.watermark.card import bundled_mark
-    from flowtts_core.watermark.finding import told
+    from flowtts_core.watermark.finding import told_of
     from flowtts_core.watermark.marker import Marker
 
     marker = Marker.open(args.mark or bundled_mark(), _key(args.key))
@@ -141,15 +181,39 @@ def _detect(args: argparse.Namespace) -> int:
     failed = absent = 0
     for file in files:
         try:
-            sound, rate = read_audio(file, longest_s=LONGEST_S)
+            with _minutes(file, args.json) as report:
+                row = told_of(marker, file, longest_s=LONGEST_S, report=report)
         except AudioError as error:
             failed += 1
             print(error, file=sys.stderr)
             continue
-        row = told(marker, sound, rate)
         absent += not row["marked"]
-        print(json.dumps({"file": str(file), **row}) if args.json else f"{file}: {_said(row)}")
+        print(
+            json.dumps({"file": str(file), **row}, ensure_ascii=False) if args.json else f"{file}: {_said(row)}",
+            flush=True,
+        )
     return _code(failed, len(files), NOT_FOUND if absent else 0)
+
+
+@contextmanager
+def _minutes(file: Path, quiet: bool) -> Iterator[Callable[[float], None]]:
+    """Give what tells, of a file that is longer than one piece, how many of its minutes are done."""
+    from flowtts_core.watermark.finding import PIECE_S
+    from jobs.bar import bar
+
+    with ExitStack() as opened:
+        shown: list[Callable[[float], None]] = []
+
+        def report(seconds: float) -> None:
+            if not shown and seconds < PIECE_S:
+                return  # it is at its end already
+            if not shown:
+                progress = opened.enter_context(bar(quiet=quiet))
+                task = progress.add_task(f"{file.name}, minutes", total=None)
+                shown.append(lambda seconds: progress.update(task, completed=round(seconds / 60)))
+            shown[0](seconds)
+
+        yield report
 
 
 def _find_marks(args: argparse.Namespace) -> int:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import soundfile
@@ -12,7 +14,7 @@ import soundfile
 from flowtts_core.errors import AudioError
 from flowtts_core.files import write_whole
 
-_FORMATS = {  # suffix -> libsndfile's container and encoding
+FORMATS = {  # suffix -> libsndfile's container and encoding
     ".wav": ("WAV", "PCM_16"),
     ".flac": ("FLAC", "PCM_16"),
     ".mp3": ("MP3", "MPEG_LAYER_III"),
@@ -39,19 +41,12 @@ def read_audio(
     Raises:
         AudioError: when it cannot be read, holds no samples or lasts too long.
     """
-    name = "these bytes" if isinstance(source, bytes) else str(source)
-    try:
+    name = name_of(source)
+    with as_audio_errors(name):
         waveform, rate = _decode(source, name, longest_s)
-    except FileNotFoundError:
-        raise AudioError(f"{name}: no such file", "check the path") from None
-    except (soundfile.SoundFileError, OSError, ValueError, IndexError) as error:
-        raise AudioError(
-            f"{name}: not readable as audio ({_reason(error)})", "convert it to WAV or FLAC, or leave it out"
-        ) from error
     if len(waveform) == 0:
         raise AudioError(f"{name}: holds no samples", "leave it out")
-    if not np.isfinite(waveform).all():
-        raise AudioError(f"{name}: holds samples that are not numbers", "write it again or leave it out")
+    require_finite(waveform, name)
     if sample_rate is not None and rate != sample_rate:
         return resample(waveform, rate, sample_rate), sample_rate
     return waveform, rate
@@ -67,7 +62,7 @@ def read_channels(
     """
     if channels == 1:
         return read_audio(source, sample_rate, longest_s=longest_s)[0][None]
-    name = "these bytes" if isinstance(source, bytes) else str(source)
+    name = name_of(source)
     try:
         with soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else name) as file:
             _require_short(file, name, longest_s)
@@ -100,8 +95,8 @@ def write_audio(path: str | Path, waveform: np.ndarray, sample_rate: int) -> Non
 
 def require_known(suffix: str) -> None:
     """Raise AudioError for a suffix that cannot be written."""
-    if suffix.lower() not in _FORMATS:
-        raise AudioError(f"cannot write {suffix or 'a file without suffix'}", f"use one of {' '.join(_FORMATS)}")
+    if suffix.lower() not in FORMATS:
+        raise AudioError(f"cannot write {suffix or 'a file without suffix'}", f"use one of {' '.join(FORMATS)}")
 
 
 def encode(waveform: np.ndarray, sample_rate: int, suffix: str = ".flac") -> bytes:
@@ -110,14 +105,31 @@ def encode(waveform: np.ndarray, sample_rate: int, suffix: str = ".flac") -> byt
     Ogg streams have a random serial number, as their standard asks. For Opus the sound is resampled to a rate it supports.
     """
     require_known(suffix)
-    container, subtype = _FORMATS[suffix.lower()]
+    container, subtype = FORMATS[suffix.lower()]
     if subtype == "OPUS" and sample_rate not in OPUS_RATES:
         rate = opus_rate(sample_rate)
         waveform, sample_rate = resample(waveform, sample_rate, rate), rate
     buffer = io.BytesIO()
-    samples = to_int16(waveform) if subtype == "PCM_16" else np.clip(waveform, -1, 1).astype(np.float32)
-    soundfile.write(buffer, samples, sample_rate, format=container, subtype=subtype)
+    channels = 1 if waveform.ndim == 1 else waveform.shape[1]
+    with as_unwritable(suffix, sample_rate, channels):
+        soundfile.write(buffer, samples_as(waveform, subtype), sample_rate, format=container, subtype=subtype)
     return buffer.getvalue()
+
+
+def samples_as(waveform: np.ndarray, subtype: str) -> np.ndarray:
+    return to_int16(waveform) if subtype == "PCM_16" else np.clip(waveform, -1, 1).astype(np.float32)
+
+
+@contextmanager
+def as_unwritable(suffix: str, sample_rate: int, channels: int) -> Iterator[None]:
+    """Say what a format does not take, where libsndfile says no more than that."""
+    try:
+        yield
+    except soundfile.LibsndfileError as error:
+        raise AudioError(
+            f"cannot write {suffix} of {channels} channel(s) at {sample_rate} Hz: {_reason(error)}",
+            "write .wav or .flac, or convert the sound to one channel at 48 kHz or less",
+        ) from error
 
 
 def to_int16(waveform: np.ndarray) -> np.ndarray:
@@ -153,7 +165,7 @@ def require_seconds(source: IO[bytes], name: str, longest_s: float) -> None:
 
 def _require_short(file: soundfile.SoundFile, name: str, longest_s: float | None) -> None:
     if longest_s is not None and file.frames < _UNKNOWN:
-        _require_seconds(file.frames / file.samplerate, name, longest_s)
+        require_at_most(file.frames / file.samplerate, name, longest_s)
         if file.frames * file.channels > longest_s * _MOST_PER_S:
             raise AudioError(
                 f"{name}: {file.channels} channels at {file.samplerate} Hz are too many samples to read at once",
@@ -161,7 +173,7 @@ def _require_short(file: soundfile.SoundFile, name: str, longest_s: float | None
             )
 
 
-def _require_seconds(seconds: float, name: str, longest_s: float | None) -> None:
+def require_at_most(seconds: float, name: str, longest_s: float | None) -> None:
     if longest_s is not None and seconds > longest_s:
         raise AudioError(
             f"{name}: lasts more than {longest_s / 60:g} minutes, the longest that is read", "cut it into shorter clips"
@@ -175,20 +187,55 @@ def _reason(error: Exception) -> str:
 
 def _decode(source: str | Path | bytes, name: str, longest_s: float | None) -> tuple[np.ndarray, int]:
     """Decode by libsndfile; by FFmpeg what it does not support (M4A, M4B, AAC) or cannot tell the length of."""
-    file = io.BytesIO(source) if isinstance(source, bytes) else str(source)
-    if isinstance(file, str) and not Path(file).is_file():
-        raise FileNotFoundError(file)
+    sound = by_libsndfile(source)
+    if sound is None:
+        return _decode_by_ffmpeg(openable(source), name, longest_s)
+    with sound:
+        _require_short(sound, name, longest_s)
+        samples = sound.read(dtype="float32", always_2d=True)  # at once: MP3 in pieces has other samples
+        return (samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)), int(sound.samplerate)
+
+
+def by_libsndfile(source: str | Path | bytes) -> soundfile.SoundFile | None:
+    """Open by libsndfile; None for what it does not support, or cannot tell the length of, and FFmpeg does."""
+    if not isinstance(source, bytes) and not Path(source).is_file():
+        raise FileNotFoundError(source)
     try:
-        with soundfile.SoundFile(file) as sound:
-            if sound.frames < _UNKNOWN:
-                _require_short(sound, name, longest_s)
-                samples = sound.read(dtype="float32", always_2d=True)  # at once: MP3 in pieces has other samples
-                return (samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)), int(sound.samplerate)
-    except soundfile.LibsndfileError as error:
+        sound = soundfile.SoundFile(openable(source))
+    except soundfile.LibsndfileError:
         head = source[:12] if isinstance(source, bytes) else _head(source)
         if head[4:8] != b"ftyp" and head[:2] not in (b"\xff\xf1", b"\xff\xf9"):
-            raise error
-    return _decode_by_ffmpeg(io.BytesIO(source) if isinstance(source, bytes) else str(source), name, longest_s)
+            raise
+        return None
+    if sound.frames < _UNKNOWN:
+        return sound
+    sound.close()
+    return None
+
+
+@contextmanager
+def as_audio_errors(name: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise AudioError(f"{name}: no such file", "check the path") from None
+    except (soundfile.SoundFileError, OSError, ValueError, IndexError) as error:
+        raise AudioError(
+            f"{name}: not readable as audio ({_reason(error)})", "convert it to WAV or FLAC, or leave it out"
+        ) from error
+
+
+def require_finite(samples: np.ndarray, name: str) -> None:
+    if not np.isfinite(samples).all():
+        raise AudioError(f"{name}: holds samples that are not numbers", "write it again or leave it out")
+
+
+def name_of(source: str | Path | bytes) -> str:
+    return "these bytes" if isinstance(source, bytes) else str(source)
+
+
+def openable(source: str | Path | bytes) -> io.BytesIO | str:
+    return io.BytesIO(source) if isinstance(source, bytes) else str(source)
 
 
 def _head(path: str | Path) -> bytes:
@@ -197,16 +244,27 @@ def _head(path: str | Path) -> bytes:
 
 
 def _decode_by_ffmpeg(file: io.BytesIO | str, name: str, longest_s: float | None) -> tuple[np.ndarray, int]:
+    pieces, rate = [np.zeros(0, np.float32)], 0
+    for samples, rate in frames_by_ffmpeg(file, name, longest_s, layout="mono"):  # noqa: B007
+        pieces.append(samples[:, 0])
+    return np.concatenate(pieces), rate
+
+
+def frames_by_ffmpeg(
+    file: io.BytesIO | str, name: str, longest_s: float | None, layout: str | None = None
+) -> Iterator[tuple[np.ndarray, int]]:
+    """Yield what FFmpeg decodes at once, [S, C], mixed to a layout, and the sample rate."""
     import av
 
     with av.open(file, "r") as container:
         stream = container.streams.audio[0]
-        resampler = av.AudioResampler(format="flt", layout="mono", rate=stream.rate)
-        _require_seconds((container.duration or 0) / av.time_base, name, longest_s)
-        pieces, read = [], 0
+        resampler: Any = av.AudioResampler(format="flt", layout=layout or stream.layout, rate=stream.rate)
+        require_at_most((container.duration or 0) / av.time_base, name, longest_s)
+        read = 0
         for frame in container.decode(stream):
-            pieces += [out.to_ndarray()[0] for out in resampler.resample(frame)]
+            for out in resampler.resample(frame):
+                yield out.to_ndarray()[0].reshape(out.samples, -1), int(stream.rate)
             read += frame.samples
-            _require_seconds(read / stream.rate, name, longest_s)
-        pieces += [out.to_ndarray()[0] for out in resampler.resample(None)]
-    return np.concatenate([np.zeros(0, np.float32), *pieces]), int(stream.rate)
+            require_at_most(read / stream.rate, name, longest_s)
+        for out in resampler.resample(None):
+            yield out.to_ndarray()[0].reshape(out.samples, -1), int(stream.rate)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -117,13 +117,32 @@ class Detection:
         marked: [T] whether each frame of 10 ms is marked.
         bits: [bits] scores of the message's bits, summed over windows with a mark, or else of the likeliest; above 0 is a 1.
         score: of the likeliest window of three seconds; compare with `Marker.threshold`. Minus infinity in silence.
-        share: of the windows with sound that have a mark.
+        heard, found: windows with sound, and those of them that have a mark.
     """
 
     marked: np.ndarray
     bits: np.ndarray
     score: float
-    share: float
+    heard: int
+    found: int
+
+    @property
+    def share(self) -> float:
+        """Of the windows with sound, how many have a mark."""
+        return self.found / self.heard if self.heard else 0.0
+
+    @classmethod
+    def joined(cls, parts: Sequence[Detection]) -> Detection:
+        """Return what was found in a sound of what was found in its parts."""
+        best = max(parts, key=lambda part: part.score)
+        sure = [part for part in parts if part.found] or [best]
+        return cls(
+            np.concatenate([part.marked for part in parts]),
+            np.sum([part.bits for part in sure], axis=0),
+            best.score,
+            sum(part.heard for part in parts),
+            sum(part.found for part in parts),
+        )
 
 
 @dataclass(frozen=True)
@@ -178,7 +197,7 @@ class Marker:
         return np.concatenate([stream.feed(waveform), stream.finish()])
 
     def detected(self, waveform: np.ndarray, sample_rate: int) -> Detection:
-        """Look for a mark in [S]; memory grows by some hundred bytes a frame of 10 ms."""
+        """Look for a mark in [S]; memory grows by 1.5 kB a frame of 10 ms (`finding.told_of` bounds it)."""
         estimates, loud = self.estimates(waveform, sample_rate)
         estimates = estimates * (loud > _QUIET * float(np.sqrt(np.square(loud).mean())))[:, None]
         found: list[tuple[int, _Match]] = []
@@ -192,12 +211,12 @@ class Marker:
             heard += 1
             found.append((begin, self._best(window * within[:, None])))
         if not found:
-            return Detection(np.zeros(len(loud), bool), np.zeros(self.bits), -math.inf, 0.0)
+            return Detection(np.zeros(len(loud), bool), np.zeros(self.bits), -math.inf, 0, 0)
         sure = [(begin, match) for begin, match in found if match.score > self.threshold]
         best = max(found, key=lambda one: one[1].score)
         bits = np.sum([match.bits for _, match in sure or [best]], axis=0)
         marked = self._placed(estimates, sure, (bits > 0).astype(int))
-        return Detection(marked, bits, best[1].score, len(sure) / heard)
+        return Detection(marked, bits, best[1].score, heard, len(sure))
 
     def estimates(self, waveform: np.ndarray, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
         """Return how likely each bin was raised rather than lowered, as logarithms of odds [T, BINS], and levels [T]."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowtts_core.errors import AudioError, VoiceError
-from flowtts_core.watermark.finding import LEAST_SHARE, told
+from flowtts_core.watermark.finding import LEAST_SHARE, told_of
 from jobs.corpus.shards import (
     Made,
     find_sounds,
@@ -159,10 +159,7 @@ class MarkFinder:
         return {"index": index, "note": note}
 
     def _look(self, clip: SourceClip, audio: bytes | str) -> dict[str, Any]:
-        from flowtts_core.audio.files import read_audio
-
-        sound, rate = read_audio(audio, longest_s=LONGEST_S)
-        return {**told(self._marker, sound, rate), "seconds": round(len(sound) / rate, 3)}
+        return told_of(self._marker, audio, longest_s=LONGEST_S)
 
 
 def _row(clip: SourceClip, found: dict[str, Any] | AudioError) -> dict[str, Any]:

@@ -202,8 +202,11 @@ def test_the_server_marks_whole_and_streamed_alike(tmp_path: Path) -> None:
 def test_a_key_of_this_machines_environment_is_not_lost_on_a_cluster(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Else the job would be marked without it, and nobody would know."""
+    """Else the job would be marked, or marks looked for, without it, and nobody would know."""
     monkeypatch.setenv(KEY_VARIABLE, KEY.decode())
-    sent = ["synthesize", "s3://bucket/book.txt", "-o", "s3://bucket/out", "--address", "http://127.0.0.1:1"]
-    assert cli.main(sent) == 2
-    assert "would mark without that key" in capsys.readouterr().err
+    for verb, option in ((["synthesize"], "--watermark-key"), (["watermark", "detect"], "--key")):
+        sent = [*verb, "s3://bucket/book.txt", "-o", "s3://bucket/out", "--address", "http://127.0.0.1:1"]
+        assert cli.main(sent) == 2
+        told = capsys.readouterr().err
+        assert "does not have that key" in told
+        assert f"give {option} FILE" in told

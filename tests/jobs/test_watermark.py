@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 
 from flowtts_core.audio.files import read_audio, write_audio
+from flowtts_core.audio.pieces import audio_pieces
 from flowtts_core.metrics.judges import Clip, Panel, PanelConfig
+from flowtts_core.watermark import finding
 from flowtts_core.watermark.attacks import ATTACKS
 from flowtts_core.watermark.card import bundled_mark
-from flowtts_core.watermark.marker import Marker
+from flowtts_core.watermark.marker import Detection, Marker
 from flowtts_core.watermark.message import decoded, encoded
 from jobs.cli import main
 
@@ -62,6 +65,39 @@ def test_a_key_hides_the_mark_from_others(
     assert main(["watermark", "detect", str(marked), "--key", str(key)]) == 0
     assert main(["watermark", "detect", str(marked)]) == 4
     assert "no mark" in capsys.readouterr().out
+
+
+def test_all_channels_are_marked_however_long(
+    speech: tuple[np.ndarray, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is looked at piece by piece: a mark that begins in the second piece is placed, and read, in the whole."""
+    sound, rate = speech
+    plain, marked, both = tmp_path / "plain.wav", tmp_path / "marked.wav", tmp_path / "both.wav"
+    write_audio(plain, np.stack([sound, sound[::-1]], axis=1), rate)
+    monkeypatch.setattr(finding, "PIECE_S", 3.0)
+    assert main(["watermark", "embed", str(plain), "-o", str(marked), "--number", "9", "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert (row["found_again"], row["marked_before"]) == (True, False)
+    pieces = [piece for piece, _ in audio_pieces(marked, 60.0)]
+    samples = np.concatenate(pieces)
+    assert samples.shape == (len(sound), 2)
+    marker = Marker.open(bundled_mark())
+    for channel in samples.T:
+        assert finding.told(marker, channel, rate)["number"] == 9
+    write_audio(both, np.concatenate([sound, samples.mean(1)]), rate)
+    told = finding.told_of(marker, both)
+    assert told["number"] == 9
+    assert 0.3 < told["share"] < 0.6
+    assert abs(told["spans_s"][0][0] - len(sound) / rate) < 0.5
+    assert told["seconds"] == round(2 * len(sound) / rate, 3)
+
+
+def test_places_in_a_sound_are_told_in_its_own_time() -> None:
+    """At 22,050 Hz a frame is 220 samples, not quite 10 ms: after an hour that is eight seconds."""
+    found = Detection(np.repeat([False, True], [360_000, 1000]), np.ones(16), 9.0, 10, 10)
+    with mock.patch.object(Marker, "detected", return_value=found):
+        told = finding.told(Marker.open(bundled_mark()), np.zeros(1, np.float32), 22_050)
+    assert told["spans_s"] == [(round(360_000 * 220 / 22_050, 2), round(361_000 * 220 / 22_050, 2))]
 
 
 def test_wrong_input_is_told(
