@@ -120,7 +120,8 @@ def _embed(args: argparse.Namespace) -> int:
             print(error, file=sys.stderr)
             continue
         except OSError as error:
-            raise OutputError(f"cannot write {place}: {error.strerror or error}", "choose another -o") from error
+            where = f" ({error.filename})" if Path(error.filename or place) in place.parents else ""
+            raise OutputError(f"cannot write {place}: {error.strerror or error}{where}", "choose another -o") from error
         if before:
             print(f"{file}: is marked already; its own message may not be read any more", file=sys.stderr)
         row = {
@@ -249,7 +250,7 @@ def _find_marks(args: argparse.Namespace) -> int:
 
 def _said(row: dict[str, Any]) -> str:
     if not row["marked"]:
-        return "no mark" + ("" if row["score"] is not None else " (silence)")
+        return "no mark" + ("" if row["score"] is not None else " (less than half a second of sound, or silence)")
     number = "its number cannot be read" if row["number"] is None else f"number {row['number']}"
     return f"marked, {row['share']:.0%} of the time, {number}"
 
@@ -282,6 +283,8 @@ def _places(files: Sequence[Path], inputs: Sequence[Path], output: Path) -> list
     """Return where each marked copy goes."""
     if len(files) == 1 and output.suffix and not output.is_dir():
         return [output]
+    if output.suffix.lower() in AUDIO_SUFFIXES and not output.is_dir():
+        raise ConfigError(f"-o {output}: {len(files)} recordings do not go into one file", "give a folder as -o")
     roots = [place for place in inputs if place.is_dir()]
     places = []
     for file in files:

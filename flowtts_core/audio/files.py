@@ -21,6 +21,7 @@ FORMATS = {  # suffix -> libsndfile's container and encoding
     ".ogg": ("OGG", "VORBIS"),
     ".opus": ("OGG", "OPUS"),
 }
+_SYSTEM_ERROR = 2  # libsndfile's SF_ERR_SYSTEM
 _UNKNOWN = (1 << 63) - 1  # frames by a header that does not tell, as of FLAC that was written to a pipe
 _MOST_PER_S = 8 * 48_000  # samples of all channels, where the length of what is read is bounded
 OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
@@ -122,10 +123,12 @@ def samples_as(waveform: np.ndarray, subtype: str) -> np.ndarray:
 
 @contextmanager
 def as_unwritable(suffix: str, sample_rate: int, channels: int) -> Iterator[None]:
-    """Say what a format does not take, where libsndfile says no more than that."""
+    """Say what a format does not take, where libsndfile says no more than that; what the disk does not is an OSError."""
     try:
         yield
     except soundfile.LibsndfileError as error:
+        if error.code == _SYSTEM_ERROR:
+            raise OSError(_reason(error)) from error
         raise AudioError(
             f"cannot write {suffix} of {channels} channel(s) at {sample_rate} Hz: {_reason(error)}",
             "write .wav or .flac, or convert the sound to one channel at 48 kHz or less",
@@ -219,6 +222,8 @@ def as_audio_errors(name: str) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise AudioError(f"{name}: no such file", "check the path") from None
+    except PermissionError:
+        raise AudioError(f"{name}: may not be read", "ask for the right to read it, or leave it out") from None
     except (soundfile.SoundFileError, OSError, ValueError, IndexError) as error:
         raise AudioError(
             f"{name}: not readable as audio ({_reason(error)})", "convert it to WAV or FLAC, or leave it out"

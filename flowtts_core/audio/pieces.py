@@ -79,6 +79,7 @@ def audio_writer(path: str | Path, sample_rate: int, channels: int) -> Iterator[
         sample_rate = opus_rate(sample_rate)
     with (
         _whole_or_device(path) as place,
+        open(place, "wb"),  # which says why a file cannot be made
         as_unwritable(path.suffix, sample_rate, channels),
         soundfile.SoundFile(place, "w", sample_rate, channels, subtype, format=container) as file,
     ):

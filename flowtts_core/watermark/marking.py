@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 KEY_VARIABLE = "FLOWTTS_WATERMARK_KEY"
 LEAST_KEY = 16  # bytes
+_MAKE_KEY = f"give {LEAST_KEY} or more: head -c 32 /dev/urandom > key"
 REACH_S = (
     HELD / 100 + 0.1
 )  # a marked sample depends on nothing further away; a stream that begins in the middle begins earlier
@@ -138,7 +139,9 @@ def read_key(path: str | os.PathLike[str] | None, option: str = "--key") -> byte
         key = Path(path).read_bytes().strip()
     except OSError as error:
         raise ConfigError(f"{option} {path}: {error.strerror or error}", "give a file of secret bytes") from error
-    _require_long(key or b"\0", f"{option} {path}")
+    if not key:
+        raise ConfigError(f"{option} {path}: is empty", _MAKE_KEY)
+    _require_long(key, f"{option} {path}")
     return key
 
 
@@ -151,7 +154,7 @@ def _require_long(key: bytes, what: str) -> None:
     if 0 < len(key) < LEAST_KEY:
         raise ConfigError(
             f"{what}: {len(key)} bytes are too few to be secret",
-            f"give {LEAST_KEY} or more: head -c 32 /dev/urandom > key",
+            _MAKE_KEY,
         )
 
 

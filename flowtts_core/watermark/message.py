@@ -31,7 +31,7 @@ def encoded(number: int) -> tuple[int, ...]:
         ConfigError: for a number out of range.
     """
     if not 0 <= number <= LARGEST:
-        raise ConfigError(f"message {number}", f"use a whole number from 0 to {LARGEST}")
+        raise ConfigError(f"a watermark's number of {number} is out of range", f"use one from 0 to {LARGEST}")
     bits = [0] * BITS
     data = [place for place in range(1, BITS) if place not in _CHECKS]
     for shift, place in enumerate(data):

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a")
+AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".m4b", ".aac")
 _LATER = {"column": "audio", "start": 0.0, "seconds": 0.0}  # fields of SourceClip that older prepared folders lack
 
 PLACE = ("row", "column", "start", "seconds")

@@ -114,10 +114,16 @@ def test_wrong_input_is_told(
     assert "silence" in capsys.readouterr().out
     assert main(["watermark", "detect", str(broken), str(plain)]) == 3
     assert main(["watermark", "detect", str(tmp_path / "none.wav")]) == 1
+    (tmp_path / "full.wav").symlink_to("/dev/full")
+    assert main(["watermark", "embed", str(plain), "-o", str(tmp_path / "full.wav")]) == 1
+    assert "full.wav: No space left" in capsys.readouterr().err
+    (tmp_path / "empty").touch()
     for wrong in (
         ["embed", str(plain), "-o", str(plain)],
         ["embed", str(plain), "-o", str(tmp_path / "out.wav"), "--number", "2048"],
+        ["embed", str(plain), str(silent), "-o", str(tmp_path / "one.wav")],
         ["detect", str(plain), "--key", str(key)],
+        ["detect", str(plain), "--key", str(tmp_path / "empty")],
     ):
         assert main(["watermark", *wrong]) == 2
 
