@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ConfigDict, Field
 
 from deploy.errors import ApiError
 from deploy.requests import Body
-from flowtts_core.audio.files import read_audio
 from flowtts_core.errors import AudioError
+
+if TYPE_CHECKING:
+    from flowtts_core.watermark.marker import Marker
 
 LONGEST_S = 600.0
 _AT_ONCE = 1  # recordings that a front looks at: others wait, and speech goes on
@@ -52,17 +55,21 @@ class MarkFinder:
             return await asyncio.to_thread(self._found, data)
 
     def _found(self, data: bytes) -> dict[str, Any]:
-        from flowtts_core.watermark.card import bundled_mark
-        from flowtts_core.watermark.finding import told
-        from flowtts_core.watermark.marker import Marker
+        from flowtts_core.watermark.finding import told_of
 
         try:
-            sound, rate = read_audio(data, longest_s=LONGEST_S)
+            for key, marker in zip(self._keys, self._markers, strict=True):
+                found = told_of(marker, data, longest_s=LONGEST_S)
+                if found["marked"]:
+                    break
         except AudioError as error:
             raise ApiError(400, f"audio: {error.message}", "invalid_audio", "audio") from None
-        for key in self._keys:
-            found = told(Marker.open(bundled_mark(), key), sound, rate)
-            if found["marked"]:
-                break
-        seconds = round(len(sound) / rate, 3)
-        return {"object": "audio.detection", "seconds": seconds, **found, "own_key": bool(key) and found["marked"]}
+        return {"object": "audio.detection", **found, "own_key": bool(key) and found["marked"]}
+
+    @cached_property
+    def _markers(self) -> list[Marker]:
+        """One for each key, kept: to open one takes as long as to look at four seconds of sound."""
+        from flowtts_core.watermark.card import bundled_mark
+        from flowtts_core.watermark.marker import Marker
+
+        return [Marker.open(bundled_mark(), key) for key in self._keys]

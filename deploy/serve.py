@@ -196,6 +196,7 @@ def serving(options: dict[str, Any], host: str, port: int, address: str | None =
     own = address is None
     with serve_environment(own, host, port) as ways, session(address, options["max_replicas"], data=False):
         from ray import serve
+        from ray.exceptions import RayError
         from ray.serve.config import HTTPOptions
 
         from deploy.app import NAME, ServeArgs, build
@@ -204,7 +205,7 @@ def serving(options: dict[str, Any], host: str, port: int, address: str | None =
         try:
             serve.start(http_options=HTTPOptions(host=ways.host, port=ways.port))
             serve.run(build(ServeArgs(**options, instance=ways.instance)), name=NAME, route_prefix="/")
-        except RuntimeError as error:
+        except (RuntimeError, RayError) as error:  # RayError: its proxy died, as on a machine with far too much to do
             serve.shutdown()
             raise ConfigError(
                 f"the server did not start: {root_cause(error)}", f"the log has more: {ray_logs() / 'serve'}"

@@ -13,6 +13,7 @@ from deploy.api import create_app
 from deploy.front import Front
 from deploy.settings import RequestLimits, Settings, served_voices
 from flowtts_core.audio.files import encode
+from flowtts_core.watermark.marker import Marker
 from flowtts_core.watermark.marking import Marking
 from tests.speech_like import babble
 
@@ -39,6 +40,14 @@ def test_marks_are_found_by_the_servers_key_and_by_none() -> None:
         assert [one["number"] for one in told] == numbers
         assert [one["own_key"] for one in told] == [False, False, own]
         assert told[1]["share"] > 0.8 and told[1]["spans_s"] and told[1]["seconds"] == 4.0
+
+
+def test_the_detector_is_opened_once_for_each_key() -> None:
+    client = client_of(Marking(12, KEY))
+    with mock.patch.object(Marker, "open", side_effect=Marker.open) as opened:
+        for _ in range(2):
+            assert client.post(PLACE, json=upload(SOUND)).json()["marked"] is False
+    assert [call.args[1] for call in opened.call_args_list] == [KEY, b""]
 
 
 @pytest.mark.parametrize(
