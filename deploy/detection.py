@@ -60,11 +60,12 @@ class MarkFinder:
         try:
             for key, marker in zip(self._keys, self._markers, strict=True):
                 found = told_of(marker, data, longest_s=LONGEST_S)
+                found["own_key"] = bool(key) and found["marked"]
                 if found["marked"]:
                     break
         except AudioError as error:
             raise ApiError(400, f"audio: {error.message}", "invalid_audio", "audio") from None
-        return {"object": "audio.detection", **found, "own_key": bool(key) and found["marked"]}
+        return {"object": "audio.detection", **found}
 
     @cached_property
     def _markers(self) -> list[Marker]:

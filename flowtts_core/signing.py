@@ -80,7 +80,7 @@ def make_chain(folder: Path, organisation: str, *, days: int = 365, replace: boo
     from cryptography.hazmat.primitives.asymmetric import ec
 
     if not 1 <= len(organisation.encode()) <= 64:
-        raise ConfigError("the organisation's name has no bytes, or more than 64", "give a shorter one")
+        raise ConfigError("the organisation's name has no bytes, or more than 64", "give one of 1 to 64")
     if not 1 <= days <= 3650:
         raise ConfigError(f"certificates for {days} days", "give 1 to 3650")
     places = folder / "key.pem", folder / "chain.pem"
@@ -176,10 +176,14 @@ def signer_of(c2pa: Any, key: Path, chain: Path) -> Any:
     secret, certificates = read_given(key, "the key"), read_given(chain, "the chain")
     try:
         private = serialization.load_pem_private_key(secret, None)
-    except (ValueError, TypeError) as error:  # TypeError: it has a password
+    except TypeError as error:
         raise ConfigError(
-            f"the key {key} is no private key in PEM, or has a password",
-            "openssl pkcs8 -topk8 -nocrypt -in KEY -out NEW",
+            f"the key {key} has a password",
+            f"give a copy without one: openssl pkcs8 -topk8 -nocrypt -in {key} -out NEW",
+        ) from error
+    except ValueError as error:
+        raise ConfigError(
+            f"the key {key} is no private key in PEM", "flowtts credentials make-chain makes one to try it with"
         ) from error
     try:
         first = x509.load_pem_x509_certificates(certificates)[0]

@@ -141,7 +141,10 @@ def _row(found: Any) -> dict[str, Any]:
 def _said(found: Any) -> str:
     if found.status == "none":
         return "no credentials"
-    lines = [found.status + (f" ({', '.join(found.problems)})" if found.status == "invalid" else "")]
+    lines = [found.status]
+    if found.status == "invalid":
+        changed = any(problem.endswith("Hash.mismatch") for problem in found.problems)
+        lines[0] += f"{': changed since it was signed' if changed else ''} ({', '.join(found.problems)})"
     if found.status == "untrusted":
         lines[0] += ": unchanged since it was signed, by a certificate that is not known here"
     for action in found.actions:

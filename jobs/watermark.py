@@ -36,7 +36,8 @@ def add_parser(subparsers: Any) -> None:
         "embed",
         help="mark recordings",
         description="Write marked copies of recordings, each channel marked. Sample rate and length stay; samples have 16 bits,"
-        " and tags and pictures are not copied. Copies are .wav .flac .mp3 .ogg or .opus; M4A and M4B can be read too.",
+        " and tags, pictures and content credentials are not copied: sign the copies. Copies are .wav .flac .mp3 .ogg or"
+        " .opus; M4A and M4B can be read too.",
         epilog="exit codes: 0 all were marked, 3 some could not be read, 1 none could, 2 wrong usage\n\n"
         "examples:\n  flowtts watermark embed speech.wav -o marked.wav --number 7\n"
         "  flowtts watermark embed recordings/ -o marked/ --key key",

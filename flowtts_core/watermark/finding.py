@@ -15,7 +15,7 @@ from flowtts_core.watermark.message import decoded
 from flowtts_core.watermark.pattern import hop_of
 
 LEAST_SHARE = 0.05  # of a sound's windows; by chance, at most one in a thousand without a mark passes the threshold
-PIECE_S = 600.0  # of a file that is looked at at once, so that memory does not grow with it
+PIECE_S = 300.0  # of a file that is looked at at once, so that memory does not grow with it
 _SHORTEST_S = 0.3  # of a span that is told: shorter ones are chance
 
 
