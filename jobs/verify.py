@@ -196,12 +196,18 @@ def repair(
         FlowTTSError: where the job's voice is no longer there, and whatever the job raises.
     """
     from cluster.storage import Storage
-    from jobs.synthesis.folder import JOB, SUMMARY, read_json, require_format
+    from jobs.synthesis.folder import JOB, PROVENANCE, SUMMARY, read_json, require_format
     from jobs.synthesis.manifest import MANIFEST, shard_name
     from jobs.synthesize import go_on
 
     storage = Storage(output)
     require_format(storage, read_json(storage, JOB) or {})  # before anything is deleted that could not be made again
+    signed_by = (read_json(storage, PROVENANCE) or {}).get("signed_by")
+    if signed_by and signing is None:
+        print(
+            f"note: it was signed by {signed_by.get('signer')}, and will not be: --sign-key and --sign-chain sign it anew",
+            file=sys.stderr,
+        )
     for finding in found.findings:
         if finding.kind == "orphan":
             storage.delete(finding.name)
