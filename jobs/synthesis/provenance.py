@@ -141,5 +141,5 @@ def _digest(storage: Storage, name: str) -> dict[str, Any] | None:
         with storage.open(name) as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
             return {"bytes": file.tell(), "sha256": digest}
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         return None

@@ -16,16 +16,18 @@ from flowtts_core.errors import ConfigError
 from flowtts_core.signing import Signing, make_chain, open_signing
 from flowtts_core.watermark.marking import Marking
 from jobs import cli, synthesize
-from jobs.synthesis import job
+from jobs.synthesis import books, job
+from jobs.synthesis.engine import Engine
 from jobs.synthesis.folder import DIGEST, OUTPUTS, PROVENANCE, SIGNATURE
-from jobs.synthesis.job import Options
+from jobs.synthesis.input import ReadingOptions, read_plan
+from jobs.synthesis.job import Options, run_job
 from jobs.synthesis.manifest import read_manifest, sha256
 from jobs.synthesis.pipeline import Running
 from jobs.synthesis.settings import Speaking
 from jobs.synthesis.summary import Summary
 from jobs.synthesize import go_on
 from jobs.verify import verify
-from tests.fake_engine import TONE, speak_inline
+from tests.fake_engine import TONE, MakeTone, speak_inline
 from tests.speech_like import buzz
 
 KEY = b"0123456789abcdef"
@@ -113,6 +115,23 @@ def test_books_and_provenance_are_signed_and_stay_whole(signing: Signing, book: 
     lines = [line for line in secret.splitlines() if not line.startswith(b"-----")]
     stored = [path.read_bytes() for path in out.rglob("*") if path.is_file()]
     assert not any(part in data for data in stored for part in (*lines, str(signing.key.parent).encode()))
+
+
+def test_each_of_several_books_names_its_own_voice(
+    signing: Signing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(books, "run_tasks", lambda make, tasks, **_: map(make(), tasks))
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.txt").write_text("A short one. It ends here.")
+    rows, out = [{"input": "one.txt"}, {"input": "two.txt", "voice": "voices/bell"}], tmp_path / "out"
+    (tmp_path / "list.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    plan = read_plan([str(tmp_path / "list.jsonl")], ReadingOptions(), Speaking())
+    bell = Engine("voices/bell", "bell-1", MakeTone(), licence="CC0-1.0")
+    run_job(plan, str(out), TONE, Speaking(), Options(chapter_format="none", signing=signing), lambda name: bell)
+    notes = [read_file(out / "books" / name / f"{name}.m4b").note for name in ("one", "two")]
+    assert notes == [{"voice": "tone"}, {"voice": "bell", "licence": "CC0-1.0"}]
+    assert set(provenance(out)["voices"]) == {"tone", "voices/bell"}
+    assert verify(str(out)).whole
 
 
 def test_each_change_is_found(signing: Signing, book: Path, tmp_path: Path) -> None:
