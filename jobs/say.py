@@ -208,14 +208,15 @@ def write(
         OutputError: when the place cannot be written.
     """
     from flowtts_core.audio.files import write_audio
+    from flowtts_core.credentials import credentials_place, sign_file
     from flowtts_core.files import PARTIAL
 
     try:
         if signing is None:
             write_audio(path, waveform, sample_rate)
+            if (of_before := credentials_place(path)) != path:
+                of_before.unlink(missing_ok=True)  # it was of the sound that is written over, and would read as changed
             return
-        from flowtts_core.credentials import sign_file
-
         with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=path.parent) as folder:
             unsigned = Path(folder) / path.name
             write_audio(unsigned, waveform, sample_rate)

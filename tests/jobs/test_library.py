@@ -264,14 +264,18 @@ def test_status_tells_a_running_a_stopped_a_silent_and_a_finished_job(
     assert cli.main(["status", str(out)]) == 5
     record = json.loads((out / "progress.json").read_text())
     (out / "progress.json").write_text(json.dumps({**record, "state": "running"}))
-    for there, soon, late in ((True, "running", "running"), (False, "stopped", "stopped"), (None, "running", "silent")):
-        monkeypatch.setattr(Storage, "locked", lambda self, there=there: there)
-        assert status(str(out), now=record["updated"] + 5).state == soon
-        assert status(str(out), now=record["updated"] + 500).state == late
-    monkeypatch.setattr(Storage, "locked", lambda self: False)
-    monkeypatch.setattr(socket, "gethostname", lambda: "another")
-    assert status(str(out), now=record["updated"] + 5).state == "running"
-    monkeypatch.undo()
+    with monkeypatch.context() as elsewhere:
+        for there, soon, late in (
+            (True, "running", "running"),
+            (False, "stopped", "stopped"),
+            (None, "running", "silent"),
+        ):
+            elsewhere.setattr(Storage, "locked", lambda self, there=there: there)
+            assert status(str(out), now=record["updated"] + 5).state == soon
+            assert status(str(out), now=record["updated"] + 500).state == late
+        elsewhere.setattr(Storage, "locked", lambda self: False)
+        elsewhere.setattr(socket, "gethostname", lambda: "another")
+        assert status(str(out), now=record["updated"] + 5).state == "running"
     with suppress(KeyboardInterrupt), Progress(Storage(str(out)), False, 1) as progress:
         progress.begin(120, 3000, 48, 1200)
         raise KeyboardInterrupt

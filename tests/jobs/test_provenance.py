@@ -272,6 +272,8 @@ def test_say_signs_what_it_writes(signing: Signing, tmp_path: Path, capsys: pyte
     assert cli.main(["say", "Yes.", "--play", *sign]) == 2
     assert "give -o FILE too" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.c2pa", "a.opus"]
+    assert cli.main(["say", "No.", "-o", str(file)]) == 0
+    assert read_file(file).status == "none", "the old credentials would read as those of a changed sound"
 
 
 def test_a_certificate_that_is_out_of_date_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
