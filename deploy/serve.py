@@ -151,6 +151,7 @@ def arguments(args: argparse.Namespace) -> dict[str, Any]:
             raise ConfigError(f"--{name.replace('_', '-')} {value}: use at least {low}")
     if args.allowed_host and args.keys is not None:
         raise ConfigError("--allowed-host: a server with keys may be addressed by any name", "leave it out")
+    _require_mark(args)
     for name in args.allowed_host:
         if not re.fullmatch(r"[A-Za-z0-9._-]+|[0-9a-fA-F:]+", name):
             raise ConfigError(
@@ -179,6 +180,16 @@ def arguments(args: argparse.Namespace) -> dict[str, Any]:
         "watermark_key": None if args.watermark_key is None else str(args.watermark_key.resolve()),
         "allow_unmarked": args.allow_unmarked,
     }
+
+
+def _require_mark(args: argparse.Namespace) -> None:
+    """Refuse a watermark that cannot be, before a minute is spent on starting Ray."""
+    from flowtts_core.watermark.marking import Marking, read_key
+
+    if not args.no_watermark:
+        Marking(args.watermark_number, read_key(args.watermark_key, "--watermark-key"))
+    elif args.watermark_number or args.watermark_key is not None:
+        raise ConfigError("--no-watermark leaves out what the other options about it ask for", "give one of them")
 
 
 @contextmanager

@@ -907,3 +907,20 @@ def test_ssml_is_asked_for_by_its_name_and_reaches_the_voice() -> None:
         assert world.client.post(path, json=body).status_code == 200
     found = [job.request.input_type for job in world.replicas.jobs]
     assert found == ["ssml", "text"] * 2
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        (["--watermark-number", "5000"], "out of range"),
+        (["--watermark-key", "empty"], "--watermark-key empty: is empty"),
+        (["--no-watermark", "--watermark-number", "5"], "--no-watermark leaves out"),
+    ],
+)
+def test_a_mark_that_cannot_be_is_refused_before_ray_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str], why: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").touch()
+    with pytest.raises(ConfigError, match=why):
+        arguments(build_parser("serve").parse_args(["serve", *more]))
