@@ -109,7 +109,7 @@ class Front:
             ApiError: 400 for what cannot be spoken, 403 for sound without a watermark where that is not allowed, 503 where the
                 replicas are too busy or keep dying.
         """
-        if not job.mark and not self.settings.allow_unmarked:
+        if not job.mark and self.settings.watermark is not None and not self.settings.allow_unmarked:
             raise ApiError(403, "watermark: this server marks all that it speaks", "watermark_required", "watermark")
         self.speaking += 1  # until `Answering.aclose`
         try:

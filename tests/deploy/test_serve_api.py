@@ -924,3 +924,9 @@ def test_a_mark_that_cannot_be_is_refused_before_ray_starts(
     (tmp_path / "empty").touch()
     with pytest.raises(ConfigError, match=why):
         arguments(build_parser("serve").parse_args(["serve", *more]))
+
+
+def test_sound_without_a_mark_may_be_asked_of_a_server_that_marks_nothing() -> None:
+    assert World().say(watermark=False).headers["X-Watermark"] == "none"
+    refused = World(watermark={"number": 4}).say(watermark=False)
+    assert (refused.status_code, error_of(refused)["code"]) == (403, "watermark_required")
