@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,13 @@ from torch import Tensor, nn
 from flowtts_core.audio.mel import MelConfig
 from flowtts_core.audio.pitch import pitch_hz
 from flowtts_core.config import to_dict
+from flowtts_core.engines.flow_sounds import FLOWS
+from flowtts_core.engines.real_spectra import RealSpectra
 from flowtts_core.engines.runtime import OPSET, trace
 from flowtts_core.errors import VoiceError
 from flowtts_core.files import write_whole
 from flowtts_core.nn.graph import Graph
-from flowtts_core.nn.istft import centred_window
-from flowtts_core.vocoder import HiFiGAN, SourceFilter, Vocoder, Vocos, WaveFM
+from flowtts_core.vocoder import HiFiGAN, SourceFilter, Vocoder, Vocos
 from flowtts_core.vocoder.denoiser import HOPS, hum_of
 from flowtts_core.vocoder.files import LoadedVocoder
 from flowtts_core.vocoder.source_filter import LARGEST, pulse_train
@@ -46,49 +46,10 @@ def sound_module(vocoder: Vocoder, who: str) -> nn.Module:
     )
 
 
-class _Spectra(nn.Module):
-    """STFT and its inverse by convolutions with sines, since ONNX has no complex numbers."""
-
-    def __init__(self, mel: MelConfig, trim: int) -> None:
-        super().__init__()
-        self.hop, self.n_fft, self.trim = mel.hop_length, mel.n_fft, trim
-        window = centred_window(mel.n_fft, mel.win_length).double()
-        bins = torch.arange(mel.n_fft // 2 + 1, dtype=torch.float64)
-        angle = 2 * math.pi * bins[:, None] * torch.arange(mel.n_fft, dtype=torch.float64) / mel.n_fft
-        weight = torch.full_like(bins, 2.0)
-        weight[0] = weight[-1] = 1.0
-        inverse = torch.cat([weight[:, None] * angle.cos(), -weight[:, None] * angle.sin()]) / mel.n_fft * window
-        forward = torch.cat([angle.cos(), -angle.sin()]) * (window / (window.sum() / 2))
-        self.register_buffer("inverse", inverse[:, None].float())  # [2 F, 1, N]
-        self.register_buffer("ahead", forward[:, None].float())
-        self.register_buffer("square", window.square()[None, None].float())
-        self.inverse: Tensor
-        self.ahead: Tensor
-        self.square: Tensor
-
-    def spectrum(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
-        """Return real and imaginary parts [B, F, T] of T * hop samples; a cosine of amplitude 1 has the magnitude 1."""
-        padded = F.pad(waveform[:, None], (self.trim, self.n_fft - self.hop - self.trim))
-        real, imaginary = F.conv1d(padded, self.ahead, stride=self.hop).chunk(2, 1)
-        return real, imaginary
-
-    def centred(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the same of frames around each hop, as `torch.stft(center=True)` has them."""
-        padded = F.pad(waveform[:, None], (self.n_fft // 2, self.n_fft // 2), mode="reflect")
-        real, imaginary = F.conv1d(padded, self.ahead, stride=self.hop).chunk(2, 1)
-        return real, imaginary
-
-    def waveform(self, real: Tensor, imaginary: Tensor) -> Tensor:
-        sound = F.conv_transpose1d(torch.cat([real, imaginary], 1), self.inverse, stride=self.hop)
-        weight = F.conv_transpose1d(torch.ones_like(real[:, :1]), self.square, stride=self.hop)
-        whole = (sound / weight.clamp(min=1e-11))[:, 0]
-        return whole[:, self.trim : whole.shape[1] - self.trim]
-
-
 class _VocosSound(nn.Module):
     def __init__(self, vocoder: Vocos) -> None:
         super().__init__()
-        self.vocoder, self.spectra = vocoder, _Spectra(vocoder.features, vocoder.head.istft.trim)
+        self.vocoder, self.spectra = vocoder, RealSpectra(vocoder.features, vocoder.head.istft.trim)
 
     def forward(self, mel: Tensor) -> Tensor:
         vocoder = self.vocoder
@@ -103,7 +64,7 @@ class _VocosSound(nn.Module):
 class _SourceFilterSound(nn.Module):
     def __init__(self, vocoder: SourceFilter) -> None:
         super().__init__()
-        self.vocoder, self.spectra = vocoder, _Spectra(vocoder.features, vocoder.istft.trim)
+        self.vocoder, self.spectra = vocoder, RealSpectra(vocoder.features, vocoder.istft.trim)
         self.register_buffer("noise", torch.view_as_real(vocoder.noise).permute(2, 0, 1).contiguous())  # [2, F, N]
         self.noise: Tensor
 
@@ -135,7 +96,9 @@ class _HiFiGANSound(nn.Module):
         self.behind = mel.hop_length if mel.padding == "center" else 0  # the last frame's samples lie behind the sound
         if self.strength:
             size = HOPS * mel.hop_length
-            self.spectra = _Spectra(MelConfig(mel.sample_rate, mel.hop_length, n_fft=size, win_length=size), size // 2)
+            self.spectra = RealSpectra(
+                MelConfig(mel.sample_rate, mel.hop_length, n_fft=size, win_length=size), size // 2
+            )
             self.scale = float(torch.hann_window(size).sum()) / 2  # a cosine of amplitude 1 has the magnitude 1 here
             frames = vocoder.generator.context() + HOPS  # further ones do not reach what is measured
             with torch.no_grad():
@@ -154,31 +117,11 @@ class _HiFiGANSound(nn.Module):
         return self.spectra.waveform(real * kept, imaginary * kept)
 
 
-class _WaveFMSound(nn.Module):
-    def __init__(self, vocoder: WaveFM) -> None:
-        super().__init__()
-        mel = vocoder.features
-        self.vocoder, self.behind = vocoder, mel.hop_length if mel.padding == "center" else 0
-        if vocoder.shape is not None:
-            self.spectra = _Spectra(mel, vocoder.shape.istft.trim)
-            self.scale = float(vocoder.shape.istft.window.sum()) / 2  # a cosine of amplitude 1 has the magnitude 1 here
-
-    def forward(self, mel: Tensor) -> Tensor:
-        noise = self.vocoder.noise(mel)
-        if self.vocoder.shape is None:
-            waveform = self.vocoder.sample(mel, noise)
-        else:
-            real, imaginary = self.spectra.spectrum(noise)
-            size = self.scale * self.vocoder.shape.magnitudes(mel)
-            waveform = self.vocoder.follow(mel, self.spectra.waveform(real * size, imaginary * size))
-        return waveform[:, : waveform.shape[1] - self.behind]
-
-
 _MODULES: dict[type[Vocoder], Callable[[Any], nn.Module]] = {
     Vocos: _VocosSound,
     SourceFilter: _SourceFilterSound,
     HiFiGAN: _HiFiGANSound,
-    WaveFM: _WaveFMSound,
+    **FLOWS,
 }
 
 

@@ -148,7 +148,7 @@ class BandSplit(Vocoder):
     def _whole(self, mel: Tensor, start: Tensor | None) -> Tensor:
         """Return the waveforms of mels without padding."""
         noise = noise_of_frames(self.drawn, mel, start).transpose(1, 2)
-        return self._sound(self._complex(self.equaliser.undo(self.sample(mel, noise))), mel)
+        return self._sound(torch.complex(*self.below(self.sample(mel, noise)).chunk(2, 1)), mel)
 
     def sample(self, mel: Tensor, noise: Tensor) -> Tensor:
         """Return what the flows make of mels without padding and of noise [B, 2 (first + overlap), T], of that shape.
@@ -156,7 +156,7 @@ class BandSplit(Vocoder):
         Each band is followed by itself, with its own number of steps; above the last band there are zeros.
         """
         solver, grid = build(SOLVERS, {"name": "euler"}), build(TIME_GRIDS, self.config.grid)
-        made = torch.zeros_like(noise)
+        made = []
         for band, steps in enumerate(self.config.steps):
 
             def velocity(z: Tensor, t: Tensor, mel: Tensor, band: int = band) -> Tensor:
@@ -164,10 +164,9 @@ class BandSplit(Vocoder):
 
             z = solver.solve(velocity, _cut(noise, self.spans[band]), grid.times(steps), mel).x
             low, high = self.owns[band]
-            own = _cut(z, (low - self.spans[band][0], high - self.spans[band][0]))
-            for part, half in zip(made.chunk(2, 1), own.chunk(2, 1), strict=True):
-                part[:, low:high] = half
-        return made
+            made.append(_cut(z, (low - self.spans[band][0], high - self.spans[band][0])).chunk(2, 1))
+        above = torch.zeros_like(noise[:, : self.config.overlap])
+        return torch.cat([part for parts in zip(*made, strict=True) for part in (*parts, above)], 1)
 
     def _velocity(self, band: int, z: Tensor, t: Tensor, mel: Tensor) -> Tensor:
         name = f"velocity{band}"
@@ -177,21 +176,23 @@ class BandSplit(Vocoder):
         velocity: Tensor = self.flows[band](z, t, mel, torch.zeros(len(z), dtype=torch.int64, device=z.device))
         return velocity
 
-    def _complex(self, spectrum: Tensor) -> Tensor:
-        """Return the complex bins [B, first, T] of a flow's spectrum, in the scale of the inverse STFT."""
-        real, imaginary = (spectrum.float() * math.sqrt(self.features.n_fft)).chunk(2, 1)
-        return torch.complex(real, imaginary)[:, : self.first]
+    def below(self, made: Tensor) -> Tensor:
+        """Return the bins [B, 2 first, T] of what `sample` made, real parts first, in the scale of the inverse STFT."""
+        return _cut(self.equaliser.undo(made).float() * math.sqrt(self.features.n_fft), (0, self.first))
 
-    def _sound(self, low: Tensor, mel: Tensor) -> Tensor:
-        """Return the waveform of complex bins [B, first, T] below what the pass makes of the mel."""
+    def above(self, mel: Tensor) -> tuple[Tensor, Tensor]:
+        """Return magnitudes and phases [B, F - first, T] of the bins that the pass makes of a mel."""
         if "head" in self.runners:
             predicted = torch.cat([self.runners["head"](own[None])[0] for own in mel])
         else:
             predicted = self.head(mel)
         log_magnitude, phase = predicted.float().chunk(2, 1)
         log_magnitude = log_magnitude + self.prior(mel[:, : self.features.n_mels])[:, self.first :]
-        high = torch.polar(log_magnitude.exp().clamp(max=_MAX_MAGNITUDE), phase)
-        waveform: Tensor = self.istft(torch.cat([low, high], 1))
+        return log_magnitude.exp().clamp(max=_MAX_MAGNITUDE), phase
+
+    def _sound(self, low: Tensor, mel: Tensor) -> Tensor:
+        """Return the waveform of complex bins [B, first, T] below what the pass makes of the mel."""
+        waveform: Tensor = self.istft(torch.cat([low, torch.polar(*self.above(mel))], 1))
         return waveform
 
     def trained(
@@ -261,4 +262,5 @@ class _FlowGraph(nn.Module):
 
 def _cut(spectrum: Tensor, span: tuple[int, int]) -> Tensor:
     """Return bins of a real spectrum: [B, 2 F, T] -> [B, 2 (high - low), T]."""
-    return spectrum.unflatten(1, (2, -1))[:, :, span[0] : span[1]].flatten(1, 2)
+    real, imaginary = (part[:, span[0] : span[1]] for part in spectrum.chunk(2, 1))
+    return torch.cat([real, imaginary], 1)

@@ -58,10 +58,13 @@ class Diffusion(FlowVocoder):
         mask = mask_of(mel, lengths)
         mel = masked(mel, mask)
         over = None if mask is None else mask[:, 0].repeat_interleave(self.features.hop_length, 1)
-        noise = self.noise(mel, start)
-        times = torch.linspace(_BEGIN, 1, self.config.steps + 1)
-        waveform = ddim(self._noise_in, masked(noise, over), times, CosinePath(), (mel, mask), bound=1.0).x
+        waveform = self.sample(mel, masked(self.noise(mel, start), over), mask)
         return self.ended(waveform[:, : self.features.samples_of(mel.shape[-1])], lengths)
+
+    def sample(self, mel: Tensor, noise: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return [B, T * hop_length] from standard normal noise of that shape; `mask` [B, 1, T] is 1 on valid frames."""
+        times = torch.linspace(_BEGIN, 1, self.config.steps + 1)
+        return ddim(self._noise_in, noise, times, CosinePath(), (mel, mask), bound=1.0).x
 
     def _noise_in(self, x: Tensor, t: Tensor, condition: tuple[Tensor, Tensor | None]) -> Tensor:
         return evaluate(self.net, self.runners, "noise", x, t, *condition)

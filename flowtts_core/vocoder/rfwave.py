@@ -129,6 +129,7 @@ class RFWave(FlowVocoder):
         self.equaliser = BandEqualiser() if c.wave else BinEqualiser(mel.n_fft + 2)
         self.envelope = MelEnvelope(mel) if c.flat else None
         self.context_frames = self._context()
+        self.least_frames = mel.n_fft // 2 // mel.hop_length + 2
         self.register_buffer("drawn", drawn_frames(mel.hop_length if c.wave else mel.n_fft + 2), persistent=False)
         self.drawn: Tensor
 
@@ -166,7 +167,7 @@ class RFWave(FlowVocoder):
 
     def _lengthened(self, mel: Tensor) -> Tensor:
         """Repeat the last frame of a mel that is too short: the reflection at the ends needs more samples than it reflects."""
-        short = max(0, self.features.n_fft // 2 // self.features.hop_length + 2 - mel.shape[-1])
+        short = max(0, self.least_frames - mel.shape[-1])
         return torch.cat([mel, mel[:, :, -1:].expand(-1, -1, short)], 2)
 
     def noise(self, mel: Tensor, start: Tensor | None = None) -> Tensor:
@@ -312,16 +313,22 @@ class RFWave(FlowVocoder):
         return waveform
 
     def split(self, spectrum: Tensor) -> Tensor:
-        """Return the bands [B * bands, 2 (width + 2 overlap), T], each with what lies beside it."""
-        both, side = spectrum.unflatten(1, (2, -1)), self.config.overlap  # [B, 2, F, T]
+        """Return the bands [B * bands, 2 (width + 2 overlap), T], each with what lies beside it.
+
+        Here and in `join`, `reshape` and not `unflatten`, which ONNX files get for the example's length alone.
+        """
+        both = spectrum.reshape(len(spectrum), 2, -1, spectrum.shape[2])  # [B, 2, F, T]
+        side = self.config.overlap
         around = torch.cat([both[:, :, -side:], both, both[:, :, : side - 1]], 2)
-        bands = around.unfold(2, self.width + 2 * side, self.width)  # [B, 2, bands, T, bins]
-        return bands.permute(0, 2, 1, 4, 3).flatten(0, 1).flatten(1, 2)
+        starts = range(0, self.config.bands * self.width, self.width)
+        bands = torch.stack([around[:, :, low : low + self.width + 2 * side] for low in starts], 1)
+        return bands.flatten(0, 1).flatten(1, 2)
 
     def join(self, bands: Tensor) -> Tensor:
         """Return the spectrum of bands, without what lies beside each; the last keeps the bin of the Nyquist frequency."""
         side, count = self.config.overlap, self.config.bands
-        own = bands.unflatten(1, (2, -1))[:, :, side : side + self.width + 1].unflatten(0, (-1, count))
+        each = bands.reshape(-1, count, 2, self.width + 2 * side, bands.shape[2])
+        own = each[:, :, :, side : side + self.width + 1]
         inner, last = own[:, :, :, : self.width], own[:, -1, :, self.width :]  # [B, bands, 2, width, T], [B, 2, 1, T]
         return torch.cat([inner.transpose(1, 2).flatten(2, 3), last], 2).flatten(1, 2)
 
