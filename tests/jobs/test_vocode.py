@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from safetensors.torch import save_file
 
 from flowtts_core.audio.files import to_int16, write_audio
 from flowtts_core.audio.mel import LogMel, MelConfig
+from flowtts_core.audio.mel_files import read_mel
 from flowtts_core.config import spec_of
+from flowtts_core.errors import AudioError
 from flowtts_core.vocoder import Vocos, VocosConfig
 from flowtts_core.vocoder.files import save_vocoder
 from flowtts_core.vocoder.windows import FRAMES
@@ -96,10 +99,56 @@ def test_what_is_no_mel_is_named_and_the_others_are_made(
     for name, said in {
         "square": "leaves open which side", "empty": "holds no frames", "rows": r"has the shape [13, 30]",
         "nan": "first in frame 17", "whole": "not real numbers", "flat": "the vocoder reads 20 bands", "two": "2 arrays (a, b)",
-        "cut": "cannot be read", "list": "holds list",
+        "cut": "is damaged or cut off", "list": "holds list",
     }.items():  # fmt: skip
         assert said in failed[name]
     assert [path.name for path in (tmp_path / "wavs").iterdir()] == ["good.wav"], "nothing half written stays"
+
+
+def test_files_that_hold_no_mel_are_named_in_our_words(
+    tmp_path: Path, vocoder: Vocos, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Garbage, Python objects, and mels of other front ends."""
+    mels = tmp_path / "mels"
+    mels.mkdir()
+    noise = np.random.default_rng(0).bytes(5000)
+    said = {}
+    for suffix in (".npy", ".npz", ".pt", ".safetensors"):
+        (mels / f"random-{suffix[1:]}{suffix}").write_bytes(b"x" + noise)
+        (mels / f"empty-{suffix[1:]}{suffix}").write_bytes(b"")
+        said[f"random-{suffix[1:]}{suffix}"], said[f"empty-{suffix[1:]}{suffix}"] = (
+            f"is no {suffix} file, whatever its name says",
+            "is empty",
+        )
+    whole = tmp_path / "whole"
+    torch.save(torch.zeros(20, 30), whole)
+    (mels / "half-pt.pt").write_bytes(whole.read_bytes()[:700])
+    np.savez(whole.with_suffix(".npz"), mel=mel_of(30))
+    (mels / "half-npz.npz").write_bytes(whole.with_suffix(".npz").read_bytes()[:700])
+    np.save(mels / "objects.npy", np.array([{"mel": 1}, None]), allow_pickle=True)
+    np.savez(mels / "objects-npz.npz", mel=np.array([Path("a")]))
+    torch.save(Path("a"), mels / "object.pt")
+    (mels / "pickled.npy").write_bytes(pickle.dumps(mel_of(30)))
+    (mels / "pickled-pt.pt").write_bytes(pickle.dumps([Path("a")], protocol=2))
+    np.save(mels / "text.npy", np.array(["mel"]))
+    np.save(mels / "decibels.npy", 8.7 * mel_of(300))
+    np.save(mels / "linear.npy", np.exp(mel_of(30)))
+    for name in ("half-pt.pt", "half-npz.npz", "objects.npy", "objects-npz.npz", "object.pt"):
+        said[name] = "is damaged or cut off, or holds Python objects"
+    said |= {"pickled.npy": "pickled Python object", "pickled-pt.pt": "pickled Python object", "text.npy": "holds text"}
+    said |= {"decibels.npy": "it may be in decibels", "linear.npy": "it may be without logarithm"}
+    assert vocode(tmp_path, mels, "--json") == 1
+    failed = {Path(name).name: reason for name, reason in json.loads(capsys.readouterr().out)["failed"].items()}
+    assert failed.keys() == said.keys()
+    for name, words in said.items():
+        assert words in failed[name] and "Error" not in failed[name] and "allow_pickle" not in failed[name], failed[
+            name
+        ]
+    np.save(mels / "fine.npy", mel_of(30) - 8.0)  # a model may predict less than the floor
+    assert vocode(tmp_path, mels / "fine.npy") == 0
+    with pytest.raises(AudioError, match="empty") as raised:
+        read_mel(mels / "empty-npy.npy", MEL)
+    assert "numpy.save(path, mel)" in raised.value.remedy
 
 
 def test_a_run_that_was_cut_goes_on(tmp_path: Path, vocoder: Vocos, capsys: pytest.CaptureFixture[str]) -> None:
