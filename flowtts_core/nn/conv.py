@@ -134,7 +134,12 @@ class Upsampling(nn.ConvTranspose1d):
         if x.device.type != "cpu":
             return super().forward(x)
         with torch.autocast("cpu", enabled=False):
-            return super().forward(x.to(self.weight.dtype))
+            x = x.to(self.weight.dtype)
+            if not _frames_lie_together(x) or torch.onnx.is_in_onnx_export():
+                return super().forward(x)
+            sides = [(0, int(own[0])) for own in (self.padding, self.output_padding)]
+            stride, weight = (1, self.stride[0]), self.weight.unsqueeze(2)
+            return F.conv_transpose2d(x.unsqueeze(2), weight, self.bias, stride, *sides, self.groups).squeeze(2)
 
 
 def conv_frames(conv: nn.Conv1d, x: Tensor) -> Tensor:
@@ -154,6 +159,26 @@ def conv_frames(conv: nn.Conv1d, x: Tensor) -> Tensor:
         return F.conv2d(image, conv.weight.unsqueeze(2), conv.bias, 1, (0, side), 1, conv.groups).squeeze(2)
     out: Tensor = conv(x)
     return out
+
+
+def frames_together(x: Tensor) -> Tensor:
+    """Return [B, C, T], which on a CPU without gradients lies in memory as [B, T, C], so that `conv_laid` is fast."""
+    if torch.is_grad_enabled() or x.device.type != "cpu" or torch.onnx.is_in_onnx_export():
+        return x
+    return x.transpose(1, 2).contiguous().transpose(1, 2)
+
+
+def conv_laid(conv: nn.Conv1d, x: Tensor) -> Tensor:
+    """Apply a convolution to [B, C, T]; where frames lie together, by a 2-d one of height 1, whose output lies so too.
+
+    oneDNN then turns no activation around before and after it: HiFi-GAN's took 0.7 to 0.9 of the time.
+    """
+    if not _frames_lie_together(x) or torch.onnx.is_in_onnx_export():
+        made: Tensor = conv(x)
+        return made
+    side, dilation = int(conv.padding[0]), conv.dilation[0]
+    weight = conv.weight.unsqueeze(2)
+    return F.conv2d(x.unsqueeze(2), weight, conv.bias, 1, (0, side), (1, dilation), conv.groups).squeeze(2)
 
 
 def _frames_lie_together(x: Tensor) -> bool:

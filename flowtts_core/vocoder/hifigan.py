@@ -7,6 +7,7 @@ weight norm. Unlike in the published code, padding changes nothing: every convol
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, field
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from flowtts_core.audio.mel import MelConfig
 from flowtts_core.errors import ConfigError
-from flowtts_core.nn.conv import Upsampling
+from flowtts_core.nn.conv import Upsampling, conv_laid, frames_together
 from flowtts_core.nn.graph import Graph
 from flowtts_core.nn.masks import length_mask
 from flowtts_core.vocoder.base import Vocoder
@@ -109,8 +110,8 @@ class ResBlock1(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         for first, second in zip(self.convs1, self.convs2, strict=True):
-            hidden = _masked(first(nn.functional.leaky_relu(x, SLOPE)), mask)
-            x = x + _masked(second(nn.functional.leaky_relu(hidden, SLOPE)), mask)
+            hidden = _masked(conv_laid(first, nn.functional.leaky_relu(x, SLOPE)), mask)
+            x = x + _masked(conv_laid(second, nn.functional.leaky_relu(hidden, SLOPE)), mask)
         return x
 
 
@@ -123,7 +124,7 @@ class ResBlock2(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         for conv in self.convs:
-            x = x + _masked(conv(nn.functional.leaky_relu(x, SLOPE)), mask)
+            x = x + _masked(conv_laid(conv, nn.functional.leaky_relu(x, SLOPE)), mask)
         return x
 
 
@@ -145,14 +146,14 @@ class Generator(nn.Module):
 
     def forward(self, mel: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the waveforms; `mask` [B, 1, T] is 1 on valid frames."""
-        x = _masked(self.conv_pre(_masked(mel, mask)), mask)
+        x = _masked(conv_laid(self.conv_pre, frames_together(_masked(mel, mask))), mask)
         blocks = len(self.config.resblock_kernel_sizes)
         for stage, (up, rate) in enumerate(zip(self.ups, self.config.upsample_rates, strict=True)):
             mask = None if mask is None else mask.repeat_interleave(rate, 2)
             x = _masked(up(nn.functional.leaky_relu(x, SLOPE)), mask)
             several = self.resblocks[stage * blocks : (stage + 1) * blocks]
-            x = torch.stack([block(x, mask) for block in several]).mean(0)
-        waveform: Tensor = torch.tanh(self.conv_post(nn.functional.leaky_relu(x, LAST_SLOPE)))[:, 0]
+            x = functools.reduce(torch.add, [block(x, mask) for block in several]) / blocks
+        waveform: Tensor = torch.tanh(conv_laid(self.conv_post, nn.functional.leaky_relu(x, LAST_SLOPE)))[:, 0]
         return waveform
 
     def context(self) -> int:

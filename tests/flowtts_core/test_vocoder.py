@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from flowtts_core.audio.mel import VOCOS_24K, LogMel, MelConfig, mel_filter_bank
 from flowtts_core.config import build, spec_of
-from flowtts_core.nn.conv import Upsampling
+from flowtts_core.nn.conv import Upsampling, conv_laid, frames_together
 from flowtts_core.nn.convnext import ConvNeXtBlock
 from flowtts_core.nn.istft import InverseSTFT
 from flowtts_core.nn.weight_norm import add_weight_norm
@@ -146,6 +148,20 @@ def test_gradients_through_upsampling_are_right_in_bfloat16(channels: int, kerne
     assert (gradients[1] - gradients[0]).norm() < 0.02 * gradients[0].norm()
     for name in VOCODERS:  # none has torch's own, whose gradients are not
         assert not any(type(part) is torch.nn.ConvTranspose1d for part in small(name, MelConfig())[0].modules())
+
+
+def test_convolutions_are_the_same_where_frames_lie_together() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 24, 64)
+    for layer in (nn.Conv1d(24, 8, 7, dilation=3, padding=9), nn.Conv1d(24, 1, 3, padding=1), Upsampling(24, 6, 9, 4)):
+        run = layer if isinstance(layer, Upsampling) else partial(conv_laid, layer)
+        with torch.no_grad():
+            laid = frames_together(x)
+            assert laid.transpose(1, 2).is_contiguous() and torch.equal(laid, x)
+            made = run(laid)
+            assert made.transpose(1, 2).is_contiguous(), "its output lies so too"
+            torch.testing.assert_close(made, layer(x), atol=1e-5, rtol=0)
+    assert frames_together(x.requires_grad_()) is x, "gradients are those of the plain convolutions"
 
 
 @pytest.mark.parametrize("name", sorted(VOCODERS))
