@@ -43,13 +43,18 @@ class DiffusionConfig(WaveUNetConfig):
 
 
 class Diffusion(FlowVocoder):
-    """The vocoder; `forward` as `Vocoder` states it. It needs all frames: each step sees further, and there are many."""
+    """The vocoder; `forward` as `Vocoder` states it. Each step sees further, and there are many: its windows are long."""
 
     def __init__(self, config: DiffusionConfig) -> None:
         super().__init__()
         self.config, self.features = config, config.mel
         self.net = WaveUNet(config, bounded=False)
+        self.context_frames = self.net.context() * config.steps
         self.noise = FrameNoise(config.mel.hop_length)
+
+    def start_at(self, mel: Tensor, frame: int, earlier: Tensor | None = None) -> Tensor:
+        """Return [0, frame]: the noise is that of the frame."""
+        return torch.tensor([0.0, float(frame)], dtype=torch.float64)
 
     def graphs(self) -> dict[str, Graph]:
         return {"noise": net_graph(self.net, "noise")}

@@ -10,6 +10,10 @@ import torch
 
 from flowtts_core.audio.mel import VOCOS_24K, MelConfig
 from flowtts_core.vocoder import (
+    BandSplit,
+    BandSplitConfig,
+    Diffusion,
+    DiffusionConfig,
     HiFiGAN,
     HiFiGANConfig,
     RFWave,
@@ -25,6 +29,15 @@ from flowtts_core.vocoder import (
 from flowtts_core.vocoder.windows import FRAMES, sound_in_windows, window_frames
 
 SMALL: dict[str, Any] = {"dim": 16, "intermediate_dim": 32, "num_layers": 2}
+FLOW: dict[str, Any] = {**SMALL, "num_layers": 1}
+UNET: dict[str, Any] = {
+    "channels": (8, 8, 4),
+    "upsample_rates": (16, 16),
+    "kernel_sizes": (3,),
+    "dilations": (1,),
+    "down_dilations": (1,),
+    "time_channels": 8,
+}
 MADE: dict[str, tuple[Any, Any]] = {
     "vocos": (Vocos, VocosConfig(**SMALL)),
     "vocos, centred": (Vocos, VocosConfig(VOCOS_24K, mel_prior=True, **SMALL)),
@@ -33,6 +46,14 @@ MADE: dict[str, tuple[Any, Any]] = {
     "wavefm": (
         WaveFM,
         WaveFMConfig(channels=(8, 8, 4, 4, 4), kernel_sizes=(3,), dilations=(1,), time_channels=8, steps=1),
+    ),
+    "wavefm, shaped": (WaveFM, WaveFMConfig(VOCOS_24K, **UNET, steps=2, shaped=True)),
+    "diffusion": (Diffusion, DiffusionConfig(**UNET, steps=3)),
+    "rfwave": (RFWave, RFWaveConfig(**FLOW, bands=4, steps=2, frame_norm=True)),
+    "rfwave, flat": (RFWave, RFWaveConfig(**FLOW, bands=4, steps=2, frame_norm=True, wave=False, flat=True)),
+    "band_split": (
+        BandSplit,
+        BandSplitConfig(**FLOW, head_dim=16, head_intermediate_dim=32, head_layers=2, steps=(3, 2)),
     ),
 }
 
