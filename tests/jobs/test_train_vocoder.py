@@ -115,3 +115,21 @@ def test_options_that_do_not_belong_together(
     place = [] if "tiny" in words else [str(data)]
     assert cli.main(["train", *place, "-o", str(tmp_path / "out"), *words]) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "off", "on"),
+    [
+        ("wavefm_debug", {"model.shaped": False}, {"model.shaped": True}),
+        ("rfwave_debug", {"model.wave": False, "model.flat": False}, {"model.wave": False, "model.flat": True}),
+    ],
+)
+def test_a_flow_of_other_noise_is_another_run(
+    name: str, off: dict[str, bool], on: dict[str, bool], data: Path, tmp_path: Path
+) -> None:
+    def folder(settings: dict[str, bool]) -> str:
+        return open_run(tmp_path, data, recipe(name, settings)).folder
+
+    without = {key: value for key, value in off.items() if key == "model.wave"}
+    assert folder(off) == folder(without), "runs from before the option go on"
+    assert folder(on) != folder(off), "and those with another value are not mixed"
