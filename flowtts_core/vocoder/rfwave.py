@@ -103,8 +103,6 @@ class RFWaveConfig:
                 f"bands = {self.bands} with an overlap of {self.overlap}: n_fft is {self.mel.n_fft}",
                 "use bands that divide half of n_fft, and an overlap that is not wider than a band",
             )
-        if self.flat and self.wave:
-            raise ConfigError("flat goes with noise of spectra", "set wave to false too, or leave flat out")
         if not 1 <= self.steps <= 1000 or not 1 <= self.guidance <= 20:
             raise ConfigError(
                 f"RFWaveConfig: steps {self.steps}, guidance {self.guidance}",
@@ -113,12 +111,18 @@ class RFWaveConfig:
         build(SOLVERS, {"name": self.solver})
         build(TIME_GRIDS, self.grid)
 
+    def check(self) -> None:
+        """Raise ConfigError unless the fields go together, which they need not while `--set` changes one after the other."""
+        if self.flat and self.wave:
+            raise ConfigError("flat goes with noise of spectra", "set wave to false too, or leave flat out")
+
 
 class RFWave(FlowVocoder):
     """The vocoder; `forward` as `Vocoder` states it. Spectra here are real: [B, 2 F, T], real parts before imaginary ones."""
 
     def __init__(self, config: RFWaveConfig) -> None:
         super().__init__()
+        config.check()
         c, mel = config, config.mel
         self.config, self.features = config, mel
         self.width = mel.n_fft // 2 // c.bands

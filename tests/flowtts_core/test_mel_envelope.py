@@ -69,4 +69,4 @@ def test_noise_is_as_loud_as_the_envelope() -> None:
 
 def test_flat_spectra_need_noise_of_spectra() -> None:
     with pytest.raises(ConfigError, match="flat"):
-        RFWaveConfig(flat=True)
+        RFWave(RFWaveConfig(flat=True))

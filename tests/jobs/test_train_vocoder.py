@@ -121,7 +121,7 @@ def test_options_that_do_not_belong_together(
     ("name", "off", "on"),
     [
         ("wavefm_debug", {"model.shaped": False}, {"model.shaped": True}),
-        ("rfwave_debug", {"model.wave": False, "model.flat": False}, {"model.wave": False, "model.flat": True}),
+        ("rfwave_debug", {"model.wave": False, "model.flat": False}, {"model.flat": True, "model.wave": False}),
     ],
 )
 def test_a_flow_of_other_noise_is_another_run(
