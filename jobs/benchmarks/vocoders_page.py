@@ -176,27 +176,35 @@ def _steps(figures: Figures) -> str:
     if not flows:
         return ""
     rows = next(iter(figures["sets"].values()))
-    others = [s for s in figures["systems"] if not s["flow"] and s["name"] not in {flow["flow"] for flow in flows}]
     shown = [column for column in _COLUMNS if column[0] in ("naturalness", "mos_p808", "pesq", "stoi", "mel_l1")]
     lines = [
         f"| vocoder | steps | grid | {' | '.join(head for _, head, *_ in shown)} | RTF, one thread of torch |",
         "|---" * (len(shown) + 4) + "|",
     ]
-    for system in [*others, *flows]:
+    lines, heads = [], lines
+    plain = [system for system in figures["systems"] if not system["flow"]]
+    for system in [*plain, *flows]:
         cells = [cell(rows[system["name"]].get(figure), scale, digits) for figure, _, scale, digits in shown]
         name, steps = system["flow"] or system["name"], system["steps"] or system["own_steps"] or ""
         lines.append(
             f"| {name} | {steps} | {system['grid']} | {' | '.join(cells)} | {system['rtf']['torch']['1']['median']:.4f} |"
         )
+    own, others = lines[: len(plain)], lines[len(plain) :]
     return f"""
+## Quality, steps and cost
+
+Each vocoder as it is; without a number of steps, it makes sound in one pass.
+
+{chr(10).join([*heads, *own])}
+
 ## Flows by their number of steps
 
 One set of weights for each flow, with other numbers of steps, on grids of equal steps and of steps over which its paths are
-equally far from straight. Others are made in one pass, unless a number of steps stands there.
+equally far from straight. Grey lines are the other vocoders.
 
 ![Quality and cost by the number of steps]({FIGURE})
 
-{chr(10).join(lines)}
+{chr(10).join([*heads, *others])}
 """
 
 
@@ -225,7 +233,8 @@ def _draw(path: Path, figures: Figures) -> None:
             value = _point(system, rows, metric)[0]
             if value is not None:
                 axis.axhline(value, color="grey", linestyle=("--", ":", "-.")[number % 3], linewidth=0.9)
-                axis.annotate(system["name"], (1, value), fontsize=7, color="grey", va="bottom")
+                place: Any = ("axes fraction", "data")  # beside the axes, where no curve lies
+                axis.annotate(system["name"], (1.01, value), xycoords=place, fontsize=7, color="grey", va="center")
         axis.set(xscale="log", xlabel="steps", title=title)
         ticks = sorted({s["steps"] for s in flows})
         axis.set_xticks(ticks, [str(tick) for tick in ticks], minor=False)
