@@ -57,6 +57,7 @@ SPECS = {
     ),
     "band_split": spec_of("band_split", BandSplitConfig(**FLOW, **HEAD, steps=(3, 2))),
 }
+LONG = {"rfwave", "band_split"}  # 5 seconds and more: their graphs are exported step by step
 
 
 def made(folder: Path, name: str) -> Vocoder:
@@ -73,7 +74,7 @@ def mel_of(vocoder: Vocoder, frames: int = 91) -> torch.Tensor:
     return torch.randn(1, vocoder.features.rows, frames, generator=torch.Generator().manual_seed(3)) - 4
 
 
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in SPECS])
 def test_one_file_makes_what_torch_makes(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     vocoder = made(tmp_path / "own", name)
     assert cli.main(["export", str(tmp_path / "own"), "-o", str(tmp_path / "x.onnx")]) == 0
@@ -93,7 +94,10 @@ def test_one_file_makes_what_torch_makes(tmp_path: Path, name: str, monkeypatch:
     assert (tmp_path / "out.wav").stat().st_size > 1000
 
 
-@pytest.mark.parametrize("name", ["vocos", "source_filter", "hifigan", "rfwave", "band_split"])
+@pytest.mark.parametrize(
+    "name",
+    ["vocos", "hifigan", *(pytest.param(n, marks=pytest.mark.slow) for n in ("source_filter", "rfwave", "band_split"))],
+)
 def test_a_folder_runs_by_onnx_runtime_and_makes_what_torch_makes(tmp_path: Path, name: str) -> None:
     vocoder = made(tmp_path / "own", name)
     line = ["export", str(tmp_path / "own"), "-o", str(tmp_path / "fast")]
