@@ -34,6 +34,7 @@ def add_parser(subparsers: Any) -> None:
     _add_vocoders(kinds)
     _add_codecs(kinds)
     _add_watermark(kinds)
+    _add_fakes(kinds)
     _add_acoustic(kinds)
     for kind in kinds.choices.values():
         kind.add_argument("--json", type=Path, metavar="FILE", help="write every figure here")
@@ -220,6 +221,21 @@ def _add_watermark(kinds: Any) -> None:
     watermark.add_argument("--n", type=int, default=40, help="clips of each folder to attack (default: 40)")
     watermark.add_argument("--seconds", type=float, default=3.0, help="length of each piece (default: 3)")
     watermark.add_argument("--threshold", type=float, help="of scores (default: set by the sound without marks)")
+
+
+def _add_fakes(kinds: Any) -> None:
+    fakes = _kind(
+        kinds, "fakes", run_fakes,
+        help="how well synthetic speech is told from human, of engines never heard; and the net that tells",
+        description="Train small nets on human and synthetic speech, each without some families of engines, and measure how well"
+        " they tell those from readers whom no net heard (equal error rate with its interval), and whether a watermark changes"
+        " what they say. With -o, train one on all, with probabilities calibrated by the engines that were left out.",
+        example="flowtts benchmark fakes plan.toml -o fakes/mine --json figures.json",
+    )  # fmt: skip
+    fakes.add_argument("plan", type=Path, metavar="PLAN.toml", help="who is heard, and who is not: docs/watermark.md")
+    fakes.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="train the net of all engines into this folder")
+    fakes.add_argument("--steps", type=int, default=600, help="of the training on all (default: 600)")
+    fakes.add_argument("--fold-steps", type=int, default=250, help="of the others (default: 250)")
 
 
 def _add_vocoders(kinds: Any) -> None:
@@ -495,6 +511,16 @@ def run_watermark(args: argparse.Namespace) -> int:
         through=args.through,
     )
     print(benchmark_watermark.page(figures))
+    return _done(args, figures)
+
+
+def run_fakes(args: argparse.Namespace) -> int:
+    from jobs.benchmarks import fakes as benchmark_fakes
+
+    figures = benchmark_fakes.fakes(
+        args.plan, _sayer(args), steps=args.steps, fold_steps=args.fold_steps, output=args.output
+    )
+    print(benchmark_fakes.page(figures))
     return _done(args, figures)
 
 

@@ -16,7 +16,9 @@ of both as distributions.
 judges (--judges): words (WER, CER; need texts), opinions (DNSMOS), naturalness (DistillMOS), speaker (similarity),
 shape (length, silence, clipping, embeddings), speed (RTF, latency) are asked by default; warp (cepstra, pitch), copy
 (spectra, SI-SDR, STOI) and pesq compare with the reference's clip of the same id; series adds distances over time and
-each clip's own FAD; watermark looks for the mark that tells synthetic sound (without a key of your own).
+each clip's own FAD; watermark looks for the mark that tells synthetic sound (without a key of your own), and whether it
+says the number that the manifest, or --watermark-number, names; synthetic gives the probability, of each clip and each
+second, that speech is synthetic: a hint, which is often wrong on engines that its net never heard.
 
 models, KIND or KIND:FOLDER_OR_NAME (of a model hub):
   --asr      pocketsphinx, whisper:openai/whisper-small, faster-whisper:FOLDER, ctc:facebook/hubert-large-ls960-ft
@@ -91,6 +93,12 @@ def _add_judges(group: Any) -> None:
         type=int,
         metavar="HZ",
         help="resample both clips to this rate for SI-SDR, as 16000 (default: the judged clip's own)",
+    )
+    group.add_argument(
+        "--watermark-number",
+        type=int,
+        metavar="N",
+        help="the number that all watermarks should say (default: what the manifest says of each clip)",
     )
     group.add_argument(
         "--target-speaker",
@@ -175,7 +183,15 @@ def _options(args: argparse.Namespace) -> Any:
     distance = DistanceConfig(kernel, args.kad_scale)
     gpus = float(args.device == "cuda")
     return EvaluationOptions(
-        panel, distance, args.limit, args.workers, args.address, gpus, args.overwrite, args.max_minutes
+        panel,
+        distance,
+        args.limit,
+        args.workers,
+        args.address,
+        gpus,
+        args.overwrite,
+        args.max_minutes,
+        args.watermark_number,
     )
 
 

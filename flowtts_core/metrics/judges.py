@@ -19,6 +19,7 @@ from flowtts_core.metrics.scores import Metric
 from flowtts_core.metrics.speakers import SpeakerEncoder, load_speaker_encoder
 
 if TYPE_CHECKING:
+    from flowtts_core.fakes.detector import FakeDetector
     from flowtts_core.watermark.marker import Marker
 
 Value = tuple[float, float]  # numerator and denominator of a ratio; a mean's denominator is 1
@@ -26,6 +27,7 @@ Need = Literal["text", "reference"]
 
 SERIES_HZ = 10  # frames per second that are kept for distances over time
 SERIES_S = 10.0  # seconds of them, at most
+OVER_TIME = ("synthetic",)  # metrics that have a value of each second too
 SI_SDR_RATE = "si_sdr_rate"  # among a verdict's values: no metric, but the rate in Hz that its SI-SDR was computed at
 
 
@@ -40,6 +42,7 @@ class Clip:
         compute_s: the seconds of computing that made it.
         latency_s: seconds from the request to its first sound.
         language: that is spoken, as Whisper names it; None is the panel's.
+        mark: the number that its watermark should say; None where nobody knows.
     """
 
     waveform: np.ndarray
@@ -50,6 +53,7 @@ class Clip:
     compute_s: float | None = None
     latency_s: float | None = None
     language: str | None = None
+    mark: int | None = None
 
 
 @dataclass
@@ -61,6 +65,7 @@ class Verdict:
         heard: the recogniser's words.
         embeddings: vectors [D] by embedder.
         series: frames over time [T, D] at `SERIES_HZ` by embedder.
+        over_time: a metric's values of each second; None where there is nothing to tell.
         text: an embedding [C] of the text.
         reasons: why a judge could not judge it, by judge.
         seconds: computing time by judge.
@@ -70,6 +75,7 @@ class Verdict:
     heard: str | None = None
     embeddings: dict[str, np.ndarray] = field(default_factory=dict)
     series: dict[str, np.ndarray] = field(default_factory=dict)
+    over_time: dict[str, list[float | None]] = field(default_factory=dict)
     text: np.ndarray | None = None
     reasons: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -173,6 +179,12 @@ class Panel:
         from flowtts_core.watermark.marker import Marker
 
         return Marker.open(bundled_mark())
+
+    @cached_property
+    def fake_detector(self) -> FakeDetector:
+        from flowtts_core.fakes.detector import FakeDetector
+
+        return FakeDetector.open()
 
     @cached_property
     def embedders(self) -> Mapping[str, Embedder]:
@@ -325,6 +337,14 @@ def _watermark(panel: Panel, clip: Clip, verdict: Verdict) -> None:
     }
     if found["marked"]:
         verdict.values["mark_read"] = (float(found["number"] is not None), 1.0)
+    if clip.mark is not None:
+        verdict.values["mark_right"] = (float(found["number"] == clip.mark), 1.0)
+
+
+def _synthetic(panel: Panel, clip: Clip, verdict: Verdict) -> None:
+    found = panel.fake_detector.heard(clip.waveform, clip.sample_rate)
+    verdict.values["synthetic"] = (found.whole, 1.0)
+    verdict.over_time["synthetic"] = [float(value) if np.isfinite(value) else None for value in found.seconds]
 
 
 def _speed(panel: Panel, clip: Clip, verdict: Verdict) -> None:
@@ -378,6 +398,18 @@ JUDGES: dict[str, Judge] = {
             Metric("mark_found", "share of clips", None, "clips in which the open watermark is found"),
             Metric("mark_time", "share of time", None, "time that is marked, as the detector places it", "ratio"),
             Metric("mark_read", "share of marked clips", None, "marked clips whose number can be read"),
+            Metric("mark_right", "share of clips", True, "of clips whose number is known, those that say it"),
+        ),
+    ),
+    "synthetic": Judge(
+        _synthetic,
+        (
+            Metric(
+                "synthetic",
+                "probability",
+                None,
+                "that the clip is synthetic, if half of all were: a hint, often wrong on engines that the net never heard",
+            ),
         ),
     ),
     "warp": Judge(

@@ -46,6 +46,7 @@ class Item:
         compute_s: seconds of computing that made it, if known.
         latency_s: seconds from its request to its first sound, if known.
         stamp: changes when the sound does: a digest, or the size and time of its file.
+        mark: the number that the job which made it says it put into its watermark.
     """
 
     id: str
@@ -55,6 +56,7 @@ class Item:
     compute_s: float | None = None
     latency_s: float | None = None
     stamp: str = ""
+    mark: int | None = None
 
 
 def find_items(root: str) -> list[Item]:
@@ -180,14 +182,15 @@ def _walk(storage: Storage, folder: str = "") -> Iterator[tuple[str, int]]:
 
 def _of_manifest(storage: Storage) -> Iterator[Item]:
     table = read_manifest(storage)
-    optional = [name for name in ("input_type",) if name in table.column_names]  # older jobs lack it
+    optional = [name for name in ("input_type", "watermark") if name in table.column_names]  # older jobs lack it
     needed = ["id", "text", "audio", "status", "reason", "sha256", "duration"]
     rows = table.select([*needed, *optional]).to_pylist()
     costs = _costs(storage, {row["id"]: row["duration"] or 0.0 for row in rows})
     for row in rows:
         error = "" if row["status"] == "ok" else f"set aside when it was made: {row['reason']}"
         words, cost = spoken_words(row["text"], row.get("input_type")), costs.get(row["id"])
-        yield Item(row["id"], words, row["audio"] or "", error, cost, stamp=row["sha256"] or "")
+        stamp, mark = row["sha256"] or "", row.get("watermark")
+        yield Item(row["id"], words, row["audio"] or "", error, cost, stamp=stamp, mark=mark)
 
 
 def _costs(storage: Storage, durations: dict[str, float]) -> dict[str, float]:

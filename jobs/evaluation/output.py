@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from cluster.storage import Storage
 from flowtts_core.config import to_dict
-from flowtts_core.metrics.judges import SI_SDR_RATE
+from flowtts_core.metrics.judges import OVER_TIME, SI_SDR_RATE
 from flowtts_core.metrics.requirements import Requirement
 from jobs.evaluation.compare import differences_of
 from jobs.evaluation.figures import of_clip, runs_of
@@ -72,12 +72,14 @@ def write_outputs(
 def _flat(row: dict[str, Any], metrics: Sequence[str]) -> dict[str, Any]:
     kept = {name: row[name] for name in ("id", "place", "status", "reason", "text", "heard")}
     rate = {SI_SDR_RATE: of_clip(row, SI_SDR_RATE)} if "si_sdr" in metrics else {}
-    return {**kept, **{name: of_clip(row, name) for name in metrics}, **rate}
+    seconds = {f"{name}_by_second": row["over_time"].get(name) for name in metrics if name in OVER_TIME}
+    return {**kept, **{name: of_clip(row, name) for name in metrics}, **rate, **seconds}
 
 
 def _csv(rows: Sequence[dict[str, Any]]) -> bytes:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]))
     writer.writeheader()
-    writer.writerows(rows)
+    for row in rows:
+        writer.writerow({name: json.dumps(value) if isinstance(value, list) else value for name, value in row.items()})
     return text.getvalue().encode("utf-8", "replace")

@@ -14,6 +14,7 @@ from jobs.evaluation.figures import Run, interval, of_clip, shown
 
 COLOURS = 6  # after Okabe and Ito (2008), which colour-blind people can tell apart
 _WIDE = 340
+_MOST_LANES, _MOST_SECONDS = 24, 120  # of clips whose values over time are drawn
 _EDGE = 19  # room for half a tick label
 
 
@@ -202,6 +203,27 @@ def _sizes(sizes: Sequence[int], x: Callable[[float], float]) -> list[tuple[floa
         if x(size) - x(kept[-1][0]) > 30:
             kept.append((size, str(size)))
     return kept
+
+
+def over_time(metric: str, run: Run) -> Markup | None:
+    """Draw a metric's value of each second of the run's first clips, darker where it is nearer to 1; None without values."""
+    lanes = [(row["id"], row["over_time"][metric]) for row in run.evaluation.rows if row["over_time"].get(metric)]
+    lanes = [(id, values[:_MOST_SECONDS]) for id, values in lanes[:_MOST_LANES]]
+    if not lanes:
+        return None
+    lane, wide = 28, _WIDE / max(len(values) for _, values in lanes)
+    body = []
+    for i, (id, values) in enumerate(lanes):
+        cells = "".join(
+            f'<rect class=bar style="opacity:{0.05 + 0.95 * value:.2f}" x="{at * wide:.1f}" y="{i * lane + 15}"'
+            f' width="{max(wide - 0.5, 0.5):.1f}" height="9"><title>{at} s: {shown(value)}</title></rect>'
+            for at, value in enumerate(values)
+            if value is not None
+        )
+        body.append(f'<text class=name x="0" y="{i * lane + 12}">{escape(_short(str(id)))}</text>{cells}')
+    says = "; ".join(f"{id}: {', '.join(shown(v) for v in values)}" for id, values in lanes[:3])
+    picture = f'<g class="{colour(run.place)}">{"".join(body)}</g>'
+    return _svg(_WIDE, lane * len(lanes), f"{metric} of each second. {says}", picture)
 
 
 def waveform(samples: np.ndarray, place: int = 0) -> Markup:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from flowtts_core.config import to_dict
-from flowtts_core.metrics.judges import JUDGES
+from flowtts_core.metrics.judges import JUDGES, OVER_TIME
 from flowtts_core.metrics.requirements import Requirement
 from jobs.evaluation.clips import ClipSounds, clips_of
 from jobs.evaluation.compare import CLEAR, LEVEL, Others, by_verdict, differences_of, distance_lines, score_lines
 from jobs.evaluation.figures import Run, better, interval, of_clip, runs_of, shown
-from jobs.evaluation.plots import apart, forest, key, strips
+from jobs.evaluation.plots import apart, forest, key, over_time, strips
 from jobs.evaluation.result import Evaluation
 from jobs.templates import fill
 
@@ -40,6 +40,7 @@ def render(
         distances=distance_lines(runs),
         references={run.evaluation.reference for run in runs if run.evaluation.distances},
         plots=_plots(runs),
+        over_time=[(metric, picture) for metric in OVER_TIME if (picture := over_time(metric, runs[0])) is not None],
         clips=clips_of(runs, sounds),
         sounds=sounds,
         failed=sorted((row for row in evaluation.rows if row["reason"]), key=lambda row: row["status"] == "ok"),

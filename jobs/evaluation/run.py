@@ -7,7 +7,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from flowtts_core.config import fingerprint, to_dict
 from flowtts_core.errors import ConfigError, OutputError
 from flowtts_core.metrics.judges import JUDGES, METRICS, PanelConfig, judges_of
 from flowtts_core.metrics.requirements import Requirement, parse_requirement
+from flowtts_core.watermark.message import encoded
 from jobs.evaluation.distances import KINDS, DistanceConfig
 from jobs.evaluation.input import Item, find_items, lies_at
 from jobs.evaluation.result import JOB, Evaluation, folder_of, summed_up
@@ -55,7 +56,11 @@ def requirement_of(text: str, panel: PanelConfig) -> Requirement:
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """Who judges, how distances are computed, and how the job runs; clips of more than `max_minutes` are set aside."""
+    """Who judges, how distances are computed, and how the job runs; clips of more than `max_minutes` are set aside.
+
+    Attributes:
+        watermark_number: that all clips judged should bear; None: what the manifest says of each.
+    """
 
     panel: PanelConfig = field(default_factory=PanelConfig)
     distance: DistanceConfig = field(default_factory=DistanceConfig)
@@ -65,6 +70,7 @@ class EvaluationOptions:
     gpus: float = 0
     overwrite: bool = False
     max_minutes: float = MAX_MINUTES
+    watermark_number: int | None = None
 
     def __post_init__(self) -> None:
         if not self.max_minutes > 0:
@@ -73,6 +79,10 @@ class EvaluationOptions:
             raise ConfigError(f"{self.workers} workers cannot work", "give at least 1, or leave --workers out")
         if self.limit is not None and self.limit < 1:
             raise ConfigError(f"{self.limit} clips cannot be judged", "give at least 1")
+        if self.watermark_number is not None:
+            encoded(self.watermark_number)
+            if "watermark" not in self.panel.judges:
+                raise ConfigError("nobody is asked for the watermark's number", "add watermark to --judges")
 
 
 def evaluate(
@@ -105,6 +115,8 @@ def _evaluate(
     began = time.perf_counter()
     _require_judges(options.panel, reference)
     ours, theirs = _items(generated, options.limit), _items(reference, None) if reference else []
+    if options.watermark_number is not None:
+        ours = [replace(item, mark=options.watermark_number) for item in ours]
     places = {item.id: item.place for item in theirs if not item.error}
     if reference:
         _require_pairs(options.panel, (generated, ours), (reference, theirs))
@@ -179,8 +191,12 @@ def _parts(items: Sequence[tuple[Item, str | None]]) -> dict[int, list[tuple[Ite
 
 
 def _identity(sets: dict[str, tuple[str, list[tuple[Item, str | None]]]], options: EvaluationOptions) -> dict[str, Any]:
+
+    def marked(item: Item) -> tuple[int | None, ...]:  # where it is judged, so that evaluations of earlier versions go on
+        return (item.mark,) if "watermark" in options.panel.judges else ()
+
     clips = {
-        which: fingerprint([(i.id, i.text, i.place, i.stamp, i.error, place) for i, place in items])
+        which: fingerprint([(i.id, i.text, i.place, i.stamp, i.error, place, *marked(i)) for i, place in items])
         for which, (_, items) in sets.items()
     }
     return {

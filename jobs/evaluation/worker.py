@@ -34,6 +34,7 @@ SCHEMA = pa.schema(
         ("values", pa.map_(pa.string(), pa.list_(pa.float64(), 2))),  # metric -> numerator, denominator
         ("embeddings", pa.map_(pa.string(), pa.list_(pa.float32()))),
         ("series", pa.map_(pa.string(), pa.list_(pa.list_(pa.float32())))),  # embedder -> frames over time
+        ("over_time", pa.map_(pa.string(), pa.list_(pa.float32()))),  # metric -> its value of each second, or null
         ("text_embedding", pa.list_(pa.float32())),  # of what was to be said
         ("judged_s", pa.float64()),  # computing time
     ]
@@ -57,6 +58,7 @@ def read_part(storage: Storage, index: int) -> list[dict[str, Any]]:
     for row in rows:
         row["values"] = {name: tuple(value) for name, value in row["values"] or []}
         row["embeddings"] = {name: np.array(vector, np.float32) for name, vector in row["embeddings"] or []}
+        row["over_time"] = dict(row.get("over_time") or [])  # parts of earlier versions have none
         row["series"] = {name: np.array(frames, np.float32) for name, frames in row["series"] or [] if frames}
     return rows
 
@@ -127,6 +129,7 @@ class PartJudge:
             "values": {name: list(value) for name, value in verdict.values.items()},
             "embeddings": {name: vector.tolist() for name, vector in verdict.embeddings.items()},
             "series": {name: frames.tolist() for name, frames in verdict.series.items()},
+            "over_time": verdict.over_time,
             "text_embedding": None if verdict.text is None else verdict.text.tolist(),
             "judged_s": sum(verdict.seconds.values()),
         }
@@ -139,7 +142,8 @@ class PartJudge:
                 reference, reference_rate = read_clip(self._places["reference"], reference_place, self._longest_s)
             except AudioError as error:  # often of the same name: say whose fault it is
                 raise AudioError(f"its clip of the reference: {error.message}", error.remedy) from error
-        return Clip(waveform, rate, item.text, reference, reference_rate, item.compute_s, item.latency_s)
+        speed = {"compute_s": item.compute_s, "latency_s": item.latency_s}
+        return Clip(waveform, rate, item.text, reference, reference_rate, **speed, mark=item.mark)
 
 
 def judge_parts(
