@@ -233,7 +233,9 @@ def _add_fakes(kinds: Any) -> None:
         example="flowtts benchmark fakes plan.toml -o fakes/mine --json figures.json",
     )  # fmt: skip
     fakes.add_argument("plan", type=Path, metavar="PLAN.toml", help="who is heard, and who is not: docs/watermark.md")
-    fakes.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="train the net of all engines into this folder")
+    fakes.add_argument(
+        "-o", "--output", type=Path, metavar="FOLDER", help="train the net of all engines into this folder"
+    )
     fakes.add_argument("--steps", type=int, default=600, help="of the training on all (default: 600)")
     fakes.add_argument("--fold-steps", type=int, default=250, help="of the others (default: 250)")
 

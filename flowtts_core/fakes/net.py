@@ -52,7 +52,8 @@ class FakeNet(nn.Module):
         kernels = [5] + [3] * (len(config.channels) - 1)
         strides = [(2, 2), (2, 2)] + [(1, 2)] * (len(config.channels) - 2)
         self.convs = nn.ModuleList(
-            nn.Conv2d(size, sizes[at + 1], kernels[at], strides[at], kernels[at] // 2) for at, size in enumerate(sizes[:-1])
+            nn.Conv2d(size, sizes[at + 1], kernels[at], strides[at], kernels[at] // 2)
+            for at, size in enumerate(sizes[:-1])
         )
         self.norms = nn.ModuleList(nn.GroupNorm(_GROUPS, size) for size in config.channels)
         self.enter = nn.Linear(config.channels[-1] * (BINS >> len(config.channels)), config.width)

@@ -108,7 +108,8 @@ class FakeTraining:
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch_size < 2 or self.batch_size % 2:
             raise ConfigError(
-                f"FakeTraining: steps {self.steps}, batch_size {self.batch_size}", "give a step or more, and an even batch"
+                f"FakeTraining: steps {self.steps}, batch_size {self.batch_size}",
+                "give a step or more, and an even batch",
             )
 
 
@@ -132,7 +133,9 @@ def train_fakes(
         raise ConfigError(f"no source {unknown[0]!r} to leave out", f"there are: {', '.join(windows.names)}")
     torch.manual_seed(training.seed)
     net = FakeNet(model).to(memory_format=torch.channels_last).train()
-    optimizer = torch.optim.AdamW(net.parameters(), training.learning_rate, (0.9, 0.99), weight_decay=training.weight_decay)
+    optimizer = torch.optim.AdamW(
+        net.parameters(), training.learning_rate, (0.9, 0.99), weight_decay=training.weight_decay
+    )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, training.learning_rate, total_steps=training.steps + 1, pct_start=0.1
     )
@@ -164,7 +167,7 @@ def _batches(
     rng = np.random.default_rng(training.seed)
     half = training.batch_size // 2
     for _ in range(training.steps):
-        rows = [int(rng.choice(groups[kind][int(rng.integers(len(groups[kind])))])) for kind in (False, True) for _ in range(half)]
+        rows = [_drawn(groups[kind], rng) for kind in (False, True) for _ in range(half)]
         seen = windows.seen[rows].astype(np.float32)
         sounding = windows.sounding[rows].copy()
         wanted = np.repeat(windows.synthetic[windows.source[rows]][:, None], WINDOW, 1).astype(np.float32)
@@ -183,3 +186,8 @@ def _batches(
             torch.from_numpy(wanted.reshape(len(rows), -1, STRIDE).mean(2)),
             torch.from_numpy(weight.astype(np.float32)),
         )
+
+
+def _drawn(groups: list[np.ndarray], rng: np.random.Generator) -> int:
+    """Return a row of a source, each of which has an equal part."""
+    return int(rng.choice(groups[int(rng.integers(len(groups)))]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,9 @@ def fakes(
         say(f"{len(windows.seen)} windows of {len(sources)} sources in {time.perf_counter() - began:.0f} s")
         scored: list[Scored] = []
         for number, fold in enumerate(plan.folds):
-            net = train_fakes(windows, FakeTraining(fold_steps), model, plan.without(fold), _teller(say, ", ".join(fold), 100))
+            net = train_fakes(
+                windows, FakeTraining(fold_steps), model, plan.without(fold), _teller(say, ", ".join(fold), 100)
+            )
             scored += _scored(net, tests, number, plan, fold)
         figures = summed_up(scored, plan)
         figures["sources"] = _counts(sources, tests, windows)
@@ -102,7 +104,12 @@ def _teller(say: Say, what: str, every: int) -> Callable[[int, float], None]:
 
 def _heard(plan: Plan, root: Path) -> list[Source]:
     people = [
-        Source(one.name, False, [sound for path in files_of(root, one.clips, one.most) for sound in _read(path)], one.windows)
+        Source(
+            one.name,
+            False,
+            [sound for path in files_of(root, one.clips, one.most) for sound in _read(path)],
+            one.windows,
+        )
         for one in plan.humans
     ]
     engines = [
@@ -171,7 +178,8 @@ def summed_up(scored: Sequence[Scored], plan: Plan) -> dict[str, Any]:
                 "heard": _mean_rate(heard, scored),
             }
     means = {
-        what: bootstrap.mean([row[what]["value"] for row in engines.values()]).to_json() for what in (PLAIN, MARKED, CHANGED)
+        what: bootstrap.mean([row[what]["value"] for row in engines.values()]).to_json()
+        for what in (PLAIN, MARKED, CHANGED)
     }
     people = [one for one in scored if not one.synthetic]
     return {
@@ -283,9 +291,12 @@ def _weights(synthetic: np.ndarray) -> np.ndarray:
 
 def _counts(sources: Sequence[Source], tests: Sequence[Clip], windows: Windows) -> dict[str, Any]:
     heard = {
-        source.name: {"clips": len(source.clips), "windows": source.windows, "synthetic": source.synthetic} for source in sources
+        source.name: {"clips": len(source.clips), "windows": source.windows, "synthetic": source.synthetic}
+        for source in sources
     }
-    tested = {name: {"tests": sum(clip.group == name for clip in tests)} for name in dict.fromkeys(c.group for c in tests)}
+    tested = {
+        name: {"tests": sum(clip.group == name for clip in tests)} for name in dict.fromkeys(c.group for c in tests)
+    }
     return {name: {**heard.get(name, {}), **tested.get(name, {})} for name in (*heard, *tested)}
 
 
@@ -309,7 +320,9 @@ def _save(folder: Path, net: FakeNet, plan: Plan, figures: dict[str, Any], steps
 
 def page(figures: dict[str, Any]) -> str:
     """Return the figures as Markdown."""
-    readers = ", ".join(f"{name} ({row['readers']} readers, {row['clips']} clips)" for name, row in figures["readers"].items())
+    readers = ", ".join(
+        f"{name} ({row['readers']} readers, {row['clips']} clips)" for name, row in figures["readers"].items()
+    )
     lines = [
         f"Against people whom no net heard: {readers}.",
         "",
@@ -330,10 +343,9 @@ def page(figures: dict[str, Any]) -> str:
     found = figures["calibration"]
     lines += ["", f"Cross entropy of the probabilities: {found['bits']:.3f} bits (1 is a guess).", ""]
     lines += ["| probability | clips | of which synthetic |", "|---|---|---|"]
-    lines += [
-        f"| {row['from']:.0%} to {row['to']:.0%} | {row['clips']} | {'' if row['synthetic'] is None else format(row['synthetic'], '.0%')} |"
-        for row in found["table"]
-    ]
+    for row in found["table"]:
+        share = "" if row["synthetic"] is None else f"{row['synthetic']:.0%}"
+        lines.append(f"| {row['from']:.0%} to {row['to']:.0%} | {row['clips']} | {share} |")
     return "\n".join(lines)
 
 

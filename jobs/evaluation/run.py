@@ -192,7 +192,9 @@ def _parts(items: Sequence[tuple[Item, str | None]]) -> dict[int, list[tuple[Ite
 
 def _identity(sets: dict[str, tuple[str, list[tuple[Item, str | None]]]], options: EvaluationOptions) -> dict[str, Any]:
 
-    def marked(item: Item) -> tuple[int | None, ...]:  # where it is judged, so that evaluations of earlier versions go on
+    def marked(
+        item: Item,
+    ) -> tuple[int | None, ...]:  # where it is judged, so that evaluations of earlier versions go on
         return (item.mark,) if "watermark" in options.panel.judges else ()
 
     clips = {

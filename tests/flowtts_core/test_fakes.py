@@ -28,7 +28,9 @@ def speech_like(seed: int, seconds: float = 4.0) -> np.ndarray:
     """Return a buzz in bursts, with noise: something that sounds and pauses."""
     rng = np.random.default_rng(seed)
     sound = buzz(round(seconds * RATE), 90 + 10 * seed, RATE)
-    return (sound * (np.sin(np.arange(len(sound)) / 2000) > -0.5) + 0.002 * rng.standard_normal(len(sound))).astype("f4")
+    return (sound * (np.sin(np.arange(len(sound)) / 2000) > -0.5) + 0.002 * rng.standard_normal(len(sound))).astype(
+        "f4"
+    )
 
 
 def test_loudness_and_a_microphone_are_not_seen() -> None:
@@ -116,7 +118,11 @@ def test_seconds_are_means_of_their_own_frames() -> None:
 
 def test_what_cannot_be_judged_says_why(trained: tuple[FakeNet, Path]) -> None:
     detector = FakeDetector.open(trained[1])
-    for sound, why in ((np.zeros(RATE), "nothing sounds"), (np.ones(4000), "too short"), (np.full(RATE, np.nan), "NaN")):
+    for sound, why in (
+        (np.zeros(RATE), "nothing sounds"),
+        (np.ones(4000), "too short"),
+        (np.full(RATE, np.nan), "NaN"),
+    ):
         with pytest.raises(AudioError, match=why):
             detector.heard(sound.astype("f4"), RATE)
 

@@ -69,7 +69,11 @@ def test_a_wrong_plan_says_what_is_wrong(change: tuple[str, str], why: str, tmp_
 def test_no_clip_is_both_trained_on_and_tested_on(tmp_path: Path) -> None:
     plan = read_plan(plan_in(tmp_path))
     clips, tests = clips_of(tmp_path, plan.engines[0])
-    assert [path.name for path in tests] == ["c0.wav"] and [path.name for path in clips] == ["c1.wav", "c2.wav", "c3.wav"]
+    assert [path.name for path in tests] == ["c0.wav"] and [path.name for path in clips] == [
+        "c1.wav",
+        "c2.wav",
+        "c3.wav",
+    ]
     assert clips_of(tmp_path, plan.engines[1])[1] == [tmp_path / "first/c0.wav"]
     assert plan.without(["one"]) == ["first", "second"] and plan.without(["two"]) == ["second"]
 
@@ -77,7 +81,9 @@ def test_no_clip_is_both_trained_on_and_tested_on(tmp_path: Path) -> None:
 def test_a_calibration_is_that_of_logistic_scores() -> None:
     """Of scores from two normals a distance d apart the log odds are a line: slope d, through 0 in the middle."""
     rng, d = np.random.default_rng(0), 1.5
-    scores = np.concatenate([rng.normal(-d / 2, 1, 60_000), rng.normal(d / 2, 1, 20_000)])  # unequal parts change nothing
+    scores = np.concatenate(
+        [rng.normal(-d / 2, 1, 60_000), rng.normal(d / 2, 1, 20_000)]
+    )  # unequal parts change nothing
     line = fitted(10 * scores + 3, np.arange(80_000) >= 60_000)
     assert (line.slope * 10, line.slope * 3 + line.offset) == pytest.approx((d, 0), abs=0.05)
     apart = fitted(np.array([-1.0, -2.0, 1.0, 2.0]), np.array([False, False, True, True]))
@@ -87,12 +93,16 @@ def test_a_calibration_is_that_of_logistic_scores() -> None:
 
 
 def scored(group: str, synthetic: bool, reader: str, value: float, fold: int, heard: bool = False) -> Scored:
-    return Scored(group, synthetic, reader, {PLAIN: value, MARKED: value + 0.25, CHANGED: value}, np.array([value]), fold, heard)
+    return Scored(
+        group, synthetic, reader, {PLAIN: value, MARKED: value + 0.25, CHANGED: value}, np.array([value]), fold, heard
+    )
 
 
 def test_rates_are_of_engines_left_out_and_intervals_of_readers(tmp_path: Path) -> None:
     plan: Plan = read_plan(plan_in(tmp_path))
-    people = [scored("unheard", False, f"r{r}", float(r == 3), fold) for fold in (0, 1) for r in range(4) for _ in range(5)]
+    people = [
+        scored("unheard", False, f"r{r}", float(r == 3), fold) for fold in (0, 1) for r in range(4) for _ in range(5)
+    ]
     first = [scored("first", True, "", 0.5, 0) for _ in range(20)]
     second = [scored("second", True, "", 2.0, 1) for _ in range(20)]
     heard = [scored("first", True, "", 3.0, 1, heard=True)]
