@@ -20,6 +20,7 @@ from flowtts_core.audio.files import encode, write_audio
 from flowtts_core.errors import AudioError, ConfigError, FlowTTSError, OutputError, TextError
 from flowtts_core.metrics.judges import JUDGES, Clip, Panel, PanelConfig, Verdict
 from flowtts_core.text.document import TextRow
+from flowtts_core.watermark.marking import Marking
 from jobs import cli
 from jobs.evaluation import run as evaluation
 from jobs.evaluation.input import find_items, read_clip
@@ -354,6 +355,39 @@ def test_a_job_of_ours_says_what_it_cost(inline: None, tmp_path: Path) -> None:
     spent = sum(manifest.shard_stats(Storage(str(tmp_path / "job")), i)["compute_s"] for i in range(2))
     assert sum(item.compute_s for item in items) == pytest.approx(spent)
     assert judge(tmp_path / "job", None, tmp_path / "out", "speed").scores["rtf"].n == 60
+
+
+def test_the_number_of_a_mark_is_held_against_the_manifest(inline: None, tmp_path: Path) -> None:
+    rows = [TextRow(f"r{i}", "Row number " + "one and " * 8) for i in range(3)]
+    stored = speak_here(
+        plan_corpus(rows, Speaking(watermark=Marking(9)), "rows"), Storage(str(tmp_path / "job")), MakeTone()
+    )
+    manifest.finish(Storage(str(tmp_path / "job")), stored)
+    assert {item.mark for item in find_items(str(tmp_path / "job"))} == {9}
+    found = judge(tmp_path / "job", None, tmp_path / "out", "watermark").scores
+    assert found["mark_found"].value == found["mark_right"].value == 1
+    other = judge(tmp_path / "job", None, tmp_path / "other", "watermark", watermark_number=8).scores
+    assert other["mark_found"].value == 1 and other["mark_right"].value == 0
+    with pytest.raises(OutputError, match="another evaluation"):  # of the same clips
+        judge(tmp_path / "job", None, tmp_path / "out", "watermark", watermark_number=8)
+    with pytest.raises(ConfigError, match="add watermark to --judges"):
+        judge(tmp_path / "job", None, tmp_path / "none", "shape", watermark_number=8)
+    loose = write_clips(tmp_path / "loose", 1)
+    assert "mark_right" not in judge(loose, None, tmp_path / "loose-out", "watermark").scores
+
+
+def test_a_probability_over_time_is_in_the_tables(inline: None, tmp_path: Path) -> None:
+    folder = write_clips(tmp_path / "made", 1)
+    write_audio(folder / "c00.wav", 0.5 * np.concatenate([sound(1, 1.5), np.zeros(RATE), sound(2, 1.5)]), RATE)
+    write_audio(folder / "c01.wav", np.zeros(RATE), RATE)
+    found = judge(folder, None, tmp_path / "out", "synthetic")
+    assert (found.scores["synthetic"].n, found.scores["synthetic"].failed, found.in_part) == (1, 1, {"synthetic": 1})
+    write_outputs(Storage(str(tmp_path / "out")), found, [], [], {})
+    told = pq.read_table(tmp_path / "out" / "clips.parquet").to_pylist()
+    assert told[1]["synthetic_by_second"] is None
+    assert len(told[0]["synthetic_by_second"]) == 4 and None not in told[0]["synthetic_by_second"][:1]
+    assert told[0]["synthetic"] == pytest.approx(load(str(tmp_path / "out")).scores["synthetic"].value)
+    assert json.dumps(told[0]["synthetic_by_second"])[:12] in (tmp_path / "out" / "clips.csv").read_text()
 
 
 def test_an_evaluation_on_s3(inline: None, tmp_path: Path, s3_root: str) -> None:  # noqa: F811

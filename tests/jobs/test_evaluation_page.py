@@ -25,7 +25,7 @@ from jobs.evaluation import clips as evaluation_clips
 from jobs.evaluation.clips import ClipSounds
 from jobs.evaluation.compare import differences_of, holm, sign_flip_p
 from jobs.evaluation.figures import runs_of
-from jobs.evaluation.plots import Axis, extrapolation
+from jobs.evaluation.plots import Axis, extrapolation, over_time
 from jobs.evaluation.report import render
 from jobs.evaluation.result import Evaluation, compare
 from tests.speech_like import buzz
@@ -59,10 +59,12 @@ def run_of(folder: Path, hears: int, mos: float, seed: int) -> Evaluation:
             "novel": (float(i), 1.0),  # of a judge that this page does not know
         }
         row = {"id": f"c{i:02d}", "place": f"c{i:02d}.wav", "text": SAID, "status": "ok", "reason": "", "heard": heard}
-        rows.append({**row, "values": values, "embeddings": {}, "reference": None})
+        told = {"synthetic": [i / CLIPS, None, 1.0]} if i else {}
+        rows.append({**row, "values": values, "embeddings": {}, "reference": None, "over_time": told})
     (folder / "c13.wav").unlink()
     rows.append({"id": "bad <i>", "place": "bad.wav", "text": "Lost & gone.", "status": "failed", "heard": None,
-                 "reason": "bad.wav: holds no audio", "values": {}, "embeddings": {}, "reference": None})  # fmt: skip
+                 "reason": "bad.wav: holds no audio", "values": {}, "embeddings": {}, "reference": None,
+                 "over_time": {}})  # fmt: skip
     sizes = (4, 5, 6, 8, 10, 14)
     distances = {
         "fad.mel": {"value": 2.4, "at_infinity": 1.0, "sizes": sizes, "measured": [1 + 20 / n for n in sizes], "n": 14,
@@ -298,6 +300,14 @@ def test_sound_ends_with_its_budget(runs: tuple[Evaluation, Evaluation]) -> None
     run, sounds = runs_of(runs[0], [])[0], ClipSounds(budget=1)
     assert sounds.of(run, run.evaluation.rows[0]).mp3
     assert "Without its sound" in sounds.of(run, run.evaluation.rows[1]).said
+
+
+def test_each_second_is_drawn_as_dark_as_its_value(runs: tuple[Evaluation, Evaluation]) -> None:
+    picture = str(over_time("synthetic", runs_of(runs[0], [])[0]))
+    assert picture.count("<rect") == 2 * (CLIPS - 1)  # a gap for the second that has no value
+    assert f"opacity:{0.05 + 0.95 * 7 / CLIPS:.2f}" in picture and "opacity:1.00" in picture
+    assert over_time("other", runs_of(runs[0], [])[0]) is None
+    assert "synthetic of each second" in render(runs[0], [], [], {})
 
 
 def test_an_empty_evaluation_has_a_page(tmp_path: Path) -> None:
