@@ -236,8 +236,7 @@ def _add_fakes(kinds: Any) -> None:
     fakes.add_argument(
         "-o", "--output", type=Path, metavar="FOLDER", help="train the net of all engines into this folder"
     )
-    fakes.add_argument("--steps", type=int, default=600, help="of the training on all (default: 600)")
-    fakes.add_argument("--fold-steps", type=int, default=250, help="of the others (default: 250)")
+    fakes.add_argument("--steps", type=int, default=400, help="of the training of each net (default: 400)")
 
 
 def _add_vocoders(kinds: Any) -> None:
@@ -519,9 +518,7 @@ def run_watermark(args: argparse.Namespace) -> int:
 def run_fakes(args: argparse.Namespace) -> int:
     from jobs.benchmarks import fakes as benchmark_fakes
 
-    figures = benchmark_fakes.fakes(
-        args.plan, _sayer(args), steps=args.steps, fold_steps=args.fold_steps, output=args.output
-    )
+    figures = benchmark_fakes.fakes(args.plan, _sayer(args), steps=args.steps, output=args.output)
     print(benchmark_fakes.page(figures))
     return _done(args, figures)
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from flowtts_core.errors import AudioError, VoiceError
 from flowtts_core.fakes.spectra import HOP, RATE, SAMPLES, WINDOW, seen_of, windows_of
+from flowtts_core.fakes.texture import LEAST, SPANS, texture_of
 from flowtts_core.metrics.signal import to_16k
 
 CARD, WEIGHTS, GRAPH = "fakes.json", "fakes.safetensors", "net.onnx"
@@ -22,7 +23,7 @@ SHORTEST_S = 0.5
 _LEAST_SHARE = 0.2  # of a second, that must sound for it to be told
 
 Net = Callable[[np.ndarray], np.ndarray]
-"""Spectra [N, WINDOW, BINS] -> logarithms of odds [N, WINDOW / STRIDE], before calibration."""
+"""Textures [N, FEATURES] -> logarithms of odds [N], before calibration."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,9 @@ class FakeDetector:
         card = read_card(folder)
         session = open_session(str(folder / GRAPH), folder / GRAPH, threads=1)
 
-        def net(seen: np.ndarray) -> np.ndarray:
-            return np.concatenate([session.run(None, {"seen": one[None]})[0] for one in seen])
+        def net(texture: np.ndarray) -> np.ndarray:
+            [odds] = session.run(None, {"texture": texture})
+            return np.asarray(odds)
 
         return cls(net, card)
 
@@ -108,29 +110,31 @@ def odds_of(net: Net, waveform: np.ndarray, sample_rate: int) -> Odds:
     sound = to_16k(waveform, sample_rate)
     if len(sound) < SHORTEST_S * RATE:
         raise AudioError(f"{len(sound) / RATE:.2f} s are too short to be judged", f"give {SHORTEST_S} s or more")
-    odds, sounding = _frames(net, sound)
-    if not sounding.any():
-        raise AudioError("nothing sounds", "give speech")
+    odds, told = _frames(net, sound)
+    if not told.any():
+        raise AudioError("too little sounds", "give speech")
     place = (np.arange(len(odds)) * HOP / RATE).astype(int)
-    counts, sums = np.bincount(place, sounding), np.bincount(place, odds * sounding)
+    counts, sums = np.bincount(place, told), np.bincount(place, odds * told)
     told = counts >= _LEAST_SHARE * np.bincount(place)
     seconds = np.where(told, sums / np.maximum(counts, 1), np.nan)
     return Odds(float(sums.sum() / counts.sum()), seconds)
 
 
 def _frames(net: Net, sound: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the net's answers for all frames [T], as means over the windows they are in, and which sound [T]."""
+    """Return the net's answers for all frames [T], as means over the spans they are in, and which it tells anything of [T]."""
     windows, begins = windows_of(sound)
     frames = begins[-1] + WINDOW
     sums, counts, sounding = np.zeros(frames), np.zeros(frames), np.zeros(frames, bool)
-    for window, begin in zip(windows, begins, strict=True):  # one at a time: an hour of speech would be a gigabyte
+    for window, begin in zip(windows, begins, strict=True):
         seen, loud = seen_of(window)
-        [odds] = net(seen[None])
-        sums[begin : begin + WINDOW] += np.repeat(odds, WINDOW // len(odds))
-        counts[begin : begin + WINDOW] += 1
+        texture, enough = texture_of(seen, loud)
         sounding[begin : begin + WINDOW] |= loud
+        for (first, last), odds, heard in zip(SPANS, net(texture), enough, strict=True):
+            if heard >= LEAST:
+                sums[begin + first : begin + last] += odds
+                counts[begin + first : begin + last] += 1
     whole = frames if len(sound) > SAMPLES else max(1, min(frames, -(-len(sound) // HOP)))
-    return (sums / counts)[:whole], sounding[:whole]
+    return (sums / np.maximum(counts, 1))[:whole], (sounding & (counts > 0))[:whole]
 
 
 def read_card(folder: Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Trains the net that tells synthetic from human speech, on windows of both that went through the same random changes.
 
-It is light, since it is trained many times, each time without some engines: windows are changed once and kept as spectra.
+It is light, since it is trained many times, each time without some engines: windows are changed once and kept as textures.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import torch.nn.functional as F
 
 from flowtts_core.errors import ConfigError
 from flowtts_core.fakes.channels import changed
-from flowtts_core.fakes.net import STRIDE, FakeNet, FakeNetConfig
-from flowtts_core.fakes.spectra import BINS, SAMPLES, WINDOW, seen_of
+from flowtts_core.fakes.net import FakeNet, FakeNetConfig
+from flowtts_core.fakes.spectra import SAMPLES, seen_of
+from flowtts_core.fakes.texture import FEATURES, LEAST, SPANS, texture_of
 
 _AT_ONCE = 32  # windows that are changed at once, of all sources in turns: they share files of codecs
 
@@ -37,25 +38,26 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Windows:
-    """Windows as the net sees them.
+class Textures:
+    """Seconds of speech as the net sees them.
 
     Attributes:
-        seen: [N, WINDOW, BINS] float16.
-        sounding: [N, WINDOW] bool.
+        texture: [N, FEATURES] float32.
         source: [N] numbers in `names`.
         synthetic: [sources] bool.
     """
 
     names: tuple[str, ...]
     synthetic: np.ndarray
-    seen: np.ndarray
-    sounding: np.ndarray
+    texture: np.ndarray
     source: np.ndarray
 
 
-def draw_windows(sources: Sequence[Source], seed: int, tell: Callable[[int, int], None] | None = None) -> Windows:
-    """Draw windows from random places of the clips in turn, and change them at random.
+def draw_textures(sources: Sequence[Source], seed: int, tell: Callable[[int, int], None] | None = None) -> Textures:
+    """Draw windows from random places of the clips in turn, change them at random, and return those seconds that sound.
+
+    Args:
+        tell: called with the number of windows done and in all.
 
     Raises:
         ConfigError: for a source without clips.
@@ -66,18 +68,19 @@ def draw_windows(sources: Sequence[Source], seed: int, tell: Callable[[int, int]
     rng = np.random.default_rng(seed)
     drawn = [(number, clip) for number, source in enumerate(sources) for clip in range(source.windows)]
     rng.shuffle(drawn)
-    seen = np.empty((len(drawn), WINDOW, BINS), np.float16)
-    sounding = np.empty((len(drawn), WINDOW), bool)
+    texture = np.empty((len(drawn), len(SPANS), FEATURES), np.float32)
+    frames = np.empty((len(drawn), len(SPANS)), int)
     for begin in range(0, len(drawn), _AT_ONCE):
         part = drawn[begin : begin + _AT_ONCE]
         cut = [_window(sources[number].clips[clip % len(sources[number].clips)], rng) for number, clip in part]
         for row, sound in enumerate(changed(cut, rng)):
-            seen[begin + row], sounding[begin + row] = seen_of(sound)
+            texture[begin + row], frames[begin + row] = texture_of(*seen_of(sound))
         if tell is not None:
             tell(begin + len(part), len(drawn))
+    told = frames >= LEAST
+    numbers = np.repeat([number for number, _ in drawn], told.sum(1))
     synthetic = np.array([source.synthetic for source in sources])
-    numbers = np.array([number for number, _ in drawn])
-    return Windows(tuple(source.name for source in sources), synthetic, seen, sounding, numbers)
+    return Textures(tuple(source.name for source in sources), synthetic, texture[told], numbers)
 
 
 def _window(clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -91,17 +94,14 @@ class FakeTraining:
     """How the net is trained.
 
     Attributes:
-        spliced: share of the windows whose second part is of another one, of the other kind as a rule.
-        masked: share of the windows of which some bands are left out.
+        batch_size: seconds of a batch, half of which are synthetic.
         smoothing: how far the wanted probabilities are from 0 and 1.
     """
 
-    steps: int = 600
-    batch_size: int = 16
+    steps: int = 400
+    batch_size: int = 256
     learning_rate: float = 2e-3
-    weight_decay: float = 0.02
-    spliced: float = 0.25
-    masked: float = 0.5
+    weight_decay: float = 0.05
     smoothing: float = 0.03
     seed: int = 0
 
@@ -114,80 +114,56 @@ class FakeTraining:
 
 
 def train_fakes(
-    windows: Windows,
-    training: FakeTraining,
-    model: FakeNetConfig,
-    without: Sequence[str] = (),
-    tell: Callable[[int, float], None] | None = None,
+    textures: Textures, training: FakeTraining, model: FakeNetConfig, without: Sequence[str] = ()
 ) -> FakeNet:
-    """Return a net trained on all sources but those left out; half of each batch is synthetic, each source an equal part.
+    """Return a net trained on all sources but those left out; each has an equal part of its kind.
 
     Args:
         without: names of sources that it must not hear.
-        tell: called with each step and its loss.
 
     Raises:
         ConfigError: for an unknown name, or where no source of one kind is left.
     """
-    if unknown := sorted(set(without) - set(windows.names)):
-        raise ConfigError(f"no source {unknown[0]!r} to leave out", f"there are: {', '.join(windows.names)}")
+    if unknown := sorted(set(without) - set(textures.names)):
+        raise ConfigError(f"no source {unknown[0]!r} to leave out", f"there are: {', '.join(textures.names)}")
+    groups = _groups(textures, without)
     torch.manual_seed(training.seed)
-    net = FakeNet(model).to(memory_format=torch.channels_last).train()
-    optimizer = torch.optim.AdamW(
-        net.parameters(), training.learning_rate, (0.9, 0.99), weight_decay=training.weight_decay
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, training.learning_rate, total_steps=training.steps + 1, pct_start=0.1
-    )
-    for step, (seen, wanted, weight) in enumerate(_batches(windows, training, without)):
-        odds = net(seen)
-        soft = wanted * (1 - 2 * training.smoothing) + training.smoothing
-        each = F.binary_cross_entropy_with_logits(odds, soft, reduction="none") * weight
-        loss = each.sum() / weight.sum().clamp(min=1)
+    net = FakeNet(model).train()
+    known = torch.from_numpy(textures.texture[np.concatenate([rows for kind in groups for rows in kind])])
+    net.mean.copy_(known.mean(0))
+    net.deviation.copy_(known.std(0) + 1e-3)
+    rate = training.learning_rate
+    optimizer = torch.optim.AdamW(net.parameters(), rate, weight_decay=training.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=training.steps + 1)
+    half = training.batch_size // 2
+    wanted = torch.tensor([training.smoothing] * half + [1 - training.smoothing] * half)
+    for rows in _batches(groups, training):
+        loss = F.binary_cross_entropy_with_logits(net(torch.from_numpy(textures.texture[rows])), wanted)
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        if tell is not None:
-            tell(step + 1, float(loss.detach()))
     return net.eval()
 
 
-def _batches(
-    windows: Windows, training: FakeTraining, without: Sequence[str]
-) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Yield spectra [B, WINDOW, BINS], and what is wanted and its weight [B, WINDOW / STRIDE], for each step."""
-    kept = [number for number, name in enumerate(windows.names) if name not in without]
-    groups: dict[bool, list[np.ndarray]] = {True: [], False: []}
-    for number in kept:
-        groups[bool(windows.synthetic[number])].append(np.flatnonzero(windows.source == number))
-    if not all(groups.values()):
+def _groups(textures: Textures, without: Sequence[str]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return the rows of each human source, and of each synthetic one."""
+    groups: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    for number, name in enumerate(textures.names):
+        rows = np.flatnonzero(textures.source == number)
+        if name not in without and len(rows):
+            groups[int(textures.synthetic[number])].append(rows)
+    if not all(groups):
         raise ConfigError("of human and synthetic speech one kind is missing", "give sources of both")
+    return groups
+
+
+def _batches(groups: tuple[list[np.ndarray], list[np.ndarray]], training: FakeTraining) -> Iterator[np.ndarray]:
+    """Yield row numbers for each step: the first half human, the second synthetic."""
     rng = np.random.default_rng(training.seed)
-    half = training.batch_size // 2
     for _ in range(training.steps):
-        rows = [_drawn(groups[kind], rng) for kind in (False, True) for _ in range(half)]
-        seen = windows.seen[rows].astype(np.float32)
-        sounding = windows.sounding[rows].copy()
-        wanted = np.repeat(windows.synthetic[windows.source[rows]][:, None], WINDOW, 1).astype(np.float32)
-        whole = seen.copy(), sounding.copy(), wanted.copy()
-        for row in np.flatnonzero(rng.random(len(rows)) < training.spliced):
-            other, cut = (row + half) % len(rows), int(rng.integers(WINDOW // 5, 4 * WINDOW // 5))
-            for mixed, source in zip((seen, sounding, wanted), whole, strict=True):
-                mixed[row, cut:] = source[other, cut:]
-        for row in np.flatnonzero(rng.random(len(rows)) < training.masked):
-            for _ in range(2):
-                first = int(rng.integers(BINS))
-                seen[row, :, first : first + int(rng.integers(4, 40))] = 0
-        weight = sounding.reshape(len(rows), -1, STRIDE).mean(2)
-        yield (
-            torch.from_numpy(seen),
-            torch.from_numpy(wanted.reshape(len(rows), -1, STRIDE).mean(2)),
-            torch.from_numpy(weight.astype(np.float32)),
-        )
-
-
-def _drawn(groups: list[np.ndarray], rng: np.random.Generator) -> int:
-    """Return a row of a source, each of which has an equal part."""
-    return int(rng.choice(groups[int(rng.integers(len(groups)))]))
+        rows = []
+        for kind in groups:
+            sources = rng.integers(0, len(kind), training.batch_size // 2)
+            rows += [int(kind[source][rng.integers(len(kind[source]))]) for source in sources]
+        yield np.array(rows)

@@ -21,7 +21,7 @@ from flowtts_core.fakes.net import FakeNet, FakeNetConfig
 from flowtts_core.fakes.spectra import RATE
 from flowtts_core.metrics import bootstrap
 from flowtts_core.metrics.similarity import equal_error_rate
-from flowtts_core.training.fakes import FakeTraining, Source, Windows, draw_windows, train_fakes
+from flowtts_core.training.fakes import FakeTraining, Source, draw_textures, train_fakes
 from jobs.benchmarks.fakes_plan import Plan, clips_of, files_of, read_plan
 
 LONGEST_S = 6.0  # of a clip
@@ -62,42 +62,39 @@ class Scored:
 
 
 def fakes(
-    path: Path, say: Say, *, steps: int, fold_steps: int, output: Path | None = None, model: FakeNetConfig | None = None
+    path: Path, say: Say, *, steps: int, output: Path | None = None, model: FakeNetConfig | None = None
 ) -> dict[str, Any]:
     """Train nets, each without some families of engines, and return how well they tell those from people whom they never heard.
 
     Args:
         path: of the plan.
+        steps: of the training of each net.
         output: folder of a net that is trained on all engines, calibrated by the scores of those that were left out.
-        steps, fold_steps: of its training, and of each of the others.
     """
-    plan, root, model = read_plan(path), path.parent, model or FakeNetConfig()
+    plan, root, model, training = read_plan(path), path.parent, model or FakeNetConfig(), FakeTraining(steps)
     torch.set_num_threads(1)
     with Watch() as watch:
         began = time.perf_counter()
         sources, tests = _heard(plan, root), _tests(plan, root)
-        windows = draw_windows(sources, 0, _teller(say, "windows", 512))
-        say(f"{len(windows.seen)} windows of {len(sources)} sources in {time.perf_counter() - began:.0f} s")
+        textures = draw_textures(sources, 0, _teller(say))
+        say(f"{len(textures.texture)} seconds of {len(sources)} sources, {len(tests)} clips for the test")
         scored: list[Scored] = []
         for number, fold in enumerate(plan.folds):
-            net = train_fakes(
-                windows, FakeTraining(fold_steps), model, plan.without(fold), _teller(say, ", ".join(fold), 100)
-            )
-            scored += _scored(net, tests, number, plan, fold)
+            scored += _scored(train_fakes(textures, training, model, plan.without(fold)), tests, number, plan, fold)
+            say(f"left out and measured: {', '.join(fold)}")
         figures = summed_up(scored, plan)
-        figures["sources"] = _counts(sources, tests, windows)
-        figures["training"] = {"steps": steps, "fold_steps": fold_steps, "windows": len(windows.seen)}
+        figures["sources"] = _counts(sources, tests)
+        figures["training"] = {"steps": steps, "textures": len(textures.texture)}
         if output is not None:
-            net = train_fakes(windows, FakeTraining(steps), model, (), _teller(say, "all", 100))
-            _save(output, net, plan, figures, steps)
+            _save(output, train_fakes(textures, training, model), plan, figures, steps)
         figures["seconds"] = time.perf_counter() - began
     return {"machine": describe(), "busy": watch.busy.to_json(), **figures}
 
 
-def _teller(say: Say, what: str, every: int) -> Callable[[int, float], None]:
-    def tell(step: int, of: float) -> None:
-        if step % every == 0:
-            say(f"{what}: {step} ({of:.4g})")
+def _teller(say: Say) -> Callable[[int, int], None]:
+    def tell(done: int, total: int) -> None:
+        if done % 512 == 0:
+            say(f"windows: {done} of {total}")
 
     return tell
 
@@ -145,9 +142,9 @@ def _scored(net: FakeNet, tests: Sequence[Clip], number: int, plan: Plan, fold: 
     unheard = [engine.name for engine in plan.engines if engine.family in fold]
     absent = set(plan.without(fold)) - set(unheard)
 
-    def ask(seen: np.ndarray) -> np.ndarray:
+    def ask(texture: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            return net(torch.from_numpy(seen)).numpy()
+            return np.asarray(net(torch.from_numpy(texture)).numpy())
 
     scored = []
     for clip in tests:
@@ -289,7 +286,7 @@ def _weights(synthetic: np.ndarray) -> np.ndarray:
     return np.where(synthetic, 0.5 / share, 0.5 / (1 - share)) / len(synthetic)
 
 
-def _counts(sources: Sequence[Source], tests: Sequence[Clip], windows: Windows) -> dict[str, Any]:
+def _counts(sources: Sequence[Source], tests: Sequence[Clip]) -> dict[str, Any]:
     heard = {
         source.name: {"clips": len(source.clips), "windows": source.windows, "synthetic": source.synthetic}
         for source in sources

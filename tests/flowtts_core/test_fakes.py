@@ -15,13 +15,14 @@ from flowtts_core.errors import AudioError, ConfigError, VoiceError
 from flowtts_core.fakes.channels import changed
 from flowtts_core.fakes.detector import BUNDLED, CARD, WEIGHTS, FakeDetector, Line, odds_of
 from flowtts_core.fakes.files import save_fakes
-from flowtts_core.fakes.net import STRIDE, FakeNet, FakeNetConfig
+from flowtts_core.fakes.net import FakeNet, FakeNetConfig
 from flowtts_core.fakes.spectra import BINS, RATE, SAMPLES, WINDOW, seen_of, windows_of
+from flowtts_core.fakes.texture import BANDS, FEATURES, SPANS, texture_of
 from flowtts_core.metrics.judges import Clip, Panel, PanelConfig
-from flowtts_core.training.fakes import FakeTraining, Source, draw_windows, train_fakes
+from flowtts_core.training.fakes import FakeTraining, Source, draw_textures, train_fakes
 from tests.speech_like import buzz
 
-TINY = FakeNetConfig((4, 4, 4, 4), 8, 0.0)
+TINY = FakeNetConfig(8, 0.0)
 
 
 def speech_like(seed: int, seconds: float = 4.0) -> np.ndarray:
@@ -72,15 +73,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[FakeNet, Path]:
     machines = [speech_like(n) for n in range(4)]
     people = [(rng.standard_normal(4 * RATE) * 0.1).astype("f4") for _ in range(4)]
     sources = [Source("noise", False, people, 12), Source("buzz", True, machines, 12), Source("other", True, people, 4)]
-    windows = draw_windows(sources, 0)
-    assert windows.seen.shape == (28, WINDOW, BINS) and set(windows.source) == {0, 1, 2}
-    net = train_fakes(windows, FakeTraining(30, 8, 1e-2), TINY, without=["other"])
+    textures = draw_textures(sources, 0)
+    assert 80 < len(textures.texture) <= 28 * len(SPANS) and set(textures.source) == {0, 1, 2}
+    net = train_fakes(textures, FakeTraining(40, 32, 1e-2), TINY, without=["other"])
     folder = tmp_path_factory.mktemp("fakes")
-    save_fakes(folder, net, Line(2.0, 0.0), Line(1.0, 0.0), steps=30)
+    save_fakes(folder, net, Line(2.0, 0.0), Line(1.0, 0.0), steps=40)
     with pytest.raises(ConfigError, match="no source 'nobody'"):
-        train_fakes(windows, FakeTraining(1), TINY, without=["nobody"])
+        train_fakes(textures, FakeTraining(1), TINY, without=["nobody"])
     with pytest.raises(ConfigError, match="one kind is missing"):
-        train_fakes(windows, FakeTraining(1), TINY, without=["noise"])
+        train_fakes(textures, FakeTraining(1), TINY, without=["noise"])
     return net, folder
 
 
@@ -99,27 +100,44 @@ def test_a_net_learns_what_differs_and_tells_it_over_time(trained: tuple[FakeNet
 
 def test_both_runtimes_say_the_same(trained: tuple[FakeNet, Path]) -> None:
     net, folder = trained
-    seen = np.random.default_rng(0).standard_normal((2, WINDOW, BINS)).astype("f4")
+    texture = np.random.default_rng(0).standard_normal((7, FEATURES)).astype("f4")
     with torch.inference_mode():
-        own = net(torch.from_numpy(seen)).numpy()
-    assert own.shape == (2, WINDOW // STRIDE)
-    np.testing.assert_allclose(FakeDetector.open(folder)._net(seen), own, atol=1e-4)
+        own = net(torch.from_numpy(texture)).numpy()
+    assert own.shape == (7,)
+    np.testing.assert_allclose(FakeDetector.open(folder)._net(texture), own, atol=1e-4)
+
+
+def test_texture_is_of_frames_that_sound_alone() -> None:
+    rng = np.random.default_rng(0)
+    seen = rng.standard_normal((WINDOW, BINS)).astype("f4") * 0.7
+    sounding = np.ones(WINDOW, bool)
+    sounding[100:] = False
+    seen[100:] = 9.0
+    texture, frames = texture_of(seen, sounding)
+    assert texture.shape == (len(SPANS), FEATURES) and list(frames) == [62, 62, 37, 6, 0]
+    mean, deviation, skewness = (texture[0, part * BANDS : (part + 1) * BANDS] for part in range(3))
+    piece = seen[:62].reshape(62, BANDS, -1).swapaxes(0, 1).reshape(BANDS, -1)
+    np.testing.assert_allclose(mean, piece.mean(1), atol=1e-5)
+    np.testing.assert_allclose(deviation, np.log(piece.std(1)), atol=1e-4)
+    np.testing.assert_allclose(
+        skewness, ((piece - piece.mean(1, keepdims=True)) ** 3).mean(1) / piece.std(1) ** 3, atol=1e-2
+    )
 
 
 def test_seconds_are_means_of_their_own_frames() -> None:
-    def net(seen: np.ndarray) -> np.ndarray:  # tells the place in the window
-        return np.repeat(np.arange(WINDOW // STRIDE, dtype=np.float32)[None], len(seen), 0)
+    def net(texture: np.ndarray) -> np.ndarray:  # tells the place in the window
+        return np.arange(len(texture), dtype=np.float32)
 
     sound = np.concatenate([speech_like(1, 1.0), np.zeros(RATE, "f4"), speech_like(1, 1.1)])
     found = odds_of(net, sound, RATE)
-    assert np.isnan(found.seconds[1]) and found.seconds[0] < found.seconds[2]
+    assert np.isnan(found.seconds[1]) and found.seconds[0] < 1 < 3 < found.seconds[2]
     assert len(found.seconds) == 4
 
 
 def test_what_cannot_be_judged_says_why(trained: tuple[FakeNet, Path]) -> None:
     detector = FakeDetector.open(trained[1])
     for sound, why in (
-        (np.zeros(RATE), "nothing sounds"),
+        (np.zeros(RATE), "too little sounds"),
         (np.ones(4000), "too short"),
         (np.full(RATE, np.nan), "NaN"),
     ):
@@ -146,7 +164,7 @@ def test_the_judge_gives_a_probability_of_each_second() -> None:
     assert of == 1 and 0 <= value <= 1
     assert len(verdict.over_time["synthetic"]) in (4, 5)
     assert all(0 <= value <= 1 for value in verdict.over_time["synthetic"] if value is not None)
-    assert panel.judge(Clip(np.zeros(RATE, "f4"), RATE)).reasons["synthetic"] == "nothing sounds"
+    assert panel.judge(Clip(np.zeros(RATE, "f4"), RATE)).reasons["synthetic"] == "too little sounds"
 
 
 def test_the_bundled_net_is_small_and_says_what_it_was_measured_on() -> None:

@@ -118,8 +118,9 @@ def test_rates_are_of_engines_left_out_and_intervals_of_readers(tmp_path: Path) 
 
 
 def test_a_study_from_end_to_end(tmp_path: Path) -> None:
-    figures = fakes(plan_in(tmp_path), lambda line: None, steps=2, fold_steps=2, output=tmp_path / "net",
-                    model=FakeNetConfig((4, 4), 4))  # fmt: skip
+    plan = plan_in(tmp_path, PLAN.replace('taught_by = ["one"]\n', ""))
+    model = FakeNetConfig(4)
+    figures = fakes(plan, lambda line: None, steps=2, output=tmp_path / "net", model=model)
     assert {name: row["clips"] for name, row in figures["engines"].items()} == {"first": 1, "second": 1}
     assert figures["sources"]["heard"] == {"clips": 4, "windows": 8, "synthetic": False}
     card = json.loads((tmp_path / "net" / "fakes.json").read_text())

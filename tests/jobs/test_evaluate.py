@@ -20,7 +20,6 @@ from flowtts_core.audio.files import encode, write_audio
 from flowtts_core.errors import AudioError, ConfigError, FlowTTSError, OutputError, TextError
 from flowtts_core.metrics.judges import JUDGES, Clip, Panel, PanelConfig, Verdict
 from flowtts_core.text.document import TextRow
-from flowtts_core.watermark.marking import Marking
 from jobs import cli
 from jobs.evaluation import run as evaluation
 from jobs.evaluation.input import find_items, read_clip
@@ -359,11 +358,9 @@ def test_a_job_of_ours_says_what_it_cost(inline: None, tmp_path: Path) -> None:
 
 def test_the_number_of_a_mark_is_held_against_the_manifest(inline: None, tmp_path: Path) -> None:
     rows = [TextRow(f"r{i}", "Row number " + "one and " * 8) for i in range(3)]
-    stored = speak_here(
-        plan_corpus(rows, Speaking(watermark=Marking(9)), "rows"), Storage(str(tmp_path / "job")), MakeTone()
-    )
+    stored = speak_here(plan_corpus(rows, Speaking(), "rows"), Storage(str(tmp_path / "job")), MakeTone())
     manifest.finish(Storage(str(tmp_path / "job")), stored)
-    assert {item.mark for item in find_items(str(tmp_path / "job"))} == {9}
+    assert {item.mark for item in find_items(str(tmp_path / "job"))} == {0}
     found = judge(tmp_path / "job", None, tmp_path / "out", "watermark").scores
     assert found["mark_found"].value == found["mark_right"].value == 1
     other = judge(tmp_path / "job", None, tmp_path / "other", "watermark", watermark_number=8).scores
