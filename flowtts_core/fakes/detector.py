@@ -101,40 +101,59 @@ class FakeDetector:
         Raises:
             AudioError: for an invalid, too short or silent waveform.
         """
-        odds = odds_of(self._net, waveform, sample_rate)
+        odds = odds_of(self._net, textures_of(waveform, sample_rate))
         return Suspicion(float(self._whole.probability(odds.whole)), self._seconds.probability(odds.seconds))
 
 
-def odds_of(net: Net, waveform: np.ndarray, sample_rate: int) -> Odds:
-    """Ask a net about a recording [S]. Raise as `FakeDetector.heard` does."""
+@dataclass(frozen=True)
+class Textures:
+    """What a net is asked of a recording.
+
+    Attributes:
+        texture: [P, FEATURES] of the spans in which enough sounds.
+        spans: [P, 2] first frame of each, and the first after it.
+        sounding: [T] of all frames.
+    """
+
+    texture: np.ndarray
+    spans: np.ndarray
+    sounding: np.ndarray
+
+
+def textures_of(waveform: np.ndarray, sample_rate: int) -> Textures:
+    """Return what a net is asked of [S]. Raise as `FakeDetector.heard` does."""
     sound = to_16k(waveform, sample_rate)
     if len(sound) < SHORTEST_S * RATE:
         raise AudioError(f"{len(sound) / RATE:.2f} s are too short to be judged", f"give {SHORTEST_S} s or more")
-    odds, told = _frames(net, sound)
-    if not told.any():
-        raise AudioError("too little sounds", "give speech")
-    place = (np.arange(len(odds)) * HOP / RATE).astype(int)
-    counts, sums = np.bincount(place, told), np.bincount(place, odds * told)
-    told = counts >= _LEAST_SHARE * np.bincount(place)
-    seconds = np.where(told, sums / np.maximum(counts, 1), np.nan)
-    return Odds(float(sums.sum() / counts.sum()), seconds)
-
-
-def _frames(net: Net, sound: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the net's answers for all frames [T], as means over the spans they are in, and which it tells anything of [T]."""
     windows, begins = windows_of(sound)
-    frames = begins[-1] + WINDOW
-    sums, counts, sounding = np.zeros(frames), np.zeros(frames), np.zeros(frames, bool)
+    sounding = np.zeros(begins[-1] + WINDOW, bool)
+    textures, spans = [], []
     for window, begin in zip(windows, begins, strict=True):
         seen, loud = seen_of(window)
-        texture, enough = texture_of(seen, loud)
+        texture, frames = texture_of(seen, loud)
         sounding[begin : begin + WINDOW] |= loud
-        for (first, last), odds, heard in zip(SPANS, net(texture), enough, strict=True):
-            if heard >= LEAST:
-                sums[begin + first : begin + last] += odds
-                counts[begin + first : begin + last] += 1
-    whole = frames if len(sound) > SAMPLES else max(1, min(frames, -(-len(sound) // HOP)))
-    return (sums / np.maximum(counts, 1))[:whole], (sounding & (counts > 0))[:whole]
+        textures.append(texture[frames >= LEAST])
+        spans.append(begin + np.array(SPANS)[frames >= LEAST])
+    whole = len(sounding) if len(sound) > SAMPLES else min(len(sounding), -(-len(sound) // HOP))
+    if not any(map(len, textures)):
+        raise AudioError("too little sounds", "give speech")
+    return Textures(np.concatenate(textures), np.concatenate(spans), sounding[:whole])
+
+
+def odds_of(net: Net, heard: Textures) -> Odds:
+    """Ask a net. A frame's odds are the mean over the spans that it is in."""
+    sums, counts = (np.zeros(max(len(heard.sounding), int(heard.spans.max()))) for _ in range(2))
+    for (begin, end), odds in zip(heard.spans, net(heard.texture), strict=True):
+        sums[begin:end] += odds
+        counts[begin:end] += 1
+    whole = len(heard.sounding)
+    told = heard.sounding & (counts[:whole] > 0)
+    odds = np.where(told, sums[:whole] / np.maximum(counts[:whole], 1), 0)
+    place = (np.arange(whole) * HOP / RATE).astype(int)
+    frames, total = np.bincount(place, told), np.bincount(place, odds)
+    enough = frames >= _LEAST_SHARE * np.bincount(place)
+    seconds = np.where(enough & (frames > 0), total / np.maximum(frames, 1), np.nan)
+    return Odds(float(total.sum() / max(frames.sum(), 1)), seconds)
 
 
 def read_card(folder: Path) -> dict[str, Any]:

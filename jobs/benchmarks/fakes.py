@@ -15,7 +15,7 @@ from cluster.machine import Watch, describe
 from flowtts_core.audio.files import read_audio
 from flowtts_core.errors import ConfigError
 from flowtts_core.fakes.channels import changed, marked
-from flowtts_core.fakes.detector import SHORTEST_S, Line, odds_of
+from flowtts_core.fakes.detector import SHORTEST_S, Line, Textures, odds_of, textures_of
 from flowtts_core.fakes.files import save_fakes
 from flowtts_core.fakes.net import FakeNet, FakeNetConfig
 from flowtts_core.fakes.spectra import RATE
@@ -28,6 +28,7 @@ LONGEST_S = 6.0  # of a clip
 NUMBER = 1234  # that marked clips bear
 PLAIN, MARKED, CHANGED = "plain", "marked", "changed"
 _ROUNDS = 1000
+_AT_ONCE = 8  # clips of the test that are changed together
 
 Say = Callable[[str], None]
 
@@ -39,13 +40,13 @@ class Clip:
     Attributes:
         group: the engine, or the people's name for a human.
         reader: of a human.
-        sounds: waveforms [S] at 16 kHz by what was done to them.
+        heard: what a net is asked of it, by what was done to it.
     """
 
     group: str
     synthetic: bool
     reader: str
-    sounds: dict[str, np.ndarray]
+    heard: dict[str, Textures]
 
 
 @dataclass(frozen=True)
@@ -129,11 +130,12 @@ def _tests(plan: Plan, root: Path) -> list[Clip]:
     rng = np.random.default_rng(1)
     rng.shuffle(named)  # type: ignore[arg-type]  # numpy shuffles any mutable sequence
     clips = []
-    for group, synthetic, path in named:
-        for sound in _read(path):
-            [after] = changed([sound], rng)
+    for begin in range(0, len(named), _AT_ONCE):
+        part = [(*one, sound) for one in named[begin : begin + _AT_ONCE] for sound in _read(one[2])]
+        for (group, synthetic, path, sound), after in zip(part, changed([one[3] for one in part], rng), strict=True):
             sounds = {PLAIN: sound, MARKED: marked(sound, NUMBER), CHANGED: after}
-            clips.append(Clip(group, synthetic, path.parent.name, sounds))
+            heard = {what: textures_of(own, RATE) for what, own in sounds.items()}
+            clips.append(Clip(group, synthetic, path.parent.name, heard))
     return clips
 
 
@@ -151,7 +153,7 @@ def _scored(net: FakeNet, tests: Sequence[Clip], number: int, plan: Plan, fold: 
         if clip.group in absent:
             continue
         heard = clip.synthetic and clip.group not in unheard
-        found = {what: odds_of(ask, sound, RATE) for what, sound in clip.sounds.items() if what == PLAIN or not heard}
+        found = {what: odds_of(ask, own) for what, own in clip.heard.items() if what == PLAIN or not heard}
         whole = {what: odds.whole for what, odds in found.items()}
         seconds = found[PLAIN].seconds[np.isfinite(found[PLAIN].seconds)]
         scored.append(Scored(clip.group, clip.synthetic, clip.reader, whole, seconds, number, heard))
@@ -160,7 +162,7 @@ def _scored(net: FakeNet, tests: Sequence[Clip], number: int, plan: Plan, fold: 
 
 def summed_up(scored: Sequence[Scored], plan: Plan) -> dict[str, Any]:
     """Return equal error rates by engine, what marks change, and the calibration with its figures."""
-    engines = {}
+    engines: dict[str, dict[str, Any]] = {}
     for number, fold in enumerate(plan.folds):
         humans = [one for one in scored if one.fold == number and not one.synthetic]
         for engine in (one for one in plan.engines if one.family in fold):
@@ -174,10 +176,10 @@ def summed_up(scored: Sequence[Scored], plan: Plan) -> dict[str, Any]:
                 "seconds": _rate_of_seconds(own, humans),
                 "heard": _mean_rate(heard, scored),
             }
-    means = {
-        what: bootstrap.mean([row[what]["value"] for row in engines.values()]).to_json()
-        for what in (PLAIN, MARKED, CHANGED)
+    rates: dict[str, list[float]] = {
+        what: [row[what]["value"] for row in engines.values()] for what in (PLAIN, MARKED, CHANGED)
     }
+    means = {what: bootstrap.mean(own).to_json() for what, own in rates.items()}
     people = [one for one in scored if not one.synthetic]
     return {
         "engines": engines,

@@ -81,7 +81,7 @@ class Plan:
                 f"the folds leave out {sorted(named)}, and the engines' families are {sorted(families)}",
                 "name each family in one fold",
             )
-        names = [one.name for one in (*self.humans, *self.engines)]
+        names = [*(one.name for one in self.humans), *(one.name for one in self.engines)]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ConfigError(f"two sources are named {twice}", "rename one of them")
 

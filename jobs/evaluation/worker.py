@@ -142,8 +142,8 @@ class PartJudge:
                 reference, reference_rate = read_clip(self._places["reference"], reference_place, self._longest_s)
             except AudioError as error:  # often of the same name: say whose fault it is
                 raise AudioError(f"its clip of the reference: {error.message}", error.remedy) from error
-        speed = {"compute_s": item.compute_s, "latency_s": item.latency_s}
-        return Clip(waveform, rate, item.text, reference, reference_rate, **speed, mark=item.mark)
+        speed = item.compute_s, item.latency_s
+        return Clip(waveform, rate, item.text, reference, reference_rate, *speed, mark=item.mark)
 
 
 def judge_parts(

@@ -13,7 +13,7 @@ import torch
 from flowtts_core.audio.files import resample
 from flowtts_core.errors import AudioError, ConfigError, VoiceError
 from flowtts_core.fakes.channels import changed
-from flowtts_core.fakes.detector import BUNDLED, CARD, WEIGHTS, FakeDetector, Line, odds_of
+from flowtts_core.fakes.detector import BUNDLED, CARD, WEIGHTS, FakeDetector, Line, odds_of, textures_of
 from flowtts_core.fakes.files import save_fakes
 from flowtts_core.fakes.net import FakeNet, FakeNetConfig
 from flowtts_core.fakes.spectra import BINS, RATE, SAMPLES, WINDOW, seen_of, windows_of
@@ -129,7 +129,7 @@ def test_seconds_are_means_of_their_own_frames() -> None:
         return np.arange(len(texture), dtype=np.float32)
 
     sound = np.concatenate([speech_like(1, 1.0), np.zeros(RATE, "f4"), speech_like(1, 1.1)])
-    found = odds_of(net, sound, RATE)
+    found = odds_of(net, textures_of(sound, RATE))
     assert np.isnan(found.seconds[1]) and found.seconds[0] < 1 < 3 < found.seconds[2]
     assert len(found.seconds) == 4
 
