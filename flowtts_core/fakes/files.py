@@ -25,7 +25,7 @@ def save_fakes(folder: Path, net: FakeNet, whole: Line, seconds: Line, **notes: 
     write_whole(folder / WEIGHTS, data)
     write_whole(folder / GRAPH, export_graph(copy.deepcopy(net).cpu().eval().graphs()["net"], WEIGHTS, data))
     card = {
-        "fakes": spec_of("convolutional", net.config),
+        "fakes": spec_of("texture", net.config),
         "calibration": {name: [line.slope, line.offset] for name, line in (("whole", whole), ("seconds", seconds))},
         "sha256": hashlib.sha256(data).hexdigest(),
         **notes,
