@@ -408,7 +408,7 @@ JUDGES: dict[str, Judge] = {
                 "synthetic",
                 "probability",
                 None,
-                "that the clip is synthetic, if half of all were: a hint, often wrong on engines that the net never heard",
+                "that the clip is synthetic, if half of all were: a hint, on engines that the net never heard wrong in a third",
             ),
         ),
     ),

@@ -320,7 +320,7 @@ def _save(folder: Path, net: FakeNet, plan: Plan, figures: dict[str, Any], steps
 def page(figures: dict[str, Any]) -> str:
     """Return the figures as Markdown."""
     readers = ", ".join(
-        f"{name} ({row['readers']} readers, {row['clips']} clips)" for name, row in figures["readers"].items()
+        f"{name} (readers: {row['readers']}, clips: {row['clips']})" for name, row in figures["readers"].items()
     )
     lines = [
         f"Against people whom no net heard: {readers}.",
