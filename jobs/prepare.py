@@ -9,7 +9,7 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -30,15 +30,13 @@ from flowtts_core.training.features import (
     FeatureSet,
     changed_frontend,
     crowded,
-    mel_set,
-    token_set,
     whole_frontend,
 )
 from flowtts_core.training.prepare import PrepareConfig
 from jobs.corpus.clips import LAYOUTS, SourceClip, read_corpus
 from jobs.corpus.columns import ROLES, Reading
 from jobs.corpus.outlier_page import OUTLIERS, ClipPlace, outlier_page, texts_of
-from jobs.corpus.prepare_worker import Note, ShardPreparer, feature_print
+from jobs.corpus.prepare_worker import Note, ShardPreparer, feature_print, sets_of
 from jobs.request_options import add_lexicon_option, read_lexicon
 
 QUARANTINE = "quarantine.jsonl"
@@ -89,6 +87,8 @@ def add_parser(subparsers: Any) -> None:
         "  flowtts prepare clips.jsonl -o data/ --like natural --resample   # to fine-tune that voice\n"
         "  flowtts prepare kerstin/ -o data/ --resample --language de   # German: pip install 'flowtts[german]'\n"
         "  flowtts prepare data/ -o data/ --set mel.n_mels=100   # another mel beside the first\n"
+        "  flowtts prepare data/ -o data/ --whisper models/whisper-base                          # to train a tokeniser\n"
+        "  flowtts prepare data/ -o data/ --whisper models/whisper-base --speech-tokens tokens/  # to train on its tokens\n"
         "  flowtts prepare filelist.txt -o data/ --columns audio,text,speaker   # where the rows leave it open\n\n"
         "layouts, which are recognised, or forced by --layout:\n"
         + "\n".join(f"  {name:<12} {layout.says}" for name, layout in LAYOUTS.items()),
@@ -120,6 +120,18 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument(
         "--like", metavar="VOICE", help="make the features of a voice, to fine-tune it: `flowtts train --from VOICE`"
+    )
+    parser.add_argument(
+        "--whisper",
+        default="",
+        metavar="FOLDER",
+        help="also keep features of this Whisper's encoder (of CTranslate2), for `flowtts train --recipe cosy_tokens`",
+    )
+    parser.add_argument(
+        "--speech-tokens",
+        default="",
+        metavar="FOLDER",
+        help="with --whisper: keep the speech tokens of this tokeniser instead, for `flowtts train --recipe cosy`",
     )
     parser.add_argument("--max-seconds", type=float, help="set longer clips aside (default: 20)")
     parser.add_argument(
@@ -214,7 +226,8 @@ def config_of(args: argparse.Namespace) -> PrepareConfig:
             " audio, which is prepared already",
             "prepare the corpus again into another folder",
         )
-    return replace(config, frontend=frontend)
+    whisper, tokeniser = (str(Path(place).absolute()) if place else "" for place in (args.whisper, args.speech_tokens))
+    return replace(config, frontend=frontend, whisper=whisper, tokeniser=tokeniser)
 
 
 def _features_of(voice: str) -> dict[str, Any]:
@@ -284,17 +297,20 @@ def prepare(
     own = _is_own(source, output)
     clips = [] if own else _clips(Path(source), reading, tell)
     config = _as_prepared(config, DatasetMeta.load(storage)) if own else _detecting(config)
-    sets = (mel_set(config.mel), token_set(config.frontend))
+    sets = sets_of(config)
+    kinds = [features.kind for features in sets]
     shards = {i: clips[at : at + clips_per_file] for i, at in enumerate(range(0, len(clips), clips_per_file))}
     with storage.lock():
         storage.require_writable()
         prints = {i: _audio_print(config, shard) for i, shard in shards.items()}
         records = _finished(storage, None if own else prints, sets, overwrite)
         total = sum(len(shards.get(i, ())) or _size(record) for i, record in records.items())
-        done = sum(_size(record) for record in records.values() if not _missing(record))
+        done = sum(_size(record) for record in records.values() if not _missing(record, kinds))
         report(done, total)
         tasks = [
-            _task(i, record, shards.get(i, []), prints.get(i)) for i, record in records.items() if _missing(record)
+            _task(i, record, shards.get(i, []), prints.get(i), kinds)
+            for i, record in records.items()
+            if _missing(record, kinds)
         ]
         for made in _prepare_shards(tasks, config, storage, address, workers) if tasks else ():
             record = records[made.pop("shard")]
@@ -336,13 +352,15 @@ def _as_prepared(config: PrepareConfig, meta: DatasetMeta) -> PrepareConfig:
 Record = dict[str, Note]  # of a shard, by kind
 
 
-def _missing(record: Record) -> list[str]:
-    return [kind for kind in (AUDIO, *MAKERS) if kind not in record]
+def _missing(record: Record, kinds: Sequence[str]) -> list[str]:
+    return [kind for kind in (AUDIO, *kinds) if kind not in record]
 
 
-def _task(shard: int, record: Record, clips: list[SourceClip], print_: str | None) -> dict[str, Any]:
+def _task(
+    shard: int, record: Record, clips: list[SourceClip], print_: str | None, kinds: Sequence[str]
+) -> dict[str, Any]:
     """Return what a worker is to do for a shard of which something is missing."""
-    missing = _missing(record)
+    missing = _missing(record, kinds)
     given = [asdict(clip) for clip in clips] if AUDIO in missing else []
     return {"shard": shard, "print": print_ or record[AUDIO]["print"], "missing": missing, "clips": given}
 
@@ -466,16 +484,17 @@ def _finish(
 ) -> Prepared:
     """Write the indices, what is known of the features, the quarantine with its page and, last, `dataset.json`."""
     audio = [entry for record in records.values() for entry in record[AUDIO]["index"]]
+    kinds = [features.kind for features in sets]
     places = _places(records)
     odd = unlike_the_rest([place.measures for place in places], config.limits)
-    for entry in (entry for record in records.values() for kind in MAKERS for entry in record[kind]["set_aside"]):
+    for entry in (entry for record in records.values() for kind in kinds for entry in record[kind]["set_aside"]):
         odd.pop(entry["id"], None)  # one reason is enough
     lengths = {
-        kind: {i: _lengths(record, kind, odd) for i, record in records.items()} for kind in MAKERS
+        kind: {i: _lengths(record, kind, odd) for i, record in records.items()} for kind in kinds
     }  # 0 leaves a clip out
     mels, tokens = ([n for of_shard in lengths[kind].values() for n in of_shard] for kind in ("mel", "tokens"))
     usable = [(frames, count) for frames, count in zip(mels, tokens, strict=True) if 0 < count <= frames]
-    aside = [entry for record in records.values() for kind in (AUDIO, *MAKERS) for entry in record[kind]["set_aside"]]
+    aside = [entry for record in records.values() for kind in (AUDIO, *kinds) for entry in record[kind]["set_aside"]]
     reasons = [(entry[0], crowded(*both)) for entry, *both in zip(audio, mels, tokens, strict=True) if min(both) > 0]
     aside += [{"id": key, "reason": reason} for key, reason in [*reasons, *odd.items()] if reason]
     bare = {entry["id"] for entry in aside if "text" not in entry}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from flowtts_core.acoustic import F5TTS, F5Config, MatchaConfig, MatchaTTS
+from flowtts_core.acoustic import F5TTS, CosyVoice, CosyVoiceConfig, F5Config, MatchaConfig, MatchaTTS
 from flowtts_core.audio.mel import MelConfig
 from flowtts_core.config import spec_of
 from flowtts_core.sampling import Sampling
@@ -78,6 +78,27 @@ def make_f5_voice(folder: Path, *, seed: int = 0) -> Path:
         frontend=spec_of("vocabulary", VocabularyConfig(symbols)),
         sampling=Sampling(steps=2, temperature=1.0, guidance=2.0, grid={"name": "pruned", "s": -1.0}),
         languages=("en-us",),
+        licence="CC0-1.0",
+    )
+    return folder
+
+
+def make_token_voice(folder: Path, *, seed: int = 0) -> Path:
+    """Write a random voice of speech tokens that speaks as a prompt does; an utterance has a dozen tokens or two."""
+    torch.manual_seed(seed)
+    config = replace(CosyVoiceConfig.debug(), mel_mean=-5.5, mel_std=2.2)
+    vocoder_config = VocosConfig(config.mel, dim=32, intermediate_dim=64, num_layers=2)
+    acoustic, vocoder = CosyVoice(config).eval(), Vocos(vocoder_config).eval()
+    save_voice(
+        folder,
+        name=folder.name,
+        kind="tokens",
+        acoustic=acoustic,
+        acoustic_spec=spec_of("cosyvoice", config),
+        vocoder=vocoder,
+        vocoder_spec=spec_of("vocos", vocoder_config),
+        frontend=spec_of("phonemes", PhonemeConfig()),
+        sampling=replace(acoustic.sampling, steps=2),
         licence="CC0-1.0",
     )
     return folder

@@ -89,6 +89,7 @@ class Generated:
     features: Tensor  # [B, D, T], not normalised; frames beyond `lengths` are undefined
     lengths: Tensor  # [B] int64
     durations: Tensor | None = None  # [B, L] float32 frames per token; 0 on padding; sums to `lengths`
+    notes: tuple[tuple[str, ...], ...] = ()  # of each item, what the listener should know; empty where there is nothing
 
 
 @dataclass(frozen=True)

@@ -219,7 +219,7 @@ class UtteranceSynthesizer(abc.ABC):
             None if any(part.words is None for part in told) else tuple(words),
             " ".join(part.phonemes for part in told),
             dropped=plan.dropped,
-            notes=self.notes(request),
+            notes=tuple(dict.fromkeys((*self.notes(request), *(note for part in told for note in part.notes)))),
         )
 
 

@@ -208,6 +208,7 @@ class FlowSynthesizer(UtteranceSynthesizer):
                 self.sample_rate,
                 None if made.durations is None else self.words(piece.encoded, made.durations[row]),
                 piece.encoded.phonemes,
+                notes=made.notes[row] if made.notes else (),
             )
             for row, (piece, waveform) in enumerate(zip(batch, waveforms, strict=True))
         ]

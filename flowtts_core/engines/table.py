@@ -53,6 +53,12 @@ def _flite(folder: Path, card: VoiceCard, device: str, threads: int | None) -> U
     return open_flite(folder, card, device, threads)
 
 
+def _tokens(folder: Path, card: VoiceCard, device: str, threads: int | None) -> UtteranceSynthesizer:
+    from flowtts_core.engines.tokens import open_tokens
+
+    return open_tokens(folder, card, device, threads)
+
+
 def _clone(folder: Path, card: VoiceCard, device: str, threads: int | None) -> UtteranceSynthesizer:
     from flowtts_core.engines.clone import open_clone
 
@@ -66,5 +72,6 @@ ENGINES: dict[str, Open] = {
     "kokoro": _kokoro,
     "hibari": _hibari,
     "flite": _flite,
+    "tokens": _tokens,
     "clone": _clone,
 }

@@ -106,7 +106,7 @@ class AcousticBatches:
         held_out = self.examples.held_out
         if held_out is None:
             return []
-        batches = AcousticBatches(held_out, self.frames_per_batch, self.seed, self.speaker_rows)
+        batches = type(self)(held_out, self.frames_per_batch, self.seed, self.speaker_rows)
         return [batches.at(step) for step in range(batches.per_epoch)]
 
     def _plan_epoch(self, epoch: int) -> list[np.ndarray]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -99,8 +99,10 @@ def read_features(files: Files, features: FeatureSet) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(patiently(lambda: files.read(name), f"reading {files.path(name)}"))
     except (FileNotFoundError, NotADirectoryError):
-        part = {"mel": "mel", "tokens": "frontend"}[features.kind]
+        part = {"mel": "mel", "tokens": "frontend"}.get(features.kind)
         settings = "".join(f" --set {part}.{field}={json.dumps(v)}" for field, v in features.changed.items())
+        if part is None:
+            settings = " --whisper FOLDER" + " --speech-tokens FOLDER" * (features.kind == "speech")
         here = files.path().rstrip("/")
         raise TextError(
             f"{here}: no {features.kind} of this configuration", f"flowtts prepare {here} -o {here}{settings}"
@@ -114,13 +116,15 @@ class Examples:
     In memory are their lengths, and of the clips themselves those used last.
 
     Args:
-        columns: those that will be asked for: "mel", "tokens", "audio".
+        columns: those that will be asked for: "mel", "tokens", "audio", and the kinds of `further`.
         limit: use the first so many clips, all by default.
         cache_bytes: how much of the clips stays in memory.
         mel, frontend: fields in which the features differ from the folder's default.
         validation: share of the clips that is held out.
+        further: sets of features beside mels and tokens, which the clips must have too.
 
     Attributes:
+        further_counts: lengths of those by kind.
         held_out: the clips that were held out, which are not among these; None where there are none.
     """
 
@@ -135,18 +139,22 @@ class Examples:
         mel: Mapping[str, Any] | None = None,
         frontend: Mapping[str, Any] | None = None,
         validation: float = 0.0,
+        further: Sequence[FeatureSet] = (),
     ) -> None:
         files = files_of(place)
         self.meta = DatasetMeta.load(files).with_features(mel or {}, frontend or {})
         mels, tokens = self.meta.feature_sets
-        for features in (mels, tokens):
+        for features in (mels, tokens, *further):
             read_features(files, features)
         self._folders = {"mel": mels.folder, "tokens": tokens.folder, "audio": AUDIO}
+        self._folders |= {features.kind: features.folder for features in further}
         indices = {folder: Index.read(files, folder) for folder in self._folders.values()}
         frames, counts = indices[mels.folder].lengths, indices[tokens.folder].lengths
-        usable = np.flatnonzero((counts > 0) & (counts <= frames))[:limit]
+        whole = np.all([indices[features.folder].lengths > 0 for features in further] or [frames > 0], axis=0)
+        usable = np.flatnonzero((counts > 0) & (counts <= frames) & whole)[:limit]
         self._index = {folder: index.taken(usable) for folder, index in indices.items()}
         self.frames, self.token_counts = frames[usable], counts[usable]
+        self.further_counts = {f.kind: indices[f.folder].lengths[usable] for f in further}
         speakers = {name: i for i, name in enumerate(self.meta.speakers)}
         self.speaker_ids = np.array([speakers.get(n, 0) for n in self._index[AUDIO].speakers], dtype=np.int64)
         self._read = sorted(self._folders[column] for column in columns)
@@ -165,6 +173,7 @@ class Examples:
     def _keep(self, places: np.ndarray) -> None:
         self._index = {folder: index.taken(places) for folder, index in self._index.items()}
         self.frames, self.token_counts = self.frames[places], self.token_counts[places]
+        self.further_counts = {kind: counts[places] for kind, counts in self.further_counts.items()}
         self.speaker_ids = self.speaker_ids[places]
 
     def ids(self, files: Files) -> list[str]:
@@ -191,6 +200,15 @@ class Examples:
     def tokens(self, index: int) -> np.ndarray:
         """Return the clip's tokens [L] int64."""
         return np.asarray(self._value(index, "tokens").values.to_numpy(), dtype=np.int64)
+
+    def speech(self, index: int) -> np.ndarray:
+        """Return the clip's speech tokens [N] int64."""
+        return np.asarray(self._value(index, "speech").values.to_numpy(), dtype=np.int64)
+
+    def whisper(self, index: int) -> np.ndarray:
+        """Return the clip's features of Whisper's encoder [T, D] float16."""
+        data = np.frombuffer(self._value(index, "whisper").as_buffer(), dtype=np.float16)
+        return data.reshape(int(self.further_counts["whisper"][index]), -1)
 
     def audio(self, index: int, start: int, samples: int) -> np.ndarray:
         """Return [samples] float32 of the clip from sample `start`; zeros beyond its end."""

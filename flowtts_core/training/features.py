@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,7 +13,10 @@ import pyarrow as pa
 import torch
 
 from flowtts_core.audio.mel import LogMel, MelConfig
+from flowtts_core.codec.semantic import load_tokenizer, read_tokenizer_card, tokenizer_fingerprint
+from flowtts_core.codec.whisper import WhisperFeatures, whisper_digest
 from flowtts_core.config import build, fingerprint, from_dict, spec_of, to_dict
+from flowtts_core.errors import AudioError, ConfigError, TextError
 from flowtts_core.text import frontends
 
 FEATURES = "features.json"  # in the folder of a set; written last
@@ -23,7 +27,7 @@ class FeatureSet:
     """Features of one kind, made with one configuration.
 
     Attributes:
-        kind: "mel" or "tokens".
+        kind: one of `MAKERS`.
         spec: all fields of the configuration, as JSON values.
         changed: those that are not at their defaults. They name the set's folder, so that a new field renames none.
     """
@@ -49,6 +53,53 @@ def token_set(frontend: Mapping[str, Any]) -> FeatureSet:
     default = whole_frontend({"name": spec["name"]})
     changed = {name: value for name, value in spec.items() if value != default[name]}
     return FeatureSet("tokens", spec, {"name": spec["name"], **changed})
+
+
+def whisper_set(digest: str, folder: str = "", sample_rate: int = 0) -> FeatureSet:
+    """Return the set of features of Whisper's encoder.
+
+    Args:
+        digest: of the model, see `whisper_digest`.
+        folder, sample_rate: of the model and of the audio, to make them.
+    """
+    return FeatureSet("whisper", {"folder": folder, "sample_rate": sample_rate}, {"digest": digest})
+
+
+def speech_set(tokeniser: str, folder: str = "", whisper: str = "", sample_rate: int = 0) -> FeatureSet:
+    """Return the set of speech tokens.
+
+    Args:
+        tokeniser: its fingerprint.
+        folder, whisper, sample_rate: the folders of the tokeniser and of its Whisper, and of the audio, to make them.
+    """
+    spec = {"folder": folder, "whisper": whisper, "sample_rate": sample_rate}
+    return FeatureSet("speech", spec, {"tokeniser": tokeniser})
+
+
+def speech_sets(whisper: str, tokeniser: str, sample_rate: int) -> tuple[FeatureSet, ...]:
+    """Return what `flowtts prepare` makes for models of speech tokens: none, Whisper's features, or the tokens made of them.
+
+    Args:
+        whisper, tokeniser: folders; "" where not asked for.
+
+    Raises:
+        ConfigError: for a tokeniser without its Whisper, or with another than it was trained on.
+        VoiceError: for a folder without a tokeniser.
+    """
+    if tokeniser:
+        if not whisper:
+            raise ConfigError(
+                "speech tokens need the Whisper model that the tokeniser was trained on", "name it: --whisper FOLDER"
+            )
+        card, digest = read_tokenizer_card(Path(tokeniser)), whisper_digest(whisper)
+        if card["tokeniser"]["whisper"] != digest:
+            raise ConfigError(
+                f"the tokeniser was trained on another Whisper than {whisper}"
+                f" ({card['tokeniser']['whisper']} and {digest})",
+                "give that one by --whisper",
+            )
+        return (speech_set(tokenizer_fingerprint(card), tokeniser, whisper, sample_rate),)
+    return (whisper_set(whisper_digest(whisper), whisper, sample_rate),) if whisper else ()
 
 
 def whole_frontend(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,7 +178,48 @@ class TokenMaker:
         return len(tokens), tokens
 
 
-MAKERS: dict[str, type[MelMaker | TokenMaker]] = {"mel": MelMaker, "tokens": TokenMaker}
+class WhisperMaker:
+    """Features of Whisper's encoder as float16 [T, D], row-major."""
+
+    value_type, rows_per_group = pa.binary(), 1
+
+    def __init__(self, spec: Mapping[str, Any]) -> None:
+        self._features, self._rate = WhisperFeatures(spec["folder"]), spec["sample_rate"]
+
+    def make(self, text: str, waveform: np.ndarray) -> Feature:
+        found = self.features(waveform)
+        return len(found), found.tobytes()
+
+    def features(self, waveform: np.ndarray) -> np.ndarray:
+        """Return features as they are kept."""
+        try:
+            return self._features(waveform, self._rate).astype(np.float16)
+        except AudioError as error:
+            raise TextError(error.message, error.remedy) from error
+
+
+class SpeechMaker:
+    """Speech tokens, a list of int32: of the features as they are kept, so that a model trained on those made them."""
+
+    value_type, rows_per_group = pa.list_(pa.int32()), 1 << 16
+
+    def __init__(self, spec: Mapping[str, Any]) -> None:
+        self._whisper = WhisperMaker({"folder": spec["whisper"], "sample_rate": spec["sample_rate"]})
+        self._tokenizer = load_tokenizer(Path(spec["folder"])).tokenizer
+
+    def make(self, text: str, waveform: np.ndarray) -> Feature:
+        features = torch.from_numpy(self._whisper.features(waveform).astype(np.float32))
+        codes = self._tokenizer.encode(features).tolist()
+        return len(codes), codes
+
+
+MAKERS: dict[str, type[MelMaker | TokenMaker | WhisperMaker | SpeechMaker]] = {
+    "mel": MelMaker,
+    "tokens": TokenMaker,
+    "whisper": WhisperMaker,
+    "speech": SpeechMaker,
+}
+NEEDS_AUDIO = frozenset(MAKERS) - {"tokens"}
 
 
 def crowded(frames: int, tokens: int) -> str:

@@ -105,6 +105,8 @@ class PrepareConfig:
         frontend: spec of the front end that makes the tokens.
         resample: bring other sample rates to the mel's, instead of setting the clip aside.
         cleaning: what is changed in the audio.
+        whisper, tokeniser: folders of a Whisper whose features are made too, and of a tokeniser that makes speech tokens of
+            them instead; "" for neither.
     """
 
     mel: MelConfig = field(default_factory=MelConfig)
@@ -112,6 +114,8 @@ class PrepareConfig:
     limits: ClipLimits = field(default_factory=ClipLimits)
     resample: bool = False
     cleaning: Cleaning = field(default_factory=Cleaning)
+    whisper: str = ""
+    tokeniser: str = ""
 
     @property
     def of_audio(self) -> dict[str, Any]:

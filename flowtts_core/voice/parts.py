@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
-from flowtts_core.acoustic import ACOUSTIC_MODELS
+from flowtts_core.acoustic import ACOUSTIC_MODELS, TOKEN_MODELS
 from flowtts_core.acoustic.base import AcousticModel
 from flowtts_core.audio.mel import MelConfig
 from flowtts_core.config import Table, build, spec_of
@@ -62,7 +62,8 @@ def load_parts(voice: str | os.PathLike[str] | None = None, device: torch.device
 def parts_of(folder: Path, card: VoiceCard, device: torch.device | str = "cpu") -> FlowVoice:
     """Load the parts of a folder as its card says; raises as `load_parts`."""
     parts: dict[str, nn.Module] = {}
-    for part, table in (("acoustic", ACOUSTIC_MODELS), ("vocoder", VOCODERS)):
+    models = TOKEN_MODELS if card.kind == "tokens" else ACOUSTIC_MODELS
+    for part, table in (("acoustic", models), ("vocoder", VOCODERS)):
         module = _built(table, card, part, folder)
         if module.state_dict():
             _load_weights(module, folder / WEIGHTS[part], card.sha256.get(WEIGHTS[part]))

@@ -17,12 +17,26 @@ from flowtts_core.errors import TextError
 from flowtts_core.text.languages import other_language
 from flowtts_core.training.corpus_checks import measures_of
 from flowtts_core.training.example_files import AUDIO, AUDIO_SCHEMA, feature_schema, file_name, table_bytes
-from flowtts_core.training.features import MAKERS, FeatureMaker, FeatureSet, mel_set, token_set
+from flowtts_core.training.features import (
+    MAKERS,
+    NEEDS_AUDIO,
+    FeatureMaker,
+    FeatureSet,
+    mel_set,
+    speech_sets,
+    token_set,
+)
 from flowtts_core.training.prepare import PrepareConfig, flac_of, prepare_audio
 from jobs.corpus.clips import SourceClip, audio_of
 
 Note = dict[str, Any]
 DEADLY = "its worker died while preparing it"
+
+
+def sets_of(config: PrepareConfig) -> tuple[FeatureSet, ...]:
+    """Return the sets of features that a run makes; the first are the mels and the tokens."""
+    further = speech_sets(config.whisper, config.tokeniser, config.mel.sample_rate)
+    return (mel_set(config.mel), token_set(config.frontend), *further)
 
 
 def feature_print(audio_print: str, features: FeatureSet) -> str:
@@ -42,7 +56,7 @@ class ShardPreparer:
 
         torch.set_num_threads(1)
         self._storage, self._config = storage, config
-        self._sets = {features.kind: features for features in (mel_set(config.mel), token_set(config.frontend))}
+        self._sets = {features.kind: features for features in sets_of(config)}
         self._makers: dict[str, FeatureMaker] = {kind: MAKERS[kind](f.spec) for kind, f in self._sets.items()}
 
     def __call__(self, task: dict[str, Any]) -> dict[str, Any]:
@@ -53,7 +67,7 @@ class ShardPreparer:
     def prepare_shard(self, index: int, print_: str, missing: list[str], clips: list[SourceClip]) -> dict[str, Note]:
         """Write the missing files of a shard; returns the record of each by its kind."""
         # a new run sweeps the notes of the old one away: it needs no name
-        stored = [] if AUDIO in missing else self._stored(index, "mel" in missing)
+        stored = [] if AUDIO in missing else self._stored(index, bool(NEEDS_AUDIO & set(missing)))
         journal = Journal(self._storage, f"{PARTIAL}journal-{index:05d}.json", "", len(clips) + len(stored))
         aside: list[dict[str, Any]] = []
         rows: list[dict[str, Any]] = []
@@ -62,7 +76,7 @@ class ShardPreparer:
         for row in iter(stored) if AUDIO not in missing else self._prepared(clips, journal, aside):
             if AUDIO not in missing and journal.careful and row["id"] not in journal.deadly:
                 journal.enter(row["id"])
-            waveform = read_audio(row["audio"])[0] if "mel" in made else np.empty(0, np.float32)
+            waveform = read_audio(row["audio"])[0] if NEEDS_AUDIO & made.keys() else np.empty(0, np.float32)
             for kind in made:
                 made[kind].append(self._feature(kind, row, waveform, failed[kind], row["id"] in journal.deadly))
             rows.append(row)

@@ -32,7 +32,7 @@ from flowtts_core.voice.cloning import PreparedReference
 from tests.onnx_graphs import make_kokoro_voice, make_piper_voice
 from tests.speech_like import babble_clip
 from tests.standins import OpenVoice, make_character_voice, make_fake_voice, make_flite_program
-from tests.voices import make_f5_voice, make_voice
+from tests.voices import make_f5_voice, make_token_voice, make_voice
 
 WORDS = [
     "Yes.",
@@ -93,6 +93,7 @@ CASES = {
         partial(make_character_voice, prompted="required"), {"prompt": None}, settings=PROMPT
     ),
     "f5": Case(make_f5_voice, {"prompt": None}, settings=PROMPT),
+    "tokens": Case(make_token_voice, {"prompt": None}, settings=PROMPT),
     "tiny": Case(make_tiny, {"speed": 2.0}, ["a i", "i", "a a i", "i a"]),
     "piper": Case(make_piper_voice, {"steps": 3}, timed=True),
     "piper without durations": Case(partial(make_piper_voice, timed=False), {"steps": 3}, timed=True),

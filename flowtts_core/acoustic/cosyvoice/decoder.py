@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from flowtts_core.acoustic.cosyvoice.net import FlowDecoderConfig, FlowDecoderNet, decoder_frames
 from flowtts_core.acoustic.matcha.decoder import Frames
 from flowtts_core.config import build
-from flowtts_core.flow import SOLVERS, LinearPath, Solver, classifier_free, masked_flow_loss
-from flowtts_core.flow.grid import SwayGrid
+from flowtts_core.flow import SOLVERS, TIME_GRIDS, LinearPath, Solver, classifier_free, masked_flow_loss
 from flowtts_core.flow.guidance import ConstantGuidance
 from flowtts_core.nn.masks import length_mask
+from flowtts_core.sampling import Sampling
 
 GUIDANCE = 0.7  # as published
 _SIGMA_MIN = 1e-6
@@ -68,14 +68,25 @@ class FlowDecoder(nn.Module):
         chunked: bool = False,
     ) -> Tensor:
         """Return mel frames [B, T, M] from noise [B, T, M] by Euler's steps at cosine times `1 - cos(pi t / 2)`."""
+        settings = Sampling(steps=steps, guidance=guidance, grid={"name": "sway", "s": -1.0})
+        return self.solve(condition, noise, settings, chunked)
+
+    def solve(self, condition: DecoderCondition, noise: Tensor, settings: Sampling, chunked: bool = True) -> Tensor:
+        """Return mel frames [B, T, M] from noise [B, T, M], as it streams unless told otherwise.
+
+        Without steps they are where the velocity at time 0 goes from no noise at all.
+        """
 
         def velocity(x: Tensor, t: Tensor, given: DecoderCondition) -> Tensor:
             return self.velocity(x, t, given, chunked)
 
         nothing = condition.dropped(torch.ones_like(condition.lengths, dtype=torch.bool))
-        guided = classifier_free(velocity, nothing, ConstantGuidance(guidance))
-        solver: Solver = build(SOLVERS, {"name": "euler"})
-        return solver.solve(guided, noise, SwayGrid(-1.0).times(steps), condition).x
+        guided = classifier_free(velocity, nothing, ConstantGuidance(settings.guidance))
+        if settings.steps == 0:
+            return guided(torch.zeros_like(noise), noise.new_zeros(len(noise)), condition)
+        solver: Solver = build(SOLVERS, {"name": settings.solver})
+        times = build(TIME_GRIDS, settings.grid or {"name": "uniform"}).times(settings.steps)
+        return solver.solve(guided, noise, times, condition).x
 
     def loss(self, condition: DecoderCondition, mel: Tensor, t: Tensor, noise: Tensor, chunked: bool = False) -> Tensor:
         """Return the mean squared error of the velocity over valid frames.

@@ -35,6 +35,7 @@ from jobs.training.recipes.codec import (
     vqvae,
     vqvae_debug,
 )
+from jobs.training.recipes.cosy import cosy, cosy_debug, cosy_tokens, cosy_tokens_debug
 from jobs.training.recipes.f5 import f5, f5_base, f5_debug, zero_shot, zero_shot_debug
 from jobs.training.recipes.fine_tuning import fine_tuning, fine_tuning_debug
 from jobs.training.recipes.vocoder import (
@@ -78,6 +79,10 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "codec_rvq_debug": codec_rvq_debug,
     "consistency": consistency,
     "consistency_debug": consistency_debug,
+    "cosy": cosy,
+    "cosy_debug": cosy_debug,
+    "cosy_tokens": cosy_tokens,
+    "cosy_tokens_debug": cosy_tokens_debug,
     "diffusion": diffusion,
     "diffusion_debug": diffusion_debug,
     "distillation": distillation,
