@@ -15,7 +15,10 @@ from flowtts_core.codec.semantic import (
     save_tokenizer,
 )
 from flowtts_core.errors import VoiceError
+from flowtts_core.training.batches import share_of
+from flowtts_core.training.distributed import Ranks
 from flowtts_core.training.speech_tokens import FeatureBatch, TokenizerTask, edits, phoneme_error
+from tests.thread_ranks import together
 
 TINY = SemanticConfig(features=12, width=24, before=1, after=1, levels=(4, 4), n_symbols=9, silent=(8,))
 
@@ -65,6 +68,25 @@ def test_more_phonemes_than_steps_are_told_and_train_nothing() -> None:
     losses["loss"].backward()
     assert losses["unaligned"] > 0
     assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in model.parameters())
+
+
+def test_shares_of_a_batch_have_its_loss_and_gradients() -> None:
+    batch = recordings(5)
+
+    def work(ranks: Ranks) -> dict[str, Tensor]:
+        model = tokenizer()
+        share = share_of(batch.lengths.numpy(), ranks)
+        rows = slice(None) if share is None else share.rows
+        tensors = (batch.features[rows], batch.lengths[rows], batch.phonemes[rows], batch.phoneme_lengths[rows])
+        [(_, losses)] = TokenizerTask(model, batch).updates(FeatureBatch(*tensors, share), 0, torch.Generator())
+        losses["loss"].backward()
+        ranks.sum_gradients(list(model.parameters()))
+        return {**losses, "gradient": model.reduce.weight.grad}
+
+    [alone] = together(1, work)
+    for found in together(3, work):
+        for name, value in alone.items():
+            torch.testing.assert_close(found[name], value, atol=1e-5, rtol=1e-4)
 
 
 def test_a_batch_has_the_tokens_of_its_singles() -> None:

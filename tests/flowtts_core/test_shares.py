@@ -11,7 +11,17 @@ import pytest
 import torch
 from torch import nn
 
-from flowtts_core.acoustic import F5TTS, F5Config, MatchaConfig, MatchaTTS, ZipVoice, ZipVoiceConfig
+from flowtts_core.acoustic import (
+    F5TTS,
+    CosyVoice,
+    CosyVoiceConfig,
+    F5Config,
+    MatchaConfig,
+    MatchaTTS,
+    ZipVoice,
+    ZipVoiceConfig,
+)
+from flowtts_core.acoustic.cosyvoice.model import SpokenBatch
 from flowtts_core.audio.mel import MelConfig
 from flowtts_core.flow import Consistency, GuidedDistillation
 from flowtts_core.nn.dropout import Dropout
@@ -116,6 +126,25 @@ def zipvoice_task(data: Path, how: str) -> tuple[AcousticTask, AcousticBatches]:
     return DistillationTask(model, teacher, method, probe, vocoder, model.sampling, 10), batches
 
 
+class Spoken(AcousticBatches):
+    """Batches with speech tokens that the clip's place decides."""
+
+    def _collate(self, indices, share):
+        batch = super()._collate(indices, share)
+        mine = indices if share is None else indices[share.rows.numpy()]
+        codes = torch.from_numpy((mine[:, None] * 5 + np.arange(8)) % 12)
+        lengths = torch.from_numpy(4 + mine % 5)
+        codes = codes * (torch.arange(8) < lengths[:, None])
+        return SpokenBatch(batch.condition, batch.mel, batch.mel_lengths, share, codes, lengths)
+
+
+def cosy_task(data: Path, _: str) -> tuple[AcousticTask, AcousticBatches]:
+    batches = Spoken(Examples(data, ["tokens", "mel"]), 600, 0)
+    torch.manual_seed(0)
+    model = CosyVoice(dataclasses.replace(CosyVoiceConfig.debug(), **statistics_of(data)))
+    return AcousticTask(model, batches.items([0]), GriffinLim(GriffinLimConfig(iterations=2))), batches
+
+
 def vocoder_task(data: Path, _: str) -> tuple[VocoderTask, VocoderBatches]:
     batches = VocoderBatches(Examples(data, ["mel", "audio"]), 5, 16, 0)
     torch.manual_seed(0)
@@ -148,6 +177,7 @@ def flow_vocoder_task(data: Path, name: str) -> tuple[FlowVocoderTask, VocoderBa
         (zipvoice_task, "", 0),
         (zipvoice_task, "guided", 0),
         (zipvoice_task, "consistency", 0),
+        (cosy_task, "", 0),
         (vocoder_task, "", 0),
         (flow_vocoder_task, "diffusion", 0),
         (flow_vocoder_task, "wavefm", 0),
