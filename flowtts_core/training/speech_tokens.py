@@ -10,13 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from flowtts_core.acoustic.base import AcousticModel, prompted_by_itself
 from flowtts_core.acoustic.cosyvoice.model import SpokenBatch
 from flowtts_core.codec.codebook import codebook_use, count_codes
 from flowtts_core.codec.semantic import SemanticTokenizer
+from flowtts_core.errors import FlowTTSError
 from flowtts_core.nn.masks import length_mask
 from flowtts_core.nn.share import Share
 from flowtts_core.training.batches import AcousticBatches
 from flowtts_core.training.log import TrainingLog
+from flowtts_core.training.tasks import AcousticTask
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,26 @@ class TokenizerTask:
     def sample(self, module: nn.Module, step: int, log: TrainingLog) -> None:
         assert isinstance(module, SemanticTokenizer)
         log.scalars(step, {"phoneme_error": phoneme_error(module.cpu(), self.probe)})
+
+
+class SpokenTask(AcousticTask):
+    """Trains a model of speech tokens; logs the share of the probe's texts that it cannot speak yet, whose tokens find no end."""
+
+    @torch.inference_mode()
+    def sample(self, module: nn.Module, step: int, log: TrainingLog) -> None:
+        assert isinstance(module, AcousticModel)
+        model, condition, unspoken = module.cpu(), prompted_by_itself(self.probe), 0
+        for row in range(len(condition.tokens)):
+            true = self.probe.mel[row, :, : int(self.probe.mel_lengths[row])]
+            log.mel(step, f"true-{row}", true)
+            try:
+                mel = model.generate(condition.item(row), [row], self.sampling()).features
+            except FlowTTSError:
+                unspoken += 1
+                continue
+            log.mel(step, f"generated-{row}", mel[0])
+            log.audio(step, f"generated-{row}", self.vocoder(mel)[0], module.features.sample_rate)
+        log.scalars(step, {"unspoken": unspoken / len(condition.tokens)})
 
 
 @torch.inference_mode()

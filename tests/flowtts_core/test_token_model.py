@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +17,9 @@ from flowtts_core.audio.mel import MelConfig
 from flowtts_core.errors import FlowTTSError
 from flowtts_core.lm.text_to_tokens import TextToTokens, TextToTokensConfig
 from flowtts_core.sampling import Sampling
+from flowtts_core.training.log import TrainingLog
+from flowtts_core.training.speech_tokens import SpokenTask
+from flowtts_core.vocoder import GriffinLim, GriffinLimConfig
 
 CONFIG = replace(CosyVoiceConfig.debug(), mel_mean=-5.0, mel_std=2.0)
 END = CONFIG.codes
@@ -225,3 +230,16 @@ def test_without_steps_frames_are_where_the_first_velocity_points(model: CosyVoi
     given = DecoderCondition(frames + 1, torch.ones(1, 80), frames, torch.tensor([16]))
     made = model.decoder.solve(given, torch.randn(1, 16, 80), replace(SETTINGS, steps=0, guidance=0.0))
     torch.testing.assert_close(made, model.decoder.velocity(frames, torch.zeros(1), given, chunked=True))
+
+
+def test_a_sample_of_a_training_does_not_fail_where_tokens_do_not_end_yet(model: CosyVoice, tmp_path: Path) -> None:
+    log = TrainingLog(tmp_path)
+    probe, vocoder = spoken(2), GriffinLim(GriffinLimConfig(iterations=1))
+    SpokenTask(lasting(model, 30), probe, vocoder).sample(model, 1, log)
+    SpokenTask(without_end(model), probe, vocoder).sample(model, 2, log)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert lines == [{"step": 1, "unspoken": 0.0}, {"step": 2, "unspoken": 1.0}]
+    assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == [
+        "0000001-generated-0.wav",
+        "0000001-generated-1.wav",
+    ]

@@ -26,8 +26,7 @@ from flowtts_core.training.batches import Batches
 from flowtts_core.training.examples import DatasetMeta, Examples, read_features
 from flowtts_core.training.features import FeatureSet, speech_set, whisper_set
 from flowtts_core.training.files import Files
-from flowtts_core.training.speech_tokens import FeatureBatches, SpokenBatches, TokenizerTask
-from flowtts_core.training.tasks import AcousticTask
+from flowtts_core.training.speech_tokens import FeatureBatches, SpokenBatches, SpokenTask, TokenizerTask
 from flowtts_core.training.trainer import Task, TrainConfig
 from jobs.training.recipes.acoustic import AcousticRecipe
 from jobs.training.recipes.base import Recipe
@@ -166,7 +165,7 @@ class CosyRecipe(AcousticRecipe):
         examples, model = self.examples(data, ["tokens", "mel", "speech"]), self.module()
         batches = SpokenBatches(examples, self.frames_per_batch, self.trainer.seed)
         probe = batches.items(range(min(self.probe_items, len(examples))))
-        return AcousticTask(model, probe, self.find_vocoder().vocoder), batches
+        return SpokenTask(model, probe, self.find_vocoder().vocoder), batches
 
     def write(self, folder: Path, module: nn.Module, meta: DatasetMeta, name: str, **card: Any) -> None:
         super().write(folder, module, meta, name, **{"kind": "tokens", **card})
