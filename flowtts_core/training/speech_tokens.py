@@ -18,6 +18,7 @@ from flowtts_core.errors import FlowTTSError
 from flowtts_core.nn.masks import length_mask
 from flowtts_core.nn.share import Share
 from flowtts_core.training.batches import AcousticBatches
+from flowtts_core.training.examples import Examples
 from flowtts_core.training.log import TrainingLog
 from flowtts_core.training.tasks import AcousticTask
 
@@ -40,11 +41,13 @@ class FeatureBatch:
 class FeatureBatches(AcousticBatches):
     """Batches of a tokeniser's training, of the clips that `AcousticBatches` would have.
 
-    Attributes:
-        tokenizer: says which tokens of the texts are phonemes; set before the first batch.
+    Args:
+        tokenizer: says which tokens of the texts are phonemes.
     """
 
-    tokenizer: SemanticTokenizer
+    def __init__(self, examples: Examples, frames_per_batch: int, seed: int, tokenizer: SemanticTokenizer) -> None:
+        super().__init__(examples, frames_per_batch, seed)
+        self.tokenizer = tokenizer
 
     def items(self, indices: Iterable[int]) -> FeatureBatch:  # type: ignore[override]  # of another kind
         """Return a batch of chosen examples."""
@@ -54,8 +57,7 @@ class FeatureBatches(AcousticBatches):
         held_out = self.examples.held_out
         if held_out is None:
             return []
-        batches = FeatureBatches(held_out, self.frames_per_batch, self.seed)
-        batches.tokenizer = self.tokenizer
+        batches = FeatureBatches(held_out, self.frames_per_batch, self.seed, self.tokenizer)
         return [batches._collate(indices, None) for indices in batches._plan]
 
     def _collate(self, indices: np.ndarray, share: Share | None) -> FeatureBatch:  # type: ignore[override]  # of another kind

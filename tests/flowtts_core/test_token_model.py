@@ -97,6 +97,23 @@ def test_a_batch_draws_what_its_singles_draw_each_to_its_own_end() -> None:
     assert len({len(codes) for codes in together.codes}) == 3, "lengths differ, or the test shows nothing"
 
 
+def test_drafts_that_are_drawn_together_have_the_tokens_of_each_alone(model: CosyVoice) -> None:
+    parts = [condition(symbols, symbols, symbols) for symbols in (4, 11, 7)]
+    pad = torch.nn.utils.rnn.pad_sequence
+    clips = [part.prompt for part in parts if part.prompt is not None]
+    heard, said = torch.cat([clip.features for clip in clips]), torch.ones(3, 4, dtype=torch.int64)
+    prompt = Prompt(heard, torch.tensor([40] * 3), said, torch.tensor([4] * 3))
+    whole = Condition(pad([part.tokens[0] for part in parts], batch_first=True), torch.tensor([4, 11, 7]), None, prompt)
+    found = model.drafts(whole, [1, 2, 3], 1.0, together=True)
+    for draft in found[::-1]:
+        draft.draw()
+    for seed, (part, draft) in enumerate(zip(parts, found, strict=True), 1):
+        alone = model.draft(part, seed, 1.0)
+        alone.draw()
+        assert alone.codes == draft.codes and draft.tries == alone.tries
+    assert len({len(draft.codes) for draft in found}) > 1
+
+
 def test_a_text_that_finds_no_end_is_drawn_again_and_then_refused(model: CosyVoice) -> None:
     draft = without_end(model).draft(condition(), 1, 1.0)
     with pytest.raises(FlowTTSError, match="found no end: 75 tokens for 10 symbols"):

@@ -138,30 +138,34 @@ class Draft:
     """One utterance: its tokens as they are drawn, and the noise of its frames.
 
     Args:
-        speaker: [1, D].
+        symbols: [L]; speaker: [1, D].
         seed: of tokens and noise.
         speed: 2.0 speaks twice as fast.
+
+    Attributes:
+        draws: by which its tokens are drawn.
+        tries: how often they were begun.
     """
 
     def __init__(self, model: CosyVoice, symbols: Tensor, speaker: Tensor, seed: int, speed: float) -> None:
-        self.model, self.speaker, self.speed = model, speaker, speed
-        self._symbols, self._draws = symbols, torch.Generator().manual_seed(seed)
+        self.model, self.symbols, self.speaker, self.speed = model, symbols, speaker, speed
+        self.draws, self.tries = torch.Generator().manual_seed(seed), 0
         self._noise, self._noises = torch.Generator().manual_seed(seed), list[Tensor]()
-        self.tries = 1
-        self.drawing = self._begun()
 
-    def _begun(self) -> Drawing:
-        return self.model.lm.draw([self._symbols], self.speaker, [self._draws])
+    def begin(self, drawing: Drawing | None = None, row: int = 0) -> None:
+        """Begin to draw its tokens: alone, or as a row of a drawing of several."""
+        self._drawing = drawing or self.model.lm.draw([self.symbols], self.speaker, [self.draws])
+        self._row, self.tries = row, self.tries + 1
 
     @property
     def codes(self) -> list[int]:
         """Return the tokens drawn so far."""
-        return self.drawing.codes[0]
+        return self._drawing.codes[self._row]
 
     @property
     def ended(self) -> bool:
         """Whether all tokens are drawn."""
-        return self.drawing.ended[0]
+        return self._drawing.ended[self._row]
 
     def draw(self, count: int | None = None, heard: bool = False) -> None:
         """Draw tokens until there are so many, or all. Tokens that do not end are drawn again, a few times.
@@ -174,16 +178,15 @@ class Draft:
         """
         while True:
             while not self.ended and (count is None or len(self.codes) < count):
-                self.drawing.step()
-            if not self.drawing.endless[0]:
+                self._drawing.step()
+            if not self._drawing.endless[self._row]:
                 return
             if heard or self.tries == TRIES:
                 raise FlowTTSError(
-                    f"the language model found no end: {len(self.codes)} tokens for {len(self._symbols)} symbols",
+                    f"the language model found no end: {len(self.codes)} tokens for {len(self.symbols)} symbols",
                     "ask again with another seed, or in shorter sentences",
                 )
-            self.tries += 1
-            self.drawing = self._begun()  # its generator goes on: other tokens
+            self.begin()  # its generator goes on: other tokens
 
     def noise(self, frames: int) -> Tensor:
         """Return noise [1, frames, M]: the first frames of it are the same for any number of them."""
@@ -292,12 +295,29 @@ class CosyVoice(AcousticModel):
         Raises:
             FlowTTSError: without a prompt, or for a text that the language model does not read.
         """
+        draft = self._heard(item, seed, speed)
+        draft.begin()
+        return draft
+
+    def _heard(self, item: Condition, seed: int, speed: float) -> Draft:
         prompt = item.prompt
         if prompt is None or not prompt.features.shape[1]:
             raise FlowTTSError("this model speaks as a prompt does", "give a prompt: a clip of a few seconds")
         heard = torch.ones(prompt.features.shape[:2], dtype=torch.bool, device=prompt.features.device)
         speaker = self.speaker_encoder(self._normalised(prompt.features), heard)
         return Draft(self, self.symbols_of(item.tokens[0]), speaker, seed, speed)
+
+    @torch.inference_mode()
+    def drafts(self, condition: Condition, seeds: Sequence[int], speed: float, together: bool) -> list[Draft]:
+        """Begin items as `draft` does; their tokens are drawn together, or each item's apart."""
+        drafts = [self._heard(condition.item(row), seed, speed) for row, seed in enumerate(seeds)]
+        drawing = None
+        if together:
+            speakers = torch.cat([draft.speaker for draft in drafts])
+            drawing = self.lm.draw([d.symbols for d in drafts], speakers, [d.draws for d in drafts])
+        for row, draft in enumerate(drafts):
+            draft.begin(drawing, row if together else 0)
+        return drafts
 
     @torch.inference_mode()
     def decode(self, draft: Draft, frames: int, settings: Sampling) -> Tensor:
@@ -315,10 +335,12 @@ class CosyVoice(AcousticModel):
 
     @torch.inference_mode()
     def generate(self, condition: Condition, seeds: Sequence[int], settings: Sampling) -> Generated:
-        """Sample features, one item after the other: a rounding that differs must not turn one token into another."""
+        """Sample features. A GPU draws tokens of all items together; a CPU gains little by that, and draws them apart.
+
+        So there no rounding that a batch changes turns one token into another.
+        """
         mels, notes = [], []
-        for row, seed in enumerate(seeds):
-            draft = self.draft(condition.item(row), seed, settings.speed)
+        for draft in self.drafts(condition, seeds, settings.speed, condition.tokens.is_cuda):
             draft.draw()
             mels.append(self.decode(draft, draft.frames_known(), settings).T)
             again = draft.tries - 1

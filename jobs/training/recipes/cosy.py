@@ -77,10 +77,8 @@ class TokenizerRecipe(Recipe):
 
     def task(self, data: Path | Files) -> tuple[Task, Batches]:
         examples, tokenizer = self.examples(data, ["tokens", "whisper"]), self.module()
-        batches = FeatureBatches(examples, self.frames_per_batch, self.trainer.seed)
-        batches.tokenizer = tokenizer
-        shown = FeatureBatches(examples.held_out or examples, self.frames_per_batch, self.trainer.seed)
-        shown.tokenizer = tokenizer
+        batches = FeatureBatches(examples, self.frames_per_batch, self.trainer.seed, tokenizer)
+        shown = FeatureBatches(examples.held_out or examples, self.frames_per_batch, self.trainer.seed, tokenizer)
         return TokenizerTask(tokenizer, shown.items(range(min(self.probe_items, len(shown.examples))))), batches
 
     def write(self, folder: Path, module: nn.Module, meta: DatasetMeta, name: str, **card: Any) -> None:
