@@ -60,9 +60,7 @@ class SemanticConfig:
 
 
 class SemanticTokenizer(nn.Module):
-    """Features to tokens; in training, tokens to phonemes.
-
-    A token stands for two features, and answers for two steps of CTC: fast speech has more phonemes than tokens.
+    """Features to tokens; in training, tokens to phonemes. A token stands for two features, and is a step of CTC.
 
     Attributes:
         codes: number of tokens.
@@ -79,7 +77,7 @@ class SemanticTokenizer(nn.Module):
         self.quantizer = FiniteScalarQuantizer(width, config.levels)
         self.after = nn.ModuleList(ConvNeXtBlock(width, 3 * width, 0.2) for _ in range(config.after))
         self.last = nn.LayerNorm(width)
-        self.head = nn.Linear(width, 2 * config.n_symbols)
+        self.head = nn.Linear(width, config.n_symbols)
         self.codes = self.quantizer.size
 
     def latents(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,13 +89,19 @@ class SemanticTokenizer(nn.Module):
         x = self.norm(_mixed(self.before, x, counts))
         return x.transpose(1, 2), counts
 
-    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return log probabilities [B, 2 N, K] of phonemes, their lengths [B], and the tokens [B, N]."""
+    def forward(
+        self, features: Tensor, lengths: Tensor, quantized: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return log probabilities [B, N, K] of phonemes, their lengths [B], and the tokens [B, N].
+
+        Args:
+            quantized: [B] bool, the items whose phonemes are told by tokens, not by what those are made of; None: all.
+        """
         latents, counts = self.latents(features, lengths)
-        quantized = self.quantizer(latents)
-        x = self.last(_mixed(self.after, quantized.values.transpose(1, 2), counts))
-        scores = self.head(x).unflatten(2, (2, -1)).flatten(1, 2)
-        return scores.float().log_softmax(2), 2 * counts, quantized.codes[:, 0]
+        made = self.quantizer(latents)
+        values = made.values if quantized is None else made.values.where(quantized[:, None, None], latents)
+        x = self.last(_mixed(self.after, values.transpose(1, 2), counts))
+        return self.head(x).float().log_softmax(2), counts, made.codes[:, 0]
 
     @torch.inference_mode()
     def encode(self, features: Tensor) -> Tensor:

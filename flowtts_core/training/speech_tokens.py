@@ -16,7 +16,7 @@ from flowtts_core.codec.codebook import codebook_use, count_codes
 from flowtts_core.codec.semantic import SemanticTokenizer
 from flowtts_core.errors import FlowTTSError
 from flowtts_core.nn.masks import length_mask
-from flowtts_core.nn.share import Share
+from flowtts_core.nn.share import Share, rows_of
 from flowtts_core.training.batches import AcousticBatches
 from flowtts_core.training.examples import Examples
 from flowtts_core.training.log import TrainingLog
@@ -90,12 +90,17 @@ class SpokenBatches(AcousticBatches):
 
 
 class TokenizerTask:
-    """Trains a tokeniser to tell phonemes through its tokens; logs its phoneme error on `probe` now and then."""
+    """Trains a tokeniser to tell phonemes through its tokens; logs its phoneme error on `probe` now and then.
+
+    Args:
+        bypassed: steps at the beginning after which all items pass through tokens; a third of the steps none does, then more
+            and more. CTC begins with blanks alone, and tokens that need tell nothing meanwhile collapse to a few.
+    """
 
     ema_module = "tokeniser"
 
-    def __init__(self, tokenizer: SemanticTokenizer, probe: FeatureBatch) -> None:
-        self.tokenizer, self.probe = tokenizer, probe
+    def __init__(self, tokenizer: SemanticTokenizer, probe: FeatureBatch, bypassed: int = 0) -> None:
+        self.tokenizer, self.probe, self.bypassed = tokenizer, probe, bypassed
         self.modules: dict[str, nn.Module] = {"tokeniser": tokenizer}
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
@@ -104,15 +109,22 @@ class TokenizerTask:
     def updates(
         self, batch: FeatureBatch, step: int, generator: torch.Generator
     ) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        yield "tokeniser", self._losses(self.tokenizer, batch)
+        quantized = None
+        if step < self.bypassed:
+            count, rows = rows_of(batch.share, len(batch.features))
+            share = (3 * step / self.bypassed - 1) / 2
+            quantized = (torch.rand(count, generator=generator) < share)[rows].to(batch.features.device)
+        yield "tokeniser", self._losses(self.tokenizer, batch, quantized)
 
     def validation(self, module: nn.Module, batch: FeatureBatch, generator: torch.Generator) -> Tensor:
         assert isinstance(module, SemanticTokenizer)
         return self._losses(module, batch)["loss"]
 
-    def _losses(self, tokenizer: SemanticTokenizer, batch: FeatureBatch) -> dict[str, Tensor]:
+    def _losses(
+        self, tokenizer: SemanticTokenizer, batch: FeatureBatch, quantized: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """CTC's loss by phoneme; the share of items that it cannot align, which train nothing; how many tokens are in use."""
-        scores, lengths, codes = tokenizer(batch.features, batch.lengths)
+        scores, lengths, codes = tokenizer(batch.features, batch.lengths, quantized)
         errors = F.ctc_loss(
             scores.transpose(0, 1),
             batch.phonemes,

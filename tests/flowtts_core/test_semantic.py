@@ -45,18 +45,18 @@ def tokenizer(config: SemanticConfig = TINY) -> SemanticTokenizer:
 
 
 def test_tokens_come_to_tell_phonemes() -> None:
-    """Of a small set, and in part of recordings that it was not trained on."""
+    """On a small set, also of recordings that it was not trained on."""
     model, batch, others = tokenizer(), recordings(24), recordings(12, seed=1)
-    task = TokenizerTask(model, batch)
+    task = TokenizerTask(model, batch, bypassed=45)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
     assert phoneme_error(model, others) > 0.7
-    for step in range(140):
+    for step in range(80):
         [(_, losses)] = task.updates(batch, step, torch.Generator())
         optimizer.zero_grad()
         losses["loss"].backward()
         optimizer.step()
     assert phoneme_error(model.eval(), batch) < 0.1
-    assert phoneme_error(model, others) < 0.6
+    assert phoneme_error(model, others) < 0.25
     assert losses["unaligned"] == 0 and 3 < losses["perplexity"] <= 16
 
 

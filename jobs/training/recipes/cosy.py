@@ -40,6 +40,7 @@ class TokenizerRecipe(Recipe):
 
     Attributes:
         whisper: the folder of the Whisper model whose features `flowtts prepare --whisper` has kept.
+        bypassed_steps: steps at the beginning in which not all items pass through tokens, see `TokenizerTask`.
         frames_per_batch: budget of padded mel frames of a batch, which the workers share.
         probe_items: clips, held out where there are any, whose phoneme error is logged now and then.
     """
@@ -47,6 +48,7 @@ class TokenizerRecipe(Recipe):
     name: str = "semantic"
     model: Any = field(default_factory=SemanticConfig)
     whisper: str = ""
+    bypassed_steps: int = 600
     frames_per_batch: int = 12_000
     probe_items: int = 16
 
@@ -79,7 +81,8 @@ class TokenizerRecipe(Recipe):
         examples, tokenizer = self.examples(data, ["tokens", "whisper"]), self.module()
         batches = FeatureBatches(examples, self.frames_per_batch, self.trainer.seed, tokenizer)
         shown = FeatureBatches(examples.held_out or examples, self.frames_per_batch, self.trainer.seed, tokenizer)
-        return TokenizerTask(tokenizer, shown.items(range(min(self.probe_items, len(shown.examples))))), batches
+        probe = shown.items(range(min(self.probe_items, len(shown.examples))))
+        return TokenizerTask(tokenizer, probe, self.bypassed_steps), batches
 
     def write(self, folder: Path, module: nn.Module, meta: DatasetMeta, name: str, **card: Any) -> None:
         assert isinstance(module, SemanticTokenizer)
@@ -121,7 +124,7 @@ def cosy_tokens_debug() -> TokenizerRecipe:
     """Return `cosy_tokens` with a tiny model and few steps."""
     trainer = replace(cosy_tokens().trainer, steps=8, warmup_steps=2, log_every=2, checkpoint_every=4, sample_every=8)
     model = SemanticConfig(width=16, before=1, after=1, levels=(4, 3))
-    return replace(cosy_tokens(), model=model, trainer=trainer, frames_per_batch=1200, probe_items=2)
+    return replace(cosy_tokens(), model=model, trainer=trainer, bypassed_steps=3, frames_per_batch=1200, probe_items=2)
 
 
 @dataclass(frozen=True)
