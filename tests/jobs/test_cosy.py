@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
@@ -128,3 +129,13 @@ def test_a_run_ends_in_a_voice_that_imitates(data: Path, tmp_path: Path) -> None
     assert isinstance(speech, Speech) and np.isfinite(speech.waveform).all() and speech.seconds > 0.1
     with pytest.raises(ConfigError, match="which tokeniser"):
         recipe("cosy_debug").fit(LocalFiles(data / "data"))
+
+
+def test_the_command_line_names_both_folders(tmp_path: Path) -> None:
+    parser = argparse.ArgumentParser()
+    job.add_parser(parser.add_subparsers())
+    given = ["prepare", "corpus", "-o", str(tmp_path), "--whisper", "models/w", "--speech-tokens", "tokens"]
+    config = job.config_of(parser.parse_args(given))
+    assert (config.whisper, config.tokeniser) == (str(Path("models/w").absolute()), str(Path("tokens").absolute()))
+    plain = job.config_of(parser.parse_args(given[:4]))
+    assert (plain.whisper, plain.tokeniser) == ("", "") and plain.of_audio == config.of_audio
