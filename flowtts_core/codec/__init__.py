@@ -4,6 +4,7 @@ from flowtts_core.codec.base import Codec, DecodeStream, Encoded, EncodeStream
 from flowtts_core.codec.dac import DAC, DACConfig
 from flowtts_core.codec.encodec import EnCodec, EnCodecConfig
 from flowtts_core.codec.facodec import FACodec, FACodecConfig
+from flowtts_core.codec.factorised import FactorisedCodec, FactorisedCodecConfig
 from flowtts_core.codec.frames import FrameCodec, FrameCodecConfig
 from flowtts_core.codec.mimi import Mimi, MimiConfig
 from flowtts_core.codec.vqvae import VQVAE, VQVAEConfig
@@ -13,6 +14,7 @@ CODECS = {
     "dac": (DACConfig, DAC),
     "encodec": (EnCodecConfig, EnCodec),
     "facodec": (FACodecConfig, FACodec),
+    "factorised": (FactorisedCodecConfig, FactorisedCodec),
     "frames": (FrameCodecConfig, FrameCodec),
     "mimi": (MimiConfig, Mimi),
     "vqvae": (VQVAEConfig, VQVAE),
@@ -32,6 +34,8 @@ __all__ = [
     "Encoded",
     "FACodec",
     "FACodecConfig",
+    "FactorisedCodec",
+    "FactorisedCodecConfig",
     "FrameCodec",
     "FrameCodecConfig",
     "Mimi",

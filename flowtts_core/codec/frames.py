@@ -132,7 +132,7 @@ class FrameCodec(Codec):
     def _latents(self, waveform: Tensor) -> Tensor:
         """Return the encoder's latents [B, D, T] of waveforms [B, S], of which the last frame is filled with zeros."""
         whole = nn.functional.pad(waveform, (0, -waveform.shape[-1] % self.hop_length))
-        latents: Tensor = self.encoder(_features(self.stft.stft(whole)))
+        latents: Tensor = self.encoder(frame_features(self.stft.stft(whole)))
         return latents.transpose(1, 2)
 
     def _sound(self, latents: Tensor) -> Tensor:
@@ -141,7 +141,7 @@ class FrameCodec(Codec):
 
     def encode_piece(self, sound: Tensor, books: int, stream: Stream) -> Tensor:
         whole = nn.functional.pad(sound[:, 0], (0, -sound.shape[-1] % self.hop_length))
-        latents = self.encoder(_features(self.stft.stft_piece(whole, stream)), stream).transpose(1, 2)
+        latents = self.encoder(frame_features(self.stft.stft_piece(whole, stream)), stream).transpose(1, 2)
         return self.quantizer.encode(latents, books)
 
     def decode_piece(self, codes: Tensor, stream: Stream) -> Tensor:
@@ -155,7 +155,7 @@ class FrameCodec(Codec):
         return Trained(self._sound(made.values), made.codes, made.losses)
 
 
-def _features(spectrum: Tensor) -> Tensor:
+def frame_features(spectrum: Tensor) -> Tensor:
     """Return what the encoder reads of a spectrum [B, F, T]: log magnitudes, and the spectrum compressed; [B, 3 F, T]."""
     size = spectrum.abs().clamp(min=_LEAST)
     compressed = spectrum * size ** (_POWER - 1)

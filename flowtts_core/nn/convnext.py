@@ -59,3 +59,19 @@ class CausalConvNeXtBlock(ConvNeXtBlock):
         if not x.shape[-1]:
             return x
         return self._mixed(x, F.conv1d(seen, self.dwconv.weight, self.dwconv.bias, groups=x.shape[1]))
+
+
+class StyledConvNeXtBlock(ConvNeXtBlock):
+    """A block whose norm is scaled and shifted by a style [B, S], as of a speaker; without one it is a plain block."""
+
+    def __init__(self, dim: int, intermediate_dim: int, layer_scale: float, style_dim: int) -> None:
+        super().__init__(dim, intermediate_dim, layer_scale)
+        self.style = nn.Linear(style_dim, 2 * dim)
+
+    def forward(self, x: Tensor, style: Tensor | None = None) -> Tensor:
+        """[B, D, T] -> [B, D, T]."""
+        if style is None:
+            return super().forward(x)
+        scale, shift = self.style(style)[:, None].chunk(2, -1)
+        hidden = self.norm(conv_frames(self.dwconv, x).transpose(1, 2)) * (1 + scale) + shift
+        return x + (self.gamma * self._perceptron(hidden)).transpose(1, 2)

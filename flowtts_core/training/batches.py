@@ -175,16 +175,20 @@ class VocoderBatches:
             raise ConfigError(f"no clip has {crop_frames} frames", f"use crop_frames up to {examples.frames.max()}")
 
     def at(self, step: int, ranks: Ranks = ALONE) -> VocoderBatch:
-        rng = np.random.default_rng((self.seed, step, 0))
-        weights = self.examples.frames[self.usable].astype(np.float64)
-        clips = rng.choice(self.usable, self.batch_size, p=weights / weights.sum())
-        starts = [int(rng.integers(0, self.examples.frames[clip] - self.crop_frames + 1)) for clip in clips]
+        clips, starts = self._drawn(step)
         share = share_of(np.full(self.batch_size, self.crop_frames), ranks)
         mine = range(self.batch_size) if share is None else share.rows.tolist()
         self.examples.fetch(clips[list(mine)])
         crops = [self._example(step, row, int(clips[row]), starts[row]) for row in mine]
         mels, waveforms = (torch.from_numpy(np.stack(part)) for part in zip(*crops, strict=True))
         return VocoderBatch(mels, waveforms, share)
+
+    def _drawn(self, step: int) -> tuple[np.ndarray, list[int]]:
+        """Return the clips of a step's global batch, and the frame at which each is cut."""
+        rng = np.random.default_rng((self.seed, step, 0))
+        weights = self.examples.frames[self.usable].astype(np.float64)
+        clips = rng.choice(self.usable, self.batch_size, p=weights / weights.sum())
+        return clips, [int(rng.integers(0, self.examples.frames[clip] - self.crop_frames + 1)) for clip in clips]
 
     def validation(self) -> list[VocoderBatch]:
         """Return the middles of the clips that are held out, as far as they are long enough."""
@@ -200,9 +204,12 @@ class VocoderBatches:
         return VocoderBatches(examples, self.batch_size, self.crop_frames, self.seed)
 
     def _middles(self, clips: np.ndarray) -> VocoderBatch:
-        crops = [self._crop(int(clip), int(self.examples.frames[clip] - self.crop_frames) // 2) for clip in clips]
+        crops = [self._crop(int(clip), self._middle(int(clip))) for clip in clips]
         mels, waveforms = (torch.from_numpy(np.stack(part)) for part in zip(*crops, strict=True))
         return VocoderBatch(mels, waveforms)
+
+    def _middle(self, clip: int) -> int:
+        return int(self.examples.frames[clip] - self.crop_frames) // 2
 
     def _example(self, step: int, row: int, clip: int, start: int) -> tuple[np.ndarray, np.ndarray]:
         """Return mel [M, T] and waveform [samples_of(T)] of an item of a step's batch."""

@@ -22,6 +22,7 @@ from flowtts_core.training.validation import held_out_places
 
 META, FORMAT = "dataset.json", 2
 CACHE_BYTES = 1 << 30  # of a process; a corpus that fits is read once
+_FIELDS = {"mel": "value", "tokens": "value", "audio": "audio", "text": "text"}  # columns of the files
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,7 @@ class Examples:
 
     Args:
         columns: those that will be asked for: "mel", "tokens", "audio", and the kinds of `further`.
+        columns: those that will be asked for: "mel", "tokens", "audio", "text".
         limit: use the first so many clips, all by default.
         cache_bytes: how much of the clips stays in memory.
         mel, frontend: fields in which the features differ from the folder's default.
@@ -148,6 +150,7 @@ class Examples:
             read_features(files, features)
         self._folders = {"mel": mels.folder, "tokens": tokens.folder, "audio": AUDIO}
         self._folders |= {features.kind: features.folder for features in further}
+        self._folders = {"mel": mels.folder, "tokens": tokens.folder, "audio": AUDIO, "text": AUDIO}
         indices = {folder: Index.read(files, folder) for folder in self._folders.values()}
         frames, counts = indices[mels.folder].lengths, indices[tokens.folder].lengths
         whole = np.all([indices[features.folder].lengths > 0 for features in further] or [frames > 0], axis=0)
@@ -157,8 +160,11 @@ class Examples:
         self.further_counts = {f.kind: indices[f.folder].lengths[usable] for f in further}
         speakers = {name: i for i, name in enumerate(self.meta.speakers)}
         self.speaker_ids = np.array([speakers.get(n, 0) for n in self._index[AUDIO].speakers], dtype=np.int64)
-        self._read = sorted(self._folders[column] for column in columns)
-        self._groups = RowGroups(files, {f: ["audio" if f == AUDIO else "value"] for f in self._read}, cache_bytes)
+        wanted = dict[str, list[str]]()
+        for column in sorted(set(columns)):
+            wanted.setdefault(self._folders[column], []).append(_FIELDS[column])
+        self._read = sorted(wanted)
+        self._groups = RowGroups(files, wanted, cache_bytes)
         if validation > 0:
             self._hold_out(files, validation)
 
@@ -219,6 +225,10 @@ class Examples:
             waveform = file.read(samples, dtype="float32", fill_value=0.0)
         return np.asarray(waveform)
 
+    def text(self, index: int) -> str:
+        """Return what is said in the clip."""
+        return str(self._value(index, "text").as_py())
+
     def _group(self, folder: str, index: int) -> Group:
         where = self._index[folder]
         return folder, int(where.shards[index]), int(where.groups[index])
@@ -226,4 +236,4 @@ class Examples:
     def _value(self, index: int, kind: str) -> Any:
         folder = self._folders[kind]
         table = self._groups.get(*self._group(folder, index))
-        return table.column(0)[int(self._index[folder].rows[index])]
+        return table.column(_FIELDS[kind])[int(self._index[folder].rows[index])]

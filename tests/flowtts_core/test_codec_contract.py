@@ -66,6 +66,7 @@ SMALL: dict[str, dict[str, Any]] = {
     },
     "facodec": FACODEC,
     "facodec of mels": {**FACODEC, "version": 2},
+    "factorised": {"name": "factorised", **FRAMES, "prosody_dim": 8, "speaker_dim": 8},
     "frames": {"name": "frames", **FRAMES},
     "frames causal": {"name": "frames", **FRAMES, "causal": True, "codebooks": 3},
     "frames fsq": {"name": "frames", **FRAMES, "levels": [4, 3]},

@@ -32,6 +32,8 @@ from jobs.training.recipes.codec import (
     codec_rvq_debug,
     encodec,
     encodec_debug,
+    facodec,
+    facodec_debug,
     vqvae,
     vqvae_debug,
 )
@@ -92,6 +94,8 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "f5_debug": f5_debug,
     "encodec": encodec,
     "encodec_debug": encodec_debug,
+    "facodec": facodec,
+    "facodec_debug": facodec_debug,
     "fine_tuning": fine_tuning,
     "fine_tuning_debug": fine_tuning_debug,
     "general_vocoder": general_vocoder,

@@ -8,7 +8,15 @@ from typing import Any
 
 from torch import nn
 
-from flowtts_core.codec import CODECS, Codec, EnCodecConfig, FrameCodecConfig, VQVAEConfig
+from flowtts_core.codec import (
+    CODECS,
+    Codec,
+    EnCodecConfig,
+    FactorisedCodec,
+    FactorisedCodecConfig,
+    FrameCodecConfig,
+    VQVAEConfig,
+)
 from flowtts_core.codec.files import save_codec
 from flowtts_core.config import build, spec_of
 from flowtts_core.errors import ConfigError
@@ -16,6 +24,7 @@ from flowtts_core.nn.weight_norm import add_weight_norm
 from flowtts_core.training.augmentation import Augmentation
 from flowtts_core.training.batches import Batches, VocoderBatches
 from flowtts_core.training.examples import DatasetMeta, read_features
+from flowtts_core.training.factors import FactorBatches, FactorConfig, FactorTask, open_labels
 from flowtts_core.training.files import Files
 from flowtts_core.training.tasks import CodecTask, VocoderTaskConfig
 from flowtts_core.training.trainer import Task, TrainConfig
@@ -152,3 +161,70 @@ def encodec_debug() -> CodecRecipe:
     return replace(
         codec_debug(), name="encodec", model=EnCodecConfig(seanet=seanet, n_q=2, bins=16, replace_after=10.0)
     )
+
+
+@dataclass(frozen=True)
+class FactorisedRecipe(CodecRecipe):
+    """How a codec whose codes are apart is trained, on clips of several speakers with their texts.
+
+    Attributes:
+        factors: weights of heads and adversaries.
+        aligner: the voice by which phones are aligned; none: the bundled one, which reads English.
+    """
+
+    name: str = "factorised"
+    model: Any = field(default_factory=FactorisedCodecConfig)
+    factors: FactorConfig = field(default_factory=FactorConfig)
+    aligner: str = ""
+
+    def fit_model(self, data: Files, meta: DatasetMeta) -> Any:
+        if len(meta.speakers) < 2:
+            raise ConfigError(
+                f"{data.path()} names {len(meta.speakers)} speaker(s): timbre is learnt of several",
+                "prepare a corpus with a column of speakers",
+            )
+        if self.augmentation.changes:
+            raise ConfigError("augmentation changes what codes are to tell", "leave it out")
+        return super().fit_model(data, meta)
+
+    def task(self, data: Path | Files) -> tuple[Task, Batches]:
+        examples = self.examples(data, ["mel", "audio", "text"])
+        codec = self.module()
+        assert isinstance(codec, FactorisedCodec)
+        labels, seed = open_labels(examples, self.aligner or None), self.trainer.seed
+        crops = FactorBatches(labels, codec.hop_length, self.batch_size, self.crop_frames, seed)
+        probe_frames = min(self.probe_frames, int(examples.frames.max()))
+        probe = VocoderBatches(examples, self.batch_size, probe_frames, 1).at(0)
+        weights = {"commitment": self.commitment}
+        speakers = len(examples.meta.speakers)
+        task = FactorTask(
+            codec, examples.meta.mel, probe, self.losses, weights, self.factors, speakers, self.trainer.steps
+        )
+        return task, crops
+
+
+def facodec() -> FactorisedRecipe:
+    """Return a codec of the FACodec kind, cheap on a CPU: a code of prosody, two of content and three of details each frame.
+
+    Discriminators are off: codes have to be apart first. `--set losses.adversarial_from=20000` brings them in.
+    """
+    discriminators = codec().losses.discriminators
+    losses = VocoderTaskConfig(adversarial_from=None, discriminators=discriminators)
+    return FactorisedRecipe(trainer=codec().trainer, losses=losses, batch_size=16, crop_frames=160, mel={"pitch": True})
+
+
+def facodec_debug() -> FactorisedRecipe:
+    """Return `facodec` with a tiny model and few steps."""
+    model = FactorisedCodecConfig(
+        encoder_dim=16,
+        encoder_intermediate=32,
+        encoder_layers=1,
+        prosody_dim=8,
+        prosody_layers=1,
+        decoder_dim=16,
+        decoder_intermediate=32,
+        decoder_layers=1,
+        bins=16,
+        speaker_dim=8,
+    )
+    return replace(facodec(), model=model, trainer=codec_debug().trainer, batch_size=2, crop_frames=32, probe_frames=32)
