@@ -33,6 +33,7 @@ COMMANDS = {  # name -> (file of this folder, or another package's module, what 
     "distill": ("distill", "teach a voice or a vocoder to take fewer steps"),
     "vocode": ("vocode", "turn mels into sound by a vocoder, or recordings into copies"),
     "codec": ("codec", "turn sound into codes, and back"),
+    "convert": ("convert", "a recording in another's voice, or spoken as another is"),
     "watermark": ("watermark", "mark sound as synthetic, and find marks"),
     "credentials": ("credentials", "sign what recordings are, and read what they say"),
     "import": ("import_voice", "make a voice from a published checkpoint"),
@@ -55,6 +56,7 @@ S3_COMMANDS = (
     "train",
     "distill",
     "codec",
+    "convert",
 )  # those that take s3:// places
 INTERRUPTED, TERMINATED = 130, 143  # 128 + SIGINT and SIGTERM, as shells give it
 

@@ -153,7 +153,7 @@ class FactorisedCodec(Codec):
         return made
 
     def contour(self, codes: Tensor) -> Tensor:
-        """Return F0 and energy [B, T, 2] that codes of prosody tell, by `F0_SCALE` and `ENERGY_SCALE`, relative to the speaker."""
+        """Return F0 and energy [B, T, 2] that codes of prosody tell, by `F0_SCALE` and `ENERGY_SCALE`, around the speaker's."""
         vectors = self._quantizers()["prosody"].decode(codes[:, : self.config.prosody])
         read: Tensor = self.contour_out(vectors.transpose(1, 2))
         return read

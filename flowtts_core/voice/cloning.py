@@ -75,7 +75,7 @@ def prepare_reference(
     """
     reference, spoken = clean_reference(clip), language.lower().partition("-")[0]
     notes = list(reference.notes)
-    if two := _speakers_note(reference):
+    if two := speakers_note(reference):
         notes.append(two)
     given = " ".join((text or "").split())
     transcribed = "" if given else asr or ASR
@@ -144,7 +144,7 @@ def _beginning(reference: Reference, text: str, language: str) -> str:
     return text[: inside[-1].end].strip()
 
 
-def _speakers_note(reference: Reference) -> str:
+def speakers_note(reference: Reference) -> str:
     """What to say of a recording in which two people seem to speak; empty without Resemblyzer, which is no part of the voice."""
     from flowtts_core.metrics import similarity
 

@@ -90,7 +90,7 @@ def encode_corpus(
     loaded = load_codec(codec_folder)
     books = loaded.codec.require_books(books)
     clips, stamps = find_sounds(inputs, output)
-    _require_distinct(clips)
+    require_distinct(clips)
     storage = storage_of(output)
     settings = [loaded.fingerprint, books, *([TARS] if webdataset else [])]
     shards = shards_of(KIND, clips, stamps, settings, sounds_per_file)
@@ -109,7 +109,8 @@ def encode_corpus(
         return _finish(storage, made, loaded, books, output, time.perf_counter() - began)
 
 
-def _require_distinct(clips: list[SourceClip]) -> None:
+def require_distinct(clips: list[SourceClip]) -> None:
+    """Raise ConfigError where two sounds have one name."""
     names: dict[str, str] = {}
     for clip in clips:
         if clip.id in names:
@@ -256,7 +257,7 @@ class ShardDecoder:
         with self._source.open(task["name"]) as file, pq.ParquetFile(file) as opened:
             for batch in opened.iter_batches(16):
                 for row in batch.to_pylist():
-                    name = _file_of(row["id"], self._suffix)
+                    name = file_of(row["id"], self._suffix)
                     if not self._output.exists(name):
                         sound = self._sound(row, task["note"])
                         data = encode(sound[0] if len(sound) == 1 else sound.T, rate, self._suffix)
@@ -279,7 +280,7 @@ class ShardDecoder:
         return sound_of(self._loaded, Tokens(Encoded(codes, None, side), own))
 
 
-def _file_of(name: str, suffix: str) -> str:
+def file_of(name: str, suffix: str) -> str:
     """Return the file of a sound, inside the output whatever the sound is named."""
     if not name or "\0" in name or Path(name).is_absolute() or ".." in Path(name).parts:
         raise OutputError(f"a sound named {name!r} would not lie in the output", "name it otherwise, and code it again")
