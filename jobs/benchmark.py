@@ -316,6 +316,20 @@ def _add_codecs(kinds: Any) -> None:
         metavar="FOLDER",
         help="recordings that no codec was trained on; may be given again, and each has its own table",
     )
+    codecs.add_argument(
+        "--probes",
+        type=Path,
+        metavar="DATA",
+        help="a folder of flowtts prepare, with pitch and several speakers: tell what can be read of each attribute of the"
+        " codecs, which are those that convert",
+    )
+    codecs.add_argument(
+        "--probe-share",
+        type=float,
+        default=0.02,
+        metavar="X",
+        help="share of its clips that probes are tried on (default: %(default)s, those that a training holds out)",
+    )
     codecs.add_argument("--n", type=int, default=24, help="clips of each folder, evenly over it (default: 24)")
     codecs.add_argument("--asr", metavar="KIND[:MODEL]", help="also compare words, as faster-whisper:base hears them")
     codecs.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="write codecs-measured.md here")
@@ -576,9 +590,11 @@ def run_codecs(args: argparse.Namespace) -> int:
 
     if args.n < 1:
         raise ConfigError(f"--n {args.n}", "give 1 or more")
-    if not (args.codecs and args.clips):
-        raise ConfigError("codecs and recordings are needed", "--codec NAME=FOLDER and --clips FOLDER")
+    if not (args.codecs and (args.clips or args.probes)):
+        raise ConfigError("codecs and recordings are needed", "--codec NAME=FOLDER and --clips FOLDER or --probes DATA")
     say = _sayer(args)
+    if args.probes:
+        return _probe(args, say)
     for place in (args.output and args.output / codecs_page.PAGE, args.players):
         if place:
             require_folder(place)
@@ -587,6 +603,16 @@ def run_codecs(args: argparse.Namespace) -> int:
     print(codecs_page.page(figures))
     if args.output:
         say(f"written: {codecs_page.write(args.output, figures)}")
+    return _done(args, figures)
+
+
+def _probe(args: argparse.Namespace, say: Callable[[str], None]) -> int:
+    from jobs.benchmarks import probes
+
+    if args.clips or args.output or args.players:
+        raise ConfigError("--probes makes a table of its own", "measure the copies of --clips by another command")
+    figures = probes.probe(args.codecs, args.probes, args.probe_share, say)
+    print(probes.page(figures))
     return _done(args, figures)
 
 

@@ -61,9 +61,11 @@ def babble_clip(seconds: float = 1.5, pitch: float = 120.0, rate: int = 16000, s
     return PromptClip(encode(babble(seconds, pitch, rate, seed), rate))
 
 
-def write_examples(folder: Path, frames: list[int], files: int = 2, mel: MelConfig | None = None) -> Path:
-    """A prepared folder with one clip per entry of `frames`; token ids stay below 24."""
-    meta, rng = DatasetMeta(mel or MelConfig(), whole_frontend({})), np.random.default_rng(0)
+def write_examples(
+    folder: Path, frames: list[int], files: int = 2, mel: MelConfig | None = None, speakers: tuple[str, ...] = ()
+) -> Path:
+    """A prepared folder with one clip per entry of `frames`, of the speakers in turns; token ids stay below 24."""
+    meta, rng = DatasetMeta(mel or MelConfig(), whole_frontend({}), speakers), np.random.default_rng(0)
     mels, tokens = meta.feature_sets
     hop, rate, maker = meta.mel.hop_length, meta.mel.sample_rate, MelMaker(mels.spec)
     tables = {folder: dict[int, list[dict[str, Any]]]() for folder in (AUDIO, mels.folder, tokens.folder)}
@@ -71,7 +73,14 @@ def write_examples(folder: Path, frames: list[int], files: int = 2, mel: MelConf
         for i in part:
             name, waveform = f"clip-{i:03d}", buzz(frames[i] * hop, 90 + 20 * (i % 7), rate)
             ids = rng.integers(1, 24, max(3, frames[i] // 6)).tolist()
-            row = {"text": f"text {i}", "speaker": "", "language": "", "sample_rate": rate, "samples": len(waveform)}
+            speaker = speakers[i % len(speakers)] if speakers else ""
+            row = {
+                "text": f"text {i}",
+                "speaker": speaker,
+                "language": "",
+                "sample_rate": rate,
+                "samples": len(waveform),
+            }
             made = {AUDIO: row | {"audio": flac_of(waveform, rate)}, mels.folder: {}}
             made[mels.folder]["length"], made[mels.folder]["value"] = maker.make("", waveform)
             made[tokens.folder] = {"length": len(ids), "value": ids}
@@ -86,7 +95,8 @@ def write_examples(folder: Path, frames: list[int], files: int = 2, mel: MelConf
         lengths = {
             shard: [row.get("length", row.get("samples")) for row in rows] for shard, rows in tables[table].items()
         }
-        (folder / table / INDEX).write_bytes(Index.of(lengths, rows_per_group).to_bytes())
+        names = [row.get("speaker", "") for rows in tables[table].values() for row in rows]
+        (folder / table / INDEX).write_bytes(Index.of(lengths, rows_per_group, names).to_bytes())
     every = [row["value"] for rows in tables[mels.folder].values() for row in rows]
     values = np.frombuffer(b"".join(every), np.float16).astype(np.float64)
     for features in (mels, tokens):

@@ -145,6 +145,7 @@ class Converter:
         return self.same_words is True or mean <= _SAME_WORDS * float(distances.mean()), way
 
 
+@torch.inference_mode()
 def content_distances(codec: FactorisedCodec, codes: Tensor, others: Tensor) -> np.ndarray:
     """Return the distances [T, U] of the content of one sound's codes [1, Q, T] from another's: 1 minus the cosine."""
     both = [codec.attributes(own)["content"][0].T for own in (codes, others)]
@@ -152,6 +153,7 @@ def content_distances(codec: FactorisedCodec, codes: Tensor, others: Tensor) -> 
     return np.asarray((1 - here @ there.T).numpy(), np.float64)
 
 
+@torch.inference_mode()
 def moved_prosody(codec: FactorisedCodec, codes: Tensor, own: Manner, like: Manner) -> Tensor:
     """Return codes [1, Q, T] whose F0 is as high and as wide as another's.
 

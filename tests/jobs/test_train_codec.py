@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from flowtts_core.audio.mel import MelConfig
+from flowtts_core.codec import FactorisedCodec
 from flowtts_core.codec.files import load_codec
-from flowtts_core.errors import ConfigError
+from flowtts_core.errors import ConfigError, TextError
+from flowtts_core.training.examples import Examples
+from flowtts_core.training.factors import FactorBatches, open_labels
 from flowtts_core.training.files import LocalFiles
+from jobs.cli import main
 from jobs.training.recipes import recipe
 from jobs.training.run import open_run, train_rank, write_result
 from tests.speech_like import buzz, write_examples
@@ -56,3 +62,53 @@ def test_the_recipes_are_the_published_rates() -> None:
     two = recipe("vqvae", {"model.codebooks": 2, "model.bins": 64}).module()
     assert two.bits_per_second() == 900
     assert sum(p.numel() for name in ("codec", "codec_rvq") for p in rates[name].parameters()) * 2 < 15e6, "float16"
+
+
+@pytest.fixture(scope="module")
+def speakers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    mel = MelConfig(pitch=True)
+    return write_examples(tmp_path_factory.mktemp("speakers"), [60 + i for i in range(20)], 1, mel, ("a", "b"))
+
+
+def test_a_codec_whose_codes_are_apart_is_trained_and_probed(
+    speakers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    this = open_run(str(tmp_path / "runs"), str(speakers), recipe("facodec_debug"))
+    train_rank(this)
+    write_result(this, str(tmp_path / "out"))
+    codec = load_codec(tmp_path / "out").codec
+    assert isinstance(codec, FactorisedCodec) and codec.sample_rate == 22050 and codec.counts == (1, 2, 3)
+    log = [json.loads(line) for line in (Path(this.folder) / "log.jsonl").read_text().splitlines()]
+    names = {"phones", "speaker", "f0", "prosody_phones", "prosody_speaker", "content_speaker", "content_f0", "energy"}
+    assert names <= {name.removeprefix("codec/") for name in log[0]}
+    line = ["benchmark", "codecs", "--codec", f"mine={tmp_path / 'out'}", "--probes", str(speakers)]
+    assert main([*line, "--probe-share", "0.2", "--json", str(tmp_path / "probes.json")]) == 0
+    assert "| prosody |" in capsys.readouterr().out
+    told = json.loads((tmp_path / "probes.json").read_text())
+    assert (told["speakers"], told["tried_on"]) == (2, 4)
+    assert told["codecs"][0]["content"]["phones"]["tried"] > 0 and told["codecs"][0]["timbre"]["speaker"]["tried"] == 4
+
+
+def test_labels_are_of_the_frames_they_stand_at(speakers: Path) -> None:
+    """F0 is around the speaker's level, at whatever time it is asked for; a crop has the labels of its place."""
+    examples = Examples(speakers, ["mel", "audio", "text"])
+    labels = open_labels(examples, None)
+    rows = np.concatenate([examples.mel(clip)[-1] for clip in range(0, 16, 2)])
+    assert labels.levels[0] == pytest.approx(float(np.median(rows.astype(float))))
+    crops = FactorBatches(labels, 320, 4, 32, 0)
+    batch, (clips, starts) = crops.at(3), crops._drawn(3)
+    assert batch.phones is not None and batch.f0 is not None and batch.speakers is not None
+    assert batch.phones.shape == batch.f0.shape == (4, 32 * 256 // 320)
+    for row, (clip, start) in enumerate(zip(clips, starts, strict=True)):
+        times = (start * 256 + 160 + 320 * np.arange(25)) / 22050
+        assert np.array_equal(batch.phones[row].numpy(), labels.phones(int(clip), times))
+        assert np.allclose(batch.f0[row].numpy(), labels.f0(int(clip), times), atol=1e-6)
+        assert int(batch.speakers[row]) == int(clip) % 2
+
+
+def test_speakers_and_pitch_are_asked_for(data: Path, speakers: Path) -> None:
+    with pytest.raises(ConfigError, match="several"):
+        recipe("facodec_debug", {"mel.pitch": False}).fit(LocalFiles(data))
+    with pytest.raises(TextError, match="no mel"):
+        recipe("facodec_debug", {"mel.n_mels": 40}).fit(LocalFiles(speakers))
+    assert recipe("facodec_debug").fit(LocalFiles(speakers)).model.sample_rate == 22050
