@@ -13,7 +13,8 @@ from flowtts_core.audio.mel import MelConfig
 from flowtts_core.codec import FactorisedCodec
 from flowtts_core.codec.files import load_codec
 from flowtts_core.errors import ConfigError, TextError
-from flowtts_core.training.examples import Examples
+from flowtts_core.metrics.probes import read_class, read_number
+from flowtts_core.training.examples import DatasetMeta, Examples
 from flowtts_core.training.factors import FactorBatches, open_labels
 from flowtts_core.training.files import LocalFiles
 from jobs.cli import main
@@ -70,10 +71,8 @@ def speakers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_examples(tmp_path_factory.mktemp("speakers"), [60 + i for i in range(20)], 1, mel, ("a", "b"))
 
 
-def test_a_codec_whose_codes_are_apart_is_trained_and_probed(
-    speakers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    this = open_run(str(tmp_path / "runs"), str(speakers), recipe("facodec_debug"))
+def test_a_codec_whose_codes_are_apart_is_trained(speakers: Path, tmp_path: Path) -> None:
+    this = open_run(str(tmp_path / "runs"), str(speakers), recipe("facodec_debug", {"trainer.steps": 4}))
     train_rank(this)
     write_result(this, str(tmp_path / "out"))
     codec = load_codec(tmp_path / "out").codec
@@ -81,12 +80,35 @@ def test_a_codec_whose_codes_are_apart_is_trained_and_probed(
     log = [json.loads(line) for line in (Path(this.folder) / "log.jsonl").read_text().splitlines()]
     names = {"phones", "speaker", "f0", "prosody_phones", "prosody_speaker", "content_speaker", "content_f0", "energy"}
     assert names <= {name.removeprefix("codec/") for name in log[0]}
+
+
+@pytest.mark.slow
+def test_a_codec_whose_codes_are_apart_is_probed(
+    speakers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fitted = recipe("facodec_debug").fit(LocalFiles(speakers))
+    codec = fitted.module()
+    assert isinstance(codec, FactorisedCodec)
+    codec.train().trained(torch.from_numpy(buzz(32000, 120.0))[None])  # codebooks begin
+    fitted.write(tmp_path / "out", codec, DatasetMeta.load(speakers), "out")
     line = ["benchmark", "codecs", "--codec", f"mine={tmp_path / 'out'}", "--probes", str(speakers)]
     assert main([*line, "--probe-share", "0.2", "--json", str(tmp_path / "probes.json")]) == 0
     assert "| prosody |" in capsys.readouterr().out
     told = json.loads((tmp_path / "probes.json").read_text())
     assert (told["speakers"], told["tried_on"]) == (2, 4)
     assert told["codecs"][0]["content"]["phones"]["tried"] > 0 and told["codecs"][0]["timbre"]["speaker"]["tried"] == 4
+
+
+def test_probes_read_what_is_there_and_nothing_else() -> None:
+    generator = torch.Generator().manual_seed(0)
+    vectors, wanted = torch.randn(400, 6, generator=generator), torch.randint(0, 4, (400,), generator=generator)
+    told = vectors + 4 * torch.nn.functional.one_hot(wanted, 6)
+    there = read_class(told[:300], wanted[:300], told[300:], wanted[300:])
+    nothing = read_class(vectors[:300], wanted[:300], vectors[300:], wanted[300:])
+    assert there.value > 0.9 and nothing.value < 0.45 and 0.1 < nothing.chance < 0.4 and there.tried == 100
+    numbers = 2 * vectors[:, 0] - vectors[:, 3] + 5
+    assert read_number(vectors[:300], numbers[:300], vectors[300:], numbers[300:]).value > 0.999
+    assert read_number(vectors[:300, 1:3], numbers[:300], vectors[300:, 1:3], numbers[300:]).value < 0.1
 
 
 def test_labels_are_of_the_frames_they_stand_at(speakers: Path) -> None:
