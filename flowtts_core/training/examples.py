@@ -22,7 +22,8 @@ from flowtts_core.training.validation import held_out_places
 
 META, FORMAT = "dataset.json", 2
 CACHE_BYTES = 1 << 30  # of a process; a corpus that fits is read once
-_FIELDS = {"mel": "value", "tokens": "value", "audio": "audio", "text": "text"}  # columns of the files
+_FIELDS = {"audio": "audio", "text": "text"}  # columns of the files; all other features are in `_VALUE`
+_VALUE = "value"
 
 
 @dataclass(frozen=True)
@@ -117,8 +118,7 @@ class Examples:
     In memory are their lengths, and of the clips themselves those used last.
 
     Args:
-        columns: those that will be asked for: "mel", "tokens", "audio", and the kinds of `further`.
-        columns: those that will be asked for: "mel", "tokens", "audio", "text".
+        columns: those that will be asked for: "mel", "tokens", "audio", "text", and the kinds of `further`.
         limit: use the first so many clips, all by default.
         cache_bytes: how much of the clips stays in memory.
         mel, frontend: fields in which the features differ from the folder's default.
@@ -148,9 +148,8 @@ class Examples:
         mels, tokens = self.meta.feature_sets
         for features in (mels, tokens, *further):
             read_features(files, features)
-        self._folders = {"mel": mels.folder, "tokens": tokens.folder, "audio": AUDIO}
-        self._folders |= {features.kind: features.folder for features in further}
         self._folders = {"mel": mels.folder, "tokens": tokens.folder, "audio": AUDIO, "text": AUDIO}
+        self._folders |= {features.kind: features.folder for features in further}
         indices = {folder: Index.read(files, folder) for folder in self._folders.values()}
         frames, counts = indices[mels.folder].lengths, indices[tokens.folder].lengths
         whole = np.all([indices[features.folder].lengths > 0 for features in further] or [frames > 0], axis=0)
@@ -162,7 +161,7 @@ class Examples:
         self.speaker_ids = np.array([speakers.get(n, 0) for n in self._index[AUDIO].speakers], dtype=np.int64)
         wanted = dict[str, list[str]]()
         for column in sorted(set(columns)):
-            wanted.setdefault(self._folders[column], []).append(_FIELDS[column])
+            wanted.setdefault(self._folders[column], []).append(_FIELDS.get(column, _VALUE))
         self._read = sorted(wanted)
         self._groups = RowGroups(files, wanted, cache_bytes)
         if validation > 0:
@@ -236,4 +235,4 @@ class Examples:
     def _value(self, index: int, kind: str) -> Any:
         folder = self._folders[kind]
         table = self._groups.get(*self._group(folder, index))
-        return table.column(_FIELDS[kind])[int(self._index[folder].rows[index])]
+        return table.column(_FIELDS.get(kind, _VALUE))[int(self._index[folder].rows[index])]
