@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load, save
+from torch import Tensor
 
 from flowtts_core.codec import CODECS, Codec
+from flowtts_core.codec.codebook import Codebook
 from flowtts_core.config import build, fingerprint
 from flowtts_core.errors import VoiceError
 from flowtts_core.files import write_whole
@@ -38,13 +40,16 @@ class LoadedCodec:
 def save_codec(folder: Path, codec: Codec, spec: Mapping[str, Any], *, half: bool = False, **notes: Any) -> None:
     """Write the weights, then the card (`notes` are further JSON values: licence, source, steps).
 
+    What codebooks keep for training alone is left out.
+
     Args:
-        half: store parameters as float16 (half the size; they are computed with in float32 all the same). Codebooks keep
-            their precision.
+        half: store parameters and codebooks as float16 (half the size; they are computed with in float32 all the same).
     """
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {name for name, _ in codec.named_parameters()}
-    tensors = {k: v.detach().cpu().contiguous() for k, v in fold_weight_norm(codec.state_dict()).items()}
+    books, learning = _codebooks(codec), _learning(codec)
+    weights = {name for name, _ in codec.named_parameters()} | {f"{name}.embed" for name in books}
+    folded = fold_weight_norm(codec.state_dict())
+    tensors = {k: v.detach().cpu().contiguous() for k, v in folded.items() if k not in learning}
     data = save({k: v.half() if half and k in weights else v for k, v in tensors.items()})
     write_whole(folder / WEIGHTS, data)
     digest = hashlib.sha256(data).hexdigest()
@@ -79,12 +84,35 @@ def load_codec(folder: Path) -> LoadedCodec:
         if digest != card["sha256"]:
             raise VoiceError(f"{folder / WEIGHTS}: is not the file that {CARD} names (its SHA-256 differs)", _REMEDY)
         codec: Codec = build(CODECS, spec)
-        codec.load_state_dict(load(data))
+        _restore(codec, load(data))
     except VoiceError:
         raise
     except Exception as error:  # the sizes in a card can make a constructor raise anything
         raise VoiceError(f"{folder}: not a codec ({error})", _REMEDY) from error
     return LoadedCodec(codec.eval(), spec, _fingerprint(spec, digest), card)
+
+
+def _codebooks(codec: Codec) -> dict[str, Codebook]:
+    return {name: module for name, module in codec.named_modules() if isinstance(module, Codebook)}
+
+
+def _learning(codec: Codec) -> set[str]:
+    """Return the names of tensors that serve training alone."""
+    return {f"{name}.{buffer}" for name in _codebooks(codec) for buffer in Codebook.LEARNING}
+
+
+def _restore(codec: Codec, tensors: Mapping[str, Tensor]) -> None:
+    """Load weights; older files have what serves training alone as well.
+
+    Raises:
+        RuntimeError: for tensors that are missing, unknown or of another shape.
+    """
+    learning = _learning(codec)
+    found = codec.load_state_dict({k: v for k, v in tensors.items() if k not in learning}, strict=False)
+    if wrong := [*found.unexpected_keys, *(set(found.missing_keys) - learning)]:
+        raise RuntimeError(f"missing or unknown: {', '.join(sorted(wrong))}")
+    for book in _codebooks(codec).values():
+        book.settle()
 
 
 def _fingerprint(spec: Mapping[str, Any], digest: str) -> str:

@@ -157,6 +157,8 @@ class FrameCodec(Codec):
 
 def frame_features(spectrum: Tensor) -> Tensor:
     """Return what the encoder reads of a spectrum [B, F, T]: log magnitudes, and the spectrum compressed; [B, 3 F, T]."""
-    size = spectrum.abs().clamp(min=_LEAST)
-    compressed = spectrum * size ** (_POWER - 1)
-    return torch.cat([size.log() / 4, compressed.real, compressed.imag], 1)
+    frames = spectrum.transpose(1, 2)  # as an STFT lays them out
+    real, imaginary = frames.real, frames.imag
+    log = torch.addcmul(real.square(), imaginary, imaginary).clamp(min=_LEAST**2).log() / 2
+    gain = ((_POWER - 1) * log).exp()
+    return torch.cat([log / 4, real * gain, imaginary * gain], 2).transpose(1, 2)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save
 
 from flowtts_core.codec import CODECS, Codec, DecodeStream, Encoded, EncodeStream
 from flowtts_core.codec.codebook import Codebook
@@ -284,6 +287,25 @@ def test_a_saved_codec_is_the_same(name: str, tmp_path: Path) -> None:
     again = loaded.codec.encode(waveform)
     assert (again.codes != encoded.codes).float().mean() < 0.01  # folded norms round
     torch.testing.assert_close(loaded.codec.decode(encoded), expected, atol=1e-5, rtol=0)
+
+
+def test_a_saved_codec_has_no_state_of_training_and_older_files_that_have_it_load(tmp_path: Path) -> None:
+    codec, spec = small("frames"), SMALL["frames"]
+    save_codec(tmp_path, codec, spec)
+    kept = load_file(tmp_path / "codec.safetensors")
+    learning = {k: v for k, v in codec.state_dict().items() if k.endswith(("embed_avg", "cluster_size", "idle"))}
+    assert len(learning) == 3 and not learning.keys() & kept.keys()
+    loaded = load_codec(tmp_path).codec
+    book = loaded.quantizer.layers[0]._codebook
+    assert torch.equal(book.embed_avg / book.cluster_size[:, None], book.embed), "training goes on from the codes"
+    card = json.loads((tmp_path / "codec.json").read_text())
+    for tensors, works in (({**kept, **learning}, True), ({k: kept[k] for k in sorted(kept)[1:]}, False)):
+        data = save(tensors)
+        (tmp_path / "codec.safetensors").write_bytes(data)
+        (tmp_path / "codec.json").write_text(json.dumps({**card, "sha256": hashlib.sha256(data).hexdigest()}))
+        with nullcontext() if works else pytest.raises(VoiceError, match="missing or unknown"):
+            again = load_codec(tmp_path).codec.state_dict()
+            assert all(torch.equal(own, again[name]) for name, own in loaded.state_dict().items())
 
 
 def test_a_damaged_codec_is_refused_and_another_has_another_fingerprint(tmp_path: Path) -> None:

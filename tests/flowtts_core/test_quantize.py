@@ -84,6 +84,14 @@ def test_kmeans_finds_well_parted_clusters() -> None:
     assert few.isfinite().all() and len(few) == 4
 
 
+def test_the_nearest_code_is_that_of_the_smallest_distance_and_of_equals_the_first() -> None:
+    generator = torch.Generator().manual_seed(2)
+    vectors, table = (torch.randn(count, 5, generator=generator) for count in (3000, 70))
+    assert torch.equal(nearest(vectors, table), torch.cdist(vectors.double(), table.double()).argmin(1))
+    assert torch.equal(nearest(vectors, torch.cat([table, table])), nearest(vectors, table))
+    assert nearest(vectors[:0], table).shape == (0,)
+
+
 def test_codes_start_at_the_data_and_dead_ones_are_replaced() -> None:
     torch.manual_seed(0)
     book = Codebook(8, 2, kmeans_iterations=10, decay=0.5, replace_after=20.0).train()
