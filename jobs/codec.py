@@ -13,6 +13,7 @@ from flowtts_core.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
     from flowtts_core.codec.files import LoadedCodec
+    from flowtts_core.codec.tokens import Tokens
 
 SOME_SET_ASIDE = 3  # exit code
 
@@ -58,6 +59,13 @@ def add_parser(subparsers: Any) -> None:
         "-o", "--output", required=True, help="the sound: .wav .flac .mp3 .ogg .opus; or a folder of many"
     )
     decode.add_argument("--format", default="flac", choices=("flac", "wav"), help="of many sounds (default: flac)")
+    decode.add_argument(
+        "--lost",
+        type=float,
+        default=0.0,
+        metavar="PERCENT",
+        help="of one sound by a causal codec: lose so many frames, as a network does, and conceal them (default: 0)",
+    )
     for verb in (encode, decode):
         verb.add_argument("--codec", type=Path, required=True, metavar="FOLDER", help="the codec's folder")
         verb.add_argument("--threads", type=int, default=1, help="for one sound: of the processor (default: 1)")
@@ -154,17 +162,38 @@ def _decode(args: argparse.Namespace) -> int:
     from flowtts_core.audio.files import require_known, write_audio
     from flowtts_core.codec.tokens import read_tokens, require_codec, sound_of
 
+    if not 0 <= args.lost < 100:
+        raise ConfigError(f"--lost {args.lost:g}", "give a percentage, from 0 to below 100")
     if not args.input.endswith(".npz"):
+        if args.lost:
+            raise ConfigError("--lost is for one .npz file", "leave it out")
         return _decode_corpus(args)
     output = Path(args.output)
     require_known(output.suffix)
     tokens, loaded = read_tokens(Path(args.input)), _loaded(args)
     require_codec(loaded, tokens)
+    if args.lost:
+        tokens = _with_losses(loaded, tokens, args.lost / 100)
     sound = sound_of(loaded, tokens)
     rate = loaded.codec.sample_rate
     _written(output, lambda: write_audio(output, sound[0] if len(sound) == 1 else sound.T, rate))
     summary = {"file": str(output), "seconds": sound.shape[-1] / rate, "sample_rate": rate}
     return _told(args, summary, f"{output}: {summary['seconds']:.2f} s at {rate} Hz")
+
+
+def _with_losses(loaded: LoadedCodec, tokens: Tokens, share: float) -> Tokens:
+    from dataclasses import replace
+
+    import torch
+
+    from flowtts_core.codec.loss import lose
+
+    if not loaded.codec.causal:
+        raise ConfigError(
+            "--lost: this codec codes whole sounds only, and does not conceal losses", "use a causal codec"
+        )
+    codes = lose(tokens.encoded.codes, share, torch.Generator().manual_seed(0))  # the same frames each time
+    return replace(tokens, encoded=replace(tokens.encoded, codes=codes))
 
 
 def _decode_corpus(args: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from flowtts_core.codec.loss import FADE_S, LOST, Concealment
 from flowtts_core.errors import AudioError, ConfigError
 from flowtts_core.nn.share import Share
 from flowtts_core.nn.stream import Stream
@@ -148,8 +149,8 @@ class Codec(nn.Module, abc.ABC):
             sound[rows, :, : made.shape[-1]] = made
         return sound[:, 0] if self.channels == 1 else sound
 
-    def require_codes(self, codes: Tensor) -> None:
-        """Raise AudioError unless codes [B, Q, T] are within the codebooks."""
+    def require_codes(self, codes: Tensor, losses: bool = False) -> None:
+        """Raise AudioError unless codes [B, Q, T] are within the codebooks, or, where there may be losses, are lost."""
         if codes.dim() != 3 or codes.is_floating_point():
             raise AudioError(f"codes of shape {tuple(codes.shape)}, {codes.dtype}", "give whole numbers [B, Q, T]")
         try:
@@ -157,7 +158,7 @@ class Codec(nn.Module, abc.ABC):
         except ConfigError as error:
             raise AudioError(error.message, "decode them with the codec that made them") from error
         sizes = torch.tensor(self.sizes[: codes.shape[1]], device=codes.device)[None, :, None]
-        if bool(((codes < 0) | (codes >= sizes)).any()):
+        if bool(((codes < (LOST if losses else 0)) | (codes >= sizes)).any()):
             raise AudioError(
                 f"codes from {int(codes.min())} to {int(codes.max())}, but the codebooks have {self.sizes[0]}",
                 "decode them with the codec that made them",
@@ -278,6 +279,9 @@ class EncodeStream:
 class DecodeStream:
     """Decodes codes that come in pieces; together the sound is that of the whole.
 
+    A frame that is lost (`LOST` in place of its codes) sounds like the one before it, and fades; the sound before it is as
+    without the loss, and so is the sound behind it as soon as frames no longer depend on the lost one.
+
     Raises:
         ConfigError: for a codec that is not causal.
     """
@@ -288,6 +292,7 @@ class DecodeStream:
         self.codec, self._stream, self._begun = codec, Stream(), False
         self._waiting: Tensor | None = None
         self._nothing = torch.zeros(1, codec.books, 0, dtype=torch.int64)
+        self._gaps = Concealment(codec.hop_length, FADE_S * codec.frame_rate)
 
     @torch.inference_mode()
     def push(self, codes: Tensor) -> Tensor:
@@ -296,7 +301,8 @@ class DecodeStream:
         Raises:
             AudioError: for codes that are not of this codec.
         """
-        self.codec.require_codes(codes)
+        self.codec.require_codes(codes, losses=True)
+        codes = self._gaps.filled(codes)
         codes = codes if self._waiting is None else torch.cat([self._waiting, codes], -1)
         if not codes.shape[-1] or (not self._begun and codes.shape[-1] < self.codec.first_frames):
             self._waiting = codes
@@ -315,4 +321,5 @@ class DecodeStream:
         return self._given(self.codec.decode_piece(self._nothing, self._stream))
 
     def _given(self, sound: Tensor) -> Tensor:
+        sound = self._gaps.faded(sound)
         return sound[:, 0] if self.codec.channels == 1 else sound

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from flowtts_core.codec.base import Codec, DecodeStream, Encoded, EncodeStream
+from flowtts_core.codec.loss import LOST
 
 PIECE_S = 20.0
 _MARGIN_S = 1.0  # on either side of a piece, where a frame depends on all others
@@ -48,14 +49,17 @@ def encode_long(codec: Codec, sound: Tensor, books: int | None = None, piece_s: 
 def decode_long(codec: Codec, encoded: Encoded, piece_s: float = PIECE_S) -> Tensor:
     """Return the sound [C, S] of one item's codes; pieces as `encode_long` makes them.
 
+    Frames that are `LOST` are concealed, as `DecodeStream` does it, where the codec is causal.
+
     Raises:
         AudioError: as `Codec.decode`.
     """
     piece, margin = _sizes(codec, piece_s)
     codes = encoded.codes
-    codec.require_codes(codes)
+    gaps = codec.causal and bool((codes == LOST).any())
+    codec.require_codes(codes, losses=gaps)
     frames, hop = codes.shape[-1], codec.hop_length
-    if frames <= piece + 2 * margin or codec.segmented:
+    if not gaps and (frames <= piece + 2 * margin or codec.segmented):
         return _channels(codec, codec.decode(encoded))
     if codec.causal:
         stream = DecodeStream(codec)

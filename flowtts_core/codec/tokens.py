@@ -113,9 +113,13 @@ def require_codec(loaded: LoadedCodec, tokens: Tokens) -> None:
 
 
 def write_tokens(path: Path, tokens: Tokens) -> None:
-    """Write an `.npz` file: `codes` [Q, T] in as few bytes as they need, `note` (JSON), and arrays named `side.*`."""
+    """Write an `.npz` file: `codes` [Q, T] in as few bytes as they need, `note` (JSON), and arrays named `side.*`.
+
+    Codes of frames that are lost are -1.
+    """
     codes = tokens.encoded.codes[0].numpy()
-    small = np.uint16 if codes.max(initial=0) < 1 << 16 else np.uint32
+    small: type[np.integer[Any]] = np.uint16 if codes.max(initial=0) < 1 << 16 else np.uint32
+    small = np.int32 if codes.min(initial=0) < 0 else small
     arrays: dict[str, Any] = {f"{_SIDE}{name}": values[0].numpy() for name, values in tokens.encoded.side.items()}
     buffer = io.BytesIO()
     note = np.frombuffer(json.dumps(asdict(tokens.note)).encode(), np.uint8)

@@ -15,6 +15,8 @@ from safetensors.torch import load_file, save
 from flowtts_core.codec import CODECS, Codec, DecodeStream, Encoded, EncodeStream
 from flowtts_core.codec.codebook import Codebook
 from flowtts_core.codec.files import load_codec, save_codec
+from flowtts_core.codec.long import decode_long
+from flowtts_core.codec.loss import FADE_S, LOST, lose
 from flowtts_core.config import build
 from flowtts_core.errors import AudioError, ConfigError, VoiceError
 from flowtts_core.nn.weight_norm import add_weight_norm
@@ -238,6 +240,51 @@ def test_a_sound_comes_no_later_than_promised(name: str) -> None:
         made += listener.push(coder.push(waveform[:, frame * hop : (frame + 1) * hop])).shape[-1]
         if frame >= 2 * codec.first_frames:
             assert (frame + 1) * hop - made <= codec.lookahead
+
+
+@pytest.mark.parametrize("name", ["frames causal", "encodec"])
+@torch.no_grad()
+def test_lost_frames_fade_and_the_rest_is_as_it_was(name: str) -> None:
+    codec = small(name)
+    hop, fade = codec.hop_length, round(FADE_S * codec.frame_rate)
+    codes = codec.encode(sound(codec, hop * 200)).codes
+    clean, broken = codec.decode(Encoded(codes)), codes.clone()
+    broken[:, 0, 60 : 60 + 2 * fade] = LOST  # one code of a frame is enough
+    made = decode_long(codec, Encoded(broken))
+    for size in (1, 13):
+        listener = DecodeStream(codec)
+        pieces = [*(listener.push(part) for part in broken.split(size, -1)), listener.end()]
+        torch.testing.assert_close(torch.cat(pieces, -1), made, atol=1e-5, rtol=0)
+    begins, ends = 60 * hop - codec.lookahead, (60 + 2 * fade) * hop
+    torch.testing.assert_close(made[:, :begins], clean[:, :begins], atol=1e-5, rtol=0)
+    held = broken.clone()
+    held[..., 60 : 60 + 2 * fade] = codes[..., 59:60]
+    held = codec.decode(Encoded(held))
+    expected = held.clone()
+    gap = expected[:, 60 * hop : ends]
+    gap *= (1 - torch.arange(gap.shape[1]) / (fade * hop)).clamp(min=0)
+    expected[:, ends : ends + hop] *= torch.arange(hop) / hop
+    torch.testing.assert_close(
+        made, expected, atol=1e-5, rtol=0, msg="a fade from full to nothing, and back in a frame"
+    )
+    assert made.diff().abs().max() <= held.diff().abs().max() + 1 / hop * held.abs().max(), "no clicks"
+    if codec.context_frames is not None:
+        again = ends + codec.context_frames * hop
+        torch.testing.assert_close(made[:, again:], clean[:, again:], atol=1e-5, rtol=0)
+        assert again < made.shape[1]
+    broken = codes.clone()
+    broken[..., :5] = LOST
+    assert not decode_long(codec, Encoded(broken))[:, : 5 * hop].any(), "there is nothing to repeat"
+    with pytest.raises(AudioError, match="codebooks have"):
+        DecodeStream(codec).push(codes - codes.max() - 2)
+
+
+def test_codecs_of_whole_sounds_refuse_losses() -> None:
+    codec = small("frames")
+    codes = lose(codec.encode(sound(codec, 4000)).codes, 0.1, torch.Generator().manual_seed(0))
+    assert 2 < (codes == LOST).sum() < 25
+    with pytest.raises(AudioError, match="codebooks have"):
+        decode_long(codec, Encoded(codes))
 
 
 @pytest.mark.parametrize("name", TRAINED)

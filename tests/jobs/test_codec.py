@@ -20,6 +20,8 @@ from flowtts_core.codec.codebook import Codebook
 from flowtts_core.codec.encodec import EnCodec
 from flowtts_core.codec.files import save_codec
 from flowtts_core.codec.long import decode_long, encode_long
+from flowtts_core.codec.loss import LOST
+from flowtts_core.codec.tokens import Tokens, read_tokens, write_tokens
 from flowtts_core.config import build
 from jobs.cli import main
 
@@ -352,3 +354,40 @@ def test_an_imported_codec_codes(parity_dir: Path, tmp_path: Path, capsys: pytes
     told(capsys, "encode", tmp_path / "a.wav", "-o", tmp_path / "a.npz", "--codec", tmp_path / "codec", "--kbps", 0.9)
     told(capsys, "decode", tmp_path / "a.npz", "-o", tmp_path / "b.flac", "--codec", tmp_path / "codec")
     assert soundfile.info(tmp_path / "b.flac").frames == 7200
+
+
+def test_lost_frames_are_concealed_by_causal_codecs(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = {**FRAMES, "causal": True}
+    save_codec(tmp_path / "causal", codec_of(spec), spec)
+    soundfile.write(tmp_path / "a.wav", tone(2.0, 24000), 24000)
+    tokens = tmp_path / "a.npz"
+    told(capsys, "encode", tmp_path / "a.wav", "-o", tokens, "--codec", tmp_path / "causal")
+    sounds = {}
+    for lost in ("0", "10", "10", "99.9"):
+        made = told(capsys, "decode", tokens, "-o", tmp_path / "b.wav", "--codec", tmp_path / "causal", "--lost", lost)
+        sound = soundfile.read(tmp_path / "b.wav")[0]
+        assert made["seconds"] == 2.0 and np.array_equal(sounds.setdefault(lost, sound), sound), "the same frames"
+    assert not np.array_equal(sounds["0"], sounds["10"]) and not sounds["99.9"][24000:].any()
+    kept = read_tokens(tokens)
+    codes = kept.encoded.codes.clone()
+    codes[..., 100:] = LOST
+    write_tokens(tokens, Tokens(Encoded(codes), kept.note))
+    assert torch.equal(read_tokens(tokens).encoded.codes, codes), "a file may have losses"
+    told(capsys, "decode", tokens, "-o", tmp_path / "c.wav", "--codec", tmp_path / "causal")
+    assert not soundfile.read(tmp_path / "c.wav")[0][-12000:].any()
+    line = [
+        "codec",
+        "decode",
+        str(tokens),
+        "-o",
+        str(tmp_path / "d.wav"),
+        "--codec",
+        str(tmp_path / "causal"),
+        "--lost",
+    ]
+    assert main([*line, "100"]) == 2 and "percentage" in capsys.readouterr().err
+    told(capsys, "encode", tmp_path / "a.wav", "-o", tokens, "--codec", folder)
+    line[line.index(str(tmp_path / "causal"))] = str(folder)
+    assert main([*line, "5"]) == 2 and "whole sounds only" in capsys.readouterr().err
