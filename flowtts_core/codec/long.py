@@ -7,6 +7,7 @@ from torch import Tensor
 
 from flowtts_core.codec.base import Codec, DecodeStream, Encoded, EncodeStream
 from flowtts_core.codec.loss import LOST
+from flowtts_core.errors import AudioError
 
 PIECE_S = 20.0
 _MARGIN_S = 1.0  # on either side of a piece, where a frame depends on all others
@@ -52,12 +53,16 @@ def decode_long(codec: Codec, encoded: Encoded, piece_s: float = PIECE_S) -> Ten
     Frames that are `LOST` are concealed, as `DecodeStream` does it, where the codec is causal.
 
     Raises:
-        AudioError: as `Codec.decode`.
+        AudioError: as `Codec.decode`, and for lost frames of a codec that codes whole sounds only.
     """
     piece, margin = _sizes(codec, piece_s)
     codes = encoded.codes
-    gaps = codec.causal and bool((codes == LOST).any())
+    gaps = bool((codes == LOST).any())
     codec.require_codes(codes, losses=gaps)
+    if gaps and not codec.causal:
+        raise AudioError(
+            "frames are lost, and this codec conceals none: it codes whole sounds only", "use a causal one"
+        )
     frames, hop = codes.shape[-1], codec.hop_length
     if not gaps and (frames <= piece + 2 * margin or codec.segmented):
         return _channels(codec, codec.decode(encoded))
