@@ -24,7 +24,9 @@ from flowtts_core.errors import AudioError, ConfigError
 
 SHORTEST_S = 0.3  # of what is converted
 LONGEST_WARPED_S = 60.0  # of a sound whose prosody is another's, word by word
-_SAME_WORDS = 0.6  # mean distance on the way, by that of any two frames, up to which two sounds say the same
+# Mean distance on the way, by that to the other sound played backwards, up to which both say the same: with a codec of 300
+# steps 0.43 to 0.54 for a sentence of three of Kokoro's speakers, 0.78 to 0.89 for five pairs of other sentences.
+_SAME_WORDS = 0.65
 _TRIED = 3.0  # sounds of which one is so many times as long as the other do not say the same
 _SILENT = 10 ** (-60 / 20)
 _FURTHEST_DB = 12.0  # that loudness is moved
@@ -142,7 +144,7 @@ class Converter:
             )
         distances = content_distances(self.codec, codes, there)
         way, mean = warp(distances)
-        return self.same_words is True or mean <= _SAME_WORDS * float(distances.mean()), way
+        return self.same_words is True or mean <= _SAME_WORDS * warp(distances[:, ::-1])[1], way
 
 
 @torch.inference_mode()

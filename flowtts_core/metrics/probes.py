@@ -23,7 +23,7 @@ class Read:
 def read_class(train: Tensor, labels: Tensor, test: Tensor, wanted: Tensor) -> Read:
     """Return the share of vectors [N, D] whose class is read by a logistic regression that was learnt on others.
 
-    Chance is the share of the class that is commonest among those that it learnt of.
+    Chance is the share of the class that is commonest among those that it learnt of, or that of one class of all.
     """
     train, test = _standardised(train, test)
     classes, own = labels.unique(return_inverse=True)
@@ -41,7 +41,8 @@ def read_class(train: Tensor, labels: Tensor, test: Tensor, wanted: Tensor) -> R
     with torch.no_grad():
         right = classes[(test @ weight + bias).argmax(1)] == wanted
     commonest = classes[torch.bincount(own).argmax()]
-    return Read(float(right.float().mean()), float((wanted == commonest).float().mean()), len(wanted))
+    chance = max(float((wanted == commonest).float().mean()), 1 / len(classes))
+    return Read(float(right.float().mean()), chance, len(wanted))
 
 
 def read_number(train: Tensor, numbers: Tensor, test: Tensor, wanted: Tensor) -> Read:

@@ -125,7 +125,7 @@ def page(figures: dict[str, Any]) -> str:
     """Return the tables as Markdown."""
     lines = [
         f"Linear probes learnt of {figures['learnt_of']} clips and tried on {figures['tried_on']} others,"
-        f" {figures['speakers']} speakers. In parentheses: the share of the commonest.",
+        f" {figures['speakers']} speakers. In parentheses: chance.",
         "",
     ]
     for row in figures["codecs"]:

@@ -162,6 +162,7 @@ def test_sounds_are_converted(codec: FactorisedCodec) -> None:
     alike = Converter(codec, prosody=same).convert(sound, 16000)
     assert alike.prosody == "words" and len(alike.waveform) == RATE * 3 // 2, "the same recording says the same"
     assert Converter(codec, prosody=same, same_words=False).convert(sound, 16000).prosody == "manner"
+    assert Converter(codec, prosody=other).convert(sound, 16000).prosody == "manner", "other syllables are not the same"
     long = babble(7.0, 120.0, 16000)
     assert Converter(codec, prosody=same).convert(long, 16000).prosody == "manner", "four times as long is not the same"
 
