@@ -28,12 +28,13 @@ from jobs.request_options import (
 )
 
 if TYPE_CHECKING:
+    from cluster.plan import StoredPlan
     from flowtts_core.engines.base import UtteranceSynthesizer
     from flowtts_core.signing import Signing
     from flowtts_core.watermark.marking import Marking
-    from jobs.synthesis.engine import Engine
+    from jobs.synthesis.engine import Engine, Voices
     from jobs.synthesis.input import ReadingOptions
-    from jobs.synthesis.job import Options
+    from jobs.synthesis.job import Options, Repair
     from jobs.synthesis.languages import LanguageCheck
     from jobs.synthesis.plan import Plan
     from jobs.synthesis.settings import GateConfig, Speaking
@@ -473,20 +474,23 @@ def go_on(
     engine: Engine | None = None,
     watermark_key: str | None = None,
     signing: Signing | None = None,
+    repair: Repair | None = None,
 ) -> Summary:
     """Go on with the job in a folder, from what lies there alone: its inputs are not read again.
 
     Args:
         watermark_key: the file of the key, where the job marks by one; by default the environment's.
         signing: signs books and provenance; without it what was signed is no longer.
+        repair: what is damaged or too much: deleted or spoken again once all else has been found in order.
 
     Raises:
-        OutputError: where there is no job.
-        VoiceError: where its voice is no longer there, or has changed.
+        OutputError: where there is no job, a voice of it is no longer there or has changed, or its mark cannot be made.
+        VoiceError: where its own voice is no longer there.
     """
     from cluster.storage import Storage
     from flowtts_core.errors import OutputError
     from jobs.synthesis.book_form import form_of
+    from jobs.synthesis.engine import Voices
     from jobs.synthesis.folder import JOB, require_format, stored_job
     from jobs.synthesis.job import Options, run_job
     from jobs.synthesis.pipeline import Running
@@ -506,6 +510,7 @@ def go_on(
         raise OutputError(
             f"{output}: voice {engine.name} is not the one that spoke here", "put that voice back in its place"
         )
+    _require_voices(output, stored, job["voice"], Voices(engine, resolve))
     running = Running(least=workers, most=workers, address=address, gpus=float(device == "cuda"))
     plan = Plan(stored.notes["title"], stored.notes["kind"], tuple, tuple(stored.notes["sources"]))
     settings = dict(job["settings"])
@@ -513,7 +518,22 @@ def go_on(
     mark = _same_mark(output, settings.pop("watermark", None), watermark_key)
     speaking = Speaking(settings, fingerprint, None if gate is None else _gate(gate), whole, watermark=mark)
     options = Options(**vars(form), running=running, rows=rows, signing=signing)
-    return run_job(plan, output, engine, speaking, options, resolve, again, stored)
+    return run_job(plan, output, engine, speaking, options, resolve, again, stored, repair=repair)
+
+
+def _require_voices(output: str, stored: StoredPlan, own: str, voices: Voices) -> None:
+    """Raise OutputError where a voice that rows of a job ask for is no longer there, or has changed."""
+    from flowtts_core.errors import OutputError
+
+    for name, facts in stored.notes["voices"].items():
+        if name == own:
+            continue
+        if problem := voices.problem(name):
+            raise OutputError(f"{output}: a row {problem}", "put that voice back in its place")
+        if voices.find(name).fingerprint != facts["fingerprint"]:
+            raise OutputError(
+                f"{output}: voice {name} is not the one that spoke here", "put that voice back in its place"
+            )
 
 
 def _same_mark(output: str, noted: dict[str, Any] | None, key_file: str | None) -> Marking | None:
@@ -527,10 +547,20 @@ def _same_mark(output: str, noted: dict[str, Any] | None, key_file: str | None) 
 
     if noted is None:
         return None
-    mark = Marking(noted["number"], read_key(key_file, "--watermark-key") if "key" in noted else b"")
+    keyed = "key" in noted
+    mark = Marking(noted["number"], read_key(key_file, "--watermark-key") if keyed else b"")
+    if keyed and not mark.key:
+        raise OutputError(f"{output}: it is marked by the key {noted['key']}", "give it: --watermark-key FILE")
+    if keyed and mark.identity.get("key") != noted["key"]:
+        given = mark.identity["key"]
+        raise OutputError(
+            f"{output}: it is marked by the key {noted['key']}, and {given} was given",
+            "give the key that it was begun with: --watermark-key FILE",
+        )
     if mark.identity != noted:
         raise OutputError(
-            f"{output}: its sound is marked by another watermark or key", "give its key: --watermark-key FILE"
+            f"{output}: it is marked by {noted.get('mark')}, and this version marks by {mark.identity['mark']}",
+            "go on with the version that began it, or speak it anew with --overwrite",
         )
     return mark
 

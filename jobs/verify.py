@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from jobs.request_options import add_signing_options, signing_of
 
 if TYPE_CHECKING:
+    from cluster.storage import Storage
     from flowtts_core.signing import Signing
     from jobs.synthesis.audit import Audit
 
@@ -190,32 +191,20 @@ def repair(
     watermark_key: str | None = None,
     signing: Signing | None = None,
 ) -> None:
-    """Delete what is damaged or too much, and let the job go on: it speaks what is missing and writes its manifest anew.
+    """Let the job go on: it deletes what is too much, speaks what is missing or damaged, and writes its manifest anew.
+
+    Nothing is deleted before all that could refuse it has been looked at.
 
     Raises:
-        FlowTTSError: where the job's voice is no longer there, and whatever the job raises.
+        FlowTTSError: where the job's voice is no longer there, its watermark's key is not given, and whatever the job raises.
     """
-    from cluster.storage import Storage
-    from jobs.synthesis.folder import JOB, PROVENANCE, SUMMARY, read_json, require_format
-    from jobs.synthesis.manifest import MANIFEST, shard_name
+    from jobs.synthesis.job import Repair
     from jobs.synthesize import go_on
 
-    storage = Storage(output)
-    require_format(storage, read_json(storage, JOB) or {})  # before anything is deleted that could not be made again
-    signed_by = (read_json(storage, PROVENANCE) or {}).get("signed_by")
-    if signed_by and signing is None:
-        print(
-            f"note: it was signed by {signed_by.get('signer')}, and will not be: --sign-key and --sign-chain sign it anew",
-            file=sys.stderr,
-        )
-    for finding in found.findings:
-        if finding.kind == "orphan":
-            storage.delete(finding.name)
-    for index in {finding.shard for finding in found.findings if finding.shard is not None}:
-        storage.delete(shard_name(index))
-    storage.delete(MANIFEST)
-    storage.delete(SUMMARY)
-    go_on(output, workers=workers, address=address, watermark_key=watermark_key, signing=signing)
+    orphans = tuple(finding.name for finding in found.findings if finding.kind == "orphan")
+    shards = frozenset(finding.shard for finding in found.findings if finding.shard is not None)
+    mended = Repair(orphans, shards)
+    go_on(output, workers=workers, address=address, watermark_key=watermark_key, signing=signing, repair=mended)
 
 
 def told(found: Audit, output: str) -> str:
@@ -232,6 +221,18 @@ def told(found: Audit, output: str) -> str:
         lines.append(f"{output}: whole: of {found.planned} rows {found.ok} spoken, {found.set_aside} set aside; {size}")
     else:
         counts = ", ".join(f"{count} {kind}" for kind, count in found.counts.items())
-        remedy = older_remedy(read_json(Storage(output), JOB) or {}) or f"flowtts verify {output} --repair"
+        storage = Storage(output)
+        job = read_json(storage, JOB) or {}
+        remedy = older_remedy(job) or f"flowtts verify {output} --repair{_needed(storage, job)}"
         lines.append(f"{output}: NOT whole: {counts}; {size} looked at\n  remedy: {remedy}")
     return "\n".join(lines)
+
+
+def _needed(storage: Storage, job: dict[str, Any]) -> str:
+    """Return the options that a repair of a job needs, or that keep it signed, with a space before them."""
+    from jobs.synthesis.folder import PROVENANCE, read_json
+
+    settings, stated = job.get("settings"), read_json(storage, PROVENANCE) or {}
+    mark = settings.get("watermark") if isinstance(settings, dict) else None
+    keyed = " --watermark-key FILE" if isinstance(mark, dict) and "key" in mark else ""
+    return keyed + (" --sign-key FILE --sign-chain FILE" if stated.get("signed_by") else "")

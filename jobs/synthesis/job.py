@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 import uuid
 from collections.abc import Callable
@@ -92,6 +93,19 @@ class Options(BookForm):
             raise ConfigError("--overwrite deletes what --update would keep", "give one of them")
 
 
+@dataclass(frozen=True)
+class Repair:
+    """What a repair does beside going on with the job, once nothing can refuse it any more.
+
+    Attributes:
+        orphans: files that no row has, to be deleted.
+        shards: numbers of those to be spoken again, each in the place of the old one, which stays until then.
+    """
+
+    orphans: tuple[str, ...] = ()
+    shards: frozenset[int] = frozenset()
+
+
 class Interrupted(Exception):
     """The job stopped before its end and can be resumed."""
 
@@ -122,6 +136,7 @@ def run_job(
     again: dict[str, Any] | None = None,
     stored: StoredPlan | None = None,
     watch: Callable[[dict[str, Any]], None] = lambda result: None,
+    repair: Repair | None = None,
 ) -> Summary:
     """Speak every unit of the plan into the folder `output`; with the same arguments again, go on where it ended.
 
@@ -132,6 +147,7 @@ def run_job(
         again: JSON values that the caller wants noted, to go on with the job from its output alone.
         stored: the output's own plan, to go on without reading the inputs.
         watch: is told what became of each shard as it is committed.
+        repair: what is damaged or too much in the output.
 
     Raises:
         OutputError: when the folder belongs to another job, holds foreign files, cannot be written, or is at work.
@@ -143,7 +159,7 @@ def run_job(
     with storage.lock(), Progress(storage, options.progress, workers) as progress:
         try:
             return _Job(
-                storage, plan, Voices(engine, resolve), speaking, options, progress, again or {}, stored, watch
+                storage, plan, Voices(engine, resolve), speaking, options, progress, again or {}, stored, watch, repair
             ).run()
         finally:
             stop_early()
@@ -160,6 +176,7 @@ class _Job:
     again: dict[str, Any]
     given: StoredPlan | None = None
     watch: Callable[[dict[str, Any]], None] = lambda result: None
+    repair: Repair | None = None
 
     def run(self) -> Summary:
         """Run the job. One that is refused before any work is done (by its voice, above all) leaves no job behind."""
@@ -175,16 +192,19 @@ class _Job:
         watch, storage, options = _Stopwatch(), self.storage, self.options
         stored, job = self._planned()
         options.require_fits(len(stored.notes["books"]))
+        self._delete_orphans()
         watch.end("plan_s")
         pending = self._pending(stored)
         watch.end("resume_s")
         done = len(stored.shards) - len(pending)
-        outcome = finished_summary(storage, job, options.outputs) if not pending else None
+        outcome = finished_summary(storage, job, options.outputs) if not (pending or self.repair) else None
         if outcome is not None and not self._lacks_signature(outcome):
             return replace(outcome, shards_resumed=done, wall_s=watch.whole)
         storage.delete(JOURNAL)
         self._note_outputs(stored)
         notes = self._unsigned_now()
+        for note in notes:
+            print(f"note: {note}", file=sys.stderr)  # before hours of work, and in the summary
         for record in (SUMMARY, PROVENANCE, SIGNATURE):
             storage.delete(record)
         self._speak(stored, pending, job)
@@ -273,6 +293,7 @@ class _Job:
             OutputError: when it is another job's; the message says what differs.
         """
         storage, options = self.storage, self.options
+        options.require_fits(len(fresh.notes["books"]))  # before --overwrite deletes another job's work
         job = identity(fresh, self.voices.own, self.speaking)
         same = held == job
         if held is not None and not same and not (options.overwrite or options.update):
@@ -328,6 +349,12 @@ class _Job:
                         kept[row["id"]] = DoneRow(row["fingerprint"], shard.index, at, shard.older or shard.digest)
         return kept, max((shard.index for shard in stored.shards), default=-1) + 1
 
+    def _delete_orphans(self) -> None:
+        if self.repair is not None:
+            self.storage.require_writable()
+            for name in self.repair.orphans:
+                self.storage.delete(name)
+
     def _sweep(self) -> None:
         self.storage.sweep()
         self.storage.sweep(SHARDS)
@@ -342,7 +369,8 @@ class _Job:
 
     def _pending(self, stored: StoredPlan) -> list[Shard]:
         """The shards that are to be spoken."""
-        pending = stored.pending(self.storage, self._footer(stored), shard_indexes(self.storage))
+        bad = frozenset() if self.repair is None else self.repair.shards
+        pending = stored.pending(self.storage, self._footer(stored), set(shard_indexes(self.storage)) - bad)
         if not self._suffix(stored):
             return pending
         todo = {shard.index for shard in pending}
@@ -424,7 +452,7 @@ class _Job:
         if not held or self.options.signing is not None:
             return []
         return [
-            f"it was signed by {held.get('signer')}, and is no longer: sign it anew with --sign-key and --sign-chain"
+            f"it was signed by {held.get('signer')}, and what is made now is not: --sign-key and --sign-chain sign it anew"
         ]
 
     def _note_outputs(self, stored: StoredPlan) -> None:

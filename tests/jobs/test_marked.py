@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -30,6 +32,8 @@ from jobs.synthesis import job as synthesis_job
 from jobs.synthesis.manifest import read_manifest
 from jobs.synthesis.settings import Speaking
 from jobs.synthesize import go_on, synthesize
+from jobs.verify import repair, verify
+from jobs.verify import told as audit_told
 from tests.fake_engine import TONE, speak_inline
 from tests.speech_like import buzz
 
@@ -141,7 +145,7 @@ class TestJobs:
         for other in (Marking(5), Marking(6, KEY), Marking(5, KEY[::-1]), None):
             with pytest.raises(OutputError, match="differs in settings"):
                 synthesize([str(rows)], str(out), speaking=Speaking(watermark=other), engine=TONE)
-        with pytest.raises(OutputError, match="another watermark or key"):
+        with pytest.raises(OutputError, match=r"marked by the key [0-9a-f]+\n.*give it: --watermark-key FILE"):
             go_on(str(out), engine=TONE)
 
     def test_a_job_begun_without_goes_on_without(
@@ -164,6 +168,45 @@ class TestJobs:
         (out / "shards" / "00000.parquet").unlink()
         go_on(str(out), engine=TONE, watermark_key=str(key))
         assert digests(out) == before
+
+    @pytest.mark.parametrize("refused", ["no key", "another key", "a changed voice", "a run at work", "not writable"])
+    def test_a_repair_that_is_refused_deletes_nothing(
+        self, refused: str, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        out, key = tmp_path / "out", tmp_path / "key"
+        key.write_bytes(KEY)
+        synthesize([str(rows)], str(out), speaking=Speaking(watermark=Marking(5, KEY)), engine=TONE)
+        sound = next((out / "audio").glob("*.flac"))
+        sound.write_bytes(b"")
+        (out / "audio" / "stray.flac").write_bytes(b"")
+        found = verify(str(out))
+        assert f"flowtts verify {out} --repair --watermark-key FILE" in audit_told(found, str(out))
+        before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+        engine, given = TONE, str(key)
+        with monkeypatch.context() as patched, ExitStack() as held:
+            if refused == "no key":
+                given = ""
+                message = "marked by the key [0-9a-f]+\n.*give it: --watermark-key FILE"
+            elif refused == "another key":
+                key.write_bytes(KEY[::-1])
+                message = "was given"
+            elif refused == "a changed voice":
+                engine, message = replace(TONE, fingerprint="tone-2"), "not the one that spoke here"
+            elif refused == "a run at work":
+                held.enter_context(Storage(str(out)).lock())
+                message = "another run is at work"
+            else:
+                error = OutputError("it takes no files")
+                patched.setattr(Storage, "require_writable", mock.Mock(side_effect=error))
+                message = "it takes no files"
+            patched.setattr("jobs.synthesize.voice_engine", lambda *_: engine)
+            with pytest.raises(OutputError, match=message):
+                repair(str(out), found, watermark_key=given or None)
+        assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+        key.write_bytes(KEY)
+        monkeypatch.setattr("jobs.synthesize.voice_engine", lambda *_: TONE)
+        repair(str(out), found, watermark_key=str(key))
+        assert verify(str(out)).whole
 
 
 class Hosted:

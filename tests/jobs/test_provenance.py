@@ -215,7 +215,7 @@ def test_a_job_that_died_before_its_signature_ends_signed(
 
 
 def test_a_finished_job_is_signed_later_and_what_is_made_anew_without_the_key_says_so(
-    signing: Signing, book: Path, tmp_path: Path
+    signing: Signing, book: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
     speak(book, out)
@@ -224,9 +224,19 @@ def test_a_finished_job_is_signed_later_and_what_is_made_anew_without_the_key_sa
     assert speak(book, out).signed_by == signing.facts  # nothing is to do
     assert speak(book, out, signing=signing) and (out / "one.m4b").read_bytes() == signed
     summary = speak(book, out, chapter_format="mp3")
-    assert summary.signed_by is None and "is no longer" in summary.notes[0]
+    assert summary.signed_by is None and "what is made now is not" in summary.notes[0]
     assert not (out / SIGNATURE).exists() and not list(out.rglob("*.c2pa"))
     assert verify(str(out)).whole
+    speak(book, out, signing=signing)
+    told: list[str] = []
+
+    def spoken(*given: Any, **more: Any) -> Any:
+        told.append(capsys.readouterr().err)
+        return speak_inline(*given, **more)
+
+    monkeypatch.setattr(job, "speak_shards", spoken)
+    speak(book, out, Speaking({"seed": 3}), update=True)
+    assert "note: it was signed by Our press" in told[0], "before the work"
 
 
 def test_a_job_of_before_there_was_one_is_whole(book: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
