@@ -32,6 +32,7 @@ MADE, EDITED = _SOURCE + "trainedAlgorithmicMedia", _SOURCE + "compositeWithTrai
 OF_DATA = "http://c2pa.org/digitalsourcetype/trainedAlgorithmicData"  # a record of data that a model made
 NOTE = "org.flowtts.provenance"
 _UNTRUSTED = "signingCredential.untrusted"
+_CHANGED = ("assertion.dataHash.mismatch", "assertion.bmffHash.mismatch")  # of MP4 the latter
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,16 @@ class Credentials:
     when: str = ""
     note: dict[str, Any] | None = None
     place: Path | None = None
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """`problems` of the file itself: of a changed file nobody asks whether the signer is known."""
+        return tuple(each for each in self.problems if each != _UNTRUSTED) or self.problems
+
+    @property
+    def changed(self) -> bool:
+        """Whether the credentials are whole, and the file is not the one that was signed."""
+        return self.status == "invalid" and all(each in _CHANGED for each in self.faults)
 
 
 def sign_file(

@@ -101,7 +101,8 @@ def _show(args: argparse.Namespace) -> int:
     from flowtts_core.credentials import read_file
 
     failed = wrong = 0
-    for file in args.inputs:
+    inputs = _sounds_of(args.inputs)
+    for file in inputs:
         try:
             found = read_file(file, args.trust)
         except AudioError as error:
@@ -111,8 +112,21 @@ def _show(args: argparse.Namespace) -> int:
         wrong += found.status in ("none", "invalid") or (args.trust is not None and found.status != "valid")
         print(json.dumps({"file": str(file), **_row(found)}) if args.json else f"{file}: {_said(found)}")
     if failed:
-        return 1 if failed == len(args.inputs) else SOME_FAILED
+        return 1 if failed == len(inputs) else SOME_FAILED
     return NOT_VALID if wrong else 0
+
+
+def _sounds_of(files: list[Path]) -> list[Path]:
+    """Return the files that can have credentials; those beside them, as subtitles, are passed over and told."""
+    from flowtts_core.credentials import BESIDE, EMBEDS
+
+    sounds = [file for file in files if file.suffix.lower() in (*EMBEDS, *BESIDE) or not file.is_file()]
+    if not sounds:  # each is refused
+        return files
+    for file in files:
+        if file not in sounds:
+            print(f"note: {file}: not a sound, passed over", file=sys.stderr)
+    return sounds
 
 
 def _make_chain(args: argparse.Namespace) -> int:
@@ -143,8 +157,8 @@ def _said(found: Any) -> str:
         return "no credentials"
     lines = [found.status]
     if found.status == "invalid":
-        changed = any(problem.endswith("Hash.mismatch") for problem in found.problems)
-        lines[0] += f"{': changed since it was signed' if changed else ''} ({', '.join(found.problems)})"
+        what = "changed since it was signed" if found.changed else "the file or its credentials are damaged"
+        lines[0] = f"{what} ({', '.join(('invalid', *found.faults))})"
     if found.status == "untrusted":
         lines[0] += ": unchanged since it was signed, by a certificate that is not known here"
     for action in found.actions:

@@ -23,6 +23,7 @@ from jobs.synthesis.book_form import BookForm
 from jobs.synthesis.books import Assembled, assemble_books, planned_outputs
 from jobs.synthesis.careful import JOURNAL
 from jobs.synthesis.commit import FOLDERS, ROWS
+from jobs.synthesis.differences import differences
 from jobs.synthesis.engine import Engine, Voices
 from jobs.synthesis.folder import (
     JOB,
@@ -298,7 +299,7 @@ class _Job:
         same = held == job
         if held is not None and not same and not (options.overwrite or options.update):
             require_format(storage, held)
-            differing = ", ".join(sorted(key for key in {*held, *job} if held.get(key) != job.get(key)))
+            differing = differences(storage, held, job, stored, fresh)
             raise OutputError(f"{storage.root} holds another job (differs in {differing})", _OTHER_FOLDER)
         if same and stored is not None and stored.texts == fresh.texts and not options.retry_failed:
             storage.delete(fresh.folder)

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cluster.storage import Storage
-from flowtts_core.credentials import read_file
+from flowtts_core.credentials import Credentials, read_file
 from flowtts_core.errors import DependencyError
 from flowtts_core.signing import INSTALL
 from jobs.synthesis.audit import Finding
@@ -42,22 +42,31 @@ def audit_provenance(storage: Storage, trusted: Path | None = None) -> Attested:
     if not storage.exists(PROVENANCE):
         return _absent(storage)
     data = storage.read(PROVENANCE)
+    if (read_json(storage, OUTPUTS) or {}).get(DIGEST) != sha256(data):
+        return _changed(storage, data, trusted)
     stated = _parsed(data)
     if stated is None:
         return Attested([Finding("damaged", PROVENANCE, "it is no record of ours")])
-    findings = []
-    noted = (read_json(storage, OUTPUTS) or {}).get(DIGEST)
-    if noted != sha256(data):
-        findings.append(Finding("damaged", PROVENANCE, "it is not what the job wrote"))
+    findings: list[Finding] = []
     if stated.get("format") != FORMAT:
         what = f"its format {stated.get('format')!r} is not {FORMAT}, which this version reads"
-        return Attested([*findings, Finding("wrong", PROVENANCE, what)])
+        return Attested([Finding("wrong", PROVENANCE, what)])
     try:
         findings += [*_of_job(storage, stated), *_of_files(storage, stated), *_of_rows(storage, stated)]
-    except (KeyError, TypeError, AttributeError) as error:
-        findings.append(Finding("damaged", PROVENANCE, f"it is no record of ours ({type(error).__name__}: {error})"))
+    except (KeyError, TypeError, AttributeError):
+        what = "it is no record of ours: something that it must state is missing, or of another form"
+        findings.append(Finding("damaged", PROVENANCE, what))
     signature, told, faults = _signature(storage, data, stated.get("signed_by"), trusted)
     return Attested([*findings, *faults], signature, f"{PROVENANCE}: {told}")
+
+
+def _changed(storage: Storage, data: bytes, trusted: Path | None) -> Attested:
+    """Tell of a provenance that somebody changed; what it states is not looked at, since nobody wrote it so."""
+    findings = [Finding("damaged", PROVENANCE, "changed since the job wrote it")]
+    if not storage.exists(SIGNATURE):
+        return Attested(findings)
+    found = _credentials(storage, data, trusted)
+    return Attested(findings, UNCHECKED) if found is None else Attested([*findings, *_faults(found)], found.status)
 
 
 def _absent(storage: Storage) -> Attested:
@@ -134,19 +143,34 @@ def _signature(
         return NONE, "not signed", lost
     if not signed_by:
         return NONE, "not signed", [Finding("orphan", SIGNATURE, f"{PROVENANCE} says that nobody signed it")]
+    found = _credentials(storage, data, trusted)
+    if found is None:
+        return UNCHECKED, f"signed by {signer}, as it says; to check that: {INSTALL}", []
+    faults = _faults(found)
+    if not faults and found.signer != signer:
+        faults.append(Finding("wrong", SIGNATURE, f"it is by {found.signer}, and {PROVENANCE} says by {signer}"))
+    why = " (by a certificate that is not known here: warning only)" if found.status == "untrusted" else ""
+    return found.status, f"signed by {found.signer or signer}: {found.status}{why}", faults
+
+
+def _credentials(storage: Storage, data: bytes, trusted: Path | None) -> Credentials | None:
+    """Return what was read of the signature; None where the package that checks it is not installed, and nobody asks."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / PROVENANCE).write_bytes(data)
         (Path(folder) / SIGNATURE).write_bytes(storage.read(SIGNATURE))
         try:
-            found = read_file(Path(folder) / PROVENANCE, trusted)
+            return read_file(Path(folder) / PROVENANCE, trusted)
         except DependencyError:
             if trusted is not None:
                 raise
-            return UNCHECKED, f"signed by {signer}, as it says; to check that: {INSTALL}", []
-    faults = []
-    if found.status not in ("valid", "untrusted"):
-        faults.append(Finding("damaged", SIGNATURE, f"invalid: {', '.join(found.problems)}"))
-    elif found.signer != signer:
-        faults.append(Finding("wrong", SIGNATURE, f"it is by {found.signer}, and {PROVENANCE} says by {signer}"))
-    why = " (by a certificate that is not known here: warning only)" if found.status == "untrusted" else ""
-    return found.status, f"signed by {found.signer or signer}: {found.status}{why}", faults
+            return None
+
+
+def _faults(found: Credentials) -> list[Finding]:
+    """Return what is wrong with the signature itself, or with it and the record together."""
+    if found.status in ("valid", "untrusted"):
+        return []
+    if found.changed:
+        what = f"the signature does not fit {PROVENANCE}: it was changed after it was signed"
+        return [Finding("wrong", SIGNATURE, what)]
+    return [Finding("damaged", SIGNATURE, f"the signature is damaged ({', '.join(found.faults)})")]

@@ -86,6 +86,13 @@ def test_what_is_signed_reads_back_and_a_changed_byte_is_found(
     code, row = shown(capsys, str(file))
     assert (code, row["status"]) == (4, "invalid")
     assert any(str(problem).startswith("assertion.") for problem in row["problems"])
+    subtitles = file.with_suffix(".srt")
+    subtitles.write_text("1")
+    assert main(["credentials", "show", str(file), str(subtitles)]) == 4  # not 3: subtitles have none to read
+    out, told = capsys.readouterr()
+    assert out.startswith(f"{file}: changed since it was signed (invalid, assertion.") and "untrusted" not in out
+    assert f"{subtitles}: not a sound" in told
+    assert main(["credentials", "show", str(subtitles)]) == 1
     assert sign(file, keys) == 2
     assert sign(file, keys, "--replace") == 0
     assert shown(capsys, str(file))[1]["status"] == "untrusted"

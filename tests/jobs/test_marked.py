@@ -142,9 +142,18 @@ class TestJobs:
         out = tmp_path / "out"
         synthesize([str(rows)], str(out), speaking=Speaking(watermark=Marking(5, KEY)), engine=TONE)
         assert KEY.decode() not in "".join(p.read_text() for p in (out / "job.json", out / "README.md"))
-        for other in (Marking(5), Marking(6, KEY), Marking(5, KEY[::-1]), None):
-            with pytest.raises(OutputError, match="differs in settings"):
+        key, another = (Marking(5, secret).identity["key"] for secret in (KEY, KEY[::-1]))
+        for other, what in (
+            (Marking(5), f"watermark: key {key}, now none"),
+            (Marking(6, KEY), "watermark: number 5, now 6"),
+            (Marking(5, KEY[::-1]), f"watermark: key {key}, now {another}"),
+            (None, f"watermark: number 5 by the key {key}, now none"),
+        ):
+            with pytest.raises(OutputError, match=f"differs in {what}[)]"):
                 synthesize([str(rows)], str(out), speaking=Speaking(watermark=other), engine=TONE)
+        rows.write_text(rows.read_text().replace("of these", "of those"))
+        with pytest.raises(OutputError, match="differs in watermark: number 5, now 6, texts[)]"):
+            synthesize([str(rows)], str(out), speaking=Speaking(watermark=Marking(6, KEY)), engine=TONE)
         with pytest.raises(OutputError, match=r"marked by the key [0-9a-f]+\n.*give it: --watermark-key FILE"):
             go_on(str(out), engine=TONE)
 
@@ -157,7 +166,7 @@ class TestJobs:
         (out / "shards" / "00000.parquet").unlink()
         synthesize([str(rows)], str(out), engine=TONE)
         assert digests(out) == before and "goes on without" in capsys.readouterr().err
-        with pytest.raises(OutputError, match="differs in settings"):
+        with pytest.raises(OutputError, match="differs in watermark: none, now number 0[)]"):
             synthesize([str(rows)], str(out), speaking=Speaking(watermark_asked=True), engine=TONE)
 
     def test_a_repair_gives_the_same_sound(self, rows: Path, tmp_path: Path) -> None:

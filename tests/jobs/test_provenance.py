@@ -143,7 +143,18 @@ def test_each_change_is_found(signing: Signing, book: Path, tmp_path: Path) -> N
         return {(finding.kind, finding.name) for finding in verify(str(out)).findings}
 
     (out / PROVENANCE).write_bytes(before[PROVENANCE].replace(b'"tone-1"', b'"tone-2"'))
-    assert findings() == {("damaged", PROVENANCE), ("wrong", PROVENANCE), ("damaged", SIGNATURE)}
+    assert findings() == {("damaged", PROVENANCE), ("wrong", SIGNATURE)}
+    (out / PROVENANCE).write_bytes(before[PROVENANCE].replace(b'"references"', b'"referencez"'))
+    assert [finding.what for finding in verify(str(out)).findings] == [
+        "changed since the job wrote it",
+        "the signature does not fit provenance.json: it was changed after it was signed",
+    ]
+    damaged = bytearray(sidecar := (out / SIGNATURE).read_bytes())
+    damaged[-50] ^= 1
+    (out / PROVENANCE).write_bytes(before[PROVENANCE])
+    (out / SIGNATURE).write_bytes(damaged)
+    assert findings() == {("damaged", SIGNATURE)}
+    (out / SIGNATURE).write_bytes(sidecar)
     (out / PROVENANCE).write_bytes(before[PROVENANCE])
     data = bytearray(before["one.m4b"])
     data[-100] ^= 1
@@ -168,7 +179,7 @@ def test_each_change_is_found(signing: Signing, book: Path, tmp_path: Path) -> N
         (lambda told: told["files"].pop("one.m4b"), "it has no checksum of one.m4b"),
         (lambda told: told["files"]["words.json"].update(sha256="0"), "it has not the checksum"),
         (lambda told: told["files"].update({"../x": {}}), "outside the job's folder"),
-        (lambda told: told.pop("references"), "it is no record of ours"),
+        (lambda told: told.pop("references"), "it is no record of ours: something that it must state is missing"),
         (lambda told: told.update(format=99), "its format 99"),
     ],
 )

@@ -156,7 +156,7 @@ def test_texts_that_cannot_be_spoken_are_not_spoken_again(gated: list[str], tmp_
 
 def test_another_gate_is_another_job(gated: list[str], tmp_path: Path) -> None:
     spoken(tmp_path, corpus(3))
-    with pytest.raises(Exception, match="another job .differs in settings."):
+    with pytest.raises(Exception, match="another job .differs in gate: require .*, now .*"):
         speak(corpus(3), tmp_path, TONE, Speaking(gate=GateConfig(("mos_overall>3",))))
 
 
