@@ -18,6 +18,7 @@ from flowtts_core.watermark.pattern import BINS, PERIOD, SYNC, Pattern, bands, e
 TINY, FLOOR = 1e-7, 1e-3
 WINDOW, STEP = 300, 150  # frames that are looked at together, and from one window to the next
 _CHANGE_COST = 10.0  # nats against each begin and end of a mark
+_OUTSIDE = -1  # what stands for no phase
 _BLOCK = 1000  # frames that are computed at once: ten seconds, however long the sound is
 _CHANGE = 3.0
 _QUIET = 0.002  # of the window's level: frames below hold nothing that a gain could change
@@ -250,29 +251,61 @@ class Marker:
         return _Match(score, sums[:-1, phase, best], int(-phase) % PERIOD, float(_TIMES[at]), pitch)
 
     def _placed(self, estimates: np.ndarray, sure: list[tuple[int, _Match]], message: np.ndarray) -> np.ndarray:
-        """Return which frames [T] are marked: where the pattern of a window with a mark fits, around and in it."""
-        marked, gains = np.zeros(len(estimates), bool), self.pattern.gains(message)
-        for begin, match in sure:
-            low, high = max(0, begin - WINDOW), min(len(estimates), begin + 2 * WINDOW)
-            at = np.floor((np.arange(low, high) - begin) * match.time + match.phase).astype(int) % PERIOD
-            odds = estimates[low:high] @ _averaging(match.pitch) * gains[at]
-            marked[low:high] |= _spans(
-                (math.log(2) - np.logaddexp(0, -odds)).sum(1)
-            )  # both signs are as likely without
+        """Return which frames [T] are marked, within a window's length of windows with a mark.
+
+        There the pattern may begin anew at any frame, as it does with each sentence that was marked by itself; a window has one
+        phase that fits best, so that all are asked again here, where the message is known.
+        """
+        marked, lowers = np.zeros(len(estimates), bool), (self.pattern.gains(message) < 0).T.astype(np.float32)
+        for time, pitch in sorted({(match.time, match.pitch) for _, match in sure}):
+            begins = [begin for begin, match in sure if (match.time, match.pitch) == (time, pitch)]
+            for low, high in _around(begins, len(estimates)):
+                odds = estimates[low:high] @ _averaging(pitch)
+                # log(2 / (1 + exp(-odds * gain))), since both signs are as likely without a mark, summed over the bands
+                evidence = (math.log(2) - np.logaddexp(0, -odds)).sum(1)[:, None] - odds @ lowers  # [T, PERIOD]
+                begun = np.floor(np.arange(high - low) * time).astype(int)[:, None] + np.arange(PERIOD)
+                marked[low:high] |= _spans(np.take_along_axis(evidence, begun % PERIOD, 1))
         return marked
 
 
+def _around(begins: list[int], frames: int) -> list[tuple[int, int]]:
+    """Return first frames and ends of the stretches within a window's length of windows."""
+    found: list[tuple[int, int]] = []
+    for begin in sorted(begins):
+        low, high = max(0, begin - WINDOW), min(frames, begin + 2 * WINDOW)
+        if found and low <= found[-1][1]:
+            low = found.pop()[0]
+        found.append((low, high))
+    return found
+
+
 def _spans(evidence: np.ndarray) -> np.ndarray:
-    """Return which frames [T] the likeliest path has inside, of logarithms of likelihood ratios [T] (Viterbi 1967)."""
-    outside = inside = 0.0
-    enters, leaves = np.zeros(len(evidence), bool), np.zeros(len(evidence), bool)
-    for frame, ratio in enumerate(evidence):
-        enters[frame], leaves[frame] = outside - _CHANGE_COST > inside, inside - _CHANGE_COST > outside
-        outside, inside = max(outside, inside - _CHANGE_COST), max(inside, outside - _CHANGE_COST) + float(ratio)
-    within, now = np.zeros(len(evidence), bool), inside > outside
-    for frame in range(len(evidence) - 1, -1, -1):
-        within[frame] = now
-        now = not enters[frame] if now else bool(leaves[frame])
+    """Return which frames [T] the likeliest path has inside, of logarithms of likelihood ratios [T, phases] (Viterbi 1967).
+
+    The path is outside or in one of the phases. The more there are of them, the more it costs to begin one.
+    """
+    frames, phases = evidence.shape
+    begins, ends = _CHANGE_COST + math.log(phases), _CHANGE_COST
+    outside, inside = 0.0, np.zeros(phases)
+    begun, ended = np.zeros((frames, phases), bool), np.zeros(frames, bool)
+    from_outside = np.zeros(frames, bool)  # rather than from another phase, where one begins
+    likeliest = np.zeros(frames, int)  # phase of the frame before
+    for frame in range(frames):
+        likeliest[frame] = best = int(inside.argmax())
+        most = float(inside[best])
+        anew = max(outside, most) - begins
+        ended[frame], begun[frame] = most - ends > outside, anew > inside
+        from_outside[frame] = outside >= most
+        outside = max(outside, most - ends)
+        inside = np.maximum(inside, anew) + evidence[frame]
+    within = np.zeros(frames, bool)
+    phase = int(inside.argmax()) if inside.max() > outside else _OUTSIDE
+    for frame in range(frames - 1, -1, -1):
+        within[frame] = phase != _OUTSIDE
+        if phase == _OUTSIDE:
+            phase = int(likeliest[frame]) if ended[frame] else _OUTSIDE
+        elif begun[frame, phase]:
+            phase = _OUTSIDE if from_outside[frame] else int(likeliest[frame])
     return within
 
 

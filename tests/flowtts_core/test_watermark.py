@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -253,7 +254,23 @@ class TestFinding:
         evidence[30:70] = 2.0
         evidence[48:52] = -2.0
         evidence[10:14] = 2.0  # worth 8, less than two changes
-        assert np.flatnonzero(_spans(evidence)).tolist() == list(range(30, 70))
+        assert np.flatnonzero(_spans(evidence[:, None])).tolist() == list(range(30, 70))
+
+    def test_a_span_may_go_on_in_another_phase(self) -> None:
+        """Where the evidence for one phase of three ends, that for another begins; what speaks for none is outside."""
+        evidence = np.full((100, 3), -1.0)
+        evidence[20:50, 0] = evidence[50:80, 2] = 2.0
+        evidence[5:10, 1] = 2.0
+        assert np.flatnonzero(_spans(evidence)).tolist() == list(range(20, 80))
+
+    def test_sentences_that_were_marked_one_by_one_are_found_as_a_whole(self) -> None:
+        """A window of three seconds fits one of them: the others are found by their own phases."""
+        marker, plain = Marker.open(bundled_mark()), babble(9.0, rate=24_000, seed=4)
+        cuts = [0, 31_000, 57_500, 100_300, 130_000, 161_111, 190_000, len(plain)]
+        sentences = [plain[begin:end] for begin, end in itertools.pairwise(cuts)]
+        marked = np.concatenate([marker.marked(sentence, 24_000, np.ones(16, dtype=int)) for sentence in sentences])
+        assert marker.detected(marked, 24_000).marked.mean() > 0.9
+        assert not marker.detected(plain, 24_000).marked.any()
 
 
 class TestMessages:
