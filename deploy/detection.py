@@ -14,7 +14,7 @@ from deploy.requests import Body
 from flowtts_core.errors import AudioError
 
 if TYPE_CHECKING:
-    from flowtts_core.watermark.marker import Marker
+    from flowtts_core.watermark.finding import Finder
 
 LONGEST_S = 600.0
 _AT_ONCE = 1  # recordings that a front looks at: others wait, and speech goes on
@@ -36,7 +36,7 @@ class MarkFinder:
     """
 
     def __init__(self, key: bytes, most_bytes: int) -> None:
-        self._keys, self._most_bytes = (key, b"") if key else (b"",), most_bytes
+        self._key, self._most_bytes = key, most_bytes
         self._looking = asyncio.Semaphore(_AT_ONCE)
 
     async def look(self, body: DetectBody) -> dict[str, Any]:
@@ -55,22 +55,15 @@ class MarkFinder:
             return await asyncio.to_thread(self._found, data)
 
     def _found(self, data: bytes) -> dict[str, Any]:
-        from flowtts_core.watermark.finding import told_of
-
         try:
-            for key, marker in zip(self._keys, self._markers, strict=True):
-                found = told_of(marker, data, longest_s=LONGEST_S)
-                found["own_key"] = bool(key) and found["marked"]
-                if found["marked"]:
-                    break
+            return {"object": "audio.detection", **self._finder.told_of(data, longest_s=LONGEST_S)}
         except AudioError as error:
             raise ApiError(400, f"audio: {error.message}", "invalid_audio", "audio") from None
-        return {"object": "audio.detection", **found}
 
     @cached_property
-    def _markers(self) -> list[Marker]:
-        """One for each key, kept: to open one takes as long as to look at four seconds of sound."""
+    def _finder(self) -> Finder:
+        """Kept: to open one takes as long as to look at four seconds of sound, for each key."""
         from flowtts_core.watermark.card import bundled_mark
-        from flowtts_core.watermark.marker import Marker
+        from flowtts_core.watermark.finding import Finder
 
-        return [Marker.open(bundled_mark(), key) for key in self._keys]
+        return Finder(bundled_mark(), self._key)

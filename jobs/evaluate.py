@@ -7,6 +7,8 @@ import json
 import sys
 from typing import Any
 
+from flowtts_core.errors import ConfigError
+
 EPILOG = """\
 GENERATED and --reference are each one of: what `flowtts synthesize` wrote (its manifest tells the texts), a folder in
 LJSpeech's form, a folder of audio files (texts in FILE.txt beside them, or LibriSpeech's .trans.txt), or Parquet with a
@@ -16,7 +18,7 @@ of both as distributions.
 judges (--judges): words (WER, CER; need texts), opinions (DNSMOS), naturalness (DistillMOS), speaker (similarity),
 shape (length, silence, clipping, embeddings), speed (RTF, latency) are asked by default; warp (cepstra, pitch), copy
 (spectra, SI-SDR, STOI) and pesq compare with the reference's clip of the same id; series adds distances over time and
-each clip's own FAD; watermark looks for the mark that tells synthetic sound (without a key of your own), and whether it
+each clip's own FAD; watermark looks for the mark that tells synthetic sound (public, and of --watermark-key), and whether it
 says the number that the manifest, or --watermark-number, names; synthetic gives the probability, of each clip and each
 second, that speech is synthetic: a hint, which is often wrong on engines that its net never heard.
 
@@ -99,6 +101,12 @@ def _add_judges(group: Any) -> None:
         type=int,
         metavar="N",
         help="the number that all watermarks should say (default: what the manifest says of each clip)",
+    )
+    group.add_argument(
+        "--watermark-key",
+        metavar="FILE",
+        help="a file of secret bytes: marks of this key are looked for beside public ones (default: FLOWTTS_WATERMARK_KEY, or"
+        " none)",
     )
     group.add_argument(
         "--target-speaker",
@@ -192,7 +200,19 @@ def _options(args: argparse.Namespace) -> Any:
         args.overwrite,
         args.max_minutes,
         args.watermark_number,
+        _watermark_key(args.watermark_key, "watermark" in panel.judges),
     )
+
+
+def _watermark_key(path: str | None, asked: bool) -> bytes:
+    """Return the key whose marks the judge looks for; that of the environment is nobody's fault where it is not asked."""
+    from flowtts_core.watermark.marking import read_key
+
+    if asked:
+        return read_key(path, "--watermark-key")
+    if path is not None:
+        raise ConfigError("nobody is asked for the watermark of a key", "add watermark to --judges")
+    return b""
 
 
 def _print(summary: dict[str, Any], output: str) -> None:

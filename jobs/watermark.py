@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,7 @@ def add_parser(subparsers: Any) -> None:
         " Parquet files with a row for each sound. An interrupted job goes on where it was.",
         epilog="exit codes: 0 a mark in each, 4 not in each, 3 some could not be read, 1 none could, 2 wrong usage;\n"
         "with -o: 0 all were looked at, marked or not, 3 some could not be read, 1 failed, 2 wrong usage\n\n"
-        "examples:\n  flowtts watermark detect book.m4b\n"
+        "examples:\n  flowtts watermark detect book.m4b --every 60\n"
         "  flowtts watermark detect library/ more.parquet s3://bucket/speech -o findings/",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -63,6 +64,12 @@ def add_parser(subparsers: Any) -> None:
         nargs="+",
         metavar="INPUT",
         help="recordings, or folders of them; with -o also globs, s3:// places, Parquet with audio, tars",
+    )
+    detect.add_argument(
+        "--every",
+        type=float,
+        metavar="SECONDS",
+        help="tell also of each piece of so many seconds (1 to 300), as 60: a line for each, with --json a list `pieces`",
     )
     job = detect.add_argument_group("as a job")
     job.add_argument("-o", "--output", metavar="FINDINGS", help="a folder or s3:// place for Parquet files of findings")
@@ -73,12 +80,16 @@ def add_parser(subparsers: Any) -> None:
         "--overwrite", action="store_true", help="replace findings that stand there of other sounds or keys"
     )
     detect.set_defaults(run=run, verb=_detect)
-    for kind in (embed, detect):
+    secret = "a file of secret bytes, without which the mark cannot be found"
+    for kind, about_key in (
+        (embed, f"{secret} (default: FLOWTTS_WATERMARK_KEY, or none)"),
+        (detect, f"{secret}; public marks are looked for too (default: FLOWTTS_WATERMARK_KEY, or none)"),
+    ):
         kind.add_argument(
             "--key",
             type=Path,
             metavar="FILE",
-            help="a file of secret bytes, without which the mark cannot be found (default: FLOWTTS_WATERMARK_KEY, or none)",
+            help=about_key,
         )
         kind.add_argument(
             "--mark", type=Path, metavar="FOLDER", help="another watermark (default: the one of the installation)"
@@ -169,29 +180,38 @@ def _embedded(
 
 def _detect(args: argparse.Namespace) -> int:
     if args.output is not None:
+        if args.every is not None:
+            raise ConfigError("--every is not for a job: findings have spans", "leave out --every, or -o FINDINGS")
         return _find_marks(args)
     if args.overwrite or any(value is not None for value in (args.sounds_per_file, args.workers, args.address)):
         raise ConfigError(
             "--sounds-per-file, --workers, --address and --overwrite are for a job", "give -o FINDINGS too"
         )
     from flowtts_core.watermark.card import bundled_mark
-    from flowtts_core.watermark.finding import told_of
-    from flowtts_core.watermark.marker import Marker
+    from flowtts_core.watermark.finding import Finder
 
-    marker = Marker.open(args.mark or bundled_mark(), _key(args.key))
+    key = _key(args.key)
+    finder = Finder(args.mark or bundled_mark(), key)
     files = _files([Path(given) for given in args.inputs])
     failed = absent = 0
     for file in files:
         try:
             with _minutes(file, args.json) as report:
-                row = told_of(marker, file, longest_s=LONGEST_S, report=report)
+                row = finder.told_of(file, longest_s=LONGEST_S, every_s=args.every, report=report)
         except AudioError as error:
             failed += 1
             print(error, file=sys.stderr)
             continue
         absent += not row["marked"]
         print(
-            json.dumps({"file": str(file), **row}, ensure_ascii=False) if args.json else f"{file}: {_said(row)}",
+            json.dumps({"file": str(file), **row}, ensure_ascii=False)
+            if args.json
+            else "\n".join(
+                [
+                    f"{file}: {_said(row, bool(key))}",
+                    *(f"  {_when(one)}: {_said(one, bool(key))}" for one in row.get("pieces", ())),
+                ]
+            ),
             flush=True,
         )
     return _code(failed, len(files), NOT_FOUND if absent else 0)
@@ -226,13 +246,14 @@ def _find_marks(args: argparse.Namespace) -> int:
 
     if any(value is not None and value < 1 for value in (args.workers, args.sounds_per_file)):
         raise ConfigError("--workers and --sounds-per-file must be 1 or more")
+    key = _key(args.key)
     with bar(quiet=args.json) as shown:
         task = shown.add_task("looking for marks", total=None)
         found = find_marks(
             args.inputs,
             args.output,
             args.mark,
-            _key(args.key),
+            key,
             workers=args.workers,
             address=args.address,
             sounds_per_file=args.sounds_per_file or 256,
@@ -240,20 +261,29 @@ def _find_marks(args: argparse.Namespace) -> int:
             report=lambda done, total: shown.update(task, completed=done, total=total),
         )
     why = ": the column error says why" if found.unreadable else ""
+    public = found.marked - found.own_key
+    marked = f"{found.own_key} marked by the key, {public} by the public pattern" if key else f"{found.marked} marked"
     print(
         json.dumps(asdict(found))
         if args.json
-        else f"{found.output}: {found.sounds} sounds, {found.hours:.2f} h: {found.marked} marked, {found.unmarked} unmarked,"
+        else f"{found.output}: {found.sounds} sounds, {found.hours:.2f} h: {marked}, {found.unmarked} unmarked,"
         f" {found.unreadable} unreadable{why}; in {found.wall_s:.0f} s"
     )
     return SOME_FAILED if found.unreadable else 0
 
 
-def _said(row: dict[str, Any]) -> str:
+def _said(row: dict[str, Any], keyed: bool) -> str:
+    """Return a row in words; where a key was given, they tell by which of the two the sound is marked."""
     if not row["marked"]:
-        return "no mark" + ("" if row["score"] is not None else " (less than half a second of sound, or silence)")
+        none = "no mark, neither by the key nor by the public pattern" if keyed else "no mark"
+        return none + ("" if row["score"] is not None else " (less than half a second of sound, or silence)")
     number = "its number cannot be read" if row["number"] is None else f"number {row['number']}"
-    return f"marked, {row['share']:.0%} of the time, {number}"
+    whose = ("by the key " if row["own_key"] else "by the public pattern ") if keyed else ""
+    return f"marked {whose}(found in {row['share']:.0%} of the sound), {number}"
+
+
+def _when(piece: dict[str, Any]) -> str:
+    return " to ".join(str(timedelta(seconds=round(piece[end]))) for end in ("begin_s", "end_s"))
 
 
 def _key(path: Path | None) -> bytes:

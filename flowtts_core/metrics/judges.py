@@ -20,7 +20,7 @@ from flowtts_core.metrics.speakers import SpeakerEncoder, load_speaker_encoder
 
 if TYPE_CHECKING:
     from flowtts_core.fakes.detector import FakeDetector
-    from flowtts_core.watermark.marker import Marker
+    from flowtts_core.watermark.finding import Finder
 
 Value = tuple[float, float]  # numerator and denominator of a ratio; a mean's denominator is 1
 Need = Literal["text", "reference"]
@@ -128,8 +128,8 @@ class PanelConfig:
 class Panel:
     """The judges with their models. A model is loaded at its first use."""
 
-    def __init__(self, config: PanelConfig) -> None:
-        self.config = config
+    def __init__(self, config: PanelConfig, mark_key: bytes = b"") -> None:
+        self.config, self._mark_key = config, mark_key
 
     def judge(self, clip: Clip, without: tuple[str, ...] = ()) -> Verdict:
         """Ask each judge that has what it needs. One that cannot judge this clip leaves its reason, and the others go on.
@@ -174,11 +174,15 @@ class Panel:
         return load_listener(self.config.mos, self.config.device)
 
     @cached_property
-    def marker(self) -> Marker:
+    def mark_finder(self) -> Finder:
         from flowtts_core.watermark.card import bundled_mark
-        from flowtts_core.watermark.marker import Marker
+        from flowtts_core.watermark.finding import Finder
 
-        return Marker.open(bundled_mark())
+        return Finder(bundled_mark(), self._mark_key)
+
+    @property
+    def has_mark_key(self) -> bool:
+        return bool(self._mark_key)
 
     @cached_property
     def fake_detector(self) -> FakeDetector:
@@ -328,15 +332,16 @@ def _series(panel: Panel, clip: Clip, verdict: Verdict) -> None:
 
 
 def _watermark(panel: Panel, clip: Clip, verdict: Verdict) -> None:
-    from flowtts_core.watermark.finding import told
-
-    found, seconds = told(panel.marker, clip.waveform, clip.sample_rate), len(clip.waveform) / clip.sample_rate
+    found = panel.mark_finder.told(clip.waveform, clip.sample_rate)
+    seconds = len(clip.waveform) / clip.sample_rate
     verdict.values |= {
         "mark_found": (float(found["marked"]), 1.0),
         "mark_time": (found["share"] * seconds, seconds),
     }
     if found["marked"]:
         verdict.values["mark_read"] = (float(found["number"] is not None), 1.0)
+        if panel.has_mark_key:
+            verdict.values["mark_own"] = (float(found["own_key"]), 1.0)
     if clip.mark is not None:
         verdict.values["mark_right"] = (float(found["number"] == clip.mark), 1.0)
 
@@ -395,9 +400,18 @@ JUDGES: dict[str, Judge] = {
     "watermark": Judge(
         _watermark,
         (
-            Metric("mark_found", "share of clips", None, "clips in which the open watermark is found"),
-            Metric("mark_time", "share of time", None, "time that is marked, as the detector places it", "ratio"),
+            Metric(
+                "mark_found", "share of clips", None, "clips in which a watermark is found, public or of the key given"
+            ),
+            Metric(
+                "mark_time",
+                "share of time",
+                None,
+                "time in which the mark is found: the rest is not known to be unmarked",
+                "ratio",
+            ),
             Metric("mark_read", "share of marked clips", None, "marked clips whose number can be read"),
+            Metric("mark_own", "share of marked clips", None, "marked clips whose mark is that of the key given"),
             Metric("mark_right", "share of clips", True, "of clips whose number is known, those that say it"),
         ),
     ),

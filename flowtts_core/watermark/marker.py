@@ -256,16 +256,29 @@ class Marker:
         There the pattern may begin anew at any frame, as it does with each sentence that was marked by itself; a window has one
         phase that fits best, so that all are asked again here, where the message is known.
         """
-        marked, lowers = np.zeros(len(estimates), bool), (self.pattern.gains(message) < 0).T.astype(np.float32)
+        marked, gains = np.zeros(len(estimates), bool), _halfway(self.pattern.gains(message))
+        raised, lowered = (gains > 0).T.astype(np.float32), (gains < 0).T.astype(np.float32)
         for time, pitch in sorted({(match.time, match.pitch) for _, match in sure}):
             begins = [begin for begin, match in sure if (match.time, match.pitch) == (time, pitch)]
             for low, high in _around(begins, len(estimates)):
                 odds = estimates[low:high] @ _averaging(pitch)
-                # log(2 / (1 + exp(-odds * gain))), since both signs are as likely without a mark, summed over the bands
-                evidence = (math.log(2) - np.logaddexp(0, -odds)).sum(1)[:, None] - odds @ lowers  # [T, PERIOD]
-                begun = np.floor(np.arange(high - low) * time).astype(int)[:, None] + np.arange(PERIOD)
-                marked[low:high] |= _spans(np.take_along_axis(evidence, begun % PERIOD, 1))
+                # log(2 / (1 + exp(-odds * gain))): both signs are as likely without a mark
+                evidence = (math.log(2) - np.logaddexp(0, -odds)) @ raised + (
+                    math.log(2) - np.logaddexp(0, odds)
+                ) @ lowered
+                begun = np.floor(np.arange(high - low) * 2 * time).astype(int)[:, None] + np.arange(2 * PERIOD)
+                marked[low:high] |= _spans(np.take_along_axis(evidence, begun % (2 * PERIOD), 1))
         return marked
+
+
+def _halfway(gains: np.ndarray) -> np.ndarray:
+    """Return gains [2 PERIOD, bands] of cells and, between them, of frames that lie half in one and half in the next.
+
+    What one raises and the other lowers is 0 there: it says nothing.
+    """
+    after = np.roll(gains, -1, 0)
+    made: np.ndarray = np.stack([gains, (gains + after) / 2], 1).reshape(2 * PERIOD, -1)
+    return made
 
 
 def _around(begins: list[int], frames: int) -> list[tuple[int, int]]:

@@ -18,6 +18,7 @@ from flowtts_core.config import fingerprint, to_dict
 from flowtts_core.errors import ConfigError, OutputError
 from flowtts_core.metrics.judges import JUDGES, METRICS, PanelConfig, judges_of
 from flowtts_core.metrics.requirements import Requirement, parse_requirement
+from flowtts_core.watermark.marking import key_fingerprint
 from flowtts_core.watermark.message import encoded
 from jobs.evaluation.distances import KINDS, DistanceConfig
 from jobs.evaluation.input import Item, find_items, lies_at
@@ -60,6 +61,7 @@ class EvaluationOptions:
 
     Attributes:
         watermark_number: that all clips judged should bear; None: what the manifest says of each.
+        watermark_key: whose mark is looked for, beside the public one; empty for none.
     """
 
     panel: PanelConfig = field(default_factory=PanelConfig)
@@ -71,6 +73,7 @@ class EvaluationOptions:
     overwrite: bool = False
     max_minutes: float = MAX_MINUTES
     watermark_number: int | None = None
+    watermark_key: bytes = field(default=b"", repr=False)
 
     def __post_init__(self) -> None:
         if not self.max_minutes > 0:
@@ -140,6 +143,7 @@ def _evaluate(
             "output": storage,
             "run": uuid.uuid4().hex,
             "longest_s": 60 * options.max_minutes,
+            "mark_key": options.watermark_key,
         }
         workers = options.workers or default_workers()
         for clips in judge_parts(pending, arguments, options.address, workers, options.gpus):
@@ -209,6 +213,7 @@ def _identity(sets: dict[str, tuple[str, list[tuple[Item, str | None]]]], option
         "target": _digest(options.panel.target),
         # left out by default, so that evaluations of earlier versions go on
         **({"max_minutes": options.max_minutes} if options.max_minutes != MAX_MINUTES else {}),
+        **({"watermark_key": key_fingerprint(options.watermark_key)} if options.watermark_key else {}),
     }
 
 

@@ -79,14 +79,21 @@ class PartJudge:
         output: the job's storage, with a folder for each of the two.
         run: the name of this run of the job.
         longest_s: seconds of a clip; longer ones are set aside unread.
+        mark_key: whose watermark is looked for, beside the public one.
     """
 
     def __init__(
-        self, places: dict[str, str], panel: PanelConfig, output: Storage, run: str, longest_s: float | None = None
+        self,
+        places: dict[str, str],
+        panel: PanelConfig,
+        output: Storage,
+        run: str,
+        longest_s: float | None = None,
+        mark_key: bytes = b"",
     ) -> None:
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(1)
-        self._places, self._panel, self._output, self._run = places, Panel(panel), output, run
+        self._places, self._panel, self._output, self._run = places, Panel(panel, mark_key), output, run
         self._longest_s = longest_s
 
     def __call__(self, task: dict[str, Any]) -> dict[str, Any]:

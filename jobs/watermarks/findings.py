@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowtts_core.errors import AudioError, VoiceError
-from flowtts_core.watermark.finding import LEAST_SHARE, told_of
+from flowtts_core.watermark.finding import LEAST_SHARE, Finder
 from jobs.corpus.shards import (
     Made,
     find_sounds,
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from cluster.storage import Storage
 
 CARD, KIND = "findings.json", "findings"
+_FORM = 2  # of a row; earlier ones have no own_key
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,15 @@ class Found:
     """What was found.
 
     Attributes:
+        marked: by the key or by the public pattern.
+        own_key: of them, those by the key that was given.
         kept: files of an earlier run that were whole.
     """
 
     output: str
     sounds: int
     marked: int
+    own_key: int
     unmarked: int
     unreadable: int
     hours: float
@@ -85,7 +89,7 @@ def find_marks(
     clips, stamps = find_sounds(inputs, output)
     clips = list({(clip.path, clip.row): clip for clip in clips}.values())  # a file given twice is one sound
     storage = storage_of(output)
-    shards = shards_of(KIND, clips, stamps, [identity, LEAST_SHARE], sounds_per_file)
+    shards = shards_of(KIND, clips, stamps, [identity, LEAST_SHARE, _FORM], sounds_per_file)
     with storage.lock():
         made = make_files(
             storage,
@@ -120,9 +124,10 @@ def _identity(mark: Path, key: bytes) -> dict[str, str]:
 def _finish(storage: Storage, made: Made, identity: dict[str, str], output: str, wall_s: float) -> Found:
     """Write the card."""
     sums = {
-        name: sum(note[name] for note in made.notes) for name in ("rows", "marked", "unmarked", "unreadable", "seconds")
+        name: sum(note[name] for note in made.notes)
+        for name in ("rows", "marked", "own_key", "unmarked", "unreadable", "seconds")
     }
-    counts = {"sounds": sums["rows"], **{name: sums[name] for name in ("marked", "unmarked", "unreadable")}}
+    counts = {"sounds": sums["rows"]} | {name: sums[name] for name in ("marked", "own_key", "unmarked", "unreadable")}
     hours = round(sums["seconds"] / 3600, 4)
     card = {**identity, **counts, "hours": hours, "files": made.files}
     storage.write(CARD, (json.dumps(card, indent=1, ensure_ascii=False) + "\n").encode())
@@ -134,12 +139,11 @@ class MarkFinder:
 
     def __init__(self, mark: Path | None, key: bytes, identity: dict[str, str], storage: Storage) -> None:
         from flowtts_core.watermark.card import bundled_mark
-        from flowtts_core.watermark.marker import Marker
 
         folder = mark or bundled_mark()  # of the worker's machine, where it may lie elsewhere
         if _identity(folder, key) != identity:
             raise VoiceError(f"{folder}: another watermark than that of the job", "have one version on all machines")
-        self._marker, self._storage = Marker.open(folder, key), storage
+        self._finder, self._storage = Finder(folder, key), storage
 
     def __call__(self, task: dict[str, Any]) -> dict[str, Any]:
         """Write the file of a task: `index`, `print` and `clips`."""
@@ -150,6 +154,7 @@ class MarkFinder:
             "print": task["print"],
             "rows": len(rows),
             "marked": sum(row["marked"] is True for row in rows),
+            "own_key": sum(row["own_key"] is True for row in rows),
             "unmarked": sum(row["marked"] is False for row in rows),
             "unreadable": sum(row["marked"] is None for row in rows),
             "seconds": round(sum(row["seconds"] or 0.0 for row in rows), 3),
@@ -159,16 +164,16 @@ class MarkFinder:
         return {"index": index, "note": note}
 
     def _look(self, clip: SourceClip, audio: bytes | str) -> dict[str, Any]:
-        return told_of(self._marker, audio, longest_s=LONGEST_S)
+        return self._finder.told_of(audio, longest_s=LONGEST_S)
 
 
 def _row(clip: SourceClip, found: dict[str, Any] | AudioError) -> dict[str, Any]:
     row = {"id": clip.id, "file": clip.path, "row": clip.row if clip.row >= 0 else None}
     if isinstance(found, AudioError):
-        return {**row, "marked": None, "seconds": None, "error": found.message}
+        return {**row, "marked": None, "own_key": None, "seconds": None, "error": found.message}
     spans = [{"begin_s": begin, "end_s": end} for begin, end in found["spans_s"]]
-    told_of = {name: found[name] for name in ("marked", "score", "share", "number", "seconds")}
-    return {**row, **told_of, "spans": spans, "error": None}
+    told = {name: found[name] for name in ("marked", "own_key", "score", "share", "number", "seconds")}
+    return {**row, **told, "spans": spans, "error": None}
 
 
 def _bytes(rows: list[dict[str, Any]], note: dict[str, Any]) -> bytes:
@@ -182,6 +187,7 @@ def _bytes(rows: list[dict[str, Any]], note: dict[str, Any]) -> bytes:
             ("file", pa.string()),
             ("row", pa.int64()),  # in a Parquet file
             ("marked", pa.bool_()),
+            ("own_key", pa.bool_()),  # the mark is that of the key, not the public one
             ("score", pa.float64()),
             ("share", pa.float64()),
             ("spans", pa.list_(span)),

@@ -81,14 +81,19 @@ def test_findings_of_another_key_are_not_mixed(
 ) -> None:
     key, out = tmp_path / "key", tmp_path / "findings"
     key.write_bytes(b"0123456789abcdef")
-    line = ["watermark", "detect", str(library / "a.flac"), "-o", str(out)]
+    sound, rate = read_audio(library / "a.wav")
+    write_audio(library / "own.wav", Marking(9, key.read_bytes()).marked(sound, rate), rate)
+    line = ["watermark", "detect", *(str(library / name) for name in ("a.flac", "a.wav", "own.wav")), "-o", str(out)]
     assert main(line) == 0
+    assert "1 marked, 2 unmarked" in capsys.readouterr().out
     before = (out / "findings-00000.parquet").read_bytes()
     assert main([*line, "--key", str(key)]) == 1
     assert "made with other settings" in capsys.readouterr().err
     assert (out / "findings-00000.parquet").read_bytes() == before
     assert main([*line, "--key", str(key), "--overwrite"]) == 0
-    assert [row["marked"] for row in table_of(out)] == [False], "who lacks the key finds none"
+    assert "1 marked by the key, 1 by the public pattern, 1 unmarked" in capsys.readouterr().out
+    found = {Path(row["file"]).name: (row["marked"], row["own_key"], row["number"]) for row in table_of(out)}
+    assert found == {"a.flac": (True, False, 7), "a.wav": (False, False, None), "own.wav": (True, True, 9)}
     card = (out / "findings.json").read_text()
     assert json.loads(card)["key"] and "0123456789abcdef" not in card
 
