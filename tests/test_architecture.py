@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -195,3 +196,11 @@ def test_no_machine_path_in_the_sources() -> None:
 
 def test_the_tree_is_true() -> None:
     assert TREE.read_text(encoding="utf-8") == rendered(), "run `make tree`"
+
+
+def test_the_readme_lists_each_extra_and_the_docs_install_them_alike() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"].keys() - {"dev"}
+    listed = set(re.findall(r"pip install .*'\.\[(\w+)\]'", (ROOT / "README.md").read_text()))
+    assert listed == extras
+    pages = [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")]
+    assert not [page.name for page in pages if "pip install 'flowtts[" in page.read_text()]

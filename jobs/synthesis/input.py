@@ -61,6 +61,14 @@ class ReadingOptions:
         if self.limit is not None and self.limit < 1:
             raise ConfigError(f"{self.limit} sentences cannot be read", "give at least 1")
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is not as usual, as JSON values."""
+        given = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "cast"}
+        usual = {f.name: f.default for f in fields(self)}
+        told = {name: value for name, value in given.items() if value != usual[name]}
+        return told | ({"cast": self.cast.to_json()} if self.cast else {})
+
 
 def parse_pauses(text: str) -> Pauses:
     """Return the pauses of "sentence=0.3,paragraph=0.7,heading=1.2,scene_break=1.5"; those that are not named as usual.
@@ -134,6 +142,8 @@ def read_plan(
             "corpus",
             lambda: _items(entries, reading, speaking, languages),
             _sources(entries, reading, speaking),
+            reading.facts,
+            "" if reading.limit is None else f"the first {reading.limit} rows, as --max-sentences asks",
         )
         if len(entries) == 1:
             first = list(islice(plan.items(), _FIRST))
@@ -145,7 +155,7 @@ def read_plan(
     [entry] = entries
     own = _own(speaking, entry)
     plan = plan_book(_document(entry, reading, own, languages), own, reading.chapters, reading.limit)
-    return replace(plan, sources=_sources(entries, reading, speaking))
+    return replace(plan, sources=_sources(entries, reading, speaking), reading=reading.facts)
 
 
 def _entries(path: str, reading: ReadingOptions) -> Iterator[Entry]:

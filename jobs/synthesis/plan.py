@@ -48,12 +48,16 @@ class Plan:
     Attributes:
         items: opens the stream; the same each time.
         sources: what tells that the inputs are as they were (paths, sizes, times) without reading them; empty: unknown.
+        reading: how the inputs are read, where not as usual, for the provenance: JSON values.
+        part: what of the inputs it is, for people; empty for all.
     """
 
     title: str
     kind: str  # "book" or "corpus"
     items: Callable[[], Iterable[Book | Unit]]
     sources: tuple[Any, ...] = ()
+    reading: Mapping[str, Any] = field(default_factory=dict)
+    part: str = ""
 
     @property
     def units(self) -> tuple[Unit, ...]:
@@ -72,7 +76,17 @@ def plan_book(document: Document, speaking: Speaking, chapters: str = "", max_se
         ConfigError: for chapters that the book does not have.
     """
     items = tuple(book_items(document, "", speaking, chapters, max_sentences))
-    return Plan(_clean(document).title, "book", lambda: items)
+    part = _part(document, chapters, sum(isinstance(item, Unit) for item in items))
+    return Plan(_clean(document).title, "book", lambda: items, part=part)
+
+
+def _part(document: Document, chapters: str, planned: int) -> str:
+    """Return for people what of a book is read; empty for all of it."""
+    chosen = parse_chapters(chapters, len(document.chapters))
+    sentences = sum(len(document.chapters[number - 1].sentences) for number in chosen)
+    told = [f"chapters {chapters} of {len(document.chapters)}"] if len(chosen) < len(document.chapters) else []
+    told += [f"the first {planned} of {sentences} sentences"] if planned < sentences else []
+    return ", ".join(told)
 
 
 def book_items(
@@ -239,6 +253,8 @@ def write_plan(
         raise TextError(f"{plan.title}: nothing to read", "is the input empty?")
     used = {voices.find(voice).name: voices.find(voice).facts() for voice in voice_names}
     notes = {"title": plan.title, "kind": plan.kind, "books": books, "voices": used, "sources": list(plan.sources)}
+    cut = plan.kind == "book" or rows >= plan.reading.get("limit", 0)  # of rows it is known only now
+    notes |= {"reading": dict(plan.reading), "part": plan.part if cut else ""}
     if prompts.references:
         notes["references"] = prompts.references
     return writer.close(notes)

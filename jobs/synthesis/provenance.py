@@ -115,6 +115,7 @@ def _stated(stored: StoredPlan, job: dict[str, Any], summary: Summary, origins: 
         "rows": {"planned": summary.units, "spoken": summary.ok, "set_aside": summary.failed},
         "voices": stored.notes["voices"],
         "settings": {"seed": REQUEST_FIELDS["seed"].default, **settings},
+        "reading": stored.notes.get("reading", {}),  # a plan of an earlier version has none
         "references": _references(stored, origins),
         "watermark": job["settings"].get("watermark"),
     }

@@ -122,6 +122,7 @@ def summarise(
     told_too: Sequence[str] = (),
 ) -> Summary:
     """The summary of shards and books as they are now; `told_too` are more notes."""
+    part = [f"a part alone: {told_of}"] if (told_of := stored.notes.get("part")) else []
     notes = [note for book in stored.notes["books"] for note in _notes(book, stored.notes["kind"] == "book")]
     return Summary(
         output=storage.root,
@@ -149,7 +150,7 @@ def summarise(
         prompts_made=totals.prompts_made,
         timings=timings,
         loudness_lufs=books[0].written_lufs if len(books) == 1 else None,
-        notes=(*told_too, *notes, *(note for book in books for note in book.notes)),
+        notes=(*told_too, *part, *notes, *(note for book in books for note in book.notes)),
         references=stored.notes.get("references", []),
         made_by=_made_by(),
         watermark=watermark,

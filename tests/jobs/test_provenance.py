@@ -188,6 +188,17 @@ def test_what_it_states_must_be_so(change: Any, told: str, book: Path, tmp_path:
     assert any(told in found for found in changed(tmp_path / "out", change))
 
 
+def test_what_of_the_inputs_was_read_is_stated_and_told(book: Path, tmp_path: Path) -> None:
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    reading, options = ReadingOptions(chapters="1", limit=2), Options(chapter_format="none", running=Running(most=1))
+    summary = synthesize.synthesize([str(book)], str(out), None, reading, None, options, engine=TONE)
+    assert summary.notes[0] == "a part alone: chapters 1 of 2, the first 2 of 3 sentences"
+    assert summary.notes[0] in (out / "report.html").read_text()
+    assert provenance(out)["reading"] == {"chapters": "1", "limit": 2}
+    all_of_it = speak(book, whole)
+    assert not any("a part alone" in note for note in all_of_it.notes) and provenance(whole)["reading"] == {}
+
+
 def test_recordings_that_were_imitated_are_stated_with_the_consent(tmp_path: Path) -> None:
     clip, rows, out = tmp_path / "me.wav", tmp_path / "rows.jsonl", tmp_path / "out"
     write_audio(clip, buzz(3 * 24_000, 140.0, 24_000), 24_000)
