@@ -158,6 +158,9 @@ class _Tts(RequestBody):
 TtsBody: Any = create_model("TtsBody", __base__=_Tts, __doc__=_Tts.__doc__, **body_fields())
 
 
+_OF_THE_SERVER = ("watermark_number", "watermark_key")  # what a client could think that it may choose
+
+
 def parse(body: type[AnyBody], content: bytes) -> AnyBody:
     """The body of a request.
 
@@ -169,7 +172,10 @@ def parse(body: type[AnyBody], content: bytes) -> AnyBody:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         param = ".".join(str(part) for part in first["loc"]) or None
-        raise ApiError(400, f"{param or 'body'}: {first['msg']}", "invalid_value", param) from None
+        why = first["msg"]
+        if first["type"] == "extra_forbidden" and param in _OF_THE_SERVER:
+            why += f" (it is the server's, which was started with --{param.replace('_', '-')} or without)"
+        raise ApiError(400, f"{param or 'body'}: {why}", "invalid_value", param) from None
 
 
 class VoiceList:

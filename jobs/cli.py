@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from importlib import import_module
 from types import FrameType
+from typing import Any
 
 from cluster.storage import use_object_store
 from flowtts_core import __version__
@@ -78,9 +81,25 @@ exit codes: 0 done; 1 failed; 2 wrong usage; 3 done, but some inputs were set as
 flowtts COMMAND --help says more about each."""
 
 
+class _Parser(argparse.ArgumentParser):
+    """Refuses what it does not know itself, with its own usage, where argparse leaves that to the uppermost parser."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        known, rest = super().parse_known_args(args, namespace)
+        if rest:
+            self.error(f"unrecognized arguments: {' '.join(rest)}{self._meant(rest)}")
+        return known, rest
+
+    def _meant(self, rest: Sequence[str]) -> str:
+        names = sorted(set(re.findall(r"--[a-z][a-z0-9-]+", self.format_help())))
+        likely = [get_close_matches(word.partition("=")[0], names, 1) for word in rest if word.startswith("--")]
+        found = [close[0] for close in likely if close]
+        return f" (did you mean {', '.join(found)}?)" if found else ""
+
+
 def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
     """The parser with all names, and with the options of the chosen command (others would only slow the start)."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="flowtts",
         description="Read books and texts aloud, and train the voices that do it.",
         epilog=EPILOG,

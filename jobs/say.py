@@ -123,7 +123,8 @@ def run(args: argparse.Namespace) -> int:
     elif output is not None:
         made = f"{summary['seconds']:.1f} s of speech, made in {summary['synthesis_s']:.2f} s"
         signed = "" if signing is None else f", signed by {signing.signer}"
-        print(f"{output}: {made}{'' if marking is not None else ', without a watermark'}{signed}")
+        mark = "without a watermark" if marking is None else f"watermark number {marking.number}"
+        print(f"{output}: {made}, {mark}{signed}")
     return 0
 
 

@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flowtts_core.errors import AudioError, ConfigError, FlowTTSError, OutputError
+from flowtts_core.errors import AudioError, ConfigError, DependencyError, FlowTTSError, OutputError
 from jobs.corpus.source import AUDIO_SUFFIXES
 
 if TYPE_CHECKING:
@@ -119,6 +119,8 @@ def _embed(args: argparse.Namespace) -> int:
         try:
             require_known(place.suffix)
         except AudioError as error:
+            if place == args.output:
+                raise ConfigError(f"-o {place}: {error.message}", error.remedy) from error
             raise ConfigError(f"{file}: {error.message}", f"{error.remedy}, or leave it out") from error
         if place.resolve() in inputs:
             raise ConfigError(f"{place} would be written over", "give another -o")
@@ -134,6 +136,8 @@ def _embed(args: argparse.Namespace) -> int:
         except OSError as error:
             where = f" ({error.filename})" if Path(error.filename or place) in place.parents else ""
             raise OutputError(f"cannot write {place}: {error.strerror or error}{where}", "choose another -o") from error
+        if _is_signed(file):
+            print(f"{file}: its content credentials are not copied: sign the marked copy", file=sys.stderr)
         if before:
             print(f"{file}: is marked already; its own message may not be read any more", file=sys.stderr)
         row = {
@@ -150,6 +154,16 @@ def _embed(args: argparse.Namespace) -> int:
             flush=True,
         )
     return _code(failed, len(files), 0)
+
+
+def _is_signed(file: Path) -> bool:
+    """Return whether a file is known to have content credentials, which nothing here can read without the package for them."""
+    from flowtts_core.credentials import read_file
+
+    try:
+        return read_file(file).status != "none"
+    except (AudioError, DependencyError):  # a format that has none, or nobody to ask
+        return False
 
 
 def _embedded(

@@ -26,6 +26,8 @@ _UNKNOWN = (1 << 63) - 1  # frames by a header that does not tell, as of FLAC th
 _MOST_PER_S = 8 * 48_000  # samples of all channels, where the length of what is read is bounded
 OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
 
+_UNREADABLE = "give a recording (WAV, FLAC, MP3, Ogg, Opus or M4A): one in another format, converted; or leave it out"
+
 
 def read_audio(
     source: str | Path | bytes, sample_rate: int | None = None, *, longest_s: float | None = None
@@ -64,12 +66,14 @@ def read_channels(
     if channels == 1:
         return read_audio(source, sample_rate, longest_s=longest_s)[0][None]
     name = name_of(source)
+    if isinstance(source, bytes) or Path(source).is_file():
+        require_bytes(source)
     try:
         with soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else name) as file:
             _require_short(file, name, longest_s)
             samples, rate = file.read(dtype="float32", always_2d=True).T, int(file.samplerate)
     except (soundfile.SoundFileError, OSError) as error:
-        raise AudioError(f"{name}: not readable as audio ({_reason(error)})", "convert it to WAV or FLAC") from error
+        raise AudioError(f"{name}: not readable as audio ({_reason(error)})", _UNREADABLE) from error
     if not samples.size or not np.isfinite(samples).all():
         raise AudioError(f"{name}: holds no samples, or some that are not numbers", "write it again or leave it out")
     each = samples if len(samples) == channels else np.repeat(samples.mean(0)[None], channels, 0)
@@ -203,6 +207,7 @@ def by_libsndfile(source: str | Path | bytes) -> soundfile.SoundFile | None:
     """Open by libsndfile; None for what it does not support, or cannot tell the length of, and FFmpeg does."""
     if not isinstance(source, bytes) and not Path(source).is_file():
         raise FileNotFoundError(source)
+    require_bytes(source)
     try:
         sound = soundfile.SoundFile(openable(source))
     except soundfile.LibsndfileError:
@@ -225,14 +230,18 @@ def as_audio_errors(name: str) -> Iterator[None]:
     except PermissionError:
         raise AudioError(f"{name}: may not be read", "ask for the right to read it, or leave it out") from None
     except (soundfile.SoundFileError, OSError, ValueError, IndexError) as error:
-        raise AudioError(
-            f"{name}: not readable as audio ({_reason(error)})", "convert it to WAV or FLAC, or leave it out"
-        ) from error
+        raise AudioError(f"{name}: not readable as audio ({_reason(error)})", _UNREADABLE) from error
 
 
 def require_finite(samples: np.ndarray, name: str) -> None:
     if not np.isfinite(samples).all():
         raise AudioError(f"{name}: holds samples that are not numbers", "write it again or leave it out")
+
+
+def require_bytes(source: str | Path | bytes) -> None:
+    """Raise AudioError for an empty file, of which libsndfile says that it is not there."""
+    if (len(source) if isinstance(source, bytes) else Path(source).stat().st_size) == 0:
+        raise AudioError(f"{name_of(source)}: holds no bytes", "give the recording itself, or leave it out")
 
 
 def name_of(source: str | Path | bytes) -> str:

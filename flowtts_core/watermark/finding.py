@@ -37,7 +37,7 @@ class Finder:
     def __init__(self, folder: Path, key: bytes = b"") -> None:
         self._markers = [(bool(key), Marker.open(folder, key))]
         if key:
-            self._markers.append((False, Marker.open(folder)))
+            self._markers.append((False, Marker.open(folder, b"")))
 
     def told(self, sound: np.ndarray, rate: int) -> dict[str, Any]:
         """Return what `told` does, and whether the mark found is the key's (`own_key`)."""

@@ -67,3 +67,8 @@ def test_what_cannot_be_looked_at_is_refused(body: dict[str, str], status: int, 
 def test_a_recording_may_be_longer_than_other_requests() -> None:
     silence = client_of().post(PLACE, json=upload(0 * babble(8.0, rate=RATE))).json()
     assert (silence["marked"], silence["score"]) == (False, None)
+
+
+def test_who_asks_for_a_number_is_told_whose_it_is() -> None:
+    answer = client_of().post("/tts", json={"text": "Hello.", "watermark_number": 3})
+    assert answer.status_code == 400 and "--watermark-number" in answer.json()["error"]["message"]

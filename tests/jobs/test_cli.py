@@ -413,3 +413,14 @@ def test_a_page_to_listen_to_has_every_voice(tmp_path: Path, capsys: pytest.Capt
     told, html = capsys.readouterr().out, page.read_text()
     assert html.count("<audio") == 3 and "Good evening." in html and "not a voice card" in html  # heart, rms, joe
     assert f"{tmp_path / 'voices' / 'joe'}: naturalness" in told and "bad: " in told
+
+
+def test_a_mistyped_option_is_answered_with_the_commands_own_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, usage, meant in (
+        (["say", "x", "--watermark-numbr", "3"], "usage: flowtts say", "--watermark-number"),
+        (["watermark", "detect", "a.wav", "--evry=60"], "usage: flowtts watermark detect", "--every"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(words)
+        said = capsys.readouterr().err
+        assert ended.value.code == 2 and said.startswith(usage) and f"did you mean {meant}?" in said

@@ -148,6 +148,12 @@ def test_wrong_input_is_told(
     assert "silence" in capsys.readouterr().out
     assert main(["watermark", "detect", str(broken), str(plain)]) == 3
     assert main(["watermark", "detect", str(tmp_path / "none.wav")]) == 1
+    for content, why in ((b"", "holds no bytes"), (b"only words " * 9, "give a recording")):
+        broken.write_bytes(content)
+        assert main(["watermark", "detect", str(broken)]) == 1
+        assert why in capsys.readouterr().err
+    assert main(["watermark", "embed", str(plain), "-o", str(tmp_path / "out.m4b")]) == 2
+    assert "leave it out" not in capsys.readouterr().err
     (tmp_path / "full.wav").symlink_to("/dev/full")
     assert main(["watermark", "embed", str(plain), "-o", str(tmp_path / "full.wav")]) == 1
     assert "full.wav: No space left" in capsys.readouterr().err

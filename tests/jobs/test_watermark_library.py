@@ -61,8 +61,8 @@ def test_each_sound_has_a_row_and_an_interrupted_job_goes_on(
     for name in ("a.wav#None", "some.tar#key.wav#None", "deep/silent.wav#None"):
         assert rows[name]["marked"] is False and rows[name]["spans"] == [] and rows[name]["number"] is None
     assert rows["deep/silent.wav#None"]["score"] is None
-    for name in ("broken.wav#None", "more.parquet#1"):
-        assert rows[name]["marked"] is None and "not readable" in rows[name]["error"]
+    for name, why in (("broken.wav#None", "not readable"), ("more.parquet#1", "holds no bytes")):
+        assert rows[name]["marked"] is None and why in rows[name]["error"]
     card = json.loads((out / "findings.json").read_text())
     assert (card["sounds"], card["marked"], card["unmarked"], card["unreadable"], card["key"]) == (7, 2, 3, 2, "")
 
