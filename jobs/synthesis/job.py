@@ -305,6 +305,8 @@ class _Job:
             storage.delete(fresh.folder)
             self._sweep()
             return stored, job
+        if held is not None and options.update:
+            _tell_lost_key(held, job)
         if stored is not None and held is not None and (same or options.update):
             kept, after = self._kept(stored)
             storage.delete(fresh.folder)
@@ -462,3 +464,11 @@ class _Job:
         planned += beside(planned) if self.options.signing is not None else []
         names = sorted({*made_names(self.storage), *planned})
         self.storage.write(OUTPUTS, json.dumps({"files": names}, indent=1, ensure_ascii=False).encode())
+
+
+def _tell_lost_key(held: dict[str, Any], job: dict[str, Any]) -> None:
+    """Say before the work that an update of a job marked by a secret key will mark without one."""
+    old, new = ((each.get("settings") or {}).get("watermark") or {} for each in (held, job))
+    if "key" in old and "key" not in new:
+        told = "and what is made now is not: --watermark-key FILE marks by it again"
+        print(f"note: it was marked by the key {old['key']}, {told}", file=sys.stderr)

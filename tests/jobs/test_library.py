@@ -239,6 +239,20 @@ def test_damage_is_found_and_mended(finished: Path, what: str, monkeypatch: pyte
     assert rows_of(finished) == before
 
 
+def test_a_repair_without_a_rows_voice_deletes_nothing(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (finished / "audio" / "rows-a.flac").unlink()
+    found, shards = verify(str(finished)), sorted((finished / "shards").iterdir())
+    assert any(name != "tone" for name in json.loads((finished / "job.json").read_text())["voices"])
+
+    def changed(name: str | None, device: str, lexicon: dict[str, str]) -> Engine:
+        return TONE if name is None else replace(voice_of(name), fingerprint="another")
+
+    monkeypatch.setattr(synthesize, "voice_engine", changed)
+    with pytest.raises(OutputError, match="is not the one that spoke here"):
+        repair(str(finished), found)
+    assert sorted((finished / "shards").iterdir()) == shards and (finished / "manifest.parquet").exists()
+
+
 def test_the_commands_say_whether_a_job_is_whole(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

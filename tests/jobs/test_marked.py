@@ -29,6 +29,7 @@ from flowtts_core.watermark.marker import Marker
 from flowtts_core.watermark.marking import KEY_VARIABLE, MarkedChunks, Marking, read_key
 from jobs import cli
 from jobs.synthesis import job as synthesis_job
+from jobs.synthesis.job import Options
 from jobs.synthesis.manifest import read_manifest
 from jobs.synthesis.settings import Speaking
 from jobs.synthesize import go_on, synthesize
@@ -138,7 +139,9 @@ class TestJobs:
             plain, rate = read_audio(tmp_path / "plain" / "audio" / clip.name)
             np.testing.assert_allclose(read_audio(clip)[0], Marking().marked(plain, rate), atol=2**-14)
 
-    def test_another_number_or_key_is_another_job(self, rows: Path, tmp_path: Path) -> None:
+    def test_another_number_or_key_is_another_job(
+        self, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         out = tmp_path / "out"
         synthesize([str(rows)], str(out), speaking=Speaking(watermark=Marking(5, KEY)), engine=TONE)
         assert KEY.decode() not in "".join(p.read_text() for p in (out / "job.json", out / "README.md"))
@@ -156,6 +159,9 @@ class TestJobs:
             synthesize([str(rows)], str(out), speaking=Speaking(watermark=Marking(6, KEY)), engine=TONE)
         with pytest.raises(OutputError, match=r"marked by the key [0-9a-f]+\n.*give it: --watermark-key FILE"):
             go_on(str(out), engine=TONE)
+        assert "note" not in capsys.readouterr().err
+        synthesize([str(rows)], str(out), options=Options(update=True), engine=TONE)
+        assert f"note: it was marked by the key {key}, and what is made now is not" in capsys.readouterr().err
 
     def test_a_job_begun_without_goes_on_without(
         self, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

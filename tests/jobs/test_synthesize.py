@@ -246,15 +246,18 @@ def test_a_folder_of_another_job_is_refused_and_named(tmp_path: Path) -> None:
     speak(plan, tmp_path)
     others = [
         ("texts", lambda: speak(plan_book(book(1, 6), Speaking()), tmp_path)),
-        ("voice_fingerprint", lambda: speak(plan, tmp_path, Engine("tone", "tone-2", MakeTone()))),
-        ("settings", lambda: speak(plan, tmp_path, speaking=Speaking({"speed": 1.5}))),
+        ("voice tone, which has changed", lambda: speak(plan, tmp_path, Engine("tone", "tone-2", MakeTone()))),
+        ("differs in speed: 1.0, now 1.5[)]", lambda: speak(plan, tmp_path, speaking=Speaking({"speed": 1.5}))),
     ]
     before = (tmp_path / "A Trial.m4b").read_bytes()
     for what, run in others:
         with pytest.raises(OutputError, match=what) as caught:
             run()
         assert "--overwrite" in caught.value.remedy
-    assert (tmp_path / "A Trial.m4b").read_bytes() == before
+    rows = plan_corpus([TextRow("a", "One row.")], Speaking(), "rows")
+    with pytest.raises(ConfigError, match="--title names one book"):
+        speak(rows, tmp_path, overwrite=True, title="No book")
+    assert (tmp_path / "A Trial.m4b").read_bytes() == before, "refused before it deletes"
 
 
 @pytest.mark.usefixtures("inline")
