@@ -247,3 +247,13 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setitem(sys.modules, "c2pa", None)
     with pytest.raises(DependencyError, match=r"flowtts\[credentials\]"):
         credentials.read_file(tmp_path / "book.wav")
+
+
+def test_a_marked_copy_of_a_signed_file_says_what_it_lacks(
+    keys: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    signed, plain = recording(tmp_path / "signed.wav"), recording(tmp_path / "plain.wav")
+    assert sign(signed, keys) == 0
+    for file, told in ((signed, True), (plain, False)):
+        assert main(["watermark", "embed", str(file), "-o", str(tmp_path / "copy.wav")]) == 0
+        assert ("content credentials are not copied" in capsys.readouterr().err) is told

@@ -369,6 +369,12 @@ def test_the_number_of_a_mark_is_held_against_the_manifest(inline: None, tmp_pat
         judge(tmp_path / "job", None, tmp_path / "out", "watermark", watermark_number=8)
     with pytest.raises(ConfigError, match="add watermark to --judges"):
         judge(tmp_path / "job", None, tmp_path / "none", "shape", watermark_number=8)
+    key = b"0123456789abcdef"
+    keyed = judge(tmp_path / "job", None, tmp_path / "keyed", "watermark", watermark_key=key).scores
+    assert keyed["mark_found"] == found["mark_found"] and keyed["mark_own"].value == 0, "they are public marks"
+    assert all(key not in path.read_bytes() for path in (tmp_path / "keyed").rglob("*") if path.is_file())
+    with pytest.raises(OutputError, match="another evaluation"):
+        judge(tmp_path / "job", None, tmp_path / "out", "watermark", watermark_key=key)
     loose = write_clips(tmp_path / "loose", 1)
     assert "mark_right" not in judge(loose, None, tmp_path / "loose-out", "watermark").scores
 

@@ -124,6 +124,8 @@ def test_say_marks_unless_it_is_told_not_to(tmp_path: Path, capsys: pytest.Captu
     assert [number_in(file) for file in files] == [0, None, None]
     assert number_in(files[2], KEY) == 12
     assert cli.main(["say", TEXT, "-o", str(files[0]), "--no-watermark", *keyed]) == 2
+    assert cli.main(["say", "Yes.", "-o", str(files[0]), *keyed]) == 0
+    assert "watermark number 12" in capsys.readouterr().out
 
 
 class TestJobs:
