@@ -151,7 +151,9 @@ def _submit(words: Sequence[str], args: argparse.Namespace) -> int:
 
     refuse_local_output(args)
     option = next((name for name in ("watermark_key", "key") if hasattr(args, name)), None)
-    if option is not None and getattr(args, option) is None and os.environ.get(KEY_VARIABLE):
+    # an evaluation uses the key only where somebody is asked for marks, by the judge's name or a metric's
+    used = "judges" not in args or any(name in (args.judges or "") for name in ("watermark", "mark_"))
+    if option is not None and used and getattr(args, option) is None and os.environ.get(KEY_VARIABLE):
         raise ConfigError(
             f"{KEY_VARIABLE} is set here, and the command runs on the cluster, which does not have that key",
             f"give --{option.replace('_', '-')} FILE, a file that is there on the cluster, or unset the variable",

@@ -270,3 +270,8 @@ def test_a_key_of_this_machines_environment_is_not_lost_on_a_cluster(
         told = capsys.readouterr().err
         assert "does not have that key" in told
         assert f"give {option} FILE" in told
+    judged = ["evaluate", "s3://bucket/speech", "-o", "s3://bucket/out", "--address", "http://127.0.0.1:1"]
+    with mock.patch("cluster.submission.submit", return_value=0) as submitted:
+        assert cli.main([*judged, "--judges", "shape,mark_found"]) == 2
+        assert not submitted.called
+        assert cli.main([*judged, "--judges", "shape"]) == cli.main(judged) == 0, "nobody looks for marks"
