@@ -128,7 +128,7 @@ def _one(args: argparse.Namespace) -> int:
     }
     how = {"": "", "words": "; prosody word by word", "manner": "; other words: level and range of pitch, and pace"}
     signed = "" if signing is None else f"; signed by {signing.signer}"
-    mark = "" if marking is not None else "; without a watermark"
+    mark = "; without a watermark" if marking is None else f"; watermark number {marking.number}"
     print(
         json.dumps(summary) if args.json else f"{output}: {summary['seconds']:.1f} s{how[made.prosody]}{mark}{signed}"
     )

@@ -89,6 +89,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(told, ensure_ascii=False))
     else:
         places = ", ".join(f"{edit['replaced']!r} at {edit['at_s']:.1f} s" for edit in done)
+        mark = "; without a watermark" if marking is None else f"; watermark number {marking.number}"
         signed = "" if signing is None else f"; signed by {signing.signer}"
-        print(f"{args.output}: {places}{'' if marking is not None else '; without a watermark'}{signed}")
+        print(f"{args.output}: {places}{mark}{signed}")
     return 0
