@@ -18,6 +18,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(BASE): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing FlowTTS and what it needs into $(VENV): some minutes the first time"
 	$(PIP) -e .
 	touch $@
 
