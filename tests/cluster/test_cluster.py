@@ -310,6 +310,7 @@ class _CrashOnce:
 
 
 @linux
+@pytest.mark.slow
 def test_a_crash_of_rays_core_costs_a_new_start_and_not_the_job(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -332,6 +333,7 @@ def test_a_crash_of_rays_core_costs_a_new_start_and_not_the_job(
     assert capfd.readouterr().out == ""
 
 
+@pytest.mark.slow
 def test_a_job_that_nothing_moves_in_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "first").touch()
     monkeypatch.setattr(pool, "STRIKES", 1)
@@ -365,6 +367,7 @@ def _name(process: Any) -> str:
 
 
 @linux
+@pytest.mark.slow
 def test_a_trial_cluster_is_joined_and_leaves_nothing(folder: Path, no_token: Path, tmp_path: Path) -> None:
     with LocalCluster(folder, cpus=2, dashboard=False) as cluster:
         record = cluster.start(1)

@@ -18,11 +18,15 @@ import pytest
 from deploy.keys import add_key, new_key
 from tests.deploy.processes import Server, serve
 
-pytestmark = [pytest.mark.timeout(280), pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(280),
+    pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
+]
 TEXT = "The kettle boiled, and the cat slept on. Nobody came to the door that night. "
 
 
-@pytest.fixture(scope="module", params=["haproxy", pytest.param("python", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=["haproxy", "python"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with a key: with HAProxy, for others, with a long TMPDIR; and with Serve's own proxy, for this machine."""
     folder = tmp_path_factory.mktemp("served")

@@ -163,6 +163,7 @@ def test_a_job_begun_with_another_default_voice_goes_on_with_it(
     assert {row["model"] for row in rows_of(tmp_path / "new").values()} == {load_card().fingerprint}
 
 
+@pytest.mark.slow
 def test_its_output_is_evaluated(tmp_path: Path, fake: Path) -> None:
     (tmp_path / "rows.txt").write_text("One sentence of words.\nAnother sentence of words.\n")
     synthesize([str(tmp_path / "rows.txt")], str(tmp_path / "out"), str(fake), reading=ReadingOptions(lines=True))

@@ -535,6 +535,7 @@ def test_ray_makes_what_one_process_makes(tmp_path: Path, monkeypatch: pytest.Mo
     assert digests(tmp_path / "parallel", parallel) == digests(tmp_path / "single", single)
 
 
+@pytest.mark.slow
 def test_more_workers_than_gpus_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_OVERRIDE_RESOURCES", '{"GPU": 1}')  # a GPU in Ray's books; the engine needs none
     summary = speak(plan_book(book(2, 60), Speaking()), tmp_path, gpus=1.0)

@@ -58,6 +58,7 @@ def losses_of(run: TrainingRun) -> dict[int, float]:
     return {line["step"]: line["acoustic/loss"] for line in lines}
 
 
+@pytest.mark.slow
 def test_a_run_on_s3_ends_in_a_voice_there(tmp_path):
     """Without Ray: what one worker does, on a local S3 server."""
     from jobs import prepare as job
