@@ -259,7 +259,7 @@ def _head(path: str | Path) -> bytes:
 
 def _decode_by_ffmpeg(file: io.BytesIO | str, name: str, longest_s: float | None) -> tuple[np.ndarray, int]:
     pieces, rate = [np.zeros(0, np.float32)], 0
-    for samples, rate in frames_by_ffmpeg(file, name, longest_s, layout="mono"):  # noqa: B007
+    for samples, rate in frames_by_ffmpeg(file, name, longest_s, layout="mono"):  # noqa: B007 - the last rate is returned
         pieces.append(samples[:, 0])
     return np.concatenate(pieces), rate
 

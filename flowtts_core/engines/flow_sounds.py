@@ -57,7 +57,8 @@ class _RFWaveSound(RFWave):
 
     def forward(self, mel: Tensor, lengths: Tensor | None = None, start: Tensor | None = None) -> Tensor:
         frames = shape_as_tensor(mel)[2]  # a tensor, which is traced; what Python compares is that of the example
-        place = torch.arange(frames.clamp(min=self.least_frames)).clamp(max=frames - 1)  # type: ignore[call-overload]
+        count = frames.clamp(min=self.least_frames)
+        place = torch.arange(count).clamp(max=frames - 1)  # type: ignore[call-overload]  # it takes tensors too
         mel = mel[:, :, place]
         behind = 1 if self.features.padding == "center" else 0
         return self.sample(mel, self.noise(mel))[:, : (frames - behind) * self.features.hop_length]

@@ -69,5 +69,5 @@ class FakeNet(nn.Module):
 class _Told(FakeNet):
     """The same net, whose answer is a tuple, as graphs have it."""
 
-    def forward(self, texture: Tensor) -> tuple[Tensor]:  # type: ignore[override]
+    def forward(self, texture: Tensor) -> tuple[Tensor]:  # type: ignore[override]  # see above
         return (super().forward(texture),)

@@ -122,7 +122,7 @@ def _exactly(pieces: Iterable[tuple[np.ndarray, int]], seconds: float) -> Iterat
     """Cut pieces [S, C], which may be longer or shorter, anew: each has so many seconds, but for the last."""
     waiting: np.ndarray | None = None
     rate = 0
-    for piece, rate in pieces:  # noqa: B007
+    for piece, rate in pieces:  # noqa: B007 - what is left over has the last rate
         waiting = piece if waiting is None else np.concatenate([waiting, piece])
         size = max(1, round(seconds * rate))
         while len(waiting) >= size:
